@@ -1,0 +1,67 @@
+"""The library's exceptions, and the one form that their messages have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+ERROR_CODES = (
+    "UNKNOWN",
+    "INTERNAL",
+    "NOT_FOUND",
+    "INVALID_ARG",
+    "UNAVAILABLE",
+    "UNSUPPORTED",
+    "ALREADY_EXISTS",
+    "CANCELLED",
+)
+"""Names of the codes of `pb_utils.TritonError`. Source: python_backend `pb_stub.cc`, enum ErrorCode."""
+
+
+def message(subject: str, *, expected: str, got: str, remedy: str) -> str:
+    """Put a message into the form that every error of this library has."""
+    return f"{subject}: expected {expected}, got {got}; {remedy}"
+
+
+class KindAwareError(Exception):
+    """Base class of everything that this library raises on purpose."""
+
+
+class ConfigError(KindAwareError):
+    """The model can't be loaded as it is configured or written; raised while the model loads."""
+
+    @classmethod
+    def of(cls, subject: str, *, expected: str, got: str, remedy: str) -> ConfigError:
+        """Build the error from its four parts."""
+        return cls(message(subject, expected=expected, got=got, remedy=remedy))
+
+
+class RequestError(KindAwareError):
+    """One request can't be answered; raise it in a hook to refuse that request and no other.
+
+    Args:
+        text: what the client gets to read, unchanged.
+        code: name of a Triton error code, one of `ERROR_CODES`; `INVALID_ARG` unless said.
+        rows: for use in `forward`: the rows of the batch that are to blame (0 is the first row of the
+            first request). The requests that own these rows fail, the others are run again without them.
+
+    Raises:
+        ValueError: `code` is not one of Triton's.
+    """
+
+    def __init__(self, text: str, *, code: str = "INVALID_ARG", rows: Sequence[int] | None = None) -> None:
+        if code not in ERROR_CODES:
+            raise ValueError(
+                message(
+                    "RequestError code",
+                    expected="one of " + ", ".join(ERROR_CODES),
+                    got=repr(code),
+                    remedy="use a name of pb_utils.TritonError",
+                )
+            )
+        super().__init__(text)
+        self.code = code
+        self.rows = None if rows is None else tuple(rows)
+
+
+class OutputError(KindAwareError):
+    """What `forward` returned does not fit the declared outputs; every request of that forward fails."""
