@@ -1,0 +1,139 @@
+"""From the dict of strings that Triton hands to `initialize` to a typed and checked value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kindaware._errors import ConfigError
+
+KINDS = ("CPU", "GPU", "MODEL")
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceArgs:
+    """The dict that Triton hands to `initialize`, typed and checked.
+
+    Attributes:
+        kind: `CPU`, `GPU` or `MODEL`.
+        device_id: ordinal of the GPU as this process counts them; 0 for the other kinds.
+        instance_name: the instance's name; not unique where a group lists several GPUs.
+        model_name: the model's name.
+        model_version: the version, as text.
+        repository: the model's own directory, empty where a test gives none.
+        config: the parsed model configuration. Do not change it.
+    """
+
+    kind: str
+    device_id: int
+    instance_name: str
+    model_name: str
+    model_version: str
+    repository: str
+    config: Mapping[str, Any]
+
+    @classmethod
+    def from_dict(cls, args: Mapping[str, str]) -> InstanceArgs:
+        """Check the dict and parse it.
+
+        In a unit test `model_config`, `model_instance_kind` and `model_instance_device_id` are enough: the
+        names default to what Triton would make of the configuration's name.
+
+        Raises:
+            ConfigError: a key is missing or a value is none that Triton passes.
+        """
+        kind, device_id = parse_kind(args)
+        config = parse_config(args)
+        name = _optional_text(args, "model_name") or str(config.get("name") or "model")
+        return cls(
+            kind=kind,
+            device_id=device_id,
+            instance_name=_optional_text(args, "model_instance_name") or f"{name}_0_0",
+            model_name=name,
+            model_version=_optional_text(args, "model_version") or "1",
+            repository=_optional_text(args, "model_repository"),
+            config=config,
+        )
+
+
+def parse_kind(args: Mapping[str, str]) -> tuple[str, int]:
+    """Read the instance's kind and device id out of the args dict.
+
+    Raises:
+        ConfigError: a key is missing, the kind is none of `KINDS`, or the id is no ordinal.
+    """
+    kind = _text(args, "model_instance_kind")
+    if kind not in KINDS:
+        bare = kind.removeprefix("KIND_")
+        raise ConfigError.of(
+            "args['model_instance_kind']",
+            expected="'CPU', 'GPU' or 'MODEL'",
+            got=repr(kind),
+            remedy=f"pass {bare!r}, as Triton does"
+            if bare in KINDS
+            else "pass the kind that the server chose: it resolves KIND_AUTO before an instance starts",
+        )
+    digits = _text(args, "model_instance_device_id")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 6):
+        raise ConfigError.of(
+            "args['model_instance_device_id']",
+            expected="a device ordinal as text, such as '0'",
+            got=repr(digits),
+            remedy="pass the number that Triton passes",
+        )
+    return kind, int(digits)
+
+
+def parse_config(args: Mapping[str, str]) -> dict[str, Any]:
+    """Parse `args["model_config"]`.
+
+    Raises:
+        ConfigError: it is missing, is not JSON, or is not a JSON object.
+    """
+    text = _text(args, "model_config")
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError.of(
+            "args['model_config']",
+            expected="the model configuration as JSON text",
+            got=f"{text[:60]!r} ({error})",
+            remedy="pass json.dumps(configuration)",
+        ) from None
+    if not isinstance(config, dict):
+        raise ConfigError.of(
+            "args['model_config']",
+            expected="a JSON object",
+            got=type(config).__name__,
+            remedy="pass json.dumps(configuration)",
+        )
+    return config
+
+
+def _text(args: Mapping[str, str], key: str) -> str:
+    if not isinstance(args, Mapping):
+        raise ConfigError.of(
+            "args", expected="Triton's dict of strings", got=type(args).__name__, remedy="pass a dict"
+        )
+    if key not in args:
+        raise ConfigError.of(
+            "args",
+            expected=f"the key {key!r}",
+            got=f"keys {sorted(map(str, args))}",
+            remedy="pass the dict that Triton hands to initialize",
+        )
+    return _optional_text(args, key)
+
+
+def _optional_text(args: Mapping[str, str], key: str) -> str:
+    value = args.get(key, "")
+    if not isinstance(value, str):
+        raise ConfigError.of(
+            f"args[{key!r}]",
+            expected="text, as every value that Triton passes",
+            got=repr(value)[:80],
+            remedy="pass a string",
+        )
+    return value

@@ -1,0 +1,91 @@
+"""Requests to batches and back: grouping, and gather with its inverse, scatter. Pure torch, no Triton.
+
+Shapes: B is the rows of a batch, b the rows of one request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it was read.
+
+    Attributes:
+        id: the client's request id, empty if it gave none.
+        inputs: tensors by name, [b, ...] when the model batches. Host memory, or the GPU's where Triton
+            hands inputs over there.
+        rows: b; None when the model does not batch.
+    """
+
+    id: str
+    inputs: Mapping[str, torch.Tensor]
+    rows: int | None
+
+    def __repr__(self) -> str:
+        shapes = {name: list(tensor.shape) for name, tensor in self.inputs.items()}
+        return f"Request(id={self.id!r}, rows={self.rows}, shapes={shapes})"
+
+
+def group(requests: Mapping[int, Request], *, by_shape: bool) -> list[list[int]]:
+    """Put requests together that can share a forward.
+
+    Args:
+        requests: the requests by their position in the call.
+        by_shape: whether the sizes behind the batch dimension must be equal too; otherwise only the number
+            of dimensions.
+
+    Returns:
+        Positions by group, in the order of each group's first request; requests keep their order within.
+    """
+    groups: dict[object, list[int]] = {}
+    for position, request in requests.items():
+        key: object = position if request.rows is None else _key(request, by_shape)
+        groups.setdefault(key, []).append(position)
+    return list(groups.values())
+
+
+def _key(request: Request, by_shape: bool) -> object:
+    return frozenset(
+        (name, tensor.dtype, tensor.device, tensor.shape[1:] if by_shape else tensor.dim())
+        for name, tensor in request.inputs.items()
+    )
+
+
+def gather(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join the requests' rows, [b, ...] each, into [B, ...]; a single tensor is taken as it is."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def scatter(
+    outputs: Mapping[str, torch.Tensor], rows: Sequence[int | None]
+) -> list[Mapping[str, torch.Tensor]]:
+    """Cut a batch's outputs, [B, ...] each, into one mapping per request: the inverse of `gather`.
+
+    Args:
+        outputs: contiguous tensors by name.
+        rows: b of each request, in the order in which they were gathered; None for a model that does not
+            batch, whose outputs belong to its one request whole.
+
+    Returns:
+        Views of the outputs, contiguous as they are.
+    """
+    if rows[0] is None:
+        return [outputs]
+    answers: list[Mapping[str, torch.Tensor]] = []
+    start = 0
+    for num_rows in rows:
+        stop = start + (num_rows or 0)
+        answers.append({name: tensor[start:stop] for name, tensor in outputs.items()})
+        start = stop
+    return answers
+
+
+def halve(positions: list[int]) -> tuple[list[int], list[int]]:
+    """Cut a list of positions in two, the first half no shorter than the second."""
+    middle = (len(positions) + 1) // 2
+    return positions[:middle], positions[middle:]

@@ -1,0 +1,201 @@
+"""The only module that touches `triton_python_backend_utils`: reads requests, builds responses, logs."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from kindaware._batch import Request
+from kindaware._errors import ConfigError, KindAwareError, message
+from kindaware._pipeline import Failure, Outcome
+from kindaware._spec import ModelSpec
+
+PB_UTILS = "triton_python_backend_utils"
+_STUB_ONLY = "c_python_backend_utils"
+
+
+def find_pb_utils() -> ModuleType | None:
+    """Give Triton's module when this process is a stub, or something that stands in for it; else None.
+
+    The stub imports the module before model.py, so it is never imported from here.
+    Source: python_backend `pb_stub.cc`, Stub::Initialize.
+    """
+    module = sys.modules.get(PB_UTILS)
+    return module if module is not None and hasattr(module, "InferenceResponse") else None
+
+
+def check_pb_utils(pb_utils: ModuleType) -> None:
+    """Refuse a module that shadows the server's, and a numpy that the stub can't read.
+
+    Raises:
+        ConfigError: with what to uninstall or install.
+    """
+    _check_shadow(pb_utils)
+    probe = torch.arange(8.0)
+    read = pb_utils.Tensor.from_dlpack("probe", probe).as_numpy()
+    if read.shape != (8,) or read.tolist() != probe.tolist():
+        import numpy
+
+        raise ConfigError.of(
+            "this server's Python backend and numpy",
+            expected="a tensor read through both to keep its values",
+            got=f"{read.tolist()} for {probe.tolist()} with numpy {numpy.__version__}",
+            remedy="install 'numpy<2' in the environment of the stub, or use Triton 24.11 or newer",
+        )
+
+
+def _check_shadow(pb_utils: ModuleType) -> None:
+    """The server's folder comes last on sys.path, so an installed module of the same name wins."""
+    if _STUB_ONLY not in sys.modules and hasattr(getattr(pb_utils, "Tensor", None), "from_dlpack"):
+        return  # a complete stand-in, made for tests
+    loaded = Path(pb_utils.__file__ or "")
+    copies = [
+        found
+        for folder in sys.path
+        for found in (Path(folder, PB_UTILS + ".py"), Path(folder, PB_UTILS, "__init__.py"))
+        if found.is_file()
+    ]
+    if copies and copies[-1].resolve() == loaded.resolve() and hasattr(pb_utils, "Tensor"):
+        return
+    owners = importlib.metadata.packages_distributions().get(PB_UTILS, [])
+    remedy = f"pip uninstall {' '.join(owners)}" if owners else f"delete or rename {loaded}"
+    raise ConfigError.of(
+        f"module {PB_UTILS}",
+        expected=f"the server's own, {copies[-1]}" if len(copies) > 1 else "the server's own",
+        got=str(loaded),
+        remedy=remedy + ", which takes the place of the server's module",
+    )
+
+
+class TritonLogHandler(logging.Handler):
+    """Writes log records to Triton's log, at the level that corresponds."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand one record over. Costs a call to the server's process, about 70 us."""
+        logger = getattr(sys.modules.get(PB_UTILS), "Logger", None)
+        if logger is None:
+            return
+        try:
+            text = self.format(record)
+            if record.levelno >= logging.ERROR:
+                logger.log_error(text)
+            elif record.levelno >= logging.WARNING:
+                logger.log_warn(text)
+            elif record.levelno >= logging.INFO:
+                logger.log_info(text)
+            else:
+                logger.log_verbose(text)
+        except Exception:
+            self.handleError(record)
+
+
+def open_logger(instance_name: str) -> logging.Logger:
+    """Give the instance's logger: onto Triton's log inside a server, plain `logging` elsewhere."""
+    logger = logging.getLogger(f"kindaware.{instance_name}")
+    is_served = find_pb_utils() is not None
+    for handler in [one for one in logger.handlers if isinstance(one, TritonLogHandler)]:
+        logger.removeHandler(handler)
+    if is_served:
+        logger.addHandler(TritonLogHandler())
+        logger.setLevel(logging.INFO)
+    logger.propagate = not is_served
+    return logger
+
+
+class Bridge:
+    """Between Triton's objects and the library's.
+
+    Args:
+        pb_utils: Triton's module, or a stand-in.
+        spec: the model.
+    """
+
+    def __init__(self, pb_utils: ModuleType, spec: ModelSpec) -> None:
+        self._pb_utils = pb_utils
+        self._batches = spec.batches
+        self._no_numpy = {tensor.name for tensor in spec.inputs if tensor.dtype.numpy is None}
+        self._may_be_on_gpu = spec.parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
+        self._names = [tensor.name for tensor in spec.outputs]
+        self._model = spec.name
+
+    def read(self, requests: Sequence[Any]) -> list[Request | Failure]:
+        """Read the requests of one call; the tensors are views of memory that Triton owns.
+
+        Sync:
+            Nothing. Triton has finished writing inputs before it calls `execute`.
+        """
+        return [self._read(request) for request in requests]
+
+    def _read(self, request: Any) -> Request | Failure:
+        inputs = {}
+        for tensor in request.inputs():
+            name = tensor.name()
+            # A view of the numpy array that the stub has made already; DLPack would try and fail first.
+            if name in self._no_numpy or (self._may_be_on_gpu and not tensor.is_cpu()):
+                inputs[name] = torch.utils.dlpack.from_dlpack(tensor)
+            else:
+                inputs[name] = torch.from_numpy(tensor.as_numpy())
+        if not self._batches:
+            return Request(request.request_id(), inputs, None)
+        sizes = {name: len(tensor) if tensor.dim() else 0 for name, tensor in inputs.items()}
+        if len(set(sizes.values())) != 1:
+            return Failure(
+                message(
+                    f"model {self._model!r} request {request.request_id()!r}",
+                    expected="inputs with the same number of rows",
+                    got=str(sizes),
+                    remedy="give every input the same batch dimension",
+                ),
+                "INVALID_ARG",
+            )
+        return Request(request.request_id(), inputs, next(iter(sizes.values())))
+
+    def respond(self, requests: Sequence[Any], outcomes: Sequence[Outcome]) -> list[Any]:
+        """Build one response per request, in order, with the outputs that the request asked for."""
+        return [
+            self._error(outcome) if isinstance(outcome, Failure) else self._answer(request, outcome)
+            for request, outcome in zip(requests, outcomes, strict=True)
+        ]
+
+    def _error(self, failure: Failure) -> Any:
+        error = self._pb_utils.TritonError
+        return self._pb_utils.InferenceResponse(error=error(failure.text, getattr(error, failure.code)))
+
+    def _answer(self, request: Any, outputs: Any) -> Any:
+        requested = request.requested_output_names()
+        return self._pb_utils.InferenceResponse(
+            [self._tensor(name, outputs[name]) for name in self._names if name in requested]
+        )
+
+    def _tensor(self, name: str, tensor: torch.Tensor) -> Any:
+        """Wrap contiguous host memory. numpy is taken without a copy, DLPack on the CPU hides one."""
+        if tensor.dtype is torch.bfloat16:
+            return self._pb_utils.Tensor.from_dlpack(name, tensor)
+        return self._pb_utils.Tensor(name, tensor.numpy())
+
+
+def require_pb_utils(what: str) -> ModuleType:
+    """Give Triton's module.
+
+    Raises:
+        KindAwareError: this process is neither a stub nor a test with a stand-in.
+    """
+    pb_utils = find_pb_utils()
+    if pb_utils is None:
+        raise KindAwareError(
+            message(
+                what,
+                expected="to be called by Triton's Python backend",
+                got=f"a process without {PB_UTILS}",
+                remedy="serve the model with 'kindaware serve', or call forward in a unit test",
+            )
+        )
+    return pb_utils

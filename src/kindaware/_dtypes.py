@@ -1,0 +1,91 @@
+"""The one table that relates Triton's data types to torch's and numpy's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kindaware._errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """One data type in its three names.
+
+    Attributes:
+        triton: Triton's wire name, such as `FP32`.
+        torch: torch's dtype.
+        numpy: numpy's dtype, or None for BF16, which numpy doesn't have.
+    """
+
+    triton: str
+    torch: torch.dtype
+    numpy: np.dtype[np.generic] | None
+
+    def __str__(self) -> str:
+        return self.triton
+
+
+def _row(triton: str, torch_dtype: torch.dtype, numpy_type: type[np.generic] | None) -> DType:
+    return DType(triton, torch_dtype, None if numpy_type is None else np.dtype(numpy_type))
+
+
+DTYPES = {
+    dtype.triton: dtype
+    for dtype in (
+        _row("BOOL", torch.bool, np.bool_),
+        _row("UINT8", torch.uint8, np.uint8),
+        _row("UINT16", torch.uint16, np.uint16),
+        _row("UINT32", torch.uint32, np.uint32),
+        _row("UINT64", torch.uint64, np.uint64),
+        _row("INT8", torch.int8, np.int8),
+        _row("INT16", torch.int16, np.int16),
+        _row("INT32", torch.int32, np.int32),
+        _row("INT64", torch.int64, np.int64),
+        _row("FP16", torch.float16, np.float16),
+        _row("FP32", torch.float32, np.float32),
+        _row("FP64", torch.float64, np.float64),
+        _row("BF16", torch.bfloat16, None),
+    )
+}
+"""Every data type that this version can carry, by Triton's name."""
+
+_BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values()}
+
+
+def find_dtype(name: object, subject: str) -> DType:
+    """Look a data type up by its name in config.pbtxt (`TYPE_FP32`) or on the wire (`FP32`).
+
+    Args:
+        name: the name; anything but a known name is an error.
+        subject: who declares it, for the error's text.
+
+    Raises:
+        ConfigError: the name is not Triton's, or it is a string type.
+    """
+    short = name.removeprefix("TYPE_") if isinstance(name, str) else name
+    if short in ("BYTES", "STRING"):
+        raise ConfigError.of(
+            subject,
+            expected="a numeric data type",
+            got=repr(name),
+            remedy="string tensors are not supported by this version; encode the text as UINT8, or read it "
+            "in a model of your own with kindaware.DevicePlacement",
+        )
+    dtype = DTYPES.get(short) if isinstance(short, str) else None
+    if dtype is None:
+        raise ConfigError.of(
+            subject,
+            expected="a data type out of " + ", ".join(DTYPES),
+            got=repr(name),
+            remedy="correct the data type",
+        )
+    return dtype
+
+
+def triton_name(dtype: torch.dtype) -> str:
+    """Name a torch dtype as Triton does, or as torch does where Triton has no such type."""
+    known = _BY_TORCH.get(dtype)
+    return known.triton if known else str(dtype)

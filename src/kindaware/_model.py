@@ -1,0 +1,200 @@
+"""`KindAwareModel`: the life of an instance, and the hooks that a user implements."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from logging import Logger
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from kindaware._bridge import Bridge, check_pb_utils, find_pb_utils, open_logger, require_pb_utils
+from kindaware._device_placement import DevicePlacement
+from kindaware._errors import ConfigError
+from kindaware._hooks import Call, check_class
+from kindaware._modules import prepare_modules
+from kindaware._pipeline import Hooks, Pipeline
+from kindaware._settings import SETTING_NAMES
+from kindaware._spec import ModelSpec, TensorSpec
+from kindaware._staging import open_staging
+from kindaware._warmup import WarmUp
+
+
+class KindAwareModel(DevicePlacement):
+    """Base class of a model.py that runs where its `instance_group` says, and answers in batches.
+
+    Quick start, the whole of a model.py:
+
+        from kindaware import KindAwareModel
+        from torchvision.models import ResNet50_Weights, resnet50
+
+        class TritonPythonModel(KindAwareModel):
+            def load(self):
+                return resnet50(weights=ResNet50_Weights.IMAGENET1K_V2)
+
+            def forward(self, INPUT):
+                return self.model(INPUT)
+
+    Required:
+        load(self): make the model. A module that is returned is kept as `self.model`; it and every module
+            left on `self` are moved to the instance's device and put into eval mode.
+        forward(self, ...): answer one batch. Gets one tensor per input, [B, ...] on the instance's device:
+            by keyword when the parameters have the inputs' names, else by position in the configuration's
+            order. Returns a tensor, a tuple or list in the configuration's order, or a mapping or dataclass
+            by name.
+
+    Optional:
+        preprocess(self, inputs): per request, before batching. Gets and returns host tensors by name,
+            [b, ...]; raises `RequestError` to refuse the request.
+        collate(self, name, tensors): per input, joins the requests' tensors into one host tensor [B, ...];
+            when it is there, requests of different shapes come together.
+        postprocess(self, outputs): per batch. Gets and returns tensors by name on the device.
+        warmup_inputs(self, rows): host tensors by name for one warm-up batch.
+        unload(self): called when the instance ends.
+        is_ready(self): asked by Triton from 26.03 on.
+
+    There for the hooks: `self.device`, `self.devices`, `self.cuda_stream`, `self.model`, `self.args`,
+    `self.spec`, `self.parameters`, `self.settings`, `self.logger`.
+
+    Declared in the class, for models without a config.pbtxt: `inputs` and `outputs`, lists of `TensorSpec`,
+    and `max_batch_size`. Settings are class attributes too; docs/settings.md lists them.
+    """
+
+    precision: ClassVar[str] = "32-true"
+    memory_format: ClassVar[str] = "contiguous"
+    compile: ClassVar[str] = "off"
+    cuda_graphs: ClassVar[str] = "off"
+    output_device: ClassVar[str] = "cpu"
+    pinned_limit_bytes: ClassVar[int] = 256 * 2**20
+    warmup: ClassVar[str | Sequence[int] | None] = None
+    cast_outputs: ClassVar[bool] = False
+    reload_on_fault: ClassVar[bool] = False
+    isolate_errors: ClassVar[bool] = True
+    pad: ClassVar[str | None] = None
+
+    inputs: ClassVar[Sequence[TensorSpec]] = ()
+    outputs: ClassVar[Sequence[TensorSpec]] = ()
+    max_batch_size: ClassVar[int] = 0
+
+    _known_settings: ClassVar[Collection[str]] = SETTING_NAMES
+
+    load: Callable[..., nn.Module | None]
+    forward: Callable[..., Any]
+    model: nn.Module
+    spec: ModelSpec
+    logger: Logger
+    _pipeline: Pipeline
+    _bridge: Bridge | None = None
+
+    @property
+    def cuda_stream(self) -> torch.cuda.Stream | None:
+        """The stream on which the instance works; None on the CPU."""
+        return getattr(self._runtime, "stream", None)
+
+    @classmethod
+    def auto_complete_config(cls, auto_complete_model_config: Any) -> Any:
+        """Write what the class declares into a configuration that doesn't say it.
+
+        Args:
+            auto_complete_model_config: Triton's `pb_utils.ModelConfig`.
+
+        Returns:
+            The same object. Requests are batched dynamically when the class declares a `max_batch_size` above
+            1 and config.pbtxt names no inputs.
+        """
+        config = auto_complete_model_config.as_dict()
+        is_bare = not config.get("input")
+        for tensor in cls.inputs:
+            optional = {"optional": True} if tensor.optional else {}
+            auto_complete_model_config.add_input({**tensor.to_config(), **optional})
+        for tensor in cls.outputs:
+            auto_complete_model_config.add_output(tensor.to_config())
+        current = config.get("max_batch_size", 0)
+        if cls.max_batch_size and (current == 0 or current > cls.max_batch_size):
+            auto_complete_model_config.set_max_batch_size(cls.max_batch_size)
+        if is_bare and cls.max_batch_size > 1 and not config.get("sequence_batching"):
+            auto_complete_model_config.set_dynamic_batching()
+        return auto_complete_model_config
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Place the instance, load the model and run the warm-up.
+
+        Works without a server: in a unit test a dict of strings is enough.
+
+        Raises:
+            ConfigError: the class, its settings or the configuration can't be served as they are.
+        """
+        check_class(type(self), KindAwareModel)
+        super().initialize(args)
+        self.logger = open_logger(self.args.instance_name)
+        pb_utils = find_pb_utils()
+        if pb_utils is not None:
+            check_pb_utils(pb_utils)
+        self.spec = ModelSpec.from_config(self.args.config)
+        call = Call.bind(self.forward, self.spec, f"model {self.spec.name!r}")
+        self._bridge = None if pb_utils is None else Bridge(pb_utils, self.spec)
+        started = time.monotonic()
+        with self._runtime.scope():
+            self._load()
+        self._runtime.wait()
+        load_seconds = time.monotonic() - started
+        staging = open_staging(self._runtime, self.settings.pinned_limit_bytes)
+        self._pipeline = Pipeline(
+            self.spec, self.settings, self._hooks(call), self._runtime, staging, self.logger
+        )
+        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, getattr(self, "warmup_inputs", None))
+        self._log_ready(load_seconds, warm_up.run(self._pipeline))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer one call of Triton's: always one response per request, in order. Not to be overridden."""
+        if self._bridge is None:
+            self._bridge = Bridge(require_pb_utils("execute"), self.spec)
+        outcomes = self._pipeline.run(self._bridge.read(requests))
+        return self._bridge.respond(requests, outcomes)
+
+    def finalize(self) -> None:
+        """Call `unload`, as the instance ends."""
+        self.unload()
+
+    def unload(self) -> None:
+        """Let go of what `load` opened; nothing unless overridden."""
+
+    def is_ready(self) -> bool:
+        """Whether the instance can answer: False once its device has failed."""
+        return self._pipeline.fault is None
+
+    def _load(self) -> None:
+        model = self.load()
+        if isinstance(model, nn.Module):
+            self.model = model
+        elif model is not None:
+            raise ConfigError.of(
+                f"model {self.spec.name!r} load()",
+                expected="a torch.nn.Module or None",
+                got=type(model).__name__,
+                remedy="return the module, or keep what you made on self and return nothing",
+            )
+        prepare_modules(self, self.placement, self.settings)
+
+    def _hooks(self, call: Call) -> Hooks:
+        optional = {name: getattr(self, name, None) for name in ("preprocess", "collate", "postprocess")}
+        return Hooks(self.forward, call, **optional)
+
+    def _log_ready(self, load_seconds: float, warm_up: str) -> None:
+        threads = self.thread_budget
+        stream = ", own stream" if self.placement.uses_cuda else ""
+        self.logger.info(
+            "kindaware instance %s ready: kind %s, device %s%s, threads %d (%s), precision %s, "
+            "load %.2f s, %s",
+            self.args.instance_name,
+            self.args.kind,
+            ",".join(map(str, self.devices)),
+            stream,
+            threads.num_threads,
+            threads.reason,
+            self.settings.precision,
+            load_seconds,
+            warm_up,
+        )

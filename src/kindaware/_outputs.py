@@ -1,0 +1,121 @@
+"""What `forward` returned, held against the outputs that the configuration declares."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from kindaware._dtypes import triton_name
+from kindaware._errors import OutputError, message
+from kindaware._spec import ModelSpec, TensorSpec
+
+_REMEDY = "correct forward, or the outputs in config.pbtxt"
+
+
+def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, torch.Tensor]:
+    """Put a name to each tensor that `forward` returned.
+
+    Args:
+        returned: a tensor (one output), a tuple or list in the configuration's order, or a mapping or
+            dataclass by name.
+        spec: the model.
+
+    Raises:
+        OutputError: the names or their number are not those that are declared, or a value is no tensor.
+    """
+    names = [output.name for output in spec.outputs]
+    subject = f"model {spec.name!r} forward"
+    if isinstance(returned, Mapping):
+        named = dict(returned)
+    elif dataclasses.is_dataclass(returned) and not isinstance(returned, type):
+        named = {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
+    else:
+        values = list(returned) if isinstance(returned, (tuple, list)) else [returned]
+        if len(values) != len(names):
+            got = f"{len(values)} of type {type(returned).__name__}"
+            raise _error(subject, f"{len(names)} outputs {names}", got)
+        named = dict(zip(names, values, strict=True))
+    if set(named) != set(names):
+        raise _error(subject, f"outputs {sorted(names)}", f"outputs {sorted(map(str, named))}")
+    for name, value in named.items():
+        if not isinstance(value, torch.Tensor):
+            raise _error(f"{subject} output {name!r}", "a torch.Tensor", type(value).__name__)
+    return named
+
+
+def check_outputs(
+    outputs: Mapping[str, torch.Tensor],
+    spec: ModelSpec,
+    *,
+    num_rows: int | None,
+    cast: bool,
+    computed_dtype: torch.dtype | None,
+) -> dict[str, torch.Tensor]:
+    """Check outputs against the configuration and make them contiguous.
+
+    Args:
+        outputs: tensors by name on any device, [B, ...] when the model batches.
+        spec: the model.
+        num_rows: B; None when the model does not batch.
+        cast: convert an output of another dtype to the declared one.
+        computed_dtype: the dtype that the precision setting computes in, which is always converted to a
+            declared floating dtype, as Lightning does; None for full precision.
+
+    Returns:
+        Contiguous dense tensors of the declared dtypes, in the configuration's order.
+
+    Raises:
+        OutputError: an output has another dtype, shape or number of rows than declared.
+    """
+    return {
+        declared.name: _check(outputs[declared.name], declared, spec, num_rows, cast, computed_dtype)
+        for declared in spec.outputs
+    }
+
+
+def _check(
+    tensor: torch.Tensor,
+    declared: TensorSpec,
+    spec: ModelSpec,
+    num_rows: int | None,
+    cast: bool,
+    computed_dtype: torch.dtype | None,
+) -> torch.Tensor:
+    subject = f"model {spec.name!r} output {declared.name!r}"
+    if tensor.layout is not torch.strided:
+        raise _error(subject, "a dense tensor", f"layout {tensor.layout}")
+    wanted = declared.dtype.torch
+    if tensor.dtype is not wanted:
+        is_computed = tensor.dtype is computed_dtype and wanted.is_floating_point
+        if not (cast or is_computed):
+            raise OutputError(
+                message(
+                    subject,
+                    expected=f"data type {declared.dtype}",
+                    got=triton_name(tensor.dtype),
+                    remedy=f"convert it in forward, declare TYPE_{triton_name(tensor.dtype)}, or set "
+                    "parameter kindaware.cast_outputs to 'true'",
+                )
+            )
+        tensor = tensor.to(wanted)
+    if num_rows is None:
+        row_shape = tensor.shape
+    elif tensor.dim() == 0 or tensor.shape[0] != num_rows:
+        raise _error(subject, f"{num_rows} rows, as many as the batch has", f"shape {list(tensor.shape)}")
+    else:
+        row_shape = tensor.shape[1:]
+    if not declared.fits(row_shape):
+        batch = [] if num_rows is None else ["B"]
+        raise _error(subject, f"shape {_text([*batch, *declared.shape])}", f"shape {_text(tensor.shape)}")
+    return tensor.contiguous()
+
+
+def _text(shape: Any) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def _error(subject: str, expected: str, got: str) -> OutputError:
+    return OutputError(message(subject, expected=expected, got=got, remedy=_REMEDY))

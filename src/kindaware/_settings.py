@@ -1,0 +1,201 @@
+"""The settings: class attributes, overridden by `kindaware.*` parameters of config.pbtxt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kindaware._errors import ConfigError
+
+PREFIX = "kindaware."
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true")
+MEMORY_FORMATS = ("contiguous", "channels_last")
+COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator and the model's author have set; see docs/settings.md.
+
+    Attributes:
+        on_missing_gpu: `error`, or `cpu` to run there when the GPU that was asked for isn't visible.
+        model_devices: for KIND_MODEL: `all`, `round_robin`, `cpu` or devices such as `cuda:0,cuda:1`;
+            None where nothing was said.
+        num_threads: threads of one operation on the CPU; None for `auto`.
+        precision: a name out of `PRECISIONS`, as Lightning uses them.
+        memory_format: `contiguous` or `channels_last`.
+        compile: `off` or a mode of `torch.compile`.
+        pinned_limit_bytes: how much pinned host memory a GPU instance may keep for staging.
+        warmup: batch sizes to run once before the instance is ready; empty for `off`; None where nothing
+            was said.
+        cast_outputs: convert an output of another dtype to the declared one.
+        isolate_errors: find the guilty requests by halving when `forward` raises on a batch.
+    """
+
+    on_missing_gpu: str = "error"
+    model_devices: str | None = None
+    num_threads: int | None = None
+    precision: str = "32-true"
+    memory_format: str = "contiguous"
+    compile: str = "off"
+    cuda_graphs: str = "off"
+    output_device: str = "cpu"
+    pinned_limit_bytes: int = 256 * 2**20
+    warmup: tuple[int, ...] | None = None
+    cast_outputs: bool = False
+    reload_on_fault: bool = False
+    isolate_errors: bool = True
+    pad: str | None = None
+
+    @classmethod
+    def resolve(
+        cls,
+        attributes: Mapping[str, Any],
+        parameters: Mapping[str, str],
+        *,
+        known: Collection[str] = (),
+    ) -> Settings:
+        """Merge what the class says with what config.pbtxt says; config.pbtxt wins.
+
+        Args:
+            attributes: setting names and values out of the class.
+            parameters: the configuration's `parameters`; only keys that begin with `kindaware.` count.
+            known: names of the settings that there are for this kind of model; empty for all of them.
+
+        Raises:
+            ConfigError: an unknown `kindaware.*` key, a value that isn't allowed, or a setting that this
+                version doesn't have yet.
+        """
+        values = {}
+        known = known or SETTING_NAMES
+        for name, value in attributes.items():
+            values[name] = _read(name, value, f"setting {name!r}")
+        for key, text in parameters.items():
+            if key.startswith(PREFIX):
+                name = key.removeprefix(PREFIX)
+                if name not in known:
+                    raise ConfigError.of(
+                        f"parameter {key!r}",
+                        expected="a setting out of " + ", ".join(PREFIX + one for one in known),
+                        got=repr(key),
+                        remedy="correct the key in config.pbtxt",
+                    )
+                values[name] = _read(name, text, f"parameter {key!r}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parser:
+    """How a setting is read: what is allowed, in words, and a function that raises ValueError."""
+
+    allowed: str
+    parse: Callable[[Any], Any]
+
+
+def _read(name: str, value: object, subject: str) -> Any:
+    parser = _PARSERS[name]
+    try:
+        return parser.parse(value)
+    except (ValueError, TypeError):
+        raise ConfigError.of(
+            subject, expected=parser.allowed, got=repr(value)[:80], remedy=f"correct {name}"
+        ) from None
+
+
+def _choice(*allowed: str) -> _Parser:
+    def parse(value: object) -> object:
+        if value not in allowed:
+            raise ValueError
+        return value
+
+    return _Parser("one of " + ", ".join(allowed), parse)
+
+
+def _not_built(only: str) -> _Parser:
+    def parse(value: object) -> object:
+        if value != only:
+            raise ValueError
+        return value
+
+    return _Parser(f"{only!r}, since this version can do no other", parse)
+
+
+def _boolean(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise ValueError
+
+
+def _only_false(value: object) -> bool:
+    if _boolean(value):
+        raise ValueError
+    return False
+
+
+def _whole_number(value: object, lowest: int) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if type(value) is not int or value < lowest:
+        raise ValueError
+    return value
+
+
+def _num_threads(value: object) -> int | None:
+    return None if value in ("auto", None) else _whole_number(value, 1)
+
+
+def _warmup(value: object) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if value == "off":
+        return ()
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    elif isinstance(value, int):
+        value = [value]
+    if not isinstance(value, Sequence):
+        raise TypeError
+    return tuple(_whole_number(size, 1) for size in value)
+
+
+def _model_devices(value: object) -> str | None:
+    if value in (None, "all", "round_robin", "cpu"):
+        return value
+    if not isinstance(value, str):
+        raise TypeError
+    names = [name.strip() for name in value.split(",")]
+    for name in names:
+        _whole_number(name.removeprefix("cuda:") if name.startswith("cuda:") else "", 0)
+    if len(set(names)) != len(names):
+        raise ValueError
+    return ",".join(names)
+
+
+def _nothing(value: object) -> None:
+    if value is not None:
+        raise ValueError
+
+
+_PARSERS = {
+    "on_missing_gpu": _choice("error", "cpu"),
+    "model_devices": _Parser(
+        "'all', 'round_robin', 'cpu' or devices such as 'cuda:0,cuda:1'", _model_devices
+    ),
+    "num_threads": _Parser("'auto' or a whole number from 1 on", _num_threads),
+    "precision": _choice(*PRECISIONS),
+    "memory_format": _choice(*MEMORY_FORMATS),
+    "compile": _choice(*COMPILE_MODES),
+    "cuda_graphs": _not_built("off"),
+    "output_device": _not_built("cpu"),
+    "pinned_limit_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
+    "warmup": _Parser("'off' or batch sizes such as '1,8'", _warmup),
+    "cast_outputs": _Parser("'true' or 'false'", _boolean),
+    "reload_on_fault": _Parser("'false', since this version can do no other", _only_false),
+    "isolate_errors": _Parser("'true' or 'false'", _boolean),
+    "pad": _Parser("no value, since this version does not pad", _nothing),
+}
+
+SETTING_NAMES = tuple(_PARSERS)

@@ -1,0 +1,281 @@
+"""The model's tensors and instance groups as its configuration declares them: typed, checked, frozen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kindaware._dtypes import DType, find_dtype
+from kindaware._errors import ConfigError
+
+MAX_ELEMENTS = 2**40
+"""More elements than this in one row of a tensor are taken for a mistake in the configuration."""
+
+_REMEDY = "correct the model configuration"
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class TensorSpec:
+    """An input or output as config.pbtxt declares it.
+
+    Args:
+        name: the tensor's name.
+        dtype: Triton's data type, such as `"FP32"` or `"TYPE_FP32"`.
+        shape: sizes of one row, -1 for any size; without the batch dimension when the model batches.
+        optional: for an input: the request may leave it out.
+
+    Raises:
+        ConfigError: a name that is empty, an unknown data type, or a dimension that is no size.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    optional: bool = False
+
+    def __init__(self, name: str, dtype: str, shape: Sequence[int], *, optional: bool = False) -> None:
+        if not isinstance(name, str) or not name:
+            raise ConfigError.of("tensor", expected="a name", got=repr(name), remedy="name every tensor")
+        subject = f"tensor {name!r}"
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "dtype", find_dtype(dtype, f"{subject} data_type"))
+        object.__setattr__(self, "shape", _sizes(shape, f"{subject} dims"))
+        object.__setattr__(self, "optional", optional)
+
+    @classmethod
+    def from_config(cls, entry: Any, subject: str) -> TensorSpec:
+        """Read one entry of the configuration's `input` or `output`.
+
+        A `reshape` is what the tensor has when it reaches the model, so it stands in for `dims`.
+        Source: triton core `infer_request.cc`, InferenceRequest::Normalize.
+        """
+        if not isinstance(entry, Mapping):
+            raise ConfigError.of(subject, expected="an object", got=_short(entry), remedy=_REMEDY)
+        if entry.get("allow_ragged_batch"):
+            raise ConfigError.of(
+                f"{subject} {entry.get('name')!r}",
+                expected="allow_ragged_batch: false",
+                got="allow_ragged_batch: true",
+                remedy="declare the varying dimension as -1, and requests are grouped by shape; this version "
+                "does not pad",
+            )
+        reshape = entry.get("reshape")
+        dims = reshape.get("shape", []) if isinstance(reshape, Mapping) else entry.get("dims")
+        optional = entry.get("optional") is True
+        return cls(entry.get("name"), entry.get("data_type"), dims, optional=optional)  # type: ignore[arg-type]  # checked in there
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether some dimension is -1."""
+        return -1 in self.shape
+
+    def fits(self, shape: Iterable[int]) -> bool:
+        """Whether a row of this shape is what the declaration allows."""
+        sizes = tuple(shape)
+        return len(sizes) == len(self.shape) and all(
+            want in (-1, size) for want, size in zip(self.shape, sizes, strict=True)
+        )
+
+    def to_config(self) -> dict[str, Any]:
+        """Give the entry as `pb_utils.ModelConfig.add_input` and `add_output` take it."""
+        return {"name": self.name, "data_type": f"TYPE_{self.dtype}", "dims": list(self.shape)}
+
+    def __repr__(self) -> str:
+        optional = ", optional=True" if self.optional else ""
+        return f"TensorSpec({self.name!r}, {str(self.dtype)!r}, {list(self.shape)}{optional})"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceGroup:
+    """One entry of `instance_group`, as the server fills it in.
+
+    Attributes:
+        name: the group's name; its instances are called `<name>_<n>`.
+        kind: `KIND_CPU`, `KIND_GPU`, `KIND_MODEL` or `KIND_AUTO`.
+        num_instances: instances of this group on this host, over all its GPUs.
+        host_policy: name of the host policy, empty for none.
+    """
+
+    name: str
+    kind: str
+    num_instances: int
+    host_policy: str
+
+    @classmethod
+    def from_config(cls, entry: Any, subject: str) -> InstanceGroup:
+        """Read one entry of the configuration's `instance_group`."""
+        if not isinstance(entry, Mapping):
+            raise ConfigError.of(subject, expected="an object", got=_short(entry), remedy=_REMEDY)
+        num_gpus = len(_list(entry, "gpus", subject))
+        count = _integer(entry.get("count", 1), f"{subject} count", lowest=0)
+        return cls(
+            name=_text(entry, "name", subject),
+            kind=_text(entry, "kind", subject) or "KIND_AUTO",
+            num_instances=max(count, 1) * max(num_gpus, 1),
+            host_policy=_text(entry, "host_policy", subject),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What the model's configuration says about its tensors and instances.
+
+    Attributes:
+        name: the model's name.
+        max_batch_size: rows that one forward may get; 0 when the model does not batch.
+        inputs: the declared inputs, in the configuration's order.
+        outputs: the declared outputs, in the configuration's order.
+        parameters: the configuration's `parameters`, name to string value.
+        preferred_batch_sizes: those of the dynamic batcher, empty for none.
+    """
+
+    name: str
+    max_batch_size: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    preferred_batch_sizes: tuple[int, ...] = ()
+
+    @property
+    def batches(self) -> bool:
+        """Whether tensors have a batch dimension."""
+        return self.max_batch_size > 0
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> ModelSpec:
+        """Read Triton's model configuration; what the server fills in may be missing.
+
+        Raises:
+            ConfigError: something in it can't be what Triton passes, or asks for what is not built.
+        """
+        subject = "model_config"
+        _refuse_unbuilt(config)
+        batcher = config.get("dynamic_batching") or {}
+        if not isinstance(batcher, Mapping):
+            raise ConfigError.of(
+                f"{subject} dynamic_batching", expected="an object", got=_short(batcher), remedy=_REMEDY
+            )
+        sizes = _list(batcher, "preferred_batch_size", f"{subject} dynamic_batching")
+        return cls(
+            name=_text(config, "name", subject),
+            max_batch_size=_integer(config.get("max_batch_size", 0), f"{subject} max_batch_size", lowest=0),
+            inputs=_tensors(config, "input"),
+            outputs=_tensors(config, "output"),
+            parameters=parameters_of(config),
+            preferred_batch_sizes=tuple(
+                _integer(size, f"{subject} preferred_batch_size", lowest=1) for size in sizes
+            ),
+        )
+
+
+def _refuse_unbuilt(config: Mapping[str, Any]) -> None:
+    policy = config.get("model_transaction_policy")
+    wanted = {
+        "model_transaction_policy { decoupled: true }": isinstance(policy, Mapping)
+        and policy.get("decoupled") is True,
+        "sequence_batching": "sequence_batching" in config,
+        "batch_input": bool(config.get("batch_input")),
+        "batch_output": bool(config.get("batch_output")),
+    }
+    for feature, is_wanted in wanted.items():
+        if is_wanted:
+            raise ConfigError.of(
+                f"model {config.get('name')!r}",
+                expected="a configuration that this version of kindaware can honour",
+                got=feature,
+                remedy="remove it, or keep your own execute on kindaware.DevicePlacement",
+            )
+
+
+def _tensors(config: Mapping[str, Any], key: str) -> tuple[TensorSpec, ...]:
+    entries = _list(config, key, "model_config")
+    specs = tuple(
+        TensorSpec.from_config(entry, f"model_config {key}[{n}]") for n, entry in enumerate(entries)
+    )
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError.of(
+                f"model_config {key}", expected="names that differ", got=f"{name!r} twice", remedy=_REMEDY
+            )
+    return specs
+
+
+def instance_groups_of(config: Mapping[str, Any]) -> tuple[InstanceGroup, ...]:
+    """Read the configuration's `instance_group`; a configuration without one has none.
+
+    Raises:
+        ConfigError: an entry can't be what Triton passes.
+    """
+    subject = "model_config"
+    return tuple(
+        InstanceGroup.from_config(entry, f"{subject} instance_group[{n}]")
+        for n, entry in enumerate(_list(config, "instance_group", subject))
+    )
+
+
+def parameters_of(config: Mapping[str, Any]) -> Mapping[str, str]:
+    """Read the configuration's `parameters`: name to string value.
+
+    Raises:
+        ConfigError: a value isn't wrapped as Triton wraps it.
+    """
+    entries = config.get("parameters") or {}
+    texts = {}
+    for name, entry in entries.items() if isinstance(entries, Mapping) else [("", entries)]:
+        value = entry.get("string_value") if isinstance(entry, Mapping) else None
+        if not isinstance(value, str):
+            raise ConfigError.of(
+                f"model_config parameters {name!r}",
+                expected='{"string_value": "..."}',
+                got=_short(entry),
+                remedy=_REMEDY,
+            )
+        texts[name] = value
+    return texts
+
+
+def _sizes(dims: object, subject: str) -> tuple[int, ...]:
+    is_list = isinstance(dims, Sequence) and not isinstance(dims, (str, bytes))
+    sizes = tuple(dims) if isinstance(dims, Sequence) else ()
+    if (
+        not is_list
+        or not all(type(size) is int and (size == -1 or size > 0) for size in sizes)
+        or math.prod(abs(size) for size in sizes) > MAX_ELEMENTS
+    ):
+        raise ConfigError.of(
+            subject,
+            expected="a list of sizes, each -1 or above 0, of at most 2**40 elements in all",
+            got=_short(dims),
+            remedy="correct dims",
+        )
+    return sizes
+
+
+def _list(config: Mapping[str, Any], key: str, subject: str) -> list[Any]:
+    value = config.get(key) or []
+    if not isinstance(value, list):
+        raise ConfigError.of(f"{subject} {key}", expected="a list", got=_short(value), remedy=_REMEDY)
+    return value
+
+
+def _text(config: Mapping[str, Any], key: str, subject: str) -> str:
+    value = config.get(key, "")
+    if not isinstance(value, str):
+        raise ConfigError.of(f"{subject} {key}", expected="text", got=_short(value), remedy=_REMEDY)
+    return value
+
+
+def _integer(value: object, subject: str, *, lowest: int) -> int:
+    if type(value) is not int or not lowest <= value < 2**31:
+        raise ConfigError.of(
+            subject, expected=f"a whole number from {lowest} on", got=_short(value), remedy=_REMEDY
+        )
+    return value
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,96 @@
+"""The forwards that an instance runs before it is ready, so that no client waits for a first one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from kindaware._errors import ConfigError
+from kindaware._pipeline import Pipeline
+from kindaware._placement import Placement
+from kindaware._settings import Settings
+from kindaware._spec import ModelSpec
+
+MakeInputs = Callable[[int], Mapping[str, torch.Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """Which batches to run.
+
+    Attributes:
+        spec: the model.
+        sizes: batch sizes; a model that does not batch runs once when there is any.
+        make_inputs: the hook `warmup_inputs`, or None for zeros.
+        reason: why nothing is run, for the log; empty when something is.
+    """
+
+    spec: ModelSpec
+    sizes: tuple[int, ...]
+    make_inputs: MakeInputs | None
+    reason: str
+
+    @classmethod
+    def plan(
+        cls, spec: ModelSpec, settings: Settings, placement: Placement, make_inputs: MakeInputs | None
+    ) -> WarmUp:
+        """Choose the sizes: those of the setting, else 1, and on a GPU the preferred batch sizes too.
+
+        Raises:
+            ConfigError: a size of the setting is above the model's max_batch_size.
+        """
+        preferred = spec.preferred_batch_sizes if placement.uses_cuda else ()
+        sizes = settings.warmup if settings.warmup is not None else tuple(sorted({1, *preferred}))
+        largest = max(sizes, default=0)
+        if spec.batches and largest > spec.max_batch_size:
+            raise ConfigError.of(
+                f"model {spec.name!r} setting 'warmup'",
+                expected=f"batch sizes up to max_batch_size {spec.max_batch_size}",
+                got=str(largest),
+                remedy="correct warmup or max_batch_size",
+            )
+        if not sizes:
+            return cls(spec, (), make_inputs, "off")
+        dynamic = [tensor.name for tensor in spec.inputs if tensor.is_dynamic and not tensor.optional]
+        if dynamic and make_inputs is None:
+            reason = f"skipped (input {dynamic[0]} has a dimension of -1; define warmup_inputs(rows))"
+            return cls(spec, (), None, reason)
+        return cls(spec, sizes, make_inputs, "")
+
+    def run(self, pipeline: Pipeline) -> str:
+        """Run the batches; give a phrase for the log.
+
+        Raises:
+            ConfigError: a hook failed, or returned what the configuration doesn't declare.
+        """
+        if not self.sizes:
+            return f"warm-up {self.reason}"
+        started = time.monotonic()
+        sizes: tuple[int | None, ...] = self.sizes if self.spec.batches else (None,)
+        for rows in sizes:
+            try:
+                pipeline.warm_up(self._inputs(rows), rows)
+            except Exception as error:
+                raise ConfigError.of(
+                    f"model {self.spec.name!r} warm-up with {rows or 1} row(s)",
+                    expected="forward to answer "
+                    + ("zeros" if self.make_inputs is None else "what warmup_inputs made"),
+                    got=f"{type(error).__name__}: {error}",
+                    remedy="correct forward, define warmup_inputs(rows) with data that it takes, or set "
+                    "parameter kindaware.warmup to 'off'",
+                ) from error
+        named = ", ".join(map(str, self.sizes)) if self.spec.batches else "none"
+        return f"warm-up {time.monotonic() - started:.2f} s (batch sizes {named})"
+
+    def _inputs(self, rows: int | None) -> Mapping[str, torch.Tensor]:
+        if self.make_inputs is not None:
+            return self.make_inputs(rows or 1)
+        batch = () if rows is None else (rows,)
+        return {
+            tensor.name: torch.zeros((*batch, *tensor.shape), dtype=tensor.dtype.torch)
+            for tensor in self.spec.inputs
+            if not tensor.optional
+        }
