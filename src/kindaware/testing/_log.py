@@ -1,0 +1,130 @@
+"""What can be read out of a server's log: why models failed, and what ready instances said."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_RECORD = re.compile(r"^(?P<level>[EWIV])\d{4} [\d:.]+ +\d+ [^\s\]]+\] (?P<text>.*)$")
+_FAILURE = re.compile(
+    r"failed to load '(?P<model>.+?)' version (?P<version>-?\d+): (?P<reason>.*)"
+    r"|Poll failed for model directory '(?P<directory>.+?)': (?P<poll_reason>.*)",
+    re.DOTALL,
+)
+_STUB_FAILURE = re.compile(
+    r"(?P<text>Python model file not found in '(?P<path>[^']*)'"
+    r"|triton_python_backend_stub: error while loading shared libraries: .*"
+    r"|terminate called after throwing an instance of .*)"
+)
+_INSTANCE = re.compile(
+    r"kindaware instance (?P<name>.+?) ready: kind (?P<kind>CPU|GPU|MODEL), device (?P<device>.+?), "
+    r"threads (?P<threads>\d+) \((?P<reason>.*?)\), precision (?P<precision>\S+), "
+    r"load (?P<load>[\d.]+) s, warm-up (?P<warmup>[\d.]+) s"
+)
+_PORT_IN_USE = re.compile(r"Socket '(?P<address>[^']*)' already in use")
+_NOISE = re.compile(
+    r"^[|+]|^\s*$|^I\d{4} .* (?:server|metrics|tritonserver|model_lifecycle|cuda_memory_manager)\.cc:\d+\]"
+    r"|CUDA driver version|CudaDriverHelper|NVML|DCGM|TRITONBACKEND_ModelInstanceInitialize"
+    r"|Failed to create instance|failed to load|Failed to initialize Python stub"
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One entry of the log: its level (`E`, `W`, `I`, `V`; empty for other lines) and its text."""
+
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
+class InstanceReport:
+    """What a kindaware instance wrote when it was ready.
+
+    Args:
+        name: of the instance; instances on several GPUs share it.
+        kind: `CPU`, `GPU` or `MODEL`.
+        device: where it is, such as `cpu` or `cuda:1`.
+        threads: its number of CPU threads.
+        threads_reason: why that many.
+        precision: such as `32-true`.
+        load_seconds: time that `load()` took.
+        warmup_seconds: time that the warm-up took.
+    """
+
+    name: str
+    kind: str
+    device: str
+    threads: int
+    threads_reason: str
+    precision: str
+    load_seconds: float
+    warmup_seconds: float
+
+
+def read_records(log: str) -> Iterator[Record]:
+    """The log's entries, in order; a quoted text is unquoted."""
+    for line in log.splitlines():
+        match = _RECORD.match(line)
+        if match is None:
+            yield Record("", line)
+        else:
+            yield Record(match["level"], _unquote(match["text"]))
+
+
+def read_failures(log: str) -> dict[str, str]:
+    """Why each model that did not load failed, by model name, in the server's words."""
+    failures: dict[str, str] = {}
+    for record in read_records(log):
+        match = _FAILURE.match(record.text) if record.level == "E" else None
+        if match is not None:
+            model, reason = match["model"] or match["directory"], match["reason"] or match["poll_reason"]
+            failures.setdefault(model, reason.strip())
+    return failures
+
+
+def read_stub_failure(log: str) -> str | None:
+    """The end of a stub that the server does not notice, waiting for it for ever: its own words, or None."""
+    match = _STUB_FAILURE.search(log)
+    return None if match is None else match["text"].strip()
+
+
+def read_instances(log: str) -> list[InstanceReport]:
+    """What the kindaware instances reported, in the order in which they became ready."""
+    return [
+        InstanceReport(
+            name=match["name"],
+            kind=match["kind"],
+            device=match["device"],
+            threads=int(match["threads"]),
+            threads_reason=match["reason"],
+            precision=match["precision"],
+            load_seconds=float(match["load"]),
+            warmup_seconds=float(match["warmup"]),
+        )
+        for match in _INSTANCE.finditer(log)
+    ]
+
+
+def read_port_in_use(log: str) -> str | None:
+    """The address that the server could not bind, or None."""
+    match = _PORT_IN_USE.search(log)
+    return None if match is None else match["address"]
+
+
+def last_lines(log: str, count: int = 12) -> str:
+    """The end of the log without tables, routine, GPUs that are missing, and what `read_failures` reads."""
+    lines = [line[:400] for line in log.splitlines() if not _NOISE.search(line)]
+    return "\n".join(lines[-count:])
+
+
+def _unquote(text: str) -> str:
+    """Undo the quoting of newer servers, which write a text as a JSON string."""
+    if text.startswith('"'):
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            return text.strip('"')
+    return text.strip()
