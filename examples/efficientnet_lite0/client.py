@@ -10,7 +10,7 @@ from imagenet_client import Example, Preparation, main
 
 HERE = Path(__file__).resolve().parent
 
-EFFICIENTNET_LITE0 = Example(
+EXAMPLE = Example(
     title="EfficientNet-Lite0",
     model_name="efficientnet_lite0",
     default_labels=[HERE.parent / "resnet50" / "resnet50_labels.txt"],  # both know the same 1000 classes
@@ -25,4 +25,4 @@ EFFICIENTNET_LITE0 = Example(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(EFFICIENTNET_LITE0))
+    sys.exit(main(EXAMPLE))

@@ -10,7 +10,7 @@ from imagenet_client import Example, Preparation, main
 
 HERE = Path(__file__).resolve().parent
 
-RESNET50 = Example(
+EXAMPLE = Example(
     title="ResNet50",
     model_name="resnet50",
     default_labels=[Path("./resnet50_labels.txt"), HERE / "resnet50_labels.txt"],
@@ -25,4 +25,4 @@ RESNET50 = Example(
 )
 
 if __name__ == "__main__":
-    sys.exit(main(RESNET50))
+    sys.exit(main(EXAMPLE))

@@ -35,13 +35,13 @@ def examples():
 @pytest.fixture(scope="session")
 def resnet50():
     """The `Example` that ResNet50's client passes on."""
-    return import_file(EXAMPLES / "resnet50" / "client.py", "resnet50_client").RESNET50
+    return import_file(EXAMPLES / "resnet50" / "client.py", "resnet50_client").EXAMPLE
 
 
 @pytest.fixture(scope="session")
 def efficientnet():
     path = EXAMPLES / "efficientnet_lite0" / "client.py"
-    return import_file(path, "efficientnet_lite0_client").EFFICIENTNET_LITE0
+    return import_file(path, "efficientnet_lite0_client").EXAMPLE
 
 
 @pytest.fixture(scope="session")
