@@ -15,7 +15,7 @@ import torch
 
 from kindaware._batch import Request
 from kindaware._errors import ConfigError, KindAwareError, message
-from kindaware._pipeline import Failure, Outcome
+from kindaware._outcomes import Failure, Outcome
 from kindaware._spec import ModelSpec
 
 PB_UTILS = "triton_python_backend_utils"

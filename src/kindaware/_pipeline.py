@@ -7,7 +7,6 @@ requests -> preprocess -> groups -> staged on the device -> forward -> postproce
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import Logger
@@ -15,33 +14,16 @@ from typing import Any
 
 import torch
 
-from kindaware._batch import Request, group, halve, scatter
+from kindaware._batch import Request, group, halve
 from kindaware._errors import OutputError, RequestError, message
 from kindaware._hooks import Call
 from kindaware._modules import Precision, prepare_input
+from kindaware._outcomes import Failure, Ledger, Outcome, Tensors, format_traceback
 from kindaware._outputs import check_outputs, name_outputs
 from kindaware._runtime import Runtime
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 from kindaware._staging import Staging
-
-Tensors = Mapping[str, torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a request gets no answer.
-
-    Attributes:
-        text: what the client reads.
-        code: name of a Triton error code.
-    """
-
-    text: str
-    code: str
-
-
-Outcome = Tensors | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +78,7 @@ class Pipeline:
         self._staging = staging
         self._logger = logger
         self._precision = Precision.of(settings.precision)
+        self._has_answered = False
 
     def run(self, arrivals: Sequence[Request | Failure]) -> list[Outcome]:
         """Answer every request of one call.
@@ -110,17 +93,16 @@ class Pipeline:
         Sync:
             Waits once per batch for the device.
         """
-        call = _Call(arrivals)
+        ledger = Ledger(arrivals, self._spec.name)
         self._staging.begin_call()
         if self.fault is None:
             for position, arrival in enumerate(arrivals):
                 if isinstance(arrival, Request):
-                    self._preprocess(call, position, arrival)
-            for positions in group(call.requests, by_shape=self._hooks.collate is None):
-                self._answer(call, positions)
-        call.log(self._logger, self._spec.name)
-        unanswered = Failure(self._unavailable(), "UNAVAILABLE")
-        return [outcome if outcome is not None else unanswered for outcome in call.outcomes()]
+                    self._preprocess(ledger, position, arrival)
+            for positions in group(ledger.requests, by_shape=self._hooks.collate is None):
+                self._answer(ledger, positions)
+        ledger.log(self._logger)
+        return ledger.outcomes(missing=Failure(self._unavailable(), "UNAVAILABLE"))
 
     def warm_up(self, inputs: Tensors, rows: int | None) -> None:
         """Run one batch and throw its outputs away; what goes wrong is raised.
@@ -131,16 +113,19 @@ class Pipeline:
         """
         self._staging.begin_call()
         self._forward([Request("warm-up", inputs, rows)])
+        self._has_answered = True
 
-    def _preprocess(self, call: _Call, position: int, request: Request) -> None:
+    def _preprocess(self, ledger: Ledger, position: int, request: Request) -> None:
         if self._hooks.preprocess is None:
-            call.requests[position] = request
+            ledger.requests[position] = request
             return
         try:
             inputs = self._hooks.preprocess(dict(request.inputs))
-            call.requests[position] = Request(request.id, self._checked(inputs, request), request.rows)
+            ledger.requests[position] = Request(request.id, self._checked(inputs, request), request.rows)
+        except RequestError as error:
+            ledger.refuse([position], str(error), error.code)
         except Exception as error:
-            call.fail([position], error, "preprocess", self._spec.name)
+            ledger.fail([position], error, "preprocess")
 
     def _checked(self, inputs: Any, request: Request) -> Tensors:
         """Hold what `preprocess` returned against what `forward` takes."""
@@ -162,45 +147,79 @@ class Pipeline:
             )
         )
 
-    def _answer(self, call: _Call, positions: list[int]) -> None:
+    def _answer(self, ledger: Ledger, positions: list[int]) -> None:
         """Run one group; when forward raises, find the guilty requests by halving.
 
         With n requests at most 2 log2(n) + 2 further forwards are spent, which is enough to find one guilty
-        request; a part that still fails when they are used up fails whole.
+        request; a part that still fails when they are used up fails whole. When no request of the group could
+        be answered, one more forward asks whether their shape alone is to blame.
         """
         num_further = int(2 * math.log2(len(positions))) + 2
-        pending = [positions]
+        pending, has_answers = [positions], False
+        failed: list[tuple[list[int], Exception]] = []
         while pending and self.fault is None:
             part = pending.pop(0)
-            error = self._try(call, part)
-            if error is None or self.fault is not None:
+            result = self._attempt([ledger.requests[position] for position in part])
+            if not isinstance(result, Exception):
+                ledger.answer(part, result)
+                has_answers = True
                 continue
-            guilty = _named(call, part, error)
-            if guilty:
-                call.fail(guilty, error, "forward", self._spec.name)
-                rest = [[position for position in part if position not in guilty]] if guilty != part else []
+            named = _named(ledger, part, result)
+            unnamed = [position for position in part if position not in named]
+            if named:
+                failed.append((named, result))
+                rest = [unnamed] if unnamed else []
             else:
-                rest = list(halve(part)) if len(part) > 1 and self._isolates(error) else []
+                rest = list(halve(part)) if len(part) > 1 and self._isolates(result) else []
             if rest and len(rest) <= num_further:
                 num_further -= len(rest)
                 pending += rest
-            else:
-                unsettled = [position for position in part if position not in guilty]
-                call.fail(unsettled, error, "forward", self._spec.name)
+            elif unnamed:
+                failed.append((unnamed, result))
+        if self.fault is None:
+            for part, error in failed:
+                self._fail(ledger, part, error, may_be_shape=not has_answers)
 
-    def _try(self, call: _Call, part: list[int]) -> Exception | None:
-        """Run one forward and keep its outputs; give back what it raised."""
-        requests = [call.requests[position] for position in part]
+    def _attempt(self, requests: Sequence[Request]) -> dict[str, torch.Tensor] | Exception:
+        """Run one forward; give its outputs, or what it raised."""
         try:
-            call.answer(part, self._forward(requests), [request.rows for request in requests])
+            outputs = self._forward(requests)
         except Exception as error:
             if self._runtime.is_fault(error):
                 self.fault = f"{type(error).__name__}: {error}"
-                self._logger.error("%s\n%s", self._unavailable(), _traceback(error))
+                self._logger.error("%s\n%s", self._unavailable(), format_traceback(error))
             elif _is_out_of_memory(error):
                 self._runtime.release_memory()
             return error
-        return None
+        self._has_answered = True
+        return outputs
+
+    def _fail(self, ledger: Ledger, part: list[int], error: Exception, *, may_be_shape: bool) -> None:
+        request = ledger.requests[part[0]]
+        if isinstance(error, RequestError):
+            ledger.refuse(part, str(error), error.code)
+        elif may_be_shape and self._refuses_shape(request, error):
+            ledger.refuse(part, self._describe_shape(request, error), "INVALID_ARG")
+        else:
+            ledger.fail(part, error, "forward")
+
+    def _refuses_shape(self, request: Request, error: Exception) -> bool:
+        """Whether zeros of the request's shape fail as well, in a model that has answered other shapes."""
+        is_dynamic = any(tensor.is_dynamic for tensor in self._spec.inputs)
+        if not (is_dynamic and self._has_answered) or _is_out_of_memory(error):
+            return False
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in request.inputs.items()}
+        result = self._attempt([Request(request.id, zeros, request.rows)])
+        return isinstance(result, Exception) and type(result) is type(error)
+
+    def _describe_shape(self, request: Request, error: Exception) -> str:
+        shapes = {name: list(tensor.shape) for name, tensor in request.inputs.items()}
+        return message(
+            f"model {self._spec.name!r} request {request.id!r}",
+            expected="inputs of a shape that forward takes",
+            got=f"{shapes} ({type(error).__name__}: {error})",
+            remedy="send another shape: zeros of this one fail in the same way",
+        )
 
     def _isolates(self, error: Exception) -> bool:
         return self._settings.isolate_errors or _is_out_of_memory(error)
@@ -243,56 +262,11 @@ class Pipeline:
         )
 
 
-class _Call:
-    """What is known so far of the requests of one call."""
-
-    def __init__(self, arrivals: Sequence[Request | Failure]) -> None:
-        self.requests: dict[int, Request] = {}
-        self._outcomes: list[Outcome | None] = [one if isinstance(one, Failure) else None for one in arrivals]
-        self._answers: list[tuple[Sequence[int], dict[str, torch.Tensor], list[int | None]]] = []
-        self._ids = [one.id if isinstance(one, Request) else "" for one in arrivals]
-        self._to_log: dict[str, list[str]] = {}
-
-    def answer(self, part: Sequence[int], outputs: dict[str, torch.Tensor], rows: list[int | None]) -> None:
-        """Keep a batch's outputs; they are cut into rows when all forwards are done."""
-        self._answers.append((part, outputs, rows))
-
-    def fail(self, part: Sequence[int], error: Exception, stage: str, model: str) -> None:
-        """Fail requests for one error; unless a hook raised it to refuse them, its traceback is logged."""
-        for position in part:
-            if isinstance(error, RequestError):
-                self._outcomes[position] = Failure(str(error), error.code)
-                continue
-            if isinstance(error, OutputError):
-                text = str(error)
-            else:
-                text = message(
-                    f"model {model!r} request {self._ids[position]!r}",
-                    expected=f"{stage} to return",
-                    got=f"{type(error).__name__}: {error}",
-                    remedy="see the traceback in the server's log",
-                )
-            self._outcomes[position] = Failure(text, "INTERNAL")
-            self._to_log.setdefault(_traceback(error), []).append(self._ids[position])
-
-    def log(self, logger: Logger, model: str) -> None:
-        """Write each traceback once, with the ids of the requests that it cost."""
-        for text, ids in self._to_log.items():
-            logger.error("model %r failed %d request(s), ids %s\n%s", model, len(ids), ids, text)
-
-    def outcomes(self) -> list[Outcome | None]:
-        """Give what became of each request; None for one that was never run."""
-        for part, outputs, rows in self._answers:
-            for position, answer in zip(part, scatter(outputs, rows), strict=True):
-                self._outcomes[position] = answer
-        return self._outcomes
-
-
-def _named(call: _Call, part: Sequence[int], error: Exception) -> list[int]:
+def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
     """Find the requests that own the rows which the error names; none where it names no row of the batch."""
     if not isinstance(error, RequestError) or error.rows is None:
         return []
-    owners = [position for position in part for _ in range(call.requests[position].rows or 1)]
+    owners = [position for position in part for _ in range(ledger.requests[position].rows or 1)]
     if not error.rows or not all(0 <= row < len(owners) for row in error.rows):
         return []
     named = {owners[row] for row in error.rows}
@@ -301,7 +275,3 @@ def _named(call: _Call, part: Sequence[int], error: Exception) -> list[int]:
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError))
-
-
-def _traceback(error: Exception) -> str:
-    return "".join(traceback.format_exception(error))

@@ -1,0 +1,93 @@
+"""What became of the requests of one call of `execute`."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from logging import Logger
+
+import torch
+
+from kindaware._batch import Request, scatter
+from kindaware._errors import OutputError, message
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request gets no answer.
+
+    Attributes:
+        text: what the client reads.
+        code: name of a Triton error code.
+    """
+
+    text: str
+    code: str
+
+
+Outcome = Tensors | Failure
+
+
+class Ledger:
+    """What is known so far of the requests of one call.
+
+    Args:
+        arrivals: the requests as read; one that could not be read is its failure already.
+        model: the model's name, for messages.
+
+    Attributes:
+        requests: those that go on to a forward, by their position in the call.
+    """
+
+    def __init__(self, arrivals: Sequence[Request | Failure], model: str) -> None:
+        self.requests: dict[int, Request] = {}
+        self._model = model
+        self._outcomes: list[Outcome | None] = [one if isinstance(one, Failure) else None for one in arrivals]
+        self._answers: list[tuple[Sequence[int], dict[str, torch.Tensor]]] = []
+        self._ids = [one.id if isinstance(one, Request) else "" for one in arrivals]
+        self._to_log: dict[str, list[str]] = {}
+
+    def answer(self, part: Sequence[int], outputs: dict[str, torch.Tensor]) -> None:
+        """Keep a batch's outputs; they are cut into rows when all forwards of the call are done."""
+        self._answers.append((part, outputs))
+
+    def refuse(self, part: Sequence[int], text: str, code: str) -> None:
+        """Fail requests through no fault of the model's code; nothing is logged."""
+        for position in part:
+            self._outcomes[position] = Failure(text, code)
+
+    def fail(self, part: Sequence[int], error: Exception, stage: str) -> None:
+        """Fail requests because a hook raised; the traceback is logged once."""
+        for position in part:
+            text = str(error) if isinstance(error, OutputError) else self._describe(position, error, stage)
+            self._outcomes[position] = Failure(text, "INTERNAL")
+            self._to_log.setdefault(format_traceback(error), []).append(self._ids[position])
+
+    def _describe(self, position: int, error: Exception, stage: str) -> str:
+        return message(
+            f"model {self._model!r} request {self._ids[position]!r}",
+            expected=f"{stage} to return",
+            got=f"{type(error).__name__}: {error}",
+            remedy="see the traceback in the server's log",
+        )
+
+    def log(self, logger: Logger) -> None:
+        """Write each traceback once, with the ids of the requests that it cost."""
+        for text, ids in self._to_log.items():
+            logger.error("model %r failed %d request(s), ids %s\n%s", self._model, len(ids), ids, text)
+
+    def outcomes(self, missing: Failure) -> list[Outcome]:
+        """Give what became of each request; `missing` for one that was never run."""
+        for part, outputs in self._answers:
+            rows = [self.requests[position].rows for position in part]
+            for position, answer in zip(part, scatter(outputs, rows), strict=True):
+                self._outcomes[position] = answer
+        return [missing if outcome is None else outcome for outcome in self._outcomes]
+
+
+def format_traceback(error: Exception) -> str:
+    """Give the traceback as Python prints it."""
+    return "".join(traceback.format_exception(error))
