@@ -1,0 +1,36 @@
+# Everything runs in .venv, which the first target that needs it makes.
+PYTHON ?= $(shell scripts/find-python)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test check docs dist clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[server,examples,cli,test,docs,dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Serve both examples on a real tritonserver and classify a cat
+	$(BIN)/python examples/demo.py
+
+test: $(INSTALLED) ## Run all tests, those on the real server included
+	KINDAWARE_REQUIRE_SERVER=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(INSTALLED) ## Lint, types and documentation
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(MAKE) --no-print-directory docs
+
+docs: $(INSTALLED) ## Build the documentation; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+dist: $(INSTALLED) ## Build sdist and wheel into dist/
+	$(BIN)/python -m build --outdir dist .
+
+clean: ## Remove everything that was built, .venv included
+	rm -rf $(VENV) dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
