@@ -19,10 +19,12 @@ _STUB_FAILURE = re.compile(
     r"|terminate called after throwing an instance of .*)"
 )
 _INSTANCE = re.compile(
-    r"kindaware instance (?P<name>.+?) ready: kind (?P<kind>CPU|GPU|MODEL), device (?P<device>.+?), "
-    r"threads (?P<threads>\d+) \((?P<reason>.*?)\), precision (?P<precision>\S+), "
-    r"load (?P<load>[\d.]+) s, warm-up (?P<warmup>[\d.]+) s"
+    r"kindaware instance (?P<name>.+?) ready: kind (?P<kind>CPU|GPU|MODEL), device (?P<device>[^\s,]+(?:,[^\s,]+)*),"
+    r".*? threads (?P<threads>\d+) \((?P<reason>.*?)\), precision (?P<precision>\S+), "
+    r"load (?P<load>[\d.]+) s, warm-up (?P<warmup>[^\n\"]*)"
 )
+"""The line that an instance logs when it is ready. Its own words may stand between device and threads, and in
+place of the warm-up's seconds."""
 _PORT_IN_USE = re.compile(r"Socket '(?P<address>[^']*)' already in use")
 _NOISE = re.compile(
     r"^[|+]|^\s*$|^I\d{4} .* (?:server|metrics|tritonserver|model_lifecycle|cuda_memory_manager)\.cc:\d+\]"
@@ -46,12 +48,12 @@ class InstanceReport:
     Args:
         name: of the instance; instances on several GPUs share it.
         kind: `CPU`, `GPU` or `MODEL`.
-        device: where it is, such as `cpu` or `cuda:1`.
+        device: where it is, such as `cpu`, `cuda:1`, or for a model on several devices `cuda:0,cuda:1`.
         threads: its number of CPU threads.
         threads_reason: why that many.
         precision: such as `32-true`.
         load_seconds: time that `load()` took.
-        warmup_seconds: time that the warm-up took.
+        warmup: how the warm-up went: its seconds, or why there was none.
     """
 
     name: str
@@ -61,7 +63,7 @@ class InstanceReport:
     threads_reason: str
     precision: str
     load_seconds: float
-    warmup_seconds: float
+    warmup: str
 
 
 def read_records(log: str) -> Iterator[Record]:
@@ -102,7 +104,7 @@ def read_instances(log: str) -> list[InstanceReport]:
             threads_reason=match["reason"],
             precision=match["precision"],
             load_seconds=float(match["load"]),
-            warmup_seconds=float(match["warmup"]),
+            warmup=match["warmup"],
         )
         for match in _INSTANCE.finditer(log)
     ]

@@ -1,0 +1,7 @@
+"""`python -m kindaware.cli`."""
+
+from __future__ import annotations
+
+from kindaware.cli import main
+
+main()

@@ -1,0 +1,88 @@
+"""What `kindaware serve` prints once the server is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kindaware.testing import TritonServer
+from kindaware.testing._log import InstanceReport
+
+HEADER = ("model", "version", "instance", "kind", "device")
+NOT_REPORTED = "not reported"
+
+
+def write_block(server: TritonServer) -> str:
+    """Addresses, server and instances of a server that is ready."""
+    location = server.location
+    addresses = [
+        ("http", server.http_url),
+        ("grpc", server.grpc_url),
+        ("metrics", f"{server.metrics_url}/metrics"),
+        ("server", f"Triton {server.server_version} {location.origin}: {location.path}"),
+        ("log", str(server.log_path)),
+    ]
+    rows = list_rows(server)
+    table = _align([HEADER, *rows]) if rows else ["no models are loaded"]
+    lines = ["Triton is ready", *_align(addresses), "", *table, "", "Ctrl-C stops it"]
+    return "\n".join(lines)
+
+
+def list_rows(server: TritonServer) -> list[tuple[str, ...]]:
+    """One row per instance of every version that is ready, in the order of `HEADER`."""
+    ready = [status for status in server.models() if status.state == "READY"]
+    configs = {status.name: server.model_config(status.name) for status in ready}
+    rows = [
+        (status.name, status.version, instance, kind)
+        for status in sorted(ready, key=lambda status: (status.name, status.version))
+        for instance, kind in list_instances(configs[status.name])
+    ]
+    devices = assign_devices(rows, server.instances())
+    return [(*row, device) for row, device in zip(rows, devices, strict=True)]
+
+
+def list_instances(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and kind of each instance of a model, told from its completed configuration.
+
+    A group on several GPUs has `count` instances on each, which share their names.
+    """
+    found = []
+    for group in config.get("instance_group", ()):
+        kind = str(group["kind"]).removeprefix("KIND_")
+        for _ in group.get("gpus") or [None]:
+            found += [(f"{group['name']}_{number}", kind) for number in range(int(group["count"]))]
+    return found or [("-", "-")]
+
+
+def assign_devices(rows: Sequence[tuple[str, str, str, str]], reports: Iterable[InstanceReport]) -> list[str]:
+    """The device of each instance, where it was reported and can be told.
+
+    A report names the instance but not its model. Where instances share a name, as on several GPUs, their
+    reports are handed out in the order of their devices; where they belong to different models or versions
+    and are on different devices, nothing can be told.
+
+    Args:
+        rows: model, version, instance and kind of each instance.
+        reports: in the order of the log; of one name, the last ones count, for a model can be reloaded.
+    """
+    by_name: dict[str, list[str]] = {}
+    for report in reports:
+        by_name.setdefault(report.name, []).append(report.device)
+    devices = [NOT_REPORTED] * len(rows)
+    for name, reported in by_name.items():
+        places = [place for place, row in enumerate(rows) if row[2] == name]
+        last = sorted(reported[-len(places) :]) if places else []
+        owners = {rows[place][:2] for place in places}
+        if len(last) == len(places) and (len(owners) == 1 or len(set(last)) == 1):
+            for place, device in zip(places, last, strict=True):
+                devices[place] = device
+    return devices
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, their columns side by side."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,46 @@
+"""The server's log on the terminal, as it grows."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+_POLL_SECONDS = 0.1
+
+
+class LogFollower:
+    """Copies a growing file to the standard error in a thread of its own, from now until `close`.
+
+    Args:
+        path: the file; it may not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = 0
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="kindaware log", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Copy the rest; waits for that."""
+        self._closed.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._closed.wait(_POLL_SECONDS):
+            self._copy()
+        self._copy()
+
+    def _copy(self) -> None:
+        """Write what came since the last time."""
+        try:
+            with self._path.open("rb") as log:
+                log.seek(self._position)
+                text = log.read()
+        except FileNotFoundError:
+            return
+        self._position += len(text)
+        sys.stderr.write(text.decode(errors="replace"))
+        sys.stderr.flush()
