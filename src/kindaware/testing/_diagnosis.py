@@ -22,7 +22,10 @@ def diagnose(got: str, log: str) -> ServerError:
         got = f"{in_use} in use by another program"
         remedy = "choose another port, or let a free one be chosen with 0"
     else:
-        remedy = "the end of its log follows"
+        unfinished = _log.read_unfinished(log)
+        if unfinished:
+            got += f" while loading {', '.join(map(repr, unfinished))}"
+        remedy = "look at its model.py" if len(unfinished) == 1 else "look at the end of its log"
     parts = [message("tritonserver", expected="a server that is ready", got=got, remedy=remedy)]
     parts += [f"model {name!r}: {_strip_kind(reason)}" for name, reason in models.items()]
     ending = _log.last_lines(log)

@@ -121,7 +121,7 @@ def _kill_children(limit_seconds: float = 5.0) -> None:
     """Kill the stubs that a dead server left: this process has inherited them, and theirs after them."""
     deadline = time.monotonic() + limit_seconds
     while time.monotonic() < deadline:
-        children = _children(os.getpid())
+        children = list_children(os.getpid())
         for child in children:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
@@ -133,17 +133,17 @@ def _kill_children(limit_seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def _children(parent: int) -> list[int]:
-    """The pids of a process's children."""
-    found = []
+def list_children(parent: int) -> dict[int, str]:
+    """The state of each child of a process by its pid; `Z` is one that ended and was not waited for."""
+    children = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 # The name, in parentheses, may hold anything: the fields begin after the last one.
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[1]) == parent:
-                    found.append(int(entry.name))
-    return found
+                state, ppid = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if int(ppid) == parent:
+                    children[int(entry.name)] = state
+    return children
 
 
 if __name__ == "__main__":

@@ -13,15 +13,16 @@ _FAILURE = re.compile(
     r"|Poll failed for model directory '(?P<directory>.+?)': (?P<poll_reason>.*)",
     re.DOTALL,
 )
+_LOADING = re.compile(r"loading: (?P<model>.+):-?\d+$")
+_LOADED = re.compile(r"(?:successfully loaded|failed to load) '(?P<model>.+?)'")
 _STUB_FAILURE = re.compile(
     r"(?P<text>Python model file not found in '(?P<path>[^']*)'"
-    r"|triton_python_backend_stub: error while loading shared libraries: .*"
-    r"|terminate called after throwing an instance of .*)"
+    r"|triton_python_backend_stub: error while loading shared libraries: .*)"
 )
 _INSTANCE = re.compile(
-    r"kindaware instance (?P<name>.+?) ready: kind (?P<kind>CPU|GPU|MODEL), device (?P<device>[^\s,]+(?:,[^\s,]+)*),"
-    r".*? threads (?P<threads>\d+) \((?P<reason>.*?)\), precision (?P<precision>\S+), "
-    r"load (?P<load>[\d.]+) s, warm-up (?P<warmup>[^\n\"]*)"
+    r"kindaware instance (?P<name>.+?) ready: kind (?P<kind>CPU|GPU|MODEL), "
+    r"device (?P<device>[^\s,]+(?:,[^\s,]+)*),.*? threads (?P<threads>\d+) \((?P<reason>.*?)\), "
+    r"precision (?P<precision>\S+), load (?P<load>[\d.]+) s, warm-up (?P<warmup>[^\n\"]*)"
 )
 """The line that an instance logs when it is ready. Its own words may stand between device and threads, and in
 place of the warm-up's seconds."""
@@ -91,6 +92,15 @@ def read_stub_failure(log: str) -> str | None:
     """The end of a stub that the server does not notice, waiting for it for ever: its own words, or None."""
     match = _STUB_FAILURE.search(log)
     return None if match is None else match["text"].strip()
+
+
+def read_unfinished(log: str) -> list[str]:
+    """The models whose loading has begun and not ended, in any way."""
+    begun, ended = [], set(read_failures(log))
+    for record in read_records(log):
+        begun += [match["model"] for match in [_LOADING.match(record.text)] if match]
+        ended |= {match["model"] for match in [_LOADED.match(record.text)] if match}
+    return [model for model in dict.fromkeys(begun) if model not in ended]
 
 
 def read_instances(log: str) -> list[InstanceReport]:

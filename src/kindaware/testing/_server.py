@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from kindaware.testing import _log
-from kindaware.testing._diagnosis import diagnose
 from kindaware.testing._endpoint import Endpoint, ModelStatus
 from kindaware.testing._failure import ServerError
 from kindaware.testing._launcher import ServerOptions, StartedServer, launch_server
 from kindaware.testing._location import Location
+from kindaware.testing._readiness import wait_until_healthy
 
 _ATTEMPTS = 3
-_POLL_SECONDS = 0.05
 
 
 class TritonServer:
@@ -146,23 +144,13 @@ class TritonServer:
         Raises:
             ServerError: it has ended, a stub has without the server noticing, or the time is over.
         """
-        limit = self._startup_timeout_seconds if timeout_seconds is None else timeout_seconds
-        deadline = time.monotonic() + limit
-        endpoint = Endpoint(self.http_url)
-        condition = "ready" if self._options.exit_on_error else "live"
-        while True:
-            returncode = self.poll()
-            if returncode is not None:
-                raise diagnose(f"its end with status {returncode}", self.log_text())
-            # Asked in this order, for another program could answer at the port of a server that has ended.
-            if endpoint.is_healthy(condition) and self.poll() is None:
-                return
-            lost_stub = _log.read_stub_failure(self.log_text())
-            if lost_stub is not None:
-                raise diagnose(f"the end of a stub: {lost_stub}", self.log_text())
-            if time.monotonic() > deadline:
-                raise diagnose(f"none within {limit:g} s", self.log_text())
-            time.sleep(_POLL_SECONDS)
+        wait_until_healthy(
+            self._running().process,
+            Endpoint(self.http_url),
+            "ready" if self._options.exit_on_error else "live",
+            timeout_seconds=self._startup_timeout_seconds if timeout_seconds is None else timeout_seconds,
+            read_log=self.log_text,
+        )
 
     def poll(self) -> int | None:
         """The server's exit status, or None while it runs."""
