@@ -135,6 +135,18 @@ class Bridge:
         return [self._read(request) for request in requests]
 
     def _read(self, request: Any) -> Request | Failure:
+        try:
+            inputs = self._inputs(request)
+        except Exception as error:  # of pb_utils, for this request only
+            return self._unreadable(request, f"{type(error).__name__}: {error}", "INTERNAL")
+        if not self._batches:
+            return Request(request.request_id(), inputs, None)
+        sizes = {name: len(tensor) if tensor.dim() else 0 for name, tensor in inputs.items()}
+        if len(set(sizes.values())) != 1:
+            return self._unreadable(request, f"rows {sizes}", "INVALID_ARG")
+        return Request(request.request_id(), inputs, next(iter(sizes.values())))
+
+    def _inputs(self, request: Any) -> dict[str, torch.Tensor]:
         inputs = {}
         for tensor in request.inputs():
             name = tensor.name()
@@ -143,20 +155,16 @@ class Bridge:
                 inputs[name] = torch.utils.dlpack.from_dlpack(tensor)
             else:
                 inputs[name] = torch.from_numpy(tensor.as_numpy())
-        if not self._batches:
-            return Request(request.request_id(), inputs, None)
-        sizes = {name: len(tensor) if tensor.dim() else 0 for name, tensor in inputs.items()}
-        if len(set(sizes.values())) != 1:
-            return Failure(
-                message(
-                    f"model {self._model!r} request {request.request_id()!r}",
-                    expected="inputs with the same number of rows",
-                    got=str(sizes),
-                    remedy="give every input the same batch dimension",
-                ),
-                "INVALID_ARG",
-            )
-        return Request(request.request_id(), inputs, next(iter(sizes.values())))
+        return inputs
+
+    def _unreadable(self, request: Any, got: str, code: str) -> Failure:
+        text = message(
+            f"model {self._model!r} request {request.request_id()!r}",
+            expected="inputs that can be read, all with the same number of rows",
+            got=got,
+            remedy="correct the request's inputs",
+        )
+        return Failure(text, code)
 
     def respond(self, requests: Sequence[Any], outcomes: Sequence[Outcome]) -> list[Any]:
         """Build one response per request, in order, with the outputs that the request asked for."""
