@@ -50,7 +50,7 @@ class InstanceArgs:
         return cls(
             kind=kind,
             device_id=device_id,
-            instance_name=_optional_text(args, "model_instance_name") or f"{name}_0_0",
+            instance_name=parse_instance_name(args) or f"{name}_0_0",
             model_name=name,
             model_version=_optional_text(args, "model_version") or "1",
             repository=_optional_text(args, "model_repository"),
@@ -84,6 +84,15 @@ def parse_kind(args: Mapping[str, str]) -> tuple[str, int]:
             remedy="pass the number that Triton passes",
         )
     return kind, int(digits)
+
+
+def parse_instance_name(args: Mapping[str, str]) -> str:
+    """Read the instance's name out of the args dict, empty where a test gives none.
+
+    Raises:
+        ConfigError: it is no text.
+    """
+    return _optional_text(args, "model_instance_name")
 
 
 def parse_config(args: Mapping[str, str]) -> dict[str, Any]:

@@ -17,9 +17,18 @@ ERROR_CODES = (
 """Names of the codes of `pb_utils.TritonError`. Source: python_backend `pb_stub.cc`, enum ErrorCode."""
 
 
+_MAX_PART_LENGTH = 600
+"""A name or value out of a configuration can have any length; a message in a log can't."""
+
+
 def message(subject: str, *, expected: str, got: str, remedy: str) -> str:
-    """Put a message into the form that every error of this library has."""
+    """Put a message into the form that every error of this library has; overlong parts are cut."""
+    subject, expected, got, remedy = map(_cut, (subject, expected, got, remedy))
     return f"{subject}: expected {expected}, got {got}; {remedy}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_PART_LENGTH else text[: _MAX_PART_LENGTH - 3] + "..."
 
 
 class KindAwareError(Exception):

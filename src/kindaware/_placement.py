@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from kindaware._args import InstanceArgs, parse_config, parse_kind
+from kindaware._args import InstanceArgs, parse_config, parse_instance_name, parse_kind
 from kindaware._errors import ConfigError
 from kindaware._settings import Settings
 from kindaware._spec import parameters_of
@@ -71,12 +71,11 @@ class Placement:
             ConfigError: the args are none that Triton passes, the GPU asked for isn't visible, or KIND_MODEL
                 was asked for without saying which devices.
         """
+        kind, device_id = parse_kind(args)
         parameters = parameters_of(parse_config(args)) if "model_config" in args else {}
         attributes = {"on_missing_gpu": on_missing_gpu or "error", "model_devices": model_devices}
         settings = Settings.resolve(attributes, parameters)
-        kind, device_id = parse_kind(args)
-        name = args.get("model_instance_name", "")
-        return _place(kind, device_id, name, num_devices, settings)
+        return _place(kind, device_id, parse_instance_name(args), num_devices, settings)
 
     @classmethod
     def of_instance(cls, args: InstanceArgs, settings: Settings, *, num_devices: int) -> Placement:
@@ -118,7 +117,7 @@ def _devices_of_policy(policy: str, name: str, num_devices: int) -> tuple[int, .
     if policy == "all":
         return tuple(range(num_devices)) or (0,)
     if policy == "round_robin":
-        ordinal = re.search(r"_(\d+)$", name)
+        ordinal = re.search(r"_([0-9]{1,9})$", name)
         if ordinal is None:
             raise ConfigError.of(
                 "args['model_instance_name']",

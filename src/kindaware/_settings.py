@@ -11,6 +11,7 @@ from kindaware._errors import ConfigError
 PREFIX = "kindaware."
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true")
 MEMORY_FORMATS = ("contiguous", "channels_last")
+MAX_THREADS = 2**15 - 1
 COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
 
 
@@ -144,7 +145,12 @@ def _whole_number(value: object, lowest: int) -> int:
 
 
 def _num_threads(value: object) -> int | None:
-    return None if value in ("auto", None) else _whole_number(value, 1)
+    if value in ("auto", None):
+        return None
+    number = _whole_number(value, 1)
+    if number > MAX_THREADS:
+        raise ValueError
+    return number
 
 
 def _warmup(value: object) -> tuple[int, ...] | None:
@@ -167,11 +173,12 @@ def _model_devices(value: object) -> str | None:
     if not isinstance(value, str):
         raise TypeError
     names = [name.strip() for name in value.split(",")]
-    for name in names:
-        _whole_number(name.removeprefix("cuda:") if name.startswith("cuda:") else "", 0)
-    if len(set(names)) != len(names):
+    ordinals = [
+        _whole_number(name.removeprefix("cuda:") if name.startswith("cuda:") else "", 0) for name in names
+    ]
+    if len(set(ordinals)) != len(ordinals):
         raise ValueError
-    return ",".join(names)
+    return ",".join(f"cuda:{ordinal}" for ordinal in ordinals)
 
 
 def _nothing(value: object) -> None:
@@ -184,7 +191,7 @@ _PARSERS = {
     "model_devices": _Parser(
         "'all', 'round_robin', 'cpu' or devices such as 'cuda:0,cuda:1'", _model_devices
     ),
-    "num_threads": _Parser("'auto' or a whole number from 1 on", _num_threads),
+    "num_threads": _Parser(f"'auto' or a whole number from 1 to {MAX_THREADS}", _num_threads),
     "precision": _choice(*PRECISIONS),
     "memory_format": _choice(*MEMORY_FORMATS),
     "compile": _choice(*COMPILE_MODES),

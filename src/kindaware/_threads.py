@@ -11,6 +11,7 @@ from pathlib import Path
 from kindaware._args import InstanceArgs
 from kindaware._errors import ConfigError
 from kindaware._placement import Placement
+from kindaware._settings import MAX_THREADS
 from kindaware._spec import InstanceGroup
 
 SHARE_VARIABLE = "KINDAWARE_CPU_SHARE"
@@ -57,7 +58,7 @@ class ThreadBudget:
         if num_threads is not None:
             return cls(num_threads, "setting num_threads")
         omp = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-        if omp.isascii() and omp.isdigit() and 0 < int(omp) < 2**15:
+        if omp.isascii() and omp.isdigit() and len(omp) <= 5 and 0 < int(omp) <= MAX_THREADS:
             return cls(int(omp), "OMP_NUM_THREADS")
         share = _share(environment)
         cores = num_cores * share

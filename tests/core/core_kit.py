@@ -1,0 +1,123 @@
+"""What the tests of the core share: Triton's args dict, small models, a pipeline without a server."""
+
+import json
+import logging
+import re
+
+import torch
+
+from kindaware import KindAwareModel
+from kindaware._batch import Request
+from kindaware._hooks import Call
+from kindaware._pipeline import Hooks, Pipeline
+from kindaware._runtime import CpuRuntime
+from kindaware._settings import Settings
+from kindaware._spec import ModelSpec, TensorSpec
+from kindaware._staging import HostStaging
+
+LOGGER = logging.getLogger("kindaware.tests")
+
+MESSAGE = re.compile(r"(?s)^.+: expected .+, got .+; .+")
+"""The one form of the library's messages."""
+
+
+def tensor(name, dims, data_type="TYPE_FP32", **more):
+    """An entry of `input` or `output`, with what the server fills in."""
+    return {"name": name, "data_type": data_type, "format": "FORMAT_NONE", "dims": list(dims), **more}
+
+
+def group(name="m_0", kind="KIND_CPU", count=1, gpus=(), host_policy=""):
+    """An entry of `instance_group`, with what the server fills in."""
+    return {
+        "name": name,
+        "kind": kind,
+        "count": count,
+        "gpus": list(gpus),
+        "secondary_devices": [],
+        "profile": [],
+        "passive": False,
+        "host_policy": host_policy,
+    }
+
+
+def make_config(**changes):
+    """A model configuration as the server normalises it: one input X and one output Y, FP32 [4]."""
+    return {
+        "name": "m",
+        "backend": "python",
+        "max_batch_size": 8,
+        "input": [tensor("X", [4], optional=False, allow_ragged_batch=False)],
+        "output": [tensor("Y", [4])],
+        "batch_input": [],
+        "batch_output": [],
+        "instance_group": [group()],
+        "parameters": {},
+        **changes,
+    }
+
+
+def make_args(config=None, *, kind="CPU", device_id=0, instance="m_0_0", parameters=None, **changes):
+    """The dict of seven strings that Triton hands to `initialize`."""
+    config = make_config(**changes) if config is None else config
+    if parameters is not None:
+        config["parameters"] = {key: {"string_value": value} for key, value in parameters.items()}
+    return {
+        "model_config": json.dumps(config),
+        "model_instance_kind": kind,
+        "model_instance_device_id": str(device_id),
+        "model_instance_name": instance,
+        "model_repository": "/models/m",
+        "model_version": "1",
+        "model_name": "m",
+    }
+
+
+class Doubler(KindAwareModel):
+    """The smallest model: Y = 2 X."""
+
+    def load(self):
+        """Make nothing."""
+
+    def forward(self, X):
+        return 2 * X
+
+
+def start(model_class=Doubler, /, **changes):
+    """Make a model and initialize it from an args dict, as a unit test would."""
+    model = model_class()
+    model.initialize(make_args(**changes))
+    return model
+
+
+def make_spec(*, inputs=None, outputs=None, max_batch_size=64):
+    """A model's specification: X -> Y, FP32 [2]."""
+    return ModelSpec(
+        "m",
+        max_batch_size,
+        tuple(inputs or [TensorSpec("X", "FP32", [2])]),
+        tuple(outputs or [TensorSpec("Y", "FP32", [2])]),
+    )
+
+
+def make_pipeline(
+    forward, *, spec=None, runtime=None, staging=None, has_answered=True, collate=None, **settings
+):
+    """A pipeline around a function; it counts as one that has answered before, unless said."""
+    spec = spec or make_spec()
+    hooks = {name: settings.pop(name) for name in ("preprocess", "postprocess") if name in settings}
+    pipeline = Pipeline(
+        spec,
+        Settings(**settings),
+        Hooks(forward, Call.bind(forward, spec, "model 'm'"), collate=collate, **hooks),
+        runtime or CpuRuntime(),
+        staging or HostStaging(),
+        LOGGER,
+    )
+    pipeline._has_answered = has_answered
+    return pipeline
+
+
+def make_request(name, values, rows=1, width=2, batches=True):
+    """A request whose rows all hold the same number."""
+    shape = (rows, width) if batches else (width,)
+    return Request(str(name), {"X": torch.full(shape, float(values))}, rows if batches else None)

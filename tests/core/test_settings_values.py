@@ -1,0 +1,187 @@
+"""Every setting, from the class and from config.pbtxt."""
+
+import pytest
+from core_kit import Doubler, group, make_args, make_config, start, tensor
+
+from kindaware import ConfigError, DevicePlacement
+from kindaware._settings import SETTING_NAMES, Settings
+
+GOOD = [
+    ("on_missing_gpu", "cpu", "cpu", "cpu"),
+    ("model_devices", "cuda:1,cuda:0", " cuda:1 , cuda:0", "cuda:1,cuda:0"),
+    ("model_devices", "all", "all", "all"),
+    ("model_devices", "round_robin", "round_robin", "round_robin"),
+    ("model_devices", "cpu", "cpu", "cpu"),
+    ("num_threads", 1, "1", 1),
+    ("num_threads", "auto", "auto", None),
+    ("precision", "bf16-true", "bf16-true", "bf16-true"),
+    ("memory_format", "channels_last", "channels_last", "channels_last"),
+    ("compile", "reduce-overhead", "reduce-overhead", "reduce-overhead"),
+    ("cuda_graphs", "off", "off", "off"),
+    ("output_device", "cpu", "cpu", "cpu"),
+    ("pinned_limit_bytes", 0, "0", 0),
+    ("warmup", [1, 4], "1, 4", (1, 4)),
+    ("warmup", 2, "2", (2,)),
+    ("warmup", [], "off", ()),
+    ("warmup", "1,8", "1,8", (1, 8)),
+    ("cast_outputs", True, "true", True),
+    ("reload_on_fault", False, "false", False),
+    ("isolate_errors", False, "false", False),
+]
+
+BAD = [
+    ("on_missing_gpu", ["ignore", "", None, 1], "one of error, cpu"),
+    (
+        "model_devices",
+        [
+            "gpu:0",
+            "cuda",
+            "cuda:",
+            "cuda:-1",
+            "0",
+            "",
+            "cuda:0,",
+            "cuda:0,cuda:0",
+            "cuda:0,cuda:00",
+            7,
+            ["cuda:0"],
+        ],
+        "'all', 'round_robin', 'cpu' or devices such as 'cuda:0,cuda:1'",
+    ),
+    ("num_threads", [0, -1, "two", "1.5", "", True, 1.0, [], "9" * 19, 2**15], "'auto' or a whole number"),
+    ("precision", ["fp16", "32", "", None, 16], "one of 32-true, bf16-mixed, bf16-true, 16-mixed, 16-true"),
+    ("memory_format", ["nhwc", None], "one of contiguous, channels_last"),
+    ("compile", ["on", True, None], "one of off, default, reduce-overhead, max-autotune"),
+    ("cuda_graphs", ["1,2", [1], None], "'off', since this version can do no other"),
+    ("output_device", ["instance", None], "'cpu', since this version can do no other"),
+    ("pinned_limit_bytes", [-1, "1MB", "", True, 2.0, None], "a number of bytes, 0 or more"),
+    (
+        "warmup",
+        ["0", "1,", "", "on", True, [0], ["x"], [1.0], {1}, 1.5],
+        "'off' or batch sizes such as '1,8'",
+    ),
+    ("cast_outputs", ["yes", "True", 1, None], "'true' or 'false'"),
+    ("reload_on_fault", [True, "true", "no"], "'false', since this version can do no other"),
+    ("isolate_errors", ["0", 0, None], "'true' or 'false'"),
+    ("pad", ["INPUT=0", {}], "no value, since this version does not pad"),
+]
+
+
+def test_good_and_bad_values_cover_every_setting():
+    assert {name for name, *_ in GOOD} | {"pad"} == set(SETTING_NAMES)
+    assert {name for name, *_ in BAD} == set(SETTING_NAMES)
+
+
+@pytest.mark.parametrize(("name", "attribute", "text", "value"), GOOD)
+def test_resolve_attribute_or_parameter_counts(name, attribute, text, value):
+    assert getattr(Settings.resolve({name: attribute}, {}), name) == value
+    assert getattr(Settings.resolve({}, {f"kindaware.{name}": text, "other": "x"}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "text", "value"),
+    [
+        ("on_missing_gpu", "cpu", "error", "error"),
+        ("num_threads", 1, "2", 2),
+        ("num_threads", 1, "auto", None),
+        ("precision", "bf16-true", "32-true", "32-true"),
+        ("cast_outputs", True, "false", False),
+        ("isolate_errors", False, "true", True),
+        ("warmup", [1], "off", ()),
+    ],
+)
+def test_resolve_parameter_wins_over_attribute(name, attribute, text, value):
+    assert getattr(Settings.resolve({name: attribute}, {f"kindaware.{name}": text}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [(name, value, expected) for name, values, expected in BAD for value in values],
+)
+def test_resolve_bad_attribute_raises_with_what_is_allowed(name, value, expected):
+    with pytest.raises(ConfigError) as caught:
+        Settings.resolve({name: value}, {})
+    assert str(caught.value).startswith(f"setting {name!r}: expected {expected}")
+    assert f"got {value!r}"[:80] in str(caught.value)
+    assert str(caught.value).endswith(f"; correct {name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [(name, value, expected) for name, values, expected in BAD for value in values if isinstance(value, str)],
+)
+def test_resolve_bad_parameter_raises_with_what_is_allowed(name, value, expected):
+    with pytest.raises(ConfigError) as caught:
+        Settings.resolve({}, {f"kindaware.{name}": value})
+    assert str(caught.value).startswith(f"parameter 'kindaware.{name}': expected {expected}")
+
+
+@pytest.mark.parametrize("key", ["kindaware.precison", "kindaware.", "kindaware.Precision"])
+def test_resolve_unknown_key_lists_the_allowed(key):
+    with pytest.raises(ConfigError, match=f"^parameter '{key}': expected a setting out of") as caught:
+        Settings.resolve({}, {key: "1"})
+    for name in SETTING_NAMES:
+        assert f"kindaware.{name}" in str(caught.value)
+
+
+def test_initialize_takes_settings_from_the_class_and_parameters_over_them():
+    class Model(Doubler):
+        isolate_errors = False
+        warmup = (3,)
+
+    assert start(Model).settings.isolate_errors is False
+    assert start(Model).settings.warmup == (3,)
+    assert start(Model, parameters={"kindaware.isolate_errors": "true"}).settings.isolate_errors is True
+
+
+def test_initialize_keeps_the_users_own_parameters():
+    assert start(parameters={"weights": "random"}).parameters == {"weights": "random"}
+
+
+class Placed(DevicePlacement):
+    """A model of somebody who keeps their own execute."""
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(SETTING_NAMES) - {"on_missing_gpu", "model_devices", "num_threads"})
+)
+def test_device_placement_refuses_settings_that_it_does_not_have(name):
+    with pytest.raises(ConfigError) as caught:
+        start(Placed, parameters={f"kindaware.{name}": "off"})
+    assert f"parameter 'kindaware.{name}': expected a setting out of kindaware.on_missing_gpu" in str(
+        caught.value
+    )
+    assert "kindaware.num_threads, got" in str(caught.value)
+
+
+def test_device_placement_takes_settings_that_it_has():
+    class Model(Placed):
+        model_devices = "cpu"
+        num_threads = 2
+
+    model = start(Model, kind="MODEL", parameters={"kindaware.num_threads": "1"})
+    assert (model.device.type, model.thread_budget.num_threads) == ("cpu", 1)
+    assert model.devices == (model.device,)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_transaction_policy": {"decoupled": True}},
+        {"input": [tensor("T", [-1], "TYPE_STRING")]},
+        {"sequence_batching": {"oldest": {"max_candidate_sequences": 4}}},
+        {"batch_input": [{"kind": "BATCH_ACCUMULATED_ELEMENT_COUNT"}]},
+        {"input": [tensor("R", [-1], allow_ragged_batch=True)]},
+    ],
+    ids=["decoupled", "string", "sequence", "batch_input", "ragged"],
+)
+def test_device_placement_takes_configurations_that_the_model_refuses(changes):
+    assert start(Placed, **changes).device.type == "cpu"
+    with pytest.raises(ConfigError, match="kindaware.DevicePlacement|does not pad"):
+        start(Doubler, **changes)
+
+
+@pytest.mark.parametrize("changes", [{"instance_group": [group(count=-1)]}, {"instance_group": [3]}])
+def test_device_placement_checks_what_it_reads(changes):
+    with pytest.raises(ConfigError, match=r"instance_group\[0\]"):
+        Placed().initialize(make_args(make_config(**changes)))
