@@ -16,7 +16,7 @@ from kindaware.testing._interpreter import Interpreter
 from kindaware.testing._location import Location, locate_server
 from kindaware.testing._ports import choose_ports
 from kindaware.testing._process import ServerProcess
-from kindaware.testing._repository import list_repositories
+from kindaware.testing._repository import is_shell_safe, list_repositories
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,10 @@ def launch_server(options: ServerOptions) -> StartedServer:
     repositories = list_repositories(options.repository, may_be_empty=options.models is not None)
     interpreter = Interpreter.probe(options.python)
     ports = choose_ports(options.host, options.ports)
-    directory = Path(tempfile.mkdtemp(prefix="kindaware-server-"))
+    temporary = tempfile.gettempdir()
+    directory = Path(
+        tempfile.mkdtemp(prefix="kindaware-server-", dir=temporary if is_shell_safe(temporary) else "/tmp")
+    )
     try:
         launch = prepare_launch(
             location,

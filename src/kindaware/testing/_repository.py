@@ -36,6 +36,11 @@ def list_repositories(
     return [_check_repository(os.fspath(path), may_be_empty=may_be_empty) for path in paths]
 
 
+def is_shell_safe(text: str) -> bool:
+    """Whether a shell takes a path as it is, without quotes."""
+    return _SHELL_SAFE.fullmatch(text) is not None
+
+
 def link_unsafe(repositories: Sequence[str], directory: Path) -> list[str]:
     """Give repositories with a blank or the like in their path another one, under `directory`.
 
@@ -51,14 +56,14 @@ def link_unsafe(repositories: Sequence[str], directory: Path) -> list[str]:
             linked.append(repository)
             continue
         for model in sorted(Path(repository).iterdir()):
-            if model.is_dir() and not _SHELL_SAFE.fullmatch(model.name):
+            if model.is_dir() and not is_shell_safe(model.name):
                 raise ServerError.of(
                     f"model directory {model}",
                     expected="a name of letters, digits and . _ - + = , : @ %",
                     got=repr(model.name),
                     remedy="rename it: this server's shell would take it apart",
                 )
-        if _SHELL_SAFE.fullmatch(repository):
+        if is_shell_safe(repository):
             linked.append(repository)
         else:
             link = directory / f"repository-{number}"

@@ -61,7 +61,7 @@ class TritonServer:
         log_path: str | os.PathLike[str] | None = None,
     ) -> None:
         self._options = ServerOptions(
-            repository=repository,
+            repository=repository if isinstance(repository, (str, os.PathLike)) else tuple(repository),
             tritonserver=tritonserver,
             python=python,
             host=host,

@@ -14,8 +14,8 @@ _INTERVAL_SECONDS = 0.5
 class StubWatch:
     """Watches a server's children while it loads models.
 
-    A stub that ends while it completes its model's configuration, because model.py ends or crashes it, is waited
-    for by server 2.51 for ever: the dead child stays as it is, and nothing is logged.
+    When a stub ends while it completes its model's configuration, because model.py ends or crashes it, server
+    2.51 waits for it for ever: the dead child stays as it is, and nothing is logged.
 
     Args:
         pid: of the server.

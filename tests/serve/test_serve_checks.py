@@ -1,0 +1,153 @@
+import os
+import socket
+import sys
+
+import pytest
+
+from kindaware.testing import ServerError, TritonServer
+from kindaware.testing._command import choose_shm_bytes, read_option
+from kindaware.testing._ports import CHOICE, choose_ports
+from kindaware.testing._repository import link_unsafe, list_repositories
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_list_repositories_several_come_back_absolute(tmp_path, write_model, monkeypatch):
+    write_model(tmp_path / "a", "echo")
+    write_model(tmp_path / "b", "echo")
+    monkeypatch.chdir(tmp_path)
+
+    assert list_repositories(["a", "b"]) == [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert list_repositories("a") == [str(tmp_path / "a")]
+    assert list_repositories("s3://bucket/models") == ["s3://bucket/models"]
+
+
+def test_list_repositories_missing_says_so(tmp_path):
+    with pytest.raises(ServerError, match=f"model repository {tmp_path}/no: .* got no such directory; check"):
+        list_repositories(tmp_path / "no")
+
+
+def test_list_repositories_file_says_so(tmp_path):
+    (tmp_path / "file").touch()
+
+    with pytest.raises(ServerError, match="got a file"):
+        list_repositories(tmp_path / "file")
+
+
+def test_list_repositories_empty_says_what_belongs_there(tmp_path):
+    (tmp_path / "README").touch()
+
+    with pytest.raises(
+        ServerError, match=r"got a directory without any; put a model into it, at least .*/NAME/1/"
+    ):
+        list_repositories(tmp_path)
+    assert list_repositories(tmp_path, may_be_empty=True) == [str(tmp_path)]
+
+
+def test_list_repositories_none_at_all_is_refused():
+    with pytest.raises(ServerError, match="expected at least one, got none"):
+        list_repositories([])
+
+
+@pytest.mark.parametrize("parts", [{"source": None}, {"config": None}])
+def test_list_repositories_model_says_to_pass_its_parent(tmp_path, write_model, parts):
+    model = write_model(tmp_path, "echo", **parts)
+
+    with pytest.raises(ServerError, match=f"got a model; pass its parent, {tmp_path}$"):
+        list_repositories(model)
+
+
+def test_link_unsafe_model_name_for_the_shell_is_refused(tmp_path, write_model):
+    write_model(tmp_path, "my model")
+
+    with pytest.raises(ServerError, match=r"model directory .*my model: .* got 'my model'; rename it"):
+        link_unsafe([str(tmp_path)], tmp_path / "links")
+
+
+def test_choose_ports_zero_gives_three_that_differ():
+    ports = choose_ports("127.0.0.1", {"--http-port": 0, "--grpc-port": 0, "--metrics-port": 0})
+
+    assert len(set(ports.values())) == 3
+    assert all(port in CHOICE for port in ports.values())
+
+
+@pytest.mark.parametrize("option", ["--http-port", "--grpc-port", "--metrics-port"])
+def test_choose_ports_taken_names_port_and_option(taken_port, option):
+    text = f"{option}: expected a free port, got {taken_port}, which another program .* with {option} 0"
+    with pytest.raises(ServerError, match=text):
+        choose_ports(
+            "127.0.0.1", {"--http-port": 0, "--grpc-port": 0, "--metrics-port": 0, option: taken_port}
+        )
+
+
+def test_choose_ports_taken_on_loopback_is_taken_on_all_addresses(taken_port):
+    with pytest.raises(ServerError, match=f"got {taken_port}"):
+        choose_ports("0.0.0.0", {"--http-port": taken_port})
+
+
+def test_choose_ports_same_twice_is_refused():
+    with pytest.raises(ServerError, match="expected ports that differ, got 21000 for two services"):
+        choose_ports("127.0.0.1", {"--http-port": 21000, "--grpc-port": 21000})
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_choose_ports_out_of_range_is_refused(port):
+    with pytest.raises(ServerError, match=f"--http-port: expected a port from 0 to 65535, got {port}"):
+        choose_ports("127.0.0.1", {"--http-port": port})
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_choose_ports_foreign_host_is_refused(host):
+    with pytest.raises(ServerError, match=f"--host: expected an address of this machine, got '{host}'"):
+        choose_ports(host, {"--http-port": 0})
+
+
+@pytest.mark.parametrize("args", [["--http-port=1"], ["--log-file", "x"], ["--exit-on-error=false"]])
+def test_server_args_that_belong_to_the_library_are_refused(tmp_path, write_model, args):
+    write_model(tmp_path, "echo")
+
+    with pytest.raises(ServerError, match=f"server option {args[0].split('=')[0]}: .* got it in args; "):
+        TritonServer(tmp_path, tritonserver="/bin/true", args=args).start()
+
+
+def test_server_other_system_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    with pytest.raises(ServerError, match="tritonserver: expected Linux, got darwin; run this in a Linux"):
+        TritonServer(tmp_path).start()
+
+
+def test_server_not_started_says_so(tmp_path):
+    with pytest.raises(ServerError, match="expected a running server, got none; use it in a with statement"):
+        _ = TritonServer(tmp_path).http_url
+
+
+def test_server_program_that_does_not_start_leaves_nothing(tmp_path, write_model, monkeypatch):
+    write_model(tmp_path / "models", "echo")
+    program = tmp_path / "bin" / "tritonserver"
+    program.parent.mkdir()
+    program.write_bytes(b"\x7fELF, but broken")
+    program.chmod(0o755)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+
+    with pytest.raises(ServerError, match=r"expected a program that starts, got .*Exec format error"):
+        TritonServer(tmp_path / "models", tritonserver=program).start()
+    assert os.listdir(temporary) == []
+
+
+def test_read_option_takes_both_forms_and_the_last():
+    assert read_option(["--a=1", "--a", "2"], "--a") == "2"
+    assert read_option(["--ab=1"], "--a") is None
+
+
+def test_choose_shm_bytes_stays_between_the_limits(tmp_path):
+    assert 2**20 <= choose_shm_bytes() <= 64 * 2**20
+    assert choose_shm_bytes(tmp_path / "no") == 2**20

@@ -1,0 +1,107 @@
+"""Models that do not load, and servers that do not start."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from kindaware.testing import ServerError, TritonServer
+from kindaware.testing import _server as server_module
+
+pytestmark = pytest.mark.server
+
+RAISES = """
+class TritonPythonModel:
+    def initialize(self, args):
+        raise ValueError("weights of 'net': expected a file,\\ngot | nothing; give one")
+"""
+SYNTAX_ERROR = "class TritonPythonModel\n"
+ENDS_ON_IMPORT = "import os\nos._exit(3)\n"
+SLEEPS = "import time\ntime.sleep(60)\n"
+SLEEPS_BRIEFLY = """
+import time
+
+class TritonPythonModel:
+    def initialize(self, args):
+        time.sleep(3)
+"""
+
+
+def test_server_failed_models_show_their_exceptions(tmp_path, write_model):
+    write_model(tmp_path, "raises", RAISES, count=2)
+    write_model(tmp_path, "syntax", SYNTAX_ERROR)
+    write_model(tmp_path, "torn", config="input [")
+    write_model(tmp_path, "good")
+
+    with pytest.raises(ServerError) as caught, TritonServer(tmp_path):
+        pass
+
+    text = "weights of 'net': expected a file,\ngot | nothing; give one"
+    assert f"model 'raises': ValueError: {text}" in str(caught.value)
+    assert "model.py(4): initialize" in str(caught.value)
+    assert "SyntaxError: expected ':' (model.py, line 1)" in caught.value.models["syntax"]
+    assert "failed to read text proto" in caught.value.models["torn"]
+    assert set(caught.value.models) == {"raises", "syntax", "torn"}
+    assert "error: creating server" in caught.value.log
+
+
+def test_server_without_exit_on_error_serves_the_others(tmp_path, write_model):
+    write_model(tmp_path, "raises", RAISES)
+    write_model(tmp_path, "good")
+
+    with TritonServer(tmp_path, exit_on_error=False) as server:
+        states = {status.name: status.state for status in server.models()}
+        reasons = {status.name: status.reason for status in server.models()}
+
+    assert states == {"raises": "UNAVAILABLE", "good": "READY"}
+    assert "expected a file,\ngot | nothing" in reasons["raises"]
+
+
+def test_server_missing_model_file_does_not_hang(tmp_path, write_model):
+    write_model(tmp_path, "nothing", source=None)
+
+    with pytest.raises(
+        ServerError, match=r"end of a stub \(Python model file not found in '.*/nothing/1/model.py'"
+    ):
+        TritonServer(tmp_path, startup_timeout_seconds=30).start()
+
+
+def test_server_model_that_ends_its_process_does_not_hang(tmp_path, write_model):
+    write_model(tmp_path, "ends", ENDS_ON_IMPORT)
+
+    with pytest.raises(
+        ServerError, match=r"the server goes on waiting for while loading 'ends'; look at its model"
+    ):
+        TritonServer(tmp_path, startup_timeout_seconds=30).start()
+
+
+def test_server_start_that_takes_too_long_names_the_model_and_leaves_nothing(
+    tmp_path, write_model, find_processes
+):
+    model = write_model(tmp_path, "sleeps", SLEEPS)
+
+    with pytest.raises(
+        ServerError, match=r"got none within 2 s while loading 'sleeps'; look at its model.py"
+    ):
+        TritonServer(tmp_path, startup_timeout_seconds=2).start()
+    assert find_processes(str(model)) == []
+
+
+def test_server_chosen_port_lost_before_the_server_listens_is_replaced(tmp_path, write_model, monkeypatch):
+    write_model(tmp_path, "sleeps", SLEEPS_BRIEFLY)
+    launched = []
+
+    def launch_and_take_the_port(options):
+        started = server_module.launch_server_itself(options)
+        launched.append(started.ports["--http-port"])
+        if len(launched) == 1:
+            thief.bind(("127.0.0.1", launched[0]))
+            thief.listen()
+        return started
+
+    monkeypatch.setattr(server_module, "launch_server_itself", server_module.launch_server, raising=False)
+    monkeypatch.setattr(server_module, "launch_server", launch_and_take_the_port)
+    with socket.socket() as thief, TritonServer(tmp_path) as server:
+        assert len(launched) == 2
+        assert server.http_url == f"127.0.0.1:{launched[1]}"
+        assert Path(f"/proc/{server.pid}").exists()
