@@ -27,6 +27,7 @@ HOOKS = (
 )
 DECLARATIONS = ("inputs", "outputs", "max_batch_size")
 RESERVED_PARAMETERS = ("lengths", "requests")
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CLOSE = 0.86
 """How alike names must be for one to be taken as a misspelling: `foward` is, `download` (unload) isn't."""
 
@@ -59,7 +60,7 @@ def check_class(model_class: type, base: type) -> None:
             subject, expected="forward", got="stream", remedy="streaming is not built in this version"
         )
     for name in ("load", "forward"):
-        if not callable(own.get(name)):
+        if not callable(getattr(model_class, name, None)):
             raise ConfigError.of(
                 subject,
                 expected=f"a method {name}",
@@ -68,10 +69,15 @@ def check_class(model_class: type, base: type) -> None:
                 if name == "load"
                 else "define forward(self, ...) with a parameter per input",
             )
-    for name in HOOKS:
-        if inspect.iscoroutinefunction(own.get(name)) or inspect.isasyncgenfunction(own.get(name)):
+    for name in own.keys() & set(HOOKS):
+        hook = getattr(model_class, name)
+        is_async = inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook)
+        if is_async or not (callable(hook) or hook is None):
             raise ConfigError.of(
-                f"{subject} hook {name}", expected="a plain method", got="async def", remedy="remove async"
+                f"{subject} hook {name}",
+                expected="a plain method",
+                got="async def" if is_async else type(hook).__name__,
+                remedy="define it with def",
             )
 
 
@@ -131,7 +137,7 @@ class Call:
         """
         parameters = list(inspect.signature(forward).parameters.values())
         names = [spec.name for spec in spec.inputs]
-        named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        named = _by_name(parameters)
         takes_any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
         subject = f"{subject} forward{_signature(forward)}"
         reserved = [name for name in RESERVED_PARAMETERS if name in named and name not in names]
@@ -144,7 +150,7 @@ class Call:
             )
         matching = [name for name in names if name in named]
         if names and (len(matching) == len(names) or takes_any_name):
-            _check_keywords(named, spec, subject)
+            _check_keywords(parameters, spec, subject)
             return cls(positional=None)
         if matching:
             missing = [name for name in names if name not in named]
@@ -156,6 +162,10 @@ class Call:
             )
         _check_positions(parameters, spec, subject)
         return cls(positional=tuple(names))
+
+
+def _by_name(parameters: Sequence[inspect.Parameter]) -> dict[str, inspect.Parameter]:
+    return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
 def _signature(forward: Callable[..., Any]) -> str:
@@ -170,10 +180,13 @@ def _hint(missing: Sequence[str], named: Mapping[str, inspect.Parameter]) -> str
     return ""
 
 
-def _check_keywords(named: Mapping[str, inspect.Parameter], spec: ModelSpec, subject: str) -> None:
+def _check_keywords(parameters: Sequence[inspect.Parameter], spec: ModelSpec, subject: str) -> None:
     names = [tensor.name for tensor in spec.inputs]
-    for parameter in named.values():
-        if parameter.name not in names and parameter.default is parameter.empty:
+    named = _by_name(parameters)
+    for parameter in parameters:
+        is_given = parameter.name in names and parameter.name in named
+        is_required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
+        if is_required and not is_given:
             raise ConfigError.of(
                 subject,
                 expected=f"parameters for the inputs {names}",

@@ -54,7 +54,7 @@ def test_from_args_all_with_one_gpu_still_leaves_the_model_to_place_itself(args)
 
 
 def test_from_args_model_without_policy_names_the_choices(args):
-    with pytest.raises(ConfigError, match="model_devices to say which devices.*'all', 'round_robin', 'cpu'"):
+    with pytest.raises(ConfigError, match=r"model_devices to say which devices.*'all', 'round_robin', 'cpu'"):
         Placement.from_args(args(kind="MODEL"), num_devices=2)
 
 
@@ -143,13 +143,13 @@ def test_from_args_config_spelling_raises_with_the_right_one(args, kind):
 
 @pytest.mark.parametrize("kind", ["", "AUTO", "KIND_AUTO", "gpu", "TPU"])
 def test_from_args_unknown_kind_raises(args, kind):
-    with pytest.raises(ConfigError, match="expected 'CPU', 'GPU' or 'MODEL', got .*the server chose"):
+    with pytest.raises(ConfigError, match=r"expected 'CPU', 'GPU' or 'MODEL', got .*the server chose"):
         Placement.from_args(args(kind=kind), num_devices=2)
 
 
 @pytest.mark.parametrize("device_id", ["", "-1", "one", "0x1", "1.0", "²", "٣", "1" * 7, " 1"])
 def test_from_args_device_id_no_ordinal_raises(args, device_id):
-    with pytest.raises(ConfigError, match="model_instance_device_id.*expected a device ordinal as text"):
+    with pytest.raises(ConfigError, match=r"model_instance_device_id.*expected a device ordinal as text"):
         Placement.from_args(args(kind="GPU", device_id=device_id), num_devices=2)
 
 
@@ -160,7 +160,7 @@ def test_from_args_no_dict_or_key_missing_raises(broken):
 
 
 def test_from_args_instance_name_no_text_raises(args):
-    with pytest.raises(ConfigError, match="model_instance_name'.*expected text"):
+    with pytest.raises(ConfigError, match=r"model_instance_name'.*expected text"):
         Placement.from_args({**args(kind="GPU"), "model_instance_name": None}, num_devices=1)
 
 

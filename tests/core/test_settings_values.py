@@ -177,7 +177,7 @@ def test_device_placement_takes_settings_that_it_has():
 )
 def test_device_placement_takes_configurations_that_the_model_refuses(changes):
     assert start(Placed, **changes).device.type == "cpu"
-    with pytest.raises(ConfigError, match="kindaware.DevicePlacement|does not pad"):
+    with pytest.raises(ConfigError, match=r"kindaware.DevicePlacement|does not pad"):
         start(Doubler, **changes)
 
 

@@ -1,0 +1,200 @@
+"""What a class must and must not define, told when it loads."""
+
+import pytest
+import torch
+from core_kit import Doubler, start
+from torch import nn
+
+from kindaware import ConfigError, KindAwareModel
+
+
+def make_class(base=Doubler, /, **members):
+    """A user's class with these members."""
+    return type("TritonPythonModel", (base,), members)
+
+
+class NoHooks(KindAwareModel):
+    """Nothing at all."""
+
+
+class OnlyForward(KindAwareModel):
+    def forward(self, X):
+        return X
+
+
+class OnlyLoad(KindAwareModel):
+    def load(self):
+        return nn.Identity()
+
+
+@pytest.mark.parametrize(
+    ("model_class", "text"),
+    [
+        (NoHooks, r"class NoHooks: expected a method load, got methods \[\]; define load\(self\)"),
+        (OnlyForward, r"class OnlyForward: expected a method load, got methods \['forward'\]"),
+        (OnlyLoad, r"expected a method forward, got methods \['load'\]; define forward\(self, ...\)"),
+        (make_class(forward="model.pt"), "expected a method forward"),
+        (make_class(load=None), "expected a method load"),
+    ],
+)
+def test_initialize_missing_hook_raises_with_remedy(model_class, text):
+    with pytest.raises(ConfigError, match=text):
+        start(model_class)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("foward", "forward"),
+        ("forwards", "forward"),
+        ("Forward", "forward"),
+        ("post_process", "postprocess"),
+        ("pre_process", "preprocess"),
+        ("preproces", "preprocess"),
+        ("warmup_input", "warmup_inputs"),
+        ("warm_up_inputs", "warmup_inputs"),
+        ("colate", "collate"),
+        ("unlaod", "unload"),
+        ("isready", "is_ready"),
+        ("daol", "load"),
+    ],
+)
+def test_initialize_misspelt_hook_raises_with_the_right_name(name, meant):
+    with pytest.raises(ConfigError) as caught:
+        start(make_class(**{name: lambda self, X: X}))
+    assert f"class TritonPythonModel attribute {name!r}: expected the name {meant!r}" in str(caught.value)
+    assert "begin it with an underscore if it is a helper" in str(caught.value)
+
+
+def test_initialize_misspelt_only_hook_is_named_rather_than_missed():
+    model_class = type("TritonPythonModel", (OnlyLoad,), {"foward": lambda self, X: X})
+    with pytest.raises(ConfigError, match="attribute 'foward': expected the name 'forward'"):
+        start(model_class)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("precison", "precision"),
+        ("warm_up", "warmup"),
+        ("on_missing_gpus", "on_missing_gpu"),
+        ("max_batchsize", "max_batch_size"),
+        ("output", "outputs"),
+        ("isolate_error", "isolate_errors"),
+    ],
+)
+def test_initialize_misspelt_setting_raises_with_the_right_name(name, meant):
+    with pytest.raises(ConfigError, match=f"attribute '{name}': expected the name '{meant}'"):
+        start(make_class(**{name: "x"}))
+
+
+HELPERS = """download reload preload upload encode decode preprocess_image postprocess_boxes forward_features
+load_weights read process tokenize collate_images ready streaming_load process_output run predict"""
+
+
+@pytest.mark.parametrize("name", HELPERS.split())
+def test_initialize_helper_of_ones_own_is_left_alone(name):
+    assert start(make_class(**{name: lambda self: None})).device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    "name", ["labels", "weights", "threshold", "input_size", "output_names", "batch_size"]
+)
+def test_initialize_attribute_of_ones_own_is_left_alone(name):
+    assert getattr(start(make_class(**{name: 3})), name) == 3
+
+
+def test_initialize_underscore_makes_a_close_name_ones_own():
+    assert start(make_class(_foward=lambda self: None)).device.type == "cpu"
+
+
+def test_initialize_hooks_from_intermediate_classes_work():
+    class Middle(Doubler):
+        def preprocess(self, inputs):
+            return inputs
+
+    class Leaf(Middle):
+        """Defines nothing itself."""
+
+    assert torch.equal(start(Leaf).forward(torch.ones(4)), torch.full((4,), 2.0))
+
+
+def test_initialize_hooks_from_a_mixin_work():
+    class Loads:
+        def load(self):
+            return nn.Identity()
+
+    assert isinstance(start(make_class(type("Base", (Loads, OnlyForward), {}))).model, nn.Identity)
+
+
+def test_initialize_misspelling_in_an_intermediate_class_raises():
+    with pytest.raises(ConfigError, match="attribute 'foward'"):
+        start(make_class(make_class(foward=lambda self: None)))
+
+
+@pytest.mark.parametrize("middle", [False, True])
+def test_initialize_own_execute_raises_with_remedy(middle):
+    model_class = make_class(execute=lambda self, requests: [])
+    with pytest.raises(
+        ConfigError, match=r"expected execute left to KindAwareModel.*kindaware.DevicePlacement"
+    ):
+        start(make_class(model_class) if middle else model_class)
+
+
+@pytest.mark.parametrize(
+    "name", ["load", "forward", "preprocess", "collate", "postprocess", "warmup_inputs", "unload", "is_ready"]
+)
+def test_initialize_async_hook_raises(name):
+    async def hook(self, *_):
+        """Not awaited by anybody."""
+
+    async def generator(self, *_):
+        yield 1
+
+    for function in (hook, generator, staticmethod(hook)):
+        with pytest.raises(ConfigError, match=f"hook {name}: expected a plain method, got async def"):
+            start(make_class(**{name: function}))
+
+
+@pytest.mark.parametrize(
+    "name", ["preprocess", "collate", "postprocess", "warmup_inputs", "unload", "is_ready"]
+)
+def test_initialize_hook_no_method_raises(name):
+    with pytest.raises(ConfigError, match=f"hook {name}: expected a plain method, got int"):
+        start(make_class(**{name: 3}))
+
+
+@pytest.mark.parametrize("name", ["preprocess", "collate", "postprocess", "warmup_inputs"])
+def test_initialize_hook_none_is_a_hook_left_out(name):
+    assert start(make_class(**{name: None})).device.type == "cpu"
+
+
+def test_initialize_stream_raises_not_built():
+    with pytest.raises(ConfigError, match="expected forward, got stream; streaming is not built"):
+        start(make_class(stream=lambda self, X: X))
+
+
+@pytest.mark.parametrize("wrap", [staticmethod, classmethod])
+def test_initialize_static_and_class_methods_are_methods(wrap):
+    hooks = {
+        staticmethod: {"load": lambda: None, "forward": lambda X: X},
+        classmethod: {"load": lambda cls: None, "forward": lambda cls, X: X},
+    }[wrap]
+    model = start(type("Model", (KindAwareModel,), {name: wrap(hook) for name, hook in hooks.items()}))
+    assert torch.equal(model.forward(torch.ones(4)), torch.ones(4))
+
+
+def test_finalize_calls_unload_once():
+    calls = []
+    model = start(make_class(unload=lambda self: calls.append("unload")))
+    assert calls == []
+    model.finalize()
+    assert calls == ["unload"]
+    assert start().finalize() is None
+
+
+def test_execute_without_a_server_raises_with_remedy():
+    from kindaware import KindAwareError
+
+    with pytest.raises(KindAwareError, match="execute: expected to be called by Triton's Python backend"):
+        start().execute([])

@@ -1,0 +1,209 @@
+"""What happens to the modules that `load()` makes."""
+
+import pytest
+import torch
+from core_kit import Doubler, start, tensor
+from torch import nn
+
+from kindaware import ConfigError, KindAwareModel
+
+IMAGE = {"input": [tensor("X", [3, 8, 8])], "output": [tensor("Y", [3, 8, 8])]}
+
+
+def make_class(load, forward=lambda self, X: X, **members):
+    """A user's class around the two hooks."""
+    return type("Model", (KindAwareModel,), {"load": load, "forward": forward, **members})
+
+
+class Probe(nn.Module):
+    """A convolution that keeps notes of what it was called with."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.notes = {}
+
+    def forward(self, X):
+        computed = self.conv(X)
+        self.notes = {
+            "input": X.dtype,
+            "weight": self.conv.weight.dtype,
+            "computed": computed.dtype,
+            "autocast": torch.is_autocast_enabled("cpu"),
+            "inference": torch.is_inference_mode_enabled(),
+            "channels_last": X.is_contiguous(memory_format=torch.channels_last) and not X.is_contiguous(),
+        }
+        return computed
+
+
+def run_probe(**settings):
+    """Start a probe with these settings, and answer one batch of two rows."""
+    model = start(
+        make_class(lambda self: Probe(), lambda self, X: self.model(X)),
+        parameters={f"kindaware.{key}": value for key, value in settings.items()},
+        **IMAGE,
+    )
+    from kindaware._batch import Request
+
+    [outputs] = model._pipeline.run([Request("r", {"X": torch.randn(2, 3, 8, 8)}, 2)])
+    return model.model, outputs["Y"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "weights", "autocast"),
+    [
+        ("32-true", torch.float32, torch.float32, False),
+        ("bf16-true", torch.bfloat16, torch.bfloat16, False),
+        ("16-true", torch.float16, torch.float16, False),
+        ("bf16-mixed", torch.bfloat16, torch.float32, True),
+        ("16-mixed", torch.float16, torch.float32, True),
+    ],
+)
+def test_precision_is_what_forward_computes_in(precision, dtype, weights, autocast):
+    module, output = run_probe(precision=precision)
+    assert module.notes["computed"] is dtype
+    assert module.notes["weight"] is module.notes["input"] is weights
+    assert module.notes["autocast"] is autocast
+    assert module.notes["inference"]
+    assert output.dtype is torch.float32
+
+
+def test_precision_true_leaves_whole_numbers_alone():
+    seen = []
+    model_class = make_class(lambda self: None, lambda self, X: seen.append(X.dtype) or X)
+    ints = {"input": [tensor("X", [4], "TYPE_INT64")], "output": [tensor("Y", [4], "TYPE_INT64")]}
+    start(model_class, parameters={"kindaware.precision": "bf16-true"}, **ints)
+    assert seen == [torch.int64]
+
+
+def test_memory_format_channels_last_reaches_weights_and_inputs():
+    module, output = run_probe(memory_format="channels_last")
+    weight = module.conv.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    assert module.notes["channels_last"]
+    assert output.is_contiguous()
+
+
+def test_memory_format_default_leaves_both_contiguous():
+    module, _ = run_probe()
+    assert module.conv.weight.is_contiguous()
+    assert not module.notes["channels_last"]
+
+
+def test_compile_default_really_compiles():
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    model_class = make_class(lambda self: nn.Linear(4, 4), lambda self, X: self.model(X))
+    model = start(model_class, parameters={"kindaware.compile": "default"})
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    plain = nn.functional.linear(torch.ones(1, 4), model.model.weight, model.model.bias)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.forward(torch.ones(1, 4)), plain)
+
+
+def test_compile_mode_reaches_torch(monkeypatch):
+    modes = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: modes.append(options))
+    model_class = make_class(lambda self: nn.Identity())
+    start(model_class)
+    assert modes == []
+    start(model_class, parameters={"kindaware.compile": "reduce-overhead"})
+    assert modes == [{"mode": "reduce-overhead"}]
+
+
+def test_load_returned_module_is_kept_as_model_in_eval_mode():
+    model = start(make_class(lambda self: nn.Dropout()))
+    assert isinstance(model.model, nn.Dropout)
+    assert not model.model.training
+
+
+def test_load_modules_left_on_self_and_in_containers_are_prepared():
+    def load(self):
+        self.net = nn.Linear(4, 4)
+        self.heads = [nn.Linear(4, 4), "no module"]
+        self.pair = (nn.Linear(4, 4),)
+        self.named = {"a": nn.Linear(4, 4), "b": 3}
+        self.twice = self.net
+
+    model = start(make_class(load), parameters={"kindaware.precision": "bf16-true"})
+    modules = [model.net, model.heads[0], model.pair[0], model.named["a"]]
+    assert not any(module.training for module in modules)
+    assert {module.weight.dtype for module in modules} == {torch.bfloat16}
+    assert not hasattr(model, "model")
+
+
+@pytest.mark.parametrize("rubbish", [3, "resnet50", nn.Linear, [nn.Identity()], {"state": 1}])
+def test_load_returning_no_module_raises(rubbish):
+    with pytest.raises(ConfigError) as caught:
+        start(make_class(lambda self: rubbish))
+    got = type(rubbish).__name__
+    assert str(caught.value).startswith(
+        f"model 'm' load(): expected a torch.nn.Module or None, got {got}; return"
+    )
+
+
+def test_load_what_it_raises_reaches_triton_unchanged():
+    def load(self):
+        raise FileNotFoundError("weights.pt")
+
+    with pytest.raises(FileNotFoundError, match=r"weights\.pt"):
+        start(make_class(load))
+
+
+def test_load_parameter_that_stays_elsewhere_raises():
+    class Pinned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.empty(2, device="meta"))
+
+        def _apply(self, *_, **__):
+            return self
+
+    def load(self):
+        self.net = Pinned()
+
+    with pytest.raises(
+        ConfigError, match=r"module 'net' tensor 'weight': expected device cpu after load\(\), got meta"
+    ):
+        start(make_class(load))
+
+
+def test_load_several_devices_nothing_is_moved():
+    from kindaware._modules import prepare_modules
+    from kindaware._placement import Placement
+    from kindaware._settings import Settings
+
+    owner = type("Owner", (), {})()
+    owner.net = nn.Linear(2, 2, device="meta")
+    devices = (torch.device("cuda", 0), torch.device("cuda", 1))
+    prepare_modules(owner, Placement("MODEL", devices, moves_modules=False, reason=""), Settings())
+    assert owner.net.weight.device.type == "meta"
+    assert not owner.net.training
+
+
+def test_initialize_gives_hooks_what_they_need(caplog):
+    seen = {}
+
+    def load(self):
+        seen.update(device=self.device, devices=self.devices, stream=self.cuda_stream, name=self.spec.name)
+        seen.update(weights=self.parameters["weights"], args=self.args, settings=self.settings)
+        self.logger.info("from load")
+
+    with caplog.at_level("INFO", logger="kindaware"):
+        model = start(make_class(load), parameters={"weights": "w.pt"})
+    assert (seen["device"], seen["stream"], seen["name"]) == (torch.device("cpu"), None, "m")
+    assert (seen["devices"], seen["weights"]) == ((torch.device("cpu"),), "w.pt")
+    assert (seen["args"], seen["settings"]) == (model.args, model.settings)
+    assert "from load" in caplog.text
+
+
+def test_initialize_logs_one_line_when_ready(caplog):
+    with caplog.at_level("INFO", logger="kindaware"):
+        start(Doubler, parameters={"kindaware.num_threads": "2"})
+    [record] = caplog.records
+    text = record.getMessage()
+    assert "kindaware instance m_0_0 ready: kind CPU, device cpu, threads 2 (setting num_threads)" in text
+    assert "precision 32-true, load 0." in text
+    assert "warm-up 0." in text
+    assert text.endswith(" s (batch sizes 1)")
