@@ -18,13 +18,6 @@ class TritonPythonModel:
 SYNTAX_ERROR = "class TritonPythonModel\n"
 ENDS_ON_IMPORT = "import os\nos._exit(3)\n"
 SLEEPS = "import time\ntime.sleep(60)\n"
-SLEEPS_BRIEFLY = """
-import time
-
-class TritonPythonModel:
-    def initialize(self, args):
-        time.sleep(3)
-"""
 
 
 def test_server_failed_models_show_their_exceptions(tmp_path, write_model):
@@ -88,7 +81,7 @@ def test_server_start_that_takes_too_long_names_the_model_and_leaves_nothing(
 
 
 def test_server_chosen_port_lost_before_the_server_listens_is_replaced(tmp_path, write_model, monkeypatch):
-    write_model(tmp_path, "sleeps", SLEEPS_BRIEFLY)
+    write_model(tmp_path, "echo")
     launched = []
 
     def launch_and_take_the_port(options):

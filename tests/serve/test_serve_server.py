@@ -106,7 +106,7 @@ def test_server_second_start_is_refused(shared_server):
 
 def test_server_load_without_explicit_control_gives_the_servers_words(shared_server):
     with pytest.raises(
-        ServerError, match="load of model 'echo': .*explicit model load / unload is not allowed"
+        ServerError, match=r"load of model 'echo': .*explicit model load / unload is not allowed"
     ):
         shared_server.load("echo")
 
@@ -122,7 +122,9 @@ def test_server_stop_leaves_nothing_and_may_be_called_twice(tmp_path, write_mode
         assert server.model_state("echo") == "UNAVAILABLE"
         server.load("echo")
         assert server.model_state("echo") == "READY"
-        with pytest.raises(ServerError, match="load of model 'gone': .*failed to poll from model repository"):
+        with pytest.raises(
+            ServerError, match=r"load of model 'gone': .*failed to poll from model repository"
+        ):
             server.load("gone")
 
     assert b"KINDAWARE_TEST=yes" in environment
@@ -139,7 +141,6 @@ def test_server_args_win_over_defaults_and_the_log_can_stay(tmp_path, write_mode
     log = tmp_path / "server.log"
     args = ["--backend-config=python,shm-default-byte-size=2097152", "--id=mine"]
     with TritonServer(tmp_path / "models", args=args, log_path=log) as server:
-        regions = list(Path("/dev/shm").glob(f"{Path(server.log_path).parent.name}*"))
         prefix = next(
             arg
             for arg in Path(f"/proc/{server.pid}/cmdline").read_text().split("\0")

@@ -1,0 +1,89 @@
+import pytest
+
+from kindaware.testing._log import (
+    last_lines,
+    read_failures,
+    read_instances,
+    read_port_in_use,
+    read_stub_failure,
+    read_unfinished,
+)
+
+LOG = r"""
+I1122 15:53:39.893168 3766 model_lifecycle.cc:472] "loading: bad:1"
+I1122 15:53:39.893246 3766 model_lifecycle.cc:472] "loading: echo:1"
+I1122 15:53:39.893246 3766 model_lifecycle.cc:472] "loading: slow:12"
+I1122 15:53:41.417536 3766 model_lifecycle.cc:839] "successfully loaded 'echo'"
+E1122 15:53:41.540504 3766 model_lifecycle.cc:642] "failed to load 'bad' version 1: Internal: Bad: \"a\"\nb"
+I1122 15:53:41.540516 3766 model_lifecycle.cc:777] "failed to load 'bad'"
+E1122 15:57:50.193420 4677 manager.cc:1460] "Poll failed for model directory 'torn': no proto"
+I1122 15:53:41.540620 3766 server.cc:631]
++---------+------+
+| Backend | Path |
+a line of the model's own
+"""
+INSTANCE = (
+    "kindaware instance {} ready: kind {}, device {}, threads 3 (a cap of (x) cores), precision 32-true, "
+    "load 1.25 s, {}"
+)
+
+
+def test_read_failures_unquotes_what_the_server_wrote():
+    assert read_failures(LOG) == {"bad": 'Internal: Bad: "a"\nb', "torn": "no proto"}
+
+
+def test_read_failures_reads_servers_that_do_not_quote():
+    log = "E1122 15:53:41.540504 3766 model_lifecycle.cc:642] failed to load 'bad' version 1: Internal: gone"
+
+    assert read_failures(log) == {"bad": "Internal: gone"}
+
+
+def test_read_failures_words_of_a_model_are_no_failure():
+    words = "failed to load 'x' version 1: no"
+    log = f'I1122 15:53:41.540504 3766 model.py:4] "{words}"\n{words}'
+
+    assert read_failures(log) == {}
+
+
+def test_read_unfinished_is_what_began_and_did_not_end():
+    assert read_unfinished(LOG) == ["slow"]
+
+
+def test_last_lines_leave_out_tables_routine_and_what_is_told_elsewhere():
+    assert last_lines(LOG).splitlines()[-1] == "a line of the model's own"
+    assert "+--" not in last_lines(LOG)
+    assert "failed to load" not in last_lines(LOG)
+
+
+@pytest.mark.parametrize(
+    ("device", "read"),
+    [("cpu", "cpu"), ("cuda:0, own stream", "cuda:0"), ("cuda:0,cuda:1", "cuda:0,cuda:1")],
+)
+def test_read_instances_takes_the_line_apart(device, read):
+    line = INSTANCE.format("net_0_1", "GPU", device, "warm-up 0.50 s (batch sizes 1, 8)")
+
+    (report,) = read_instances(f'I1122 15:53:41.416386 3766 model.py:4] "{line}"\n')
+
+    assert (report.name, report.kind, report.device) == ("net_0_1", "GPU", read)
+    assert (report.threads, report.threads_reason, report.precision) == (3, "a cap of (x) cores", "32-true")
+    assert (report.load_seconds, report.warmup) == (1.25, "0.50 s (batch sizes 1, 8)")
+
+
+def test_read_instances_warm_up_may_be_words():
+    (report,) = read_instances(INSTANCE.format("a", "CPU", "cpu", "warm-up off"))
+
+    assert report.warmup == "off"
+
+
+def test_read_stub_failure_is_the_loaders_or_the_stubs_own_words():
+    loader = "triton_python_backend_stub: error while loading shared libraries: libpython3.11.so.1.0: none"
+
+    assert read_stub_failure(LOG) is None
+    assert read_stub_failure(f"/x/{loader}\n") == loader
+
+
+def test_read_port_in_use_gives_the_address():
+    line = "main.cc:245] \"failed to start GRPC service: Unavailable - Socket '[::1]:81' already in use \""
+
+    assert read_port_in_use(line) == "[::1]:81"
+    assert read_port_in_use(LOG) is None
