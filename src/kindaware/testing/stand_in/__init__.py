@@ -1,0 +1,65 @@
+"""A stand-in for `triton_python_backend_utils` that behaves as inside a server; a harness builds upon it.
+
+Nothing here enters `sys.modules`, loads a model or reads a configuration. The steps of a harness:
+
+1. Derive from `Host`, one object per model instance: it is what the stand-in asks of the server, and it keeps
+   the `TritonContractError`s that the model may have caught (`host.violations`). Move `host.phase` on.
+2. `new_module(host)` is the module as model.py finds it while it is imported: pure Python names only.
+3. `attach_classes(module, host)` adds the rest after the import, and returns `c_python_backend_utils`.
+4. `new_server_request(host, inputs=[WireTensor.of("X", array)], ...)` is a request as `execute` gets it.
+5. After `execute`: `check_returned(request, response)` for every element that is a response, then
+   `send_returned(request, response)`; when an error left it, `fail_request(request)` for every request.
+   What was sent through the sender comes to `host.on_send` at once, and stays in `state_of(request).sent`.
+6. `answer_of(response, requested)` turns a response into what the client gets, without sending it.
+
+Plain data go in and out: `WireTensor`, `Answer`, `Failure`, `BlsCall`. `host.run_bls(call)` gives Answers.
+`RefusalError` is what a Host raises where the server refuses. `MetricRegistry` holds the metrics of all
+models of a server. `TritonModelException` is one class for all hosts; the others are bound to their host
+(the unbound ones, exported here, are their base classes, for annotations and `isinstance`).
+"""
+
+from __future__ import annotations
+
+from kindaware.testing.stand_in._host import NEWEST, Host, Phase, RefusalError, TritonContractError
+from kindaware.testing.stand_in._metrics import MetricRegistry
+from kindaware.testing.stand_in._module import attach_classes, new_module
+from kindaware.testing.stand_in._request import InferenceRequest, RequestState
+from kindaware.testing.stand_in._response import InferenceResponse
+from kindaware.testing.stand_in._server_side import (
+    answer_of,
+    check_returned,
+    fail_request,
+    new_server_request,
+    send_returned,
+    state_of,
+)
+from kindaware.testing.stand_in._tensor import Tensor
+from kindaware.testing.stand_in._triton_error import TritonError, TritonModelException
+from kindaware.testing.stand_in._wire import Answer, BlsCall, Failure, WireTensor
+
+__all__ = [
+    "NEWEST",
+    "Answer",
+    "BlsCall",
+    "Failure",
+    "Host",
+    "InferenceRequest",
+    "InferenceResponse",
+    "MetricRegistry",
+    "Phase",
+    "RefusalError",
+    "RequestState",
+    "Tensor",
+    "TritonContractError",
+    "TritonError",
+    "TritonModelException",
+    "WireTensor",
+    "answer_of",
+    "attach_classes",
+    "check_returned",
+    "fail_request",
+    "new_module",
+    "new_server_request",
+    "send_returned",
+    "state_of",
+]

@@ -1,0 +1,5 @@
+"""`pb_utils.InferenceResponse`."""
+
+
+class InferenceResponse:
+    """The answer to one request."""

@@ -1,0 +1,5 @@
+"""`pb_utils.Tensor`."""
+
+
+class Tensor:
+    """A named array."""
