@@ -1,0 +1,62 @@
+"""Sphinx's configuration; `make docs` builds the pages, and a warning is an error."""
+
+from pygments.lexer import inherit
+from pygments.lexers.dsls import ProtoBufLexer
+from pygments.token import Comment
+
+import kindaware
+
+project = "kindaware"
+author = "The kindaware developers"
+project_copyright = "2026, The kindaware developers"
+version = release = kindaware.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+exclude_patterns = ["_build"]
+highlight_language = "none"
+# In docstrings, single backticks are code, as in Markdown.
+default_role = "literal"
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_custom_sections = [("Required", "params_style"), ("Optional", "params_style"), "Sync", "Source"]
+
+html_theme = "furo"
+html_title = f"kindaware {version}"
+html_show_sphinx = False
+
+
+class PbtxtLexer(ProtoBufLexer):
+    """config.pbtxt: the text form of protocol buffers, whose comments begin with #."""
+
+    name = "pbtxt"
+    aliases = ["pbtxt"]  # noqa: RUF012  (pygments wants a plain list)
+    filenames = ["*.pbtxt"]  # noqa: RUF012
+    tokens = {"root": [(r"#.*$", Comment.Single), inherit]}  # noqa: RUF012
+
+
+def mark_code(app, what, name, obj, options, lines):
+    """Take an indented block after an empty line for code, as a reader of the docstring does."""
+    marked, code_indent = [], None
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if code_indent is not None and line.strip() and indent < code_indent:
+            code_indent = None
+        previous = marked[-2] if len(marked) > 1 and not marked[-1].strip() else ""
+        previous_indent = len(previous) - len(previous.lstrip())
+        if code_indent is None and line.strip() and previous.strip() and indent > previous_indent:
+            code_indent = indent
+            marked += [" " * previous_indent + "::", ""]
+        marked.append(line)
+    lines[:] = marked
+
+
+def setup(app):
+    app.add_lexer("pbtxt", PbtxtLexer)
+    app.connect("autodoc-process-docstring", mark_code, priority=400)

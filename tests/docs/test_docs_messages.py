@@ -1,0 +1,181 @@
+"""Each message that the documentation quotes is one that the code produces."""
+
+import re
+
+import pytest
+import torch
+from docs_models import args_for, run
+from docs_pages import OUR_PAGES, blocks_of, code_in, name_of, without_blocks
+
+from kindaware import ConfigError, KindAwareError, KindAwareModel
+from kindaware._batch import Request
+from kindaware._bridge import _check_shadow, check_pb_utils
+
+IN = {"name": "A", "data_type": "TYPE_FP32", "dims": [4]}
+OUT = {"name": "Y", "data_type": "TYPE_FP32", "dims": [4]}
+CONFIG = {"name": "net", "max_batch_size": 8, "input": [IN], "output": [OUT]}
+TWO = CONFIG | {"input": [IN, IN | {"name": "B"}]}
+OPTIONAL = CONFIG | {"input": [IN, IN | {"name": "B", "optional": True}]}
+
+
+def make_class(*, without=(), **members):
+    """A model that works but for what is said."""
+    whole = {"load": lambda self: None, "forward": lambda self, A: A} | members
+    return type("TritonPythonModel", (KindAwareModel,), {k: v for k, v in whole.items() if k not in without})
+
+
+def load(config=CONFIG, *, kind="CPU", without=(), parameters=(), **members):
+    settings = {f"kindaware.{key}": {"string_value": value} for key, value in dict(parameters).items()}
+    model = make_class(without=without, **members)()
+    model.initialize(args_for(config | {"parameters": settings}, kind))
+    return model
+
+
+async def async_hook(self, inputs):
+    return inputs
+
+
+def no_zeros(self, A):
+    raise ValueError("no zeros, please")
+
+
+def pinned_module(self):
+    class Pinned(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def _apply(self, *args, **kwargs):
+            self.weight = torch.nn.Parameter(torch.ones(1, device="meta"))
+            return self
+
+    return Pinned()
+
+
+def load_with_share(share):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KINDAWARE_CPU_SHARE", share)
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        load()
+
+
+def load_without_gpu():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "device_count", lambda: 0)
+        load(kind="GPU")
+
+
+class BrokenModule:
+    """Triton's module, paired with a numpy that its stub can't read."""
+
+    __file__ = __file__
+
+    class Tensor:
+        @staticmethod
+        def from_dlpack(name, tensor):
+            return BrokenModule.Tensor()
+
+        def as_numpy(self):
+            return torch.zeros(8).numpy()
+
+
+class MockModule:
+    __file__ = "/site-packages/triton_python_backend_utils.py"
+
+
+LOADS = [
+    load_without_gpu,
+    lambda: load(kind="MODEL"),
+    lambda: load(load=pinned_module),
+    lambda: load(load=lambda self: "net"),
+    lambda: load(without=["load"]),
+    lambda: load(execute=lambda self, requests: []),
+    lambda: load(pre_process=lambda self, inputs: inputs),
+    lambda: load(pre_proces=lambda self, inputs: inputs),
+    lambda: load(stream=lambda self, A: A, without=["forward"]),
+    lambda: load(preprocess=async_hook),
+    lambda: load(TWO),
+    lambda: load(TWO, forward=lambda self, x: x),
+    lambda: load(TWO, forward=lambda self, A, B, scale: A),
+    lambda: load(OPTIONAL, forward=lambda self, A, B: A),
+    lambda: load(forward=lambda self, A, lengths: A),
+    lambda: load(parameters={"num_thread": "1"}),
+    lambda: load(parameters={"precision": "fp16"}),
+    lambda: load(parameters={"cuda_graphs": "8"}),
+    lambda: load(parameters={"warmup": "16"}),
+    lambda: load(forward=no_zeros),
+    lambda: load(CONFIG | {"input": [IN | {"data_type": "TYPE_STRING"}]}),
+    lambda: load(CONFIG | {"input": [IN | {"allow_ragged_batch": True}]}),
+    lambda: load(CONFIG | {"model_transaction_policy": {"decoupled": True}}),
+    lambda: load_with_share("2"),
+    lambda: check_pb_utils(BrokenModule),
+    lambda: _check_shadow(MockModule),
+]
+
+
+def read_failure(config, request, forward, warm=None):
+    """What a client reads when a model has answered `warm` and then gets `request`."""
+    model = load(config | {"name": "sentiment"}, forward=forward)
+    for one in [warm] if warm else []:
+        run(model, [one])
+    (outcome,) = run(model, [request])
+    return outcome.text
+
+
+def no_such_id(self, A):
+    if A.any():
+        raise ValueError("no such id")
+    return A
+
+
+def four_features(self, X):
+    if X.shape[1] != 4:
+        raise ValueError(f"4 features needed, got {X.shape[1]}")
+    return X
+
+
+def answers():
+    yield read_failure(CONFIG, Request("42", {"A": torch.ones(1, 4)}, 1), no_such_id)
+    scores = OUT | {"name": "SCORES"}
+    ones = Request("", {"A": torch.ones(1, 4)}, 1)
+    yield read_failure(CONFIG | {"output": [scores]}, ones, lambda self, A: A.double() if A.any() else A)
+    dynamic = CONFIG | {"input": [IN | {"name": "X", "dims": [-1]}]}
+    yield read_failure(
+        dynamic,
+        Request("42", {"X": torch.ones(2, 3)}, 2),
+        four_features,
+        warm=Request("", {"X": torch.ones(1, 4)}, 1),
+    )
+
+
+@pytest.fixture(scope="module")
+def produced():
+    """Every message that the quotes are looked for in."""
+    messages = []
+    threads = torch.get_num_threads()
+    for trigger in LOADS:
+        with pytest.raises(ConfigError) as raised:
+            trigger()
+        messages.append(str(raised.value))
+    with pytest.raises(KindAwareError) as raised:
+        load().execute([])
+    messages.append(str(raised.value))
+    yield [*messages, *answers()]
+    torch.set_num_threads(threads)
+
+
+def quotes():
+    """Code in the pages that has the form of a message; prose and placeholders don't."""
+    for page in OUR_PAGES:
+        for block in blocks_of(page, "text"):
+            for line in block.code.splitlines():
+                if re.search(r": expected .*, got .*; ", line) and "<" not in line:
+                    yield pytest.param(line, id=f"{name_of(page)}-{line[:40]}")
+        for code in code_in(without_blocks(page)):
+            if code.startswith("expected "):
+                yield pytest.param(code, id=f"{name_of(page)}-{code[:40]}")
+
+
+@pytest.mark.parametrize("quote", list(quotes()))
+def test_quoted_message_is_one_that_the_code_produces(quote, produced):
+    assert [message for message in produced if quote in message], "\n".join(produced)

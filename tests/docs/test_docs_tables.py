@@ -1,0 +1,250 @@
+"""Tables, commands and links of the documentation against what there is."""
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from docs_models import args_for
+from docs_pages import OUR_PAGES, ROOT, blocks_of, code_in, headings_of, name_of, table_with, without_blocks
+
+import kindaware
+import kindaware.testing
+from kindaware import KindAwareModel, Placement
+from kindaware._args import InstanceArgs
+from kindaware._errors import ERROR_CODES
+from kindaware._hooks import HOOKS
+from kindaware._modules import Precision
+from kindaware._settings import _PARSERS, PRECISIONS, SETTING_NAMES, Settings
+from kindaware._spec import InstanceGroup
+from kindaware._threads import ThreadBudget
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest brings it there
+
+DOCS = ROOT / "docs"
+SETTINGS_ROWS = {code_in(row[0])[0]: row for row in table_with(DOCS / "settings.md", "Setting")}
+
+
+def test_settings_table_has_the_settings_of_the_code_in_order():
+    assert tuple(SETTINGS_ROWS) == SETTING_NAMES
+
+
+@pytest.mark.parametrize("name", SETTING_NAMES)
+def test_settings_table_has_the_values_that_the_code_allows(name):
+    parser, written = _PARSERS[name], code_in(SETTINGS_ROWS[name][1])
+    if parser.allowed.startswith("one of "):
+        assert written == parser.allowed.removeprefix("one of ").split(", ")
+    assert set(re.findall(r"'([^']+)'", parser.allowed)) <= set(written)
+    for value in written:
+        parser.parse(value)
+
+
+@pytest.mark.parametrize("name", SETTING_NAMES)
+def test_settings_table_has_the_default_of_the_code(name):
+    default, written = getattr(Settings(), name), code_in(SETTINGS_ROWS[name][2])
+    if written:
+        assert _PARSERS[name].parse(written[0]) == default
+    else:
+        assert SETTINGS_ROWS[name][2] == "none"
+        assert default is None
+    assert _PARSERS[name].parse(getattr(KindAwareModel, name)) == default
+
+
+@pytest.mark.parametrize("name", SETTING_NAMES)
+def test_settings_that_do_nothing_are_marked_as_not_built(name):
+    is_built = "this version" not in _PARSERS[name].allowed
+    assert is_built == ("not built" not in SETTINGS_ROWS[name][3])
+
+
+def test_placement_table_is_what_placement_gives():
+    for policy, visible, instance, devices, moved in table_with(
+        DOCS / "settings.md", "`model_devices` | Visible GPUs"
+    ):
+        args = args_for({}, "MODEL", model_instance_name=code_in(instance)[0])
+        placement = Placement.from_args(args, num_devices=int(visible), model_devices=code_in(policy)[0])
+        assert list(map(str, placement.devices)) == code_in(devices)
+        assert placement.moves_modules == (moved == "yes")
+
+
+def test_threads_table_is_what_the_budget_gives():
+    for cores, share, kind, count, threads in table_with(DOCS / "settings.md", "Cores"):
+        group = {"name": "net_0", "kind": f"KIND_{kind}", "count": int(count)}
+        args = InstanceArgs.from_dict(args_for({"name": "net"}, kind))
+        environment = {} if share == "not set" else {"KINDAWARE_CPU_SHARE": share}
+        budget = ThreadBudget.of_instance(
+            args,
+            [InstanceGroup.from_config(group, "")],
+            Placement.of_instance(args, Settings(), num_devices=1),
+            num_threads=None,
+            num_cores=int(cores),
+            environment=environment,
+        )
+        assert budget.num_threads == int(threads)
+        if (cores, share, kind, count) == ("16", "not set", "CPU", "4"):
+            assert f"threads {budget.num_threads} ({budget.reason})" in (DOCS / "settings.md").read_text()
+
+
+def test_precision_table_is_what_the_code_does():
+    rows = table_with(DOCS / "settings.md", "Value")
+    assert sorted(code_in(row[0])[0] for row in rows) == sorted(PRECISIONS)
+    for name, modules, around in rows:
+        precision = Precision.of(code_in(name)[0])
+        dtype = str(precision.dtype).removeprefix("torch.")
+        converts = f"converted to {dtype}" if precision.converts_to else "as they are"
+        assert modules == converts
+        assert around == (f"autocast to {dtype}" if precision.is_mixed else "nothing")
+
+
+def test_hooks_page_has_a_section_for_each_hook_and_no_other():
+    text = without_blocks(DOCS / "hooks.md")
+    sections = re.findall(r"^## (\w+)$", text, re.MULTILINE)
+    assert sorted(sections) == sorted(HOOKS)
+    assert sorted(code_in(row[0])[0] for row in table_with(DOCS / "hooks.md", "Hook")) == sorted(HOOKS)
+    for name in HOOKS:
+        if name != "stream":
+            assert f"\n## {name}\n\n`{name}(self" in text
+
+
+def test_errors_page_lists_the_codes():
+    assert [code_in(row[0])[0] for row in table_with(DOCS / "errors.md", "Code")] == list(ERROR_CODES)
+
+
+def test_design_page_lists_the_modules_in_the_order_of_their_imports():
+    package = ROOT / "src" / "kindaware"
+    listed = [code_in(row[0])[0] for row in table_with(DOCS / "design.md", "Module")]
+    core = [name for name in listed if name.startswith("_")]
+    assert sorted(core) == sorted(path.stem for path in package.glob("_*.py") if path.stem != "__init__")
+    assert set(listed) - set(core) == {path.parent.name for path in package.glob("*/__init__.py")}
+    for place, name in enumerate(core):
+        tree = ast.parse((package / f"{name}.py").read_text())
+        imported = {
+            node.module.removeprefix("kindaware.")
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kindaware.")
+        }
+        assert imported <= set(core[:place]), name
+
+
+def test_api_page_has_every_public_name():
+    text = (DOCS / "api.md").read_text()
+    public = [f"kindaware.{name}" for name in kindaware.__all__]
+    public += [f"kindaware.testing.{name}" for name in kindaware.testing.__all__]
+    assert sorted(re.findall(r"auto\w+:: (\S+)", text)) == sorted(public)
+
+
+def test_every_page_is_in_the_table_of_contents():
+    listed = [name for block in blocks_of(DOCS / "index.md", "{toctree}") for name in block.code.split()]
+    assert {"index", *(name for name in listed if not name.startswith(":"))} >= {
+        path.stem for path in DOCS.glob("*.md")
+    }
+
+
+def test_quoted_attributes_of_a_placement_are_its_own():
+    for row in table_with(DOCS / "placement.md", "Attribute"):
+        assert hasattr(Placement, code_in(row[0])[0])
+
+
+def test_quoted_members_of_the_server_are_its_own():
+    server = kindaware.testing.TritonServer("models")
+    for row in table_with(DOCS / "testing.md", "Member"):
+        for member in code_in(row[0]):
+            name = member.split("(")[0]
+            assert hasattr(type(server), name) or hasattr(server, name)
+
+
+@pytest.mark.parametrize("page", OUR_PAGES, ids=name_of)
+def test_links_of_a_page_resolve(page):
+    for target in re.findall(r"\]\(([^)]+)\)", without_blocks(page)):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = page if not path else (page.parent / path)
+        assert linked.resolve().exists(), target
+        if anchor:
+            assert {anchor, anchor.replace("-", "_")} & headings_of(linked), target
+
+
+def commands():
+    return [
+        pytest.param(line.removeprefix("$ "), id=f"{block.id}-{line[2:30]}")
+        for page in OUR_PAGES
+        for block in blocks_of(page, "console")
+        for line in block.code.splitlines()
+    ]
+
+
+def inline_commands():
+    return sorted(
+        {
+            code
+            for page in OUR_PAGES
+            for code in code_in(without_blocks(page))
+            if re.match(r"(make|kindaware|pip) ", code)
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def targets():
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def extras():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+@pytest.fixture(scope="module")
+def serve_help():
+    done = subprocess.run(
+        [sys.executable, "-m", "kindaware.cli", "serve", "--help"], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", [*commands(), *inline_commands()])
+def test_command_is_one_that_exists(command, targets, extras, serve_help):
+    words = shlex.split(command)
+    if words[0] == "make":
+        named = [word for word in words[1:] if "=" not in word]
+        assert set(named) <= targets
+        assert {word.split("=")[0] for word in words if "=" in word} <= {"PYTHON", "PYTEST_ARGS"}
+    elif words[0] == "kindaware":
+        assert words[1] == "serve"
+        assert all(word in serve_help for word in words[2:] if word.startswith("-"))
+    elif words[0] == "pip":
+        assert words[1] in ("install", "uninstall")
+        for names in re.findall(r"kindaware\[([^]]*)\]", command):
+            assert set(names.split(",")) <= set(extras)
+    else:
+        known = ("python -m venv .venv", ". .venv/bin/activate", "pytest test_", "curl -s ")
+        assert command.startswith(known)
+
+
+def test_extras_table_has_the_extras(extras):
+    named = {name for row in table_with(ROOT / "README.md", "Extra") for name in code_in(row[0])}
+    assert named == set(extras)
+
+
+def test_contributing_has_the_targets(targets):
+    rows = table_with(ROOT / "CONTRIBUTING.md", "Command")
+    named = {code_in(row[0])[0].split()[1] for row in rows}
+    assert named == targets - {"help"}
+
+
+def test_mentioned_variables_are_read_somewhere():
+    sources = [*ROOT.glob("src/**/*.py"), ROOT / "tests" / "conftest.py"]
+    code = "\n".join(path.read_text() for path in sources)
+    for page in OUR_PAGES:
+        for name in set(re.findall(r"\bKINDAWARE_[A-Z_]+\b", page.read_text())):
+            assert name in code
+
+
+def test_versions_are_those_of_the_package():
+    assert f"## [{kindaware.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"Version {kindaware.__version__} " in (DOCS / "index.md").read_text()
