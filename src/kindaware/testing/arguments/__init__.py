@@ -1,0 +1,13 @@
+"""What Triton hands to `initialize`, made without a server.
+
+`instance_args` is what tests call. `ModelArguments` is the way there in steps, for a harness: between
+parsing and validation the server lets the model complete its configuration.
+"""
+
+from __future__ import annotations
+
+from kindaware.testing.arguments._arguments import ModelArguments, instance_args
+from kindaware.testing.arguments._instances import Instance
+from kindaware.testing.arguments._source import ConfigSource
+
+__all__ = ["ConfigSource", "Instance", "ModelArguments", "instance_args"]
