@@ -180,7 +180,7 @@ def connect(url):
     subject, remedy = f"server at '{url}'", "start one with 'kindaware serve', or check --url"
     address = url.removeprefix("http://")
     with asking(subject, remedy=remedy):
-        if "://" in address or not urllib.parse.urlsplit(f"http://{address}").port:
+        if not urllib.parse.urlsplit(f"http://{address}").port:
             raise ValueError("not of the form HOST:PORT")
         client = httpclient.InferenceServerClient(
             address, connection_timeout=TIMEOUT_SECONDS, network_timeout=TIMEOUT_SECONDS

@@ -100,8 +100,8 @@ def run_resnet50_client(tmp_path):
 
 
 def client_runner(name, folder):
-    def run(*args):
-        command = [sys.executable, "-W", "error", str(EXAMPLES / name / "client.py"), *map(str, args)]
+    def run(*args, warnings="error"):
+        command = [sys.executable, "-W", warnings, str(EXAMPLES / name / "client.py"), *map(str, args)]
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
     return run
