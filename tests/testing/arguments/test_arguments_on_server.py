@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from arguments_kit import CONFIGS, REFUSED
 
-from conftest import CONFIGS, REFUSED
 from kindaware import ConfigError
 from kindaware.testing.arguments import instance_args
 
