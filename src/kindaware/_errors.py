@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable
+from typing import SupportsIndex
 
 ERROR_CODES = (
     "UNKNOWN",
@@ -55,9 +57,12 @@ class RequestError(KindAwareError):
 
     Raises:
         ValueError: `code` is not one of Triton's.
+        TypeError: `rows` are no whole numbers.
     """
 
-    def __init__(self, text: str, *, code: str = "INVALID_ARG", rows: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, text: str, *, code: str = "INVALID_ARG", rows: Iterable[SupportsIndex] | None = None
+    ) -> None:
         if code not in ERROR_CODES:
             raise ValueError(
                 message(
@@ -69,8 +74,8 @@ class RequestError(KindAwareError):
             )
         super().__init__(text)
         self.code = code
-        self.rows = None if rows is None else tuple(rows)
+        self.rows = None if rows is None else tuple(map(operator.index, rows))
 
 
 class OutputError(KindAwareError):
-    """What `forward` returned does not fit the declared outputs; every request of that forward fails."""
+    """A hook returned what does not fit the configuration; its text is what the client reads."""

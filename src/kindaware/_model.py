@@ -114,7 +114,7 @@ class KindAwareModel(DevicePlacement):
         current = config.get("max_batch_size", 0)
         if cls.max_batch_size and (current == 0 or current > cls.max_batch_size):
             auto_complete_model_config.set_max_batch_size(cls.max_batch_size)
-        if is_bare and cls.max_batch_size > 1 and not config.get("sequence_batching"):
+        if is_bare and cls.max_batch_size > 1 and "sequence_batching" not in config:
             auto_complete_model_config.set_dynamic_batching()
         return auto_complete_model_config
 

@@ -61,10 +61,11 @@ class Ledger:
 
     def fail(self, part: Sequence[int], error: Exception, stage: str) -> None:
         """Fail requests because a hook raised; the traceback is logged once."""
+        ids = self._to_log.setdefault(format_traceback(error), [])
         for position in part:
             text = str(error) if isinstance(error, OutputError) else self._describe(position, error, stage)
             self._outcomes[position] = Failure(text, "INTERNAL")
-            self._to_log.setdefault(format_traceback(error), []).append(self._ids[position])
+            ids.append(self._ids[position])
 
     def _describe(self, position: int, error: Exception, stage: str) -> str:
         return message(

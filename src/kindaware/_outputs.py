@@ -65,7 +65,7 @@ def check_outputs(
             declared floating dtype, as Lightning does; None for full precision.
 
     Returns:
-        Contiguous dense tensors of the declared dtypes, in the configuration's order.
+        Contiguous dense tensors of the declared dtypes without gradient, in the configuration's order.
 
     Raises:
         OutputError: an output has another dtype, shape or number of rows than declared.
@@ -110,7 +110,7 @@ def _check(
     if not declared.fits(row_shape):
         batch = [] if num_rows is None else ["B"]
         raise _error(subject, f"shape {_text([*batch, *declared.shape])}", f"shape {_text(tensor.shape)}")
-    return tensor.contiguous()
+    return tensor.detach().resolve_neg().contiguous()
 
 
 def _text(shape: Any) -> str:

@@ -25,6 +25,9 @@ from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 from kindaware._staging import Staging
 
+_Failed = tuple[list[int], Exception]
+"""The positions of a part of a group, and what forward raised for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
@@ -99,8 +102,12 @@ class Pipeline:
             for position, arrival in enumerate(arrivals):
                 if isinstance(arrival, Request):
                     self._preprocess(ledger, position, arrival)
-            for positions in group(ledger.requests, by_shape=self._hooks.collate is None):
-                self._answer(ledger, positions)
+            groups = group(ledger.requests, by_shape=self._hooks.collate is None)
+            unanswered = [self._answer(ledger, positions) for positions in groups]
+            # Not before every group was tried is it known whether the model has ever answered.
+            for positions, failed in zip(groups, unanswered, strict=True):
+                num_failed = sum(len(part) for part, _ in failed)
+                self._fail(ledger, failed, may_be_shape=num_failed == len(positions))
         ledger.log(self._logger)
         return ledger.outcomes(missing=Failure(self._unavailable(), "UNAVAILABLE"))
 
@@ -130,7 +137,8 @@ class Pipeline:
     def _checked(self, inputs: Any, request: Request) -> Tensors:
         """Hold what `preprocess` returned against what `forward` takes."""
         names = {tensor.name for tensor in self._spec.inputs}
-        is_mapping = isinstance(inputs, Mapping) and set(inputs) <= names
+        required = {tensor.name for tensor in self._spec.inputs if not tensor.optional}
+        is_mapping = isinstance(inputs, Mapping) and required <= set(inputs) <= names
         if is_mapping and all(
             isinstance(one, torch.Tensor) and (request.rows is None or one.shape[:1] == (request.rows,))
             for one in inputs.values()
@@ -147,22 +155,24 @@ class Pipeline:
             )
         )
 
-    def _answer(self, ledger: Ledger, positions: list[int]) -> None:
+    def _answer(self, ledger: Ledger, positions: list[int]) -> list[_Failed]:
         """Run one group; when forward raises, find the guilty requests by halving.
 
         With n requests at most 2 log2(n) + 2 further forwards are spent, which is enough to find one guilty
-        request; a part that still fails when they are used up fails whole. When no request of the group could
-        be answered, one more forward asks whether their shape alone is to blame.
+        request; a part that still fails when they are used up fails whole. A batch for which memory ran out
+        is halved down to single requests, whatever that costs.
+
+        Returns:
+            The parts that got no answer, with what forward raised for them; none after a fault of the device.
         """
         num_further = int(2 * math.log2(len(positions))) + 2
-        pending, has_answers = [positions], False
-        failed: list[tuple[list[int], Exception]] = []
+        pending = [positions]
+        failed: list[_Failed] = []
         while pending and self.fault is None:
             part = pending.pop(0)
             result = self._attempt([ledger.requests[position] for position in part])
             if not isinstance(result, Exception):
                 ledger.answer(part, result)
-                has_answers = True
                 continue
             named = _named(ledger, part, result)
             unnamed = [position for position in part if position not in named]
@@ -171,14 +181,13 @@ class Pipeline:
                 rest = [unnamed] if unnamed else []
             else:
                 rest = list(halve(part)) if len(part) > 1 and self._isolates(result) else []
-            if rest and len(rest) <= num_further:
-                num_further -= len(rest)
+            cost = 0 if _is_out_of_memory(result) else len(rest)
+            if rest and cost <= num_further:
+                num_further -= cost
                 pending += rest
             elif unnamed:
                 failed.append((unnamed, result))
-        if self.fault is None:
-            for part, error in failed:
-                self._fail(ledger, part, error, may_be_shape=not has_answers)
+        return failed if self.fault is None else []
 
     def _attempt(self, requests: Sequence[Request]) -> dict[str, torch.Tensor] | Exception:
         """Run one forward; give its outputs, or what it raised."""
@@ -194,23 +203,34 @@ class Pipeline:
         self._has_answered = True
         return outputs
 
-    def _fail(self, ledger: Ledger, part: list[int], error: Exception, *, may_be_shape: bool) -> None:
-        request = ledger.requests[part[0]]
-        if isinstance(error, RequestError):
-            ledger.refuse(part, str(error), error.code)
-        elif may_be_shape and self._refuses_shape(request, error):
-            ledger.refuse(part, self._describe_shape(request, error), "INVALID_ARG")
-        else:
-            ledger.fail(part, error, "forward")
+    def _fail(self, ledger: Ledger, failed: Sequence[_Failed], *, may_be_shape: bool) -> None:
+        """Fail the parts of one group that got no answer.
 
-    def _refuses_shape(self, request: Request, error: Exception) -> bool:
-        """Whether zeros of the request's shape fail as well, in a model that has answered other shapes."""
+        Where the whole group got none, one more forward asks whether its shape alone is to blame.
+        """
+        raised = [(part, error) for part, error in failed if not isinstance(error, RequestError)]
+        request = ledger.requests[raised[0][0][0]] if raised and may_be_shape else None
+        shape_error = None if request is None else self._error_of_shape(request)
+        for part, error in failed:
+            if isinstance(error, RequestError):
+                ledger.refuse(part, str(error), error.code)
+            elif type(error) is shape_error:
+                for position in part:
+                    text = self._describe_shape(ledger.requests[position], error)
+                    ledger.refuse([position], text, "INVALID_ARG")
+            else:
+                ledger.fail(part, error, "forward")
+
+    def _error_of_shape(self, request: Request) -> type[Exception] | None:
+        """What zeros of the request's shape make forward raise, in a model that has answered other shapes."""
         is_dynamic = any(tensor.is_dynamic for tensor in self._spec.inputs)
-        if not (is_dynamic and self._has_answered) or _is_out_of_memory(error):
-            return False
+        if not (is_dynamic and self._has_answered) or self.fault is not None:
+            return None
         zeros = {name: torch.zeros_like(tensor) for name, tensor in request.inputs.items()}
         result = self._attempt([Request(request.id, zeros, request.rows)])
-        return isinstance(result, Exception) and type(result) is type(error)
+        if not isinstance(result, Exception) or self.fault is not None:
+            return None
+        return None if isinstance(result, OutputError) or _is_out_of_memory(result) else type(result)
 
     def _describe_shape(self, request: Request, error: Exception) -> str:
         shapes = {name: list(tensor.shape) for name, tensor in request.inputs.items()}
@@ -266,7 +286,7 @@ def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
     """Find the requests that own the rows which the error names; none where it names no row of the batch."""
     if not isinstance(error, RequestError) or error.rows is None:
         return []
-    owners = [position for position in part for _ in range(ledger.requests[position].rows or 1)]
+    owners = [position for position in part for _ in range(_num_rows(ledger.requests[position]))]
     if not error.rows or not all(0 <= row < len(owners) for row in error.rows):
         return []
     named = {owners[row] for row in error.rows}
@@ -275,3 +295,7 @@ def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
+def _num_rows(request: Request) -> int:
+    return 1 if request.rows is None else request.rows

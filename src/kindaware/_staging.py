@@ -135,7 +135,9 @@ class PinnedStaging:
     def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Queue one copy per output into pinned memory and wait once for all of them."""
         fetched = {}
-        for name, tensor in outputs.items():
+        for name, output in outputs.items():
+            # A copy from another GPU would be queued on a stream of that GPU, which `wait` doesn't know.
+            tensor = output if output.device.type == "cpu" else output.to(self._runtime.device)
             pinned = self._borrow(tensor.shape, tensor.dtype, self._with_call)
             self._is_pending = True
             self._runtime.copy(pinned, tensor)

@@ -9,6 +9,7 @@ import torch
 from kindaware import KindAwareModel
 from kindaware._batch import Request
 from kindaware._hooks import Call
+from kindaware._outcomes import Failure
 from kindaware._pipeline import Hooks, Pipeline
 from kindaware._runtime import CpuRuntime
 from kindaware._settings import Settings
@@ -121,3 +122,30 @@ def make_request(name, values, rows=1, width=2, batches=True):
     """A request whose rows all hold the same number."""
     shape = (rows, width) if batches else (width,)
     return Request(str(name), {"X": torch.full(shape, float(values))}, rows if batches else None)
+
+
+BAD = -1.0
+
+
+class Forward:
+    """Doubles, counts its calls, raises where a row is bad."""
+
+    def __init__(self, error=ValueError, text="bad row", **details):
+        self.raises = lambda: error(text, **details)
+        self.batches = []
+
+    def __call__(self, X):
+        self.batches.append(len(X))
+        if (X == BAD).any():
+            raise self.raises()
+        return 2 * X
+
+
+def answers_of(outcomes):
+    """One value per request, or its failure's code."""
+    return [one.code if isinstance(one, Failure) else float(one["Y"].flatten()[0]) for one in outcomes]
+
+
+def run(pipeline, values, **changes):
+    """Answer one call with a request per value."""
+    return pipeline.run([make_request(place, value, **changes) for place, value in enumerate(values)])

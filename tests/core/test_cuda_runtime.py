@@ -1,0 +1,180 @@
+"""Which torch.cuda calls the CUDA runtime makes, in order. What CUDA does with them needs a GPU."""
+
+import contextlib
+
+import pytest
+import torch
+from core_kit import Doubler, start
+
+from kindaware import ConfigError
+from kindaware._placement import Placement
+from kindaware._runtime import CpuRuntime, CudaRuntime, count_devices, open_runtime
+from kindaware._staging import PinnedStaging
+
+GPU1 = torch.device("cuda", 1)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Put notes in the place of torch.cuda's functions; a host with two GPUs."""
+    log = []
+
+    def note(name, value=None):
+        return lambda *args: log.append((name, *args)) or value
+
+    class Stream:
+        def __init__(self, device):
+            log.append(("Stream", device))
+
+        synchronize = note("stream.synchronize")
+
+    class Event:
+        def record(self, stream):
+            log.append(("event.record", stream))
+
+        def synchronize(self):
+            log.append(("event.synchronize",))
+
+    def context(name):
+        @contextlib.contextmanager
+        def enter(what):
+            log.append((f"enter {name}", what))
+            yield
+            log.append((f"leave {name}", what))
+
+        return enter
+
+    for name in ("set_device", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, note(name))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "device", context("device"))
+    monkeypatch.setattr(torch.cuda, "stream", context("stream"))
+    return log
+
+
+@pytest.fixture
+def runtime(calls):
+    runtime = CudaRuntime(GPU1)
+    assert calls == []
+    runtime.activate()
+    return runtime
+
+
+def test_activate_makes_the_gpu_current_before_anything_else(runtime, calls):
+    assert calls == [("set_device", GPU1), ("Stream", GPU1)]
+
+
+def test_scope_enters_device_and_stream_and_leaves_both(runtime, calls):
+    calls.clear()
+    with pytest.raises(ValueError, match="inside"), runtime.scope():
+        raise ValueError("inside")
+    assert [name for name, _ in calls] == ["enter device", "enter stream"]
+    calls.clear()
+    with runtime.scope():
+        calls.append(("inside", None))
+    assert [name for name, _ in calls] == [
+        "enter device",
+        "enter stream",
+        "inside",
+        "leave stream",
+        "leave device",
+    ]
+    assert calls[0][1] == GPU1
+    assert calls[1][1] is runtime.stream
+
+
+def test_wait_records_on_the_stream_and_waits_for_that(runtime, calls):
+    calls.clear()
+    runtime.wait()
+    assert calls == [("event.record", runtime.stream), ("event.synchronize",)]
+
+
+def test_release_memory_waits_before_it_empties_the_cache(runtime, calls):
+    calls.clear()
+    runtime.release_memory()
+    assert [name for name, *_ in calls] == ["stream.synchronize", "empty_cache"]
+
+
+def test_copy_does_not_wait(runtime):
+    class Target:
+        def copy_(self, source, **options):
+            self.got = (source, options)
+
+    target = Target()
+    runtime.copy(target, "source")
+    assert target.got == ("source", {"non_blocking": True})
+
+
+def test_new_pinned_asks_for_page_locked_bytes(runtime, monkeypatch):
+    monkeypatch.setattr(torch, "empty", lambda *shape, **options: (shape, options))
+    assert runtime.new_pinned(64) == ((64,), {"dtype": torch.uint8, "pin_memory": True})
+
+
+def test_stream_before_activate_raises(calls):
+    with pytest.raises(RuntimeError, match=r"expected activate\(\) before its first use"):
+        _ = CudaRuntime(GPU1).stream
+
+
+@pytest.mark.parametrize(
+    ("error", "is_fault"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), False),
+        (torch.OutOfMemoryError("CUDA error: out of memory"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("CUDA error"), False),
+    ],
+)
+def test_is_fault_tells_a_sticky_error_from_all_others(error, is_fault):
+    assert CudaRuntime(GPU1).is_fault(error) is is_fault
+    assert CpuRuntime().is_fault(error) is False
+
+
+def test_open_runtime_goes_by_the_placement(calls):
+    gpu = Placement("GPU", (GPU1,), moves_modules=True, reason="")
+    cpu = Placement("CPU", (torch.device("cpu"),), moves_modules=True, reason="")
+    assert open_runtime(gpu).device == GPU1
+    assert isinstance(open_runtime(cpu), CpuRuntime)
+    assert calls == []
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("CPU", 0), ("GPU", 2), ("MODEL", 2)])
+def test_count_devices_cpu_never_asks(calls, monkeypatch, kind, expected):
+    if kind == "CPU":
+        monkeypatch.setattr(torch.cuda, "device_count", pytest.fail)
+    assert count_devices(kind) == expected
+
+
+def test_initialize_gpu_instance_loads_on_its_device_and_stream(calls, caplog):
+    class Model(Doubler):
+        warmup = "off"
+
+        def load(self):
+            calls.append(("load", self.device))
+
+    with caplog.at_level("INFO", logger="kindaware"):
+        model = start(Model, kind="GPU", device_id=1)
+    assert [name for name, *_ in calls] == [
+        "set_device",
+        "Stream",
+        "enter device",
+        "enter stream",
+        "load",
+        "leave stream",
+        "leave device",
+        "event.record",
+        "event.synchronize",
+    ]
+    assert (model.device, model.devices) == (GPU1, (GPU1,))
+    assert model.cuda_stream is model._runtime.stream
+    assert isinstance(model._pipeline._staging, PinnedStaging)
+    assert "kind GPU, device cuda:1, own stream, threads " in caplog.text
+
+
+def test_initialize_gpu_that_is_not_there_raises_before_anything_is_touched(calls):
+    with pytest.raises(ConfigError, match="GPU 2 to be visible to torch, got 2 visible devices"):
+        start(kind="GPU", device_id=2)
+    assert calls == []

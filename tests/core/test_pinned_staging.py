@@ -1,0 +1,219 @@
+"""Pinned buffers: who may touch them when. On a runtime in host memory that copies as late as it may."""
+
+import pytest
+import torch
+from core_kit import make_pipeline, make_request, make_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from recording_runtime import RecordingRuntime
+
+from kindaware import TensorSpec
+from kindaware._outcomes import Failure
+from kindaware._runtime import CpuRuntime
+from kindaware._staging import HostStaging, PinnedStaging, open_staging
+
+MIB = 2**20
+
+
+@pytest.fixture
+def runtime():
+    return RecordingRuntime()
+
+
+@pytest.fixture
+def staging(runtime):
+    return PinnedStaging(runtime, MIB)
+
+
+def pointers(tensors):
+    return {tensor.untyped_storage().data_ptr() for tensor in tensors}
+
+
+def test_open_staging_copies_only_where_the_device_has_its_own_memory(runtime):
+    assert isinstance(open_staging(CpuRuntime(), MIB), HostStaging)
+    assert isinstance(open_staging(runtime, MIB), PinnedStaging)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.int64, torch.bfloat16, torch.uint8])
+@pytest.mark.parametrize("rows", [[1], [2, 0, 3], [0], [0, 0], [1] * 40])
+def test_put_joins_rows_through_one_queued_copy(runtime, staging, dtype, rows):
+    parts = [torch.randint(0, 2, (count, 2, 3)).to(dtype) for count in rows]
+    batch = staging.put(parts)
+    assert (runtime.count("copy"), runtime.count("wait")) == (1, 0)
+    staging.settle()
+    assert torch.equal(batch, torch.cat(parts))
+    assert staging.statistics.bytes_in == batch.nbytes
+
+
+def test_put_takes_rows_that_are_not_contiguous(staging):
+    part = torch.arange(12.0).reshape(3, 4).T
+    batch = staging.put([part])
+    staging.settle()
+    assert torch.equal(batch, part)
+
+
+def test_put_takes_a_tensor_of_the_device_without_a_copy(runtime, staging):
+    runtime.device = torch.device("meta")
+    parts = [torch.empty(2, 3, device="meta"), torch.empty(1, 3, device="meta")]
+    assert staging.put(parts).shape == (3, 3)
+    assert runtime.log == []
+
+
+def test_fetch_waits_once_for_all_outputs(runtime, staging):
+    outputs = {"Y": torch.rand(2, 3), "N": torch.arange(2)}
+    fetched = staging.fetch(outputs)
+    assert runtime.log[-1] == "wait"
+    assert (runtime.count("copy"), runtime.count("wait"), runtime.num_pending) == (2, 1, 0)
+    assert all(torch.equal(fetched[name], outputs[name]) for name in outputs)
+    assert pointers(fetched.values()).isdisjoint(pointers(outputs.values()))
+    assert staging.statistics.bytes_out == 2 * 3 * 4 + 2 * 8
+
+
+def test_fetch_output_of_another_gpu_comes_by_way_of_the_instances_own(runtime, staging):
+    class Elsewhere:
+        device = torch.device("cuda", 1)
+
+        def to(self, device):
+            self.moved_to = device
+            return torch.ones(2)
+
+    output = Elsewhere()
+    assert staging.fetch({"Y": output})["Y"].tolist() == [1, 1]
+    assert output.moved_to == runtime.device
+
+
+def test_settle_without_anything_queued_does_not_wait(runtime, staging):
+    staging.settle()
+    assert runtime.log == []
+
+
+def test_put_input_buffer_is_not_reused_before_the_wait(runtime, staging):
+    batches = [staging.put([torch.full((4,), float(value))]) for value in range(3)]
+    assert runtime.count("new_pinned") == 3
+    staging.settle()
+    assert runtime.violations == []
+    assert [batch[0].item() for batch in batches] == [0, 1, 2]
+
+
+def test_put_input_buffer_is_reused_after_the_wait(runtime, staging):
+    for value in range(5):
+        batch = staging.put([torch.full((4,), float(value))])
+        staging.settle()
+        assert batch.tolist() == [value] * 4
+    assert runtime.count("new_pinned") == 1
+    assert runtime.violations == []
+
+
+def test_fetch_outputs_of_one_call_never_share_memory(staging):
+    staging.begin_call()
+    first = staging.fetch({"Y": torch.full((4,), 1.0)})["Y"]
+    staging.begin_forward()
+    second = staging.fetch({"Y": torch.full((4,), 2.0)})["Y"]
+    assert pointers([first]).isdisjoint(pointers([second]))
+    assert (first.tolist(), second.tolist()) == ([1] * 4, [2] * 4)
+
+
+def test_fetch_output_buffers_are_reused_in_the_next_call_and_not_before(runtime, staging):
+    kept = staging.fetch({"Y": torch.full((4,), 1.0)})["Y"]
+    staging.put([torch.full((4,), 9.0)])
+    staging.settle()
+    assert kept.tolist() == [1] * 4
+    num_before = runtime.count("new_pinned")
+    staging.begin_call()
+    later = staging.fetch({"Y": torch.full((4,), 2.0)})["Y"]
+    assert runtime.count("new_pinned") == num_before
+    assert later.tolist() == [2] * 4
+
+
+def test_borrow_beyond_the_limit_goes_through_pageable_memory(runtime):
+    staging = PinnedStaging(runtime, 4096)
+    outputs = {"A": torch.full((1024,), 1.0), "B": torch.full((1024,), 2.0)}
+    fetched = staging.fetch(outputs)
+    assert [fetched[name][0].item() for name in "AB"] == [1, 2]
+    assert (staging.statistics.num_unpinned, staging.statistics.pinned_bytes) == (1, 4096)
+    assert runtime.count("new_pinned") == 1
+
+
+def test_borrow_limit_zero_never_pins(runtime):
+    staging = PinnedStaging(runtime, 0)
+    batch = staging.put([torch.ones(3)])
+    assert staging.fetch({"Y": torch.ones(3)})["Y"].tolist() == [1] * 3
+    assert batch.tolist() == [1] * 3
+    assert (runtime.count("new_pinned"), staging.statistics.num_unpinned) == (0, 2)
+
+
+def test_borrow_drops_small_free_buffers_to_make_room_for_a_large_one(runtime):
+    staging = PinnedStaging(runtime, 16384)
+    for _ in range(2):
+        staging.put([torch.zeros(8)])
+    staging.settle()
+    assert staging.statistics.pinned_bytes == 8192
+    staging.put([torch.zeros(4096)])
+    assert (staging.statistics.pinned_bytes, staging.statistics.num_unpinned) == (16384, 0)
+
+
+def test_borrow_takes_the_smallest_buffer_that_fits(runtime):
+    staging = PinnedStaging(runtime, MIB)
+    staging.put([torch.zeros(8192)])
+    staging.put([torch.zeros(8)])
+    staging.settle()
+    staging.put([torch.zeros(16)])
+    staging.put([torch.zeros(8192)])
+    assert runtime.log.count(("new_pinned", 4096)) == runtime.log.count(("new_pinned", 32768)) == 1
+
+
+def make_forward(runtime, *, bad=-1.0):
+    """Doubles; a bad batch fails before the device got to its copies."""
+
+    def forward(X):
+        if runtime.num_pending and (runtime._queue[0][1] == bad).any():
+            raise ValueError("bad")
+        runtime.run_queue()
+        return 2 * X
+
+    return forward
+
+
+def test_run_batch_that_fails_leaves_no_copy_under_way(runtime, staging):
+    pipeline = make_pipeline(make_forward(runtime), runtime=runtime, staging=staging)
+    first = pipeline.run([make_request("a", -1)])
+    assert isinstance(first[0], Failure)
+    assert runtime.num_pending == 0
+    [answer] = pipeline.run([make_request("b", 3)])
+    assert answer["Y"].tolist() == [[6, 6]]
+    assert runtime.violations == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.booleans()), max_size=6), max_size=4
+    ),
+    st.sampled_from([0, 4096, 8192, MIB]),
+)
+def test_run_through_pinned_buffers_equals_run_on_the_host(calls, limit_bytes):
+    runtime = RecordingRuntime()
+    staging = PinnedStaging(runtime, limit_bytes)
+    spec = make_spec(inputs=[TensorSpec("X", "FP32", [-1])], outputs=[TensorSpec("Y", "FP32", [-1])])
+    pinned = make_pipeline(make_forward(runtime), spec=spec, runtime=runtime, staging=staging)
+    host = make_pipeline(make_forward(RecordingRuntime()), spec=spec, preprocess=refuse_bad)
+    for call in calls:
+        requests = [
+            make_request(place, -1.0 if is_bad else place, rows=rows, width=width)
+            for place, (rows, width, is_bad) in enumerate(call)
+        ]
+        answers = pinned.run(requests)
+        for answer, expected in zip(answers, host.run(requests), strict=True):
+            gave_up = isinstance(answer, Failure) and sum(is_bad for *_, is_bad in call) > 1
+            assert gave_up or isinstance(answer, Failure) == isinstance(expected, Failure)
+            if not isinstance(answer, Failure):
+                assert torch.equal(answer["Y"], expected["Y"])
+        assert (runtime.violations, runtime.num_pending) == ([], 0)
+        assert staging.statistics.pinned_bytes <= limit_bytes
+
+
+def refuse_bad(inputs):
+    """What the forward above does to a bad request alone."""
+    if (inputs["X"] == -1).any():
+        raise ValueError("bad")
+    return inputs

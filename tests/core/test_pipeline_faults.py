@@ -1,0 +1,133 @@
+"""A shape that forward refuses, memory that runs out, a device that fails."""
+
+import pytest
+import torch
+from core_kit import BAD, Forward, answers_of, make_pipeline, make_request, make_spec, run
+
+from kindaware import TensorSpec
+from kindaware._runtime import CpuRuntime
+
+DYNAMIC = make_spec(inputs=[TensorSpec("X", "FP32", [-1])], outputs=[TensorSpec("Y", "FP32", [-1])])
+
+
+def picky(X):
+    """Takes rows of two; refuses a bad value."""
+    if X.shape[-1] != 2 or (X == BAD).any():
+        raise ValueError("refused")
+    return 2 * X
+
+
+def test_run_shape_that_forward_refuses_is_an_invalid_argument(caplog):
+    requests = [
+        make_request("a", 1),
+        make_request("b", 1, width=3),
+        make_request("c", BAD),
+        make_request("d", 1, width=3),
+    ]
+    outcomes = make_pipeline(picky, spec=DYNAMIC).run(requests)
+    assert answers_of(outcomes) == [2, "INVALID_ARG", "INTERNAL", "INVALID_ARG"]
+    assert outcomes[1].text == (
+        "model 'm' request 'b': expected inputs of a shape that forward takes, got {'X': [1, 3]} "
+        "(ValueError: refused); send another shape: zeros of this one fail in the same way"
+    )
+    assert outcomes[3].text.startswith("model 'm' request 'd': ")
+    assert ["ids ['c']" in record.getMessage() for record in caplog.records] == [True]
+
+
+@pytest.mark.parametrize("order", [(2, 3), (3, 2)])
+def test_run_shape_refused_first_in_a_call_is_told_from_a_broken_model(order):
+    pipeline = make_pipeline(picky, spec=DYNAMIC, has_answered=False)
+    outcomes = pipeline.run([make_request(width, 1, width=width) for width in order])
+    assert answers_of(outcomes) == [2 if width == 2 else "INVALID_ARG" for width in order]
+
+
+def test_run_model_that_never_answered_is_to_blame_itself():
+    pipeline = make_pipeline(picky, spec=DYNAMIC, has_answered=False)
+    assert answers_of(pipeline.run([make_request("a", 1, width=3)])) == ["INTERNAL"]
+
+
+def test_run_fixed_shape_is_never_to_blame():
+    assert answers_of(make_pipeline(picky).run([make_request("a", 1, width=3)])) == ["INTERNAL"]
+
+
+def test_run_output_of_a_wrong_shape_is_never_the_clients_fault():
+    spec = make_spec(inputs=DYNAMIC.inputs)
+    assert answers_of(make_pipeline(lambda X: X, spec=spec).run([make_request("a", 1, width=3)])) == [
+        "INTERNAL"
+    ]
+
+
+class Limited(Forward):
+    """Runs out of memory above so many rows."""
+
+    def __init__(self, limit, error):
+        super().__init__()
+        self.limit, self.memory_error = limit, error
+
+    def __call__(self, X):
+        if len(X) > self.limit:
+            self.batches.append(len(X))
+            raise self.memory_error("full")
+        return super().__call__(X)
+
+
+class Releasing(CpuRuntime):
+    """Counts how often memory is handed back."""
+
+    def __init__(self):
+        self.num_releases = 0
+
+    def release_memory(self):
+        self.num_releases += 1
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+@pytest.mark.parametrize("isolate_errors", [True, False])
+@pytest.mark.parametrize("limit", [1, 3, 63])
+def test_run_out_of_memory_halves_until_the_batch_fits(error, isolate_errors, limit):
+    runtime, forward = Releasing(), Limited(limit, error)
+    pipeline = make_pipeline(forward, runtime=runtime, isolate_errors=isolate_errors)
+    assert answers_of(run(pipeline, range(64))) == [2.0 * value for value in range(64)]
+    assert runtime.num_releases == sum(rows > limit for rows in forward.batches)
+
+
+def test_run_request_that_never_fits_fails_alone():
+    forward = Limited(4, torch.OutOfMemoryError)
+    requests = [make_request("a", 1), make_request("big", 2, rows=5), make_request("c", 3)]
+    assert answers_of(make_pipeline(forward).run(requests)) == [2, "INTERNAL", 6]
+    dynamic = make_pipeline(forward, spec=DYNAMIC)
+    assert answers_of(dynamic.run([make_request("big", 2, rows=5)])) == ["INTERNAL"]
+
+
+class Faulty(CpuRuntime):
+    """A device that some errors leave unusable."""
+
+    def is_fault(self, error):
+        return "CUDA error" in str(error)
+
+
+def test_run_device_fault_makes_everything_unavailable_at_once(caplog):
+    forward = Forward(RuntimeError, "CUDA error: an illegal memory access")
+    pipeline = make_pipeline(forward, runtime=Faulty())
+    outcomes = pipeline.run([make_request("a", 1, rows=2), make_request("b", BAD), make_request("c", 1)])
+    assert answers_of(outcomes) == ["UNAVAILABLE"] * 3
+    assert forward.batches == [4]
+    assert answers_of(run(pipeline, [1, 2])) == ["UNAVAILABLE"] * 2
+    assert forward.batches == [4]
+    assert pipeline.fault == "RuntimeError: CUDA error: an illegal memory access"
+    assert outcomes[0].text.startswith(
+        "model 'm': expected a working device, got cpu after RuntimeError: CUDA error"
+    )
+    [record] = caplog.records
+    assert "Traceback" in record.getMessage()
+
+
+def test_run_device_fault_keeps_answers_that_were_there_before():
+    def forward(X):
+        if X.shape[-1] == 3:
+            raise RuntimeError("CUDA error")
+        return X
+
+    pipeline = make_pipeline(forward, spec=DYNAMIC, runtime=Faulty())
+    requests = [make_request(n, n, width=width) for n, width in enumerate([2, 3, 2, 4])]
+    assert answers_of(pipeline.run(requests)) == [0, "UNAVAILABLE", 2, "UNAVAILABLE"]

@@ -1,0 +1,166 @@
+"""Which requests fail when `forward` raises, with what code, and at what cost."""
+
+import math
+
+import pytest
+import torch
+from core_kit import BAD, Forward, answers_of, make_pipeline, make_request, make_spec, run
+
+from kindaware import RequestError, TensorSpec
+from kindaware._outcomes import Failure
+
+
+@pytest.mark.parametrize("num_requests", range(1, 65))
+def test_run_one_guilty_request_only_it_fails_within_the_budget(num_requests):
+    forward = Forward()
+    pipeline = make_pipeline(forward)
+    budget = int(2 * math.log2(num_requests)) + 2
+    for guilty in range(num_requests):
+        forward.batches.clear()
+        values = [BAD if place == guilty else float(place) for place in range(num_requests)]
+        expected = ["INTERNAL" if place == guilty else 2.0 * place for place in range(num_requests)]
+        assert answers_of(run(pipeline, values)) == expected
+        assert len(forward.batches) <= 1 + budget
+
+
+@pytest.mark.parametrize("num_requests", [1, 2, 3, 7, 16, 64])
+def test_run_all_guilty_all_fail_within_the_budget(num_requests):
+    forward = Forward()
+    assert set(answers_of(run(make_pipeline(forward), [BAD] * num_requests))) == {"INTERNAL"}
+    assert len(forward.batches) <= 1 + int(2 * math.log2(num_requests)) + 2
+
+
+def test_run_all_guilty_in_a_dynamic_model_asks_for_the_shape_once():
+    forward = Forward()
+    spec = make_spec(inputs=[TensorSpec("X", "FP32", [-1])], outputs=[TensorSpec("Y", "FP32", [-1])])
+    assert set(answers_of(run(make_pipeline(forward, spec=spec), [BAD] * 64))) == {"INTERNAL"}
+    assert len(forward.batches) <= 1 + 14 + 1
+
+
+def test_run_isolate_errors_false_fails_the_whole_batch_after_one_forward():
+    forward = Forward()
+    outcomes = run(make_pipeline(forward, isolate_errors=False), [1, BAD, 3])
+    assert answers_of(outcomes) == ["INTERNAL"] * 3
+    assert forward.batches == [3]
+
+
+def test_run_failure_text_has_the_one_form_and_its_own_request():
+    outcomes = run(make_pipeline(Forward(), isolate_errors=False), [1, BAD])
+    assert [one.text for one in outcomes] == [
+        f"model 'm' request '{place}': expected forward to return, got ValueError: bad row; "
+        "see the traceback in the server's log"
+        for place in range(2)
+    ]
+
+
+def test_run_traceback_is_logged_once_with_all_ids(caplog):
+    run(make_pipeline(Forward(), isolate_errors=False), [1, BAD, 3])
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith("model 'm' failed 3 request(s), ids ['0', '1', '2']\nTraceback")
+    assert record.getMessage().count("ValueError: bad row") == 1
+
+
+def test_run_guilty_requests_of_one_error_share_one_traceback(caplog):
+    run(make_pipeline(Forward()), [BAD, 1, 2, BAD])
+    [record] = caplog.records
+    assert "failed 2 request(s), ids ['0', '3']" in record.getMessage()
+
+
+def test_run_named_rows_fail_with_the_authors_text_and_code_and_nothing_is_logged(caplog):
+    calls = []
+
+    def forward(X):
+        calls.append(len(X))
+        if (X == BAD).any():
+            rows = (X == BAD).any(dim=1).nonzero().flatten()
+            raise RequestError("no such row", code="NOT_FOUND", rows=rows)
+        return 2 * X
+
+    outcomes = make_pipeline(forward).run(
+        [make_request(n, v, rows=3) for n, v in enumerate([1, BAD, 3, BAD])]
+    )
+    assert answers_of(outcomes) == [2, "NOT_FOUND", 6, "NOT_FOUND"]
+    assert outcomes[1].text == "no such row"
+    assert calls == [12, 6]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("row", "owner"), [(0, 0), (1, 0), (2, 2), (6, 2)])
+def test_run_named_row_belongs_to_the_request_that_owns_it(row, owner):
+    def forward(X):
+        if len(X) == 7:
+            raise RequestError("refused", rows=[row])
+        return X
+
+    rows = [2, 0, 5]
+    outcomes = make_pipeline(forward).run([make_request(n, n, rows=one) for n, one in enumerate(rows)])
+    assert [isinstance(one, Failure) for one in outcomes] == [n == owner for n in range(3)]
+
+
+@pytest.mark.parametrize("rows", [None, [], [-1], [99]])
+def test_run_request_error_that_names_no_row_is_found_by_halving(rows):
+    outcomes = run(make_pipeline(Forward(RequestError, "refused", rows=rows)), [1, BAD, 3, 4])
+    assert answers_of(outcomes) == [2, "INVALID_ARG", 6, 8]
+    assert outcomes[1].text == "refused"
+
+
+def test_run_preprocess_refusal_concerns_that_request_alone(caplog):
+    def preprocess(inputs):
+        if (inputs["X"] == BAD).any():
+            raise RequestError("no picture", code="UNSUPPORTED")
+        if (inputs["X"] == 7).any():
+            raise KeyError("lost")
+        return {"X": inputs["X"] + 1}
+
+    forward = Forward()
+    outcomes = run(make_pipeline(forward, preprocess=preprocess), [1, BAD, 7, 3])
+    assert answers_of(outcomes) == [4, "UNSUPPORTED", "INTERNAL", 8]
+    assert outcomes[1].text == "no picture"
+    assert "expected preprocess to return, got KeyError: 'lost'" in outcomes[2].text
+    assert forward.batches == [2]
+    assert [record.getMessage().split("\n")[0] for record in caplog.records] == [
+        "model 'm' failed 1 request(s), ids ['2']"
+    ]
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        None,
+        torch.zeros(1, 2),
+        {},
+        {"Z": torch.zeros(1, 2)},
+        {"X": [1, 2]},
+        {"X": torch.zeros(3, 2)},
+        {"X": torch.tensor(1.0)},
+    ],
+    ids=["none", "tensor", "missing", "other name", "list", "rows", "no dimension"],
+)
+def test_run_preprocess_returning_what_forward_cannot_take_fails_that_request(returned):
+    outcomes = run(make_pipeline(Forward(), preprocess=lambda inputs: returned), [1])
+    assert answers_of(outcomes) == ["INTERNAL"]
+    assert outcomes[0].text.startswith(
+        "model 'm' preprocess: expected a mapping of ['X'] to tensors with 1 rows, got "
+    )
+
+
+def test_run_preprocess_may_change_shapes_and_cannot_change_the_request():
+    def preprocess(inputs):
+        return {"X": inputs.pop("X")[:, :1].repeat(1, 2)}
+
+    request = make_request("a", 3)
+    [outcome] = make_pipeline(Forward(), preprocess=preprocess).run([request])
+    assert answers_of([outcome]) == [6]
+    assert list(request.inputs) == ["X"]
+
+
+def test_run_arrival_that_is_a_failure_keeps_its_place():
+    broken = Failure("unreadable", "INVALID_ARG")
+    outcomes = make_pipeline(Forward()).run([make_request(0, 1), broken, make_request(2, 3)])
+    assert answers_of(outcomes) == [2, "INVALID_ARG", 6]
+    assert outcomes[1] is broken
+
+
+def test_run_no_requests_gives_no_outcomes():
+    assert make_pipeline(Forward()).run([]) == []

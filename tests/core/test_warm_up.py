@@ -1,0 +1,144 @@
+"""The forwards before the first request."""
+
+import pytest
+import torch
+from core_kit import Doubler, make_args, start, tensor
+
+from kindaware import ConfigError
+from kindaware._placement import Placement
+from kindaware._settings import Settings
+from kindaware._spec import ModelSpec, TensorSpec
+from kindaware._warmup import WarmUp
+
+DYNAMIC = {"input": [tensor("X", [-1])], "output": [tensor("Y", [-1])]}
+
+
+@pytest.fixture
+def recorder():
+    """A model class that notes the shapes of its batches, and the list of them."""
+    shapes = []
+
+    class Recorder(Doubler):
+        def forward(self, X):
+            shapes.append(list(X.shape))
+            return 2 * X
+
+    return Recorder, shapes
+
+
+def warm(recorder, **changes):
+    model_class, shapes = recorder
+    start(model_class, **changes)
+    return shapes
+
+
+def test_initialize_runs_one_row_of_zeros_on_the_cpu(recorder):
+    assert warm(recorder, dynamic_batching={"preferred_batch_size": [4, 8]}) == [[1, 4]]
+
+
+def test_initialize_runs_the_sizes_of_the_setting(recorder):
+    assert warm(recorder, parameters={"kindaware.warmup": "2,8"}) == [[2, 4], [8, 4]]
+
+
+def test_initialize_warmup_off_runs_nothing_and_says_so(recorder, caplog):
+    with caplog.at_level("INFO", logger="kindaware"):
+        assert warm(recorder, parameters={"kindaware.warmup": "off"}) == []
+    assert caplog.records[-1].getMessage().endswith(", warm-up off")
+
+
+def test_initialize_model_that_does_not_batch_runs_once(recorder, caplog):
+    with caplog.at_level("INFO", logger="kindaware"):
+        assert warm(recorder, max_batch_size=0, parameters={"kindaware.warmup": "1,8"}) == [[4]]
+    assert caplog.records[-1].getMessage().endswith("(batch sizes none)")
+
+
+def test_initialize_dynamic_dims_are_skipped_and_the_log_names_the_hook(recorder, caplog):
+    with caplog.at_level("INFO", logger="kindaware"):
+        assert warm(recorder, **DYNAMIC) == []
+    text = "warm-up skipped (input X has a dimension of -1; define warmup_inputs(rows))"
+    assert caplog.records[-1].getMessage().endswith(text)
+
+
+def test_initialize_warmup_inputs_makes_the_batches(recorder):
+    model_class, shapes = recorder
+    asked = []
+
+    class WithInputs(model_class):
+        def warmup_inputs(self, rows):
+            asked.append((rows, self.device.type))
+            return {"X": torch.ones(rows, 7)}
+
+    start(WithInputs, parameters={"kindaware.warmup": "1,3"}, **DYNAMIC)
+    assert shapes == [[1, 7], [3, 7]]
+    assert asked == [(1, "cpu"), (3, "cpu")]
+
+
+def test_initialize_optional_inputs_are_left_out():
+    seen = []
+
+    class Model(Doubler):
+        def forward(self, X, MASK=None):
+            seen.append(MASK)
+            return X
+
+    start(Model, input=[tensor("X", [4]), tensor("MASK", [-1], optional=True)])
+    assert seen == [None]
+
+
+@pytest.mark.parametrize(
+    ("hooks", "text"),
+    [
+        (
+            {"forward": lambda self, X: 1 / 0},
+            "expected forward to answer zeros, got ZeroDivisionError: division by zero; ",
+        ),
+        (
+            {"forward": lambda self, X: X[:, :2]},
+            "got OutputError: model 'm' output 'Y': expected shape [B, 4]",
+        ),
+        (
+            {"forward": lambda self, X: X, "warmup_inputs": lambda self, rows: None},
+            "expected forward to answer what warmup_inputs made, got ",
+        ),
+        (
+            {"forward": lambda self, X: X, "warmup_inputs": lambda self, rows: {"Z": torch.ones(rows, 4)}},
+            "'Z'",
+        ),
+        (
+            {
+                "forward": lambda self, X: X,
+                "warmup_inputs": lambda self, rows: {"X": torch.ones(rows + 1, 4)},
+            },
+            "expected 1 rows, as many as the batch has, got shape [2, 4]",
+        ),
+    ],
+)
+def test_initialize_warm_up_that_fails_is_a_config_error(hooks, text):
+    with pytest.raises(ConfigError) as caught:
+        start(type("Model", (Doubler,), hooks))
+    assert str(caught.value).startswith("model 'm' warm-up with 1 row(s): expected forward to answer ")
+    assert text in str(caught.value)
+    assert "kindaware.warmup to 'off'" in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+def test_initialize_warm_up_size_above_max_batch_size_raises(recorder):
+    with pytest.raises(
+        ConfigError, match="setting 'warmup': expected batch sizes up to max_batch_size 8, got 9"
+    ):
+        warm(recorder, parameters={"kindaware.warmup": "1,9"})
+
+
+def test_plan_on_a_gpu_runs_the_preferred_sizes_too():
+    spec = ModelSpec("m", 8, (TensorSpec("X", "FP32", [4]),), (), preferred_batch_sizes=(8, 4))
+    gpu = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason="")
+    assert WarmUp.plan(spec, Settings(), gpu, None).sizes == (1, 4, 8)
+    assert WarmUp.plan(spec, Settings(warmup=(2,)), gpu, None).sizes == (2,)
+
+
+def test_is_ready_after_initialize_until_the_device_fails():
+    model = Doubler()
+    model.initialize(make_args())
+    assert model.is_ready() is True
+    model._pipeline.fault = "RuntimeError: CUDA error"
+    assert model.is_ready() is False
