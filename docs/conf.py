@@ -30,6 +30,8 @@ napoleon_custom_sections = [("Required", "params_style"), ("Optional", "params_s
 html_theme = "furo"
 html_title = f"kindaware {version}"
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["kindaware.css"]
 
 
 class PbtxtLexer(ProtoBufLexer):

@@ -56,6 +56,11 @@ def test_block_languages_are_known_ones(page):
     assert {block.language for block in blocks_of(page)} <= LANGUAGES
 
 
+@pytest.mark.parametrize("block", cases("python", "pbtxt", pages=OUR_PAGES[1:]))
+def test_block_is_no_wider_than_a_page(block):
+    assert max(map(len, block.code.splitlines())) <= 88
+
+
 @pytest.mark.parametrize("block", cases("pbtxt"))
 def test_configuration_block_is_one_that_triton_parses(block):
     config = parse_config(block.code)

@@ -42,6 +42,8 @@ def test_settings_table_has_the_values_that_the_code_allows(name):
     assert set(re.findall(r"'([^']+)'", parser.allowed)) <= set(written)
     for value in written:
         parser.parse(value)
+    for number in re.findall(r"\d+", re.sub(r"'[^']*'|one of.*", "", parser.allowed)):
+        assert number in SETTINGS_ROWS[name][1]
 
 
 @pytest.mark.parametrize("name", SETTING_NAMES)

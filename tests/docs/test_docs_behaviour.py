@@ -1,0 +1,143 @@
+"""Sentences of the documentation that no table and no block shows."""
+
+import logging
+import math
+
+import pytest
+import torch
+from docs_models import args_for, run
+
+from kindaware import KindAwareModel, RequestError
+from kindaware._batch import Request
+from kindaware._outcomes import Failure
+
+CONFIG = {
+    "name": "net",
+    "max_batch_size": 64,
+    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [-1]}],
+    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [-1]}],
+}
+
+
+class Counting(KindAwareModel):
+    """Raises for rows that begin with 1, and counts its forwards."""
+
+    def load(self):
+        self.calls = []
+
+    def forward(self, X):
+        self.calls.append(("forward", len(X)))
+        if (X[:, 0] == 1).any():
+            raise ValueError("a row of ones")
+        return X
+
+
+class AllHooks(Counting):
+    def preprocess(self, inputs):
+        self.calls.append(("preprocess", len(inputs["X"])))
+        if (inputs["X"] == 2).any():
+            raise RequestError("two is refused")
+        return inputs
+
+    def collate(self, name, tensors):
+        self.calls.append(("collate", len(tensors)))
+        return torch.cat(tensors)
+
+    def warmup_inputs(self, rows):
+        return {"X": torch.zeros(rows, 3)}
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def load(model_class=Counting, **parameters):
+    wrapped = {f"kindaware.{key}": {"string_value": value} for key, value in parameters.items()}
+    model = model_class()
+    model.initialize(args_for(CONFIG | {"parameters": wrapped}))
+    return model
+
+
+def requests(values):
+    return [
+        Request(str(number), {"X": torch.full((1, 3), float(value))}, 1)
+        for number, value in enumerate(values)
+    ]
+
+
+def failures(outcomes):
+    return [number for number, outcome in enumerate(outcomes) if isinstance(outcome, Failure)]
+
+
+def test_batch_of_32_has_12_further_forwards():
+    model = load()
+    assert failures(run(model, requests([1] * 32))) == list(range(32))
+    assert len(model.calls) == 1 + 12 == 1 + 2 * math.log2(32) + 2
+
+
+def test_one_guilty_request_is_found_and_its_traceback_logged_once(caplog):
+    outcomes = run(load(), requests([0] * 20 + [1] + [0] * 11))
+    assert failures(outcomes) == [20]
+    assert outcomes[20].code == "INTERNAL"
+    assert len(caplog.records) == 1
+    assert "ids ['20']" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_isolate_errors_false_fails_the_batch_after_one_forward():
+    model = load(isolate_errors="false")
+    assert failures(run(model, requests([0, 0, 1, 0]))) == [0, 1, 2, 3]
+    assert model.calls == [("forward", 4)]
+
+
+def test_request_error_of_preprocess_refuses_one_request_and_logs_nothing(caplog):
+    caplog.set_level(logging.WARNING)
+    outcomes = run(load(AllHooks), requests([0, 2, 0]))
+    assert failures(outcomes) == [1]
+    assert (outcomes[1].text, outcomes[1].code) == ("two is refused", "INVALID_ARG")
+    assert not caplog.records
+
+
+def test_warm_up_calls_collate_and_forward_and_not_preprocess():
+    assert load(AllHooks, warmup="2").calls == [("collate", 1), ("forward", 2)]
+
+
+def test_warm_up_without_warmup_inputs_is_skipped_for_a_size_of_minus_1(caplog):
+    caplog.set_level(logging.INFO)
+    assert load().calls == []
+    assert "warm-up skipped (input X has a dimension of -1; define warmup_inputs(rows))" in caplog.text
+
+
+@pytest.mark.parametrize(("model_class", "code"), [(Counting, "INTERNAL"), (AllHooks, "INVALID_ARG")])
+def test_wrong_shape_is_blamed_only_on_a_model_that_has_answered(model_class, code):
+    class Picky(model_class):
+        def forward(self, X):
+            if X.shape[1] != 3:
+                raise ValueError("3 features needed")
+            return X
+
+    (outcome,) = run(load(Picky), [Request("", {"X": torch.zeros(1, 4)}, 1)])
+    assert outcome.code == code
+
+
+def test_rows_outside_of_the_batch_count_as_no_rows():
+    class Wrong(Counting):
+        def forward(self, X):
+            if (X[:, 0] == 1).any():
+                raise RequestError("no ones", rows=[99])
+            return X
+
+    outcomes = run(load(Wrong), requests([0, 1, 0, 0]))
+    assert failures(outcomes) == [1]
+    assert outcomes[1].text == "no ones"
+
+
+def test_setting_on_self_does_nothing():
+    class Late(Counting):
+        def __init__(self):
+            self.precision = "bf16-true"
+
+    assert load(Late).settings.precision == "32-true"
