@@ -24,9 +24,8 @@ from kindaware.testing.stand_in._host import NEWEST, Host, Phase, RefusalError, 
 from kindaware.testing.stand_in._metrics import MetricRegistry
 from kindaware.testing.stand_in._module import attach_classes, new_module
 from kindaware.testing.stand_in._request import InferenceRequest, RequestState
-from kindaware.testing.stand_in._response import InferenceResponse
+from kindaware.testing.stand_in._response import InferenceResponse, answer_of
 from kindaware.testing.stand_in._server_side import (
-    answer_of,
     check_returned,
     fail_request,
     new_server_request,

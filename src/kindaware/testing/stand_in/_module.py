@@ -2,16 +2,122 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+import functools
+import json
+import struct
+from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import numpy as np
+
+from kindaware.testing.stand_in import _bls, _helpers, _model_control, _response
+from kindaware.testing.stand_in._bls import ResponseIterator
 from kindaware.testing.stand_in._host import Host
+from kindaware.testing.stand_in._logger import Logger
+from kindaware.testing.stand_in._memory import MemoryType, PreferredMemory
+from kindaware.testing.stand_in._metric_family import Metric, MetricFamily, MetricKind
+from kindaware.testing.stand_in._model_config import ModelConfig
+from kindaware.testing.stand_in._pybind import MODULE, bind, make
+from kindaware.testing.stand_in._request import InferenceRequest
+from kindaware.testing.stand_in._response import InferenceResponse
+from kindaware.testing.stand_in._sender import InferenceResponseSender
+from kindaware.testing.stand_in._shared_memory import SharedMemory
+from kindaware.testing.stand_in._tensor import Tensor
+from kindaware.testing.stand_in._trace import InferenceTrace
+from kindaware.testing.stand_in._triton_error import TritonError, TritonModelException
+
+_CONSTANTS = {
+    "TRITONSERVER_REQUEST_FLAG_SEQUENCE_START": 1,
+    "TRITONSERVER_REQUEST_FLAG_SEQUENCE_END": 2,
+    "TRITONSERVER_RESPONSE_COMPLETE_FINAL": 1,
+    "TRITONSERVER_REQUEST_RELEASE_ALL": 1,
+    "TRITONSERVER_REQUEST_RELEASE_RESCHEDULE": 2,
+}
+
+_HELPERS = (
+    _helpers.deserialize_bytes_tensor,
+    _helpers.get_input_config_by_name,
+    _helpers.get_input_tensor_by_name,
+    _helpers.get_output_config_by_name,
+    _helpers.get_output_tensor_by_name,
+    _helpers.numpy_to_triton_type,
+    _helpers.serialize_byte_tensor,
+    _helpers.triton_string_to_numpy,
+    _helpers.triton_to_numpy_type,
+    _helpers.using_decoupled_model_transaction_policy,
+)
+
+_ON_PB_UTILS = (
+    "InferenceRequest",
+    "InferenceResponse",
+    "Logger",
+    "MetricFamily",
+    "PreferredMemory",
+    "TRITONSERVER_MEMORY_CPU",
+    "TRITONSERVER_MEMORY_GPU",
+    "Tensor",
+    "TritonError",
+    "TritonModelException",
+    "is_model_ready",
+    "load_model",
+    "unload_model",
+)
 
 
 def new_module(host: Host) -> ModuleType:
     """Make `triton_python_backend_utils` as model.py finds it while it is imported."""
-    raise NotImplementedError
+    module = ModuleType("triton_python_backend_utils", f"Stand-in, as of model {host.model_name!r}.")
+    names: dict[str, Any] = {"np": np, "json": json, "struct": struct, "ModelConfig": ModelConfig}
+    names.update(_CONSTANTS, TRITON_STRING_TO_NUMPY=dict(_helpers.TRITON_STRING_TO_NUMPY))
+    names.update({function.__name__: function for function in _HELPERS})
+    vars(module).update(names, __file__=None)
+    return module
 
 
 def attach_classes(module: ModuleType, host: Host) -> ModuleType:
     """Add what the server adds after the import of model.py; gives `c_python_backend_utils`."""
-    raise NotImplementedError
+    c_module = ModuleType(MODULE)
+    host.classes = SimpleNamespace(**_bound_classes(host))
+    names: dict[str, Any] = {
+        **vars(host.classes),
+        "InferenceTrace": InferenceTrace,
+        "MemoryType": MemoryType,
+        "MetricKind": MetricKind,
+        "PreferredMemory": PreferredMemory,
+        "SharedMemory": SharedMemory,
+        "TritonError": TritonError,
+        "TritonModelException": TritonModelException,
+        "is_model_ready": _of_host(_model_control.is_model_ready, host),
+        "load_model": _of_host(_model_control.load_model, host),
+        "shared_memory": make(SharedMemory, None),
+        "unload_model": _of_host(_model_control.unload_model, host),
+        **MemoryType.__members__,
+        **MetricKind.__members__,
+    }
+    vars(c_module).update(names)
+    vars(module).update({name: names[name] for name in _ON_PB_UTILS})
+    vars(module)["get_model_dir"] = _of_host(_model_control.get_model_dir, host)
+    return c_module
+
+
+def _bound_classes(host: Host) -> dict[str, Any]:
+    """Make the classes that know their host, with the methods that its version has."""
+    has_parameters = host.server_version >= _response.PARAMETERS_SINCE
+    has_cancel = host.server_version >= _bls.STREAM_ERRORS_SINCE
+    response_names = {"parameters": _response.parameters} if has_parameters else {}
+    iterator_names = {"cancel": _bls.cancel} if has_cancel else {}
+    return {
+        "InferenceRequest": bind(InferenceRequest, host),
+        "InferenceResponse": bind(InferenceResponse, host, **response_names),
+        "InferenceResponseSender": bind(InferenceResponseSender, host),
+        "Logger": bind(Logger, host),
+        "Metric": bind(Metric, host),
+        "MetricFamily": bind(MetricFamily, host),
+        "ResponseIterator": bind(ResponseIterator, host, **iterator_names),
+        "Tensor": bind(Tensor, host),
+    }
+
+
+def _of_host(function: Callable[..., Any], host: Host) -> Callable[..., Any]:
+    return functools.update_wrapper(functools.partial(function, host), function)

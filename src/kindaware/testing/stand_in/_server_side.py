@@ -6,8 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from kindaware.testing.stand_in._host import Host
+from kindaware.testing.stand_in._pybind import make
 from kindaware.testing.stand_in._request import InferenceRequest, RequestState
 from kindaware.testing.stand_in._response import InferenceResponse
+from kindaware.testing.stand_in._sender import FINAL, check_send, deliver
+from kindaware.testing.stand_in._tensor import new_tensor
+from kindaware.testing.stand_in._trace import InferenceTrace
 from kindaware.testing.stand_in._wire import Answer, WireTensor
 
 
@@ -36,12 +40,28 @@ def new_server_request(
         parameters: without the reserved ones.
         trace: what `request.trace().get_context()` gives.
     """
-    raise NotImplementedError
+    state = RequestState(
+        [new_tensor(host, wire) for wire in inputs],
+        frozenset(requested_output_names),
+        host.model_name,
+        request_id=request_id,
+        correlation_id=correlation_id,
+        flags=flags,
+        timeout=timeout,
+        parameters=dict(parameters or {}),
+        trace=make(InferenceTrace, trace),
+        is_from_server=True,
+    )
+    state.sender = make(host.classes.InferenceResponseSender, state)
+    request: InferenceRequest = make(host.classes.InferenceRequest, state)
+    state.request = request
+    return request
 
 
 def state_of(request: InferenceRequest) -> RequestState:
     """Give what happened to a request so far; the object stays up to date."""
-    raise NotImplementedError
+    state: RequestState = request._kindaware
+    return state
 
 
 def check_returned(request: InferenceRequest, response: InferenceResponse) -> None:
@@ -51,12 +71,23 @@ def check_returned(request: InferenceRequest, response: InferenceResponse) -> No
         TritonModelException: with the text that becomes the error of the whole batch.
         TritonContractError: the server would corrupt its memory (one object for two requests).
     """
-    raise NotImplementedError
+    host = request._host
+    check_send(state_of(request), host, has_response=True, flags=FINAL)
+    owner = response._kindaware.owner
+    if owner not in (None, request):
+        raise host.violation(
+            "corrupt its memory: one InferenceResponse object was returned for two requests",
+            "make a response for every request",
+        )
+    response._kindaware.owner = request
 
 
 def send_returned(request: InferenceRequest, response: InferenceResponse) -> Answer:
     """Send a response that `execute` returned: as `send(response, FINAL)`, checked by `check_returned`."""
-    raise NotImplementedError
+    state = state_of(request)
+    state.num_sent += 1
+    state.is_closed = True
+    return deliver(request._host, state, response, is_final=True)
 
 
 def fail_request(request: InferenceRequest) -> None:
@@ -65,12 +96,14 @@ def fail_request(request: InferenceRequest) -> None:
     Raises:
         TritonContractError: FINAL had been sent and the model is not decoupled: a double free.
     """
-    raise NotImplementedError
-
-
-def answer_of(response: InferenceResponse, requested: Collection[str] | None) -> Answer:
-    """Give what the client gets: outputs pruned to `requested` (None is all), their bytes frozen.
-
-    As on the server this changes the response: it loses the outputs that were not requested.
-    """
-    raise NotImplementedError
+    state, host = state_of(request), request._host
+    is_double_free = state.is_final_sent and not host.is_decoupled
+    state.is_closed = True
+    state.request = None
+    state.release_flags = 1
+    if is_double_free:
+        raise host.violation(
+            "free the request's response factory twice, and crash some time later: an error left execute "
+            "after FINAL was sent",
+            "don't raise once a request was answered through its sender",
+        )

@@ -90,12 +90,13 @@ def decode_bytes(data: bytes) -> np.ndarray[Any, Any]:
     """Undo `encode_bytes`: a one-dimensional array of `bytes` objects.
 
     Raises:
-        struct.error: the data ends within a length.
+        struct.error: the data end early.
     """
-    elements, start = [], 0
+    elements: list[bytes] = []
+    start = 0
     while start < len(data):
         (length,) = struct.unpack_from("<I", data, start)
-        elements.append(data[start + 4 : start + 4 + length])
+        elements += struct.unpack_from(f"<{length}s", data, start + 4)
         start += 4 + length
     array = np.empty(len(elements), np.object_)
     array[:] = elements

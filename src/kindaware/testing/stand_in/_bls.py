@@ -1,0 +1,115 @@
+"""Calls of other models: `exec`, `async_exec` and `ResponseIterator`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kindaware.testing.stand_in._convert import to_instance
+from kindaware.testing.stand_in._host import Host, RefusalError
+from kindaware.testing.stand_in._pybind import MODULE, Arg, make, method, named_as_server, pybind11_object
+from kindaware.testing.stand_in._response import InferenceResponse, new_response
+from kindaware.testing.stand_in._triton_error import TritonModelException
+from kindaware.testing.stand_in._wire import Answer, BlsCall, Failure
+
+STREAM_ERRORS_SINCE = (25, 4)
+"""Errors keep their code, those within a stream arrive, and an iterator can be cancelled."""
+
+
+def execute_call(host: Host, build: Callable[[], BlsCall]) -> Any:
+    """Run a call: gives an InferenceResponse, or with `decoupled=True` a ResponseIterator.
+
+    Raises:
+        TritonModelException: it is too early or too late.
+    """
+    if host.phase != "execute":
+        raise TritonModelException("BLS is only supported during the 'execute' function.")
+    call = build()
+    responses = _responses(host, call)
+    if call.is_decoupled:
+        return make(host.classes.ResponseIterator, IteratorState(responses, host, call))
+    response = next(responses, None)
+    return new_response(host, Answer(is_flag_only=True)) if response is None else response
+
+
+def _responses(host: Host, call: BlsCall) -> Iterator[InferenceResponse]:
+    """Turn the host's Answers into responses, with what this version of the server does to errors."""
+    try:
+        for index, answer in enumerate(host.run_bls(call)):
+            if answer.failure is None or host.server_version >= STREAM_ERRORS_SINCE:
+                yield new_response(host, answer)
+            elif index == 0:
+                yield new_response(host, replace(answer, failure=Failure(answer.failure.message)))
+            if not call.is_decoupled:
+                return
+    except RefusalError as error:
+        text = f"Model {call.model_name} - Error when running inference: {error}"
+        yield new_response(host, Answer(failure=Failure(text)))
+
+
+@dataclass(slots=True, eq=False)
+class IteratorState:
+    """Where an iteration over responses is.
+
+    Attributes:
+        source: what is yet to come.
+        host: the caller's.
+        call: the call.
+        stored: the responses so far.
+        position: index of the next one.
+        is_finished: the end was reached; the next `iter` starts again.
+    """
+
+    source: Iterator[InferenceResponse]
+    host: Host | None = None
+    call: BlsCall | None = None
+    stored: list[InferenceResponse] = field(default_factory=list)
+    position: int = 0
+    is_finished: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@named_as_server
+class ResponseIterator(pybind11_object):
+    """The responses of a decoupled call, as they come; after the end a new loop starts at the first."""
+
+    __slots__ = ()
+
+    @method(Arg("arg0", f"{MODULE}.InferenceResponse", to_instance(InferenceResponse)))
+    def __init__(self, response: InferenceResponse) -> None:
+        self._kindaware = IteratorState(iter((response,)))
+
+    @method(returns="object")
+    def __iter__(self) -> Any:
+        state: IteratorState = self._kindaware
+        if state.is_finished:
+            state.position, state.is_finished = 0, False
+        return self
+
+    @method(returns="object")
+    def __next__(self) -> InferenceResponse:
+        state: IteratorState = self._kindaware
+        with state.lock:
+            if state.is_finished:
+                raise StopIteration("Iteration is done for the responses.")
+            if state.position == len(state.stored):
+                response = next(state.source, None)
+                if response is None:
+                    state.is_finished = True
+                    raise StopIteration("Iteration is done for the responses.")
+                state.stored.append(response)
+            state.position += 1
+            return state.stored[state.position - 1]
+
+
+@method(returns="None")
+def cancel(self: ResponseIterator) -> None:
+    """Cancel the called request; a method of the class from 25.04."""
+    state: IteratorState = self._kindaware
+    if state.host is not None and state.call is not None and not state.is_finished:
+        state.host.cancel_bls(state.call)
+
+
+cancel.owner = ResponseIterator  # type: ignore[attr-defined]

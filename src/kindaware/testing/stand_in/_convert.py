@@ -1,0 +1,134 @@
+"""Which Python values the server's C++ functions take for which type."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+NO_CAST = (
+    "Unable to cast Python instance to C++ type (#define PYBIND11_DETAILED_ERROR_MESSAGES or compile in "
+    "debug mode for details)"
+)
+"""Text of the RuntimeError for a Python value that C++ can't take."""
+
+
+class MismatchError(Exception):
+    """The value is none of the type; becomes the TypeError about incompatible arguments."""
+
+
+def to_str(value: Any) -> str:
+    """Take str and bytes; bytes that are no UTF-8 fail in the getter only, see `shown`."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if not isinstance(value, str):
+        raise MismatchError
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise MismatchError from None
+    return str(value)
+
+
+def shown(text: str) -> str:
+    """Give what a getter returns for text that `to_str` took.
+
+    Raises:
+        UnicodeDecodeError: it was given as bytes that are not UTF-8.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8")
+
+
+def to_int(low: int, high: int) -> Callable[[Any], int]:
+    """Take what Python can make an int of, but neither str nor float; `high` is excluded."""
+
+    def convert(value: Any) -> int:
+        if isinstance(value, float) or value is None:
+            raise MismatchError
+        try:
+            number = operator.index(value)
+        except TypeError:
+            if not hasattr(type(value), "__int__"):
+                raise MismatchError from None
+            try:
+                number = int(value)
+            except Exception:
+                raise MismatchError from None
+        if not low <= number < high:
+            raise MismatchError
+        return number
+
+    return convert
+
+
+to_int32 = to_int(-(2**31), 2**31)
+to_int64 = to_int(-(2**63), 2**63)
+to_uint32 = to_int(0, 2**32)
+to_uint64 = to_int(0, 2**64)
+
+
+def to_float(value: Any) -> float:
+    """Take every number; no str."""
+    if not any(hasattr(type(value), name) for name in ("__float__", "__index__", "__int__")):
+        raise MismatchError
+    try:
+        return float(value)
+    except Exception:
+        raise MismatchError from None
+
+
+def to_bool(value: Any) -> bool:
+    """Take what has a truth value of its own, which None and containers don't."""
+    if value is None or not hasattr(type(value), "__bool__"):
+        raise MismatchError
+    return bool(value)
+
+
+def to_object(value: Any) -> Any:
+    """Take everything."""
+    return value
+
+
+def not_none(value: Any) -> Any:
+    """Take everything but None."""
+    if value is None:
+        raise MismatchError
+    return value
+
+
+def to_instance(cls: type) -> Callable[[Any], Any]:
+    """Take objects of the class."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, cls):
+            raise MismatchError
+        return value
+
+    return convert
+
+
+def to_optional(cls: type) -> Callable[[Any], Any]:
+    """Take objects of the class, and None."""
+
+    def convert(value: Any) -> Any:
+        if value is not None and not isinstance(value, cls):
+            raise MismatchError
+        return value
+
+    return convert
+
+
+def to_list(element: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    """Take any sequence but text, and make a list of it: no set, dict or iterator."""
+
+    def convert(value: Any) -> list[Any]:
+        is_sequence = hasattr(type(value), "__getitem__") and not isinstance(value, dict)
+        if not is_sequence or isinstance(value, (str, bytes)):
+            raise MismatchError
+        try:
+            elements = list(value)
+        except Exception:
+            raise MismatchError from None
+        return [element(one) for one in elements]
+
+    return convert

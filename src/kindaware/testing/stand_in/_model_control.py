@@ -1,0 +1,75 @@
+"""`load_model`, `unload_model`, `is_model_ready` and `get_model_dir`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from kindaware.testing.stand_in._convert import shown, to_bool, to_object, to_str
+from kindaware.testing.stand_in._host import Host, RefusalError
+from kindaware.testing.stand_in._metric_family import check_answers, refusal
+from kindaware.testing.stand_in._pybind import Arg, function
+from kindaware.testing.stand_in._triton_error import TritonModelException
+
+UNKNOWN_MODEL_RAISES_SINCE = (26, 6)
+_MODEL = Arg("model_name", "str", to_str)
+
+
+@function(_MODEL, Arg("config", "str", to_str, ""), Arg("files", "object", to_object, None))
+def load_model(host: Host, model_name: str, config: str, files: Any) -> None:
+    """Load another model."""
+    name = shown(model_name)
+    if files is not None and not isinstance(files, dict):
+        raise TritonModelException(
+            f"failed to load model '{name}', files should be a dictionary of file paths and file contents"
+        )
+    for path, content in (files or {}).items():
+        _check_type(path, str)
+        _check_type(content, bytes)
+    check_answers(host, "load_model")
+    try:
+        host.load_model(name, shown(config), dict(files or {}))
+    except RefusalError as error:
+        raise refusal(host, "Failed to load model", error) from None
+
+
+def _check_type(value: object, wanted: type) -> None:
+    if not isinstance(value, wanted):
+        raise TypeError(f"Object of type '{type(value).__name__}' is not an instance of '{wanted.__name__}'")
+
+
+@function(_MODEL, Arg("unload_dependents", "bool", to_bool, False))
+def unload_model(host: Host, model_name: str, unload_dependents: bool) -> None:
+    """Unload another model."""
+    check_answers(host, "unload_model")
+    try:
+        host.unload_model(shown(model_name), unload_dependents)
+    except RefusalError as error:
+        raise refusal(host, "Failed to unload model", error) from None
+
+
+@function(_MODEL, Arg("model_version", "str", to_str, ""), returns="bool")
+def is_model_ready(host: Host, model_name: str, model_version: str) -> bool:
+    """Ask whether a model is ready."""
+    check_answers(host, "is_model_ready")
+    prefix = "Failed to check model readiness"
+    if model_version and not re.match(r"\s*[+-]?\d", model_version):
+        raise refusal(
+            host,
+            prefix,
+            f"failed to get model version from specified version string '{shown(model_version)}' "
+            "(details: stol), version should be an integral value > 0",
+        )
+    try:
+        ready = host.is_model_ready(shown(model_name), shown(model_version))
+    except RefusalError as error:
+        raise refusal(host, prefix, error) from None
+    if ready is None and host.server_version >= UNKNOWN_MODEL_RAISES_SINCE:
+        raise refusal(host, prefix, f"Request for unknown model: '{shown(model_name)}' is not found")
+    return bool(ready)
+
+
+@function(returns="str")
+def get_model_dir(host: Host) -> str:
+    """Give the directory of the model's version."""
+    return host.model_dir
