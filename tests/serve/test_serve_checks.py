@@ -109,11 +109,15 @@ def test_choose_ports_foreign_host_is_refused(host):
 
 
 @pytest.mark.parametrize("args", [["--http-port=1"], ["--log-file", "x"], ["--exit-on-error=false"]])
-def test_server_args_that_belong_to_the_library_are_refused(tmp_path, write_model, args):
-    write_model(tmp_path, "echo")
+def test_server_args_that_belong_to_the_library_are_refused(tmp_path, write_model, monkeypatch, args):
+    write_model(tmp_path / "models", "echo")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
 
     with pytest.raises(ServerError, match=f"server option {args[0].split('=')[0]}: .* got it in args; "):
-        TritonServer(tmp_path, tritonserver="/bin/true", args=args).start()
+        TritonServer(tmp_path / "models", tritonserver="/bin/true", args=args).start()
+    assert os.listdir(temporary) == []
 
 
 def test_server_other_system_is_refused(tmp_path, monkeypatch):

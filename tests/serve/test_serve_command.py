@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def test_serve_ctrl_c_prints_one_block_ends_with_zero_and_leaves_nothing(
     stubs = find_processes(str(tmp_path / "a" / "echo"))
     prefix = re.search(rb"(kindaware-server-\w+)", Path(f"/proc/{stubs[0]}/cmdline").read_bytes())[1].decode()
 
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # by an impatient user
     rest, errors = process.communicate(timeout=30)
 
     assert lines[0] == "Triton is ready"
@@ -129,7 +132,9 @@ def test_serve_model_that_fails_says_why_and_where_the_log_is(tmp_path, write_mo
 def test_serve_server_that_dies_by_itself_is_an_error(tmp_path, write_model, start):
     write_model(tmp_path / "models", "echo")
     log = tmp_path / "server.log"
-    process = start(tmp_path / "models", *FREE_PORTS, "--log-file", log)
+    process = start(
+        tmp_path / "models", *FREE_PORTS, "--log-file", log, "--", "--disable-auto-complete-config"
+    )
     read_block(process)
     server = int(re.search(r" (\d+) http_server.cc", log.read_text())[1])
 

@@ -94,7 +94,7 @@ def test_server_chosen_port_lost_before_the_server_listens_is_replaced(tmp_path,
 
     monkeypatch.setattr(server_module, "launch_server_itself", server_module.launch_server, raising=False)
     monkeypatch.setattr(server_module, "launch_server", launch_and_take_the_port)
-    with socket.socket() as thief, TritonServer(tmp_path) as server:
+    with socket.socket() as thief, TritonServer(tmp_path, args=["--disable-auto-complete-config"]) as server:
         assert len(launched) == 2
         assert server.http_url == f"127.0.0.1:{launched[1]}"
         assert Path(f"/proc/{server.pid}").exists()

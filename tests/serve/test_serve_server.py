@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,9 @@ from kindaware.testing import ServerError, TritonServer
 from kindaware.testing._location import locate_server
 
 pytestmark = pytest.mark.server
+
+FAST = ["--disable-auto-complete-config"]
+"""Saves the second that the server takes to end a stub of its own."""
 
 
 def infer(server, model, values):
@@ -85,6 +89,20 @@ def test_server_library_path_is_libpython_then_the_wheel_then_what_was_there(sha
     assert paths[2:] == [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path]
 
 
+def test_server_is_in_a_session_of_its_own(shared_server):
+    assert os.getsid(shared_server.pid) != os.getsid(0)
+
+
+def test_server_interpreter_without_numpy_is_refused(tmp_path, write_model):
+    write_model(tmp_path / "models", "echo")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+
+    with pytest.raises(
+        ServerError, match=f"numpy in {tmp_path}/venv: .* got none installed; {tmp_path}/venv/bin"
+    ):
+        TritonServer(tmp_path / "models", python=tmp_path / "venv/bin/python").start()
+
+
 def test_server_reports_what_kindaware_instances_logged(shared_server):
     reports = sorted(shared_server.instances(), key=lambda report: report.name)
 
@@ -111,13 +129,21 @@ def test_server_load_without_explicit_control_gives_the_servers_words(shared_ser
         shared_server.load("echo")
 
 
-def test_server_stop_leaves_nothing_and_may_be_called_twice(tmp_path, write_model, find_remains):
-    write_model(tmp_path, "echo", count=2)
-    server = TritonServer(tmp_path, models=["echo"], env={"KINDAWARE_TEST": "yes"})
+def test_server_stop_leaves_nothing_but_the_log_asked_for(tmp_path, write_model, find_remains):
+    write_model(tmp_path / "models", "echo", count=2)
+    server = TritonServer(
+        tmp_path / "models",
+        models=["echo"],
+        env={"KINDAWARE_TEST": "yes"},
+        args=["--backend-config=python,shm-default-byte-size=2097152", *FAST],
+        log_path=tmp_path / "server.log",
+    )
     with server:
-        directory = server.log_path.parent
-        environment = Path(f"/proc/{server.pid}/environ").read_bytes().split(b"\0")
+        process = Path(f"/proc/{server.pid}")
+        environment = (process / "environ").read_text().split("\0")
+        directory = re.search(r"--backend-directory=(\S+)/backends\0", (process / "cmdline").read_text())[1]
         remains = find_remains(directory)
+        sizes = [Path(path).stat().st_size for path in remains if path.startswith("/dev/shm")]
         server.unload("echo")
         assert server.model_state("echo") == "UNAVAILABLE"
         server.load("echo")
@@ -127,34 +153,19 @@ def test_server_stop_leaves_nothing_and_may_be_called_twice(tmp_path, write_mode
         ):
             server.load("gone")
 
-    assert b"KINDAWARE_TEST=yes" in environment
+    assert "KINDAWARE_TEST=yes" in environment
     assert len([line for line in remains if line.startswith("process")]) == 3
-    assert len([line for line in remains if line.startswith("/dev/shm")]) == 2
+    assert sizes == [2097152, 2097152]
     assert server.returncode == 0
     assert find_remains(directory) == []
     assert "successfully loaded 'echo'" in server.log_text()
+    assert server.log_text() == (tmp_path / "server.log").read_text()
     server.stop()
-
-
-def test_server_args_win_over_defaults_and_the_log_can_stay(tmp_path, write_model):
-    write_model(tmp_path / "models", "echo")
-    log = tmp_path / "server.log"
-    args = ["--backend-config=python,shm-default-byte-size=2097152", "--id=mine"]
-    with TritonServer(tmp_path / "models", args=args, log_path=log) as server:
-        prefix = next(
-            arg
-            for arg in Path(f"/proc/{server.pid}/cmdline").read_text().split("\0")
-            if "shm-region-prefix" in arg
-        ).rpartition("=")[2]
-        regions = list(Path("/dev/shm").glob(f"{prefix}*"))
-        assert [region.stat().st_size for region in regions] == [2097152]
-
-    assert "mine" in log.read_text()
 
 
 def test_server_killed_server_leaves_no_stub_and_no_region(tmp_path, write_model, find_remains, wait_for):
     write_model(tmp_path, "echo", count=2)
-    with TritonServer(tmp_path) as server:
+    with TritonServer(tmp_path, args=FAST) as server:
         directory = server.log_path.parent
         os.kill(server.pid, signal.SIGKILL)
 
@@ -168,11 +179,11 @@ def test_server_killed_parent_leaves_no_server(tmp_path, write_model, find_remai
     write_model(tmp_path, "echo", count=2)
     code = (
         "import sys, time; from kindaware.testing import TritonServer\n"
-        "server = TritonServer(sys.argv[1]).start()\n"
+        "server = TritonServer(sys.argv[1], args=sys.argv[2:]).start()\n"
         "print(server.log_path.parent, flush=True); time.sleep(600)"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, tmp_path, *FAST], stdout=subprocess.PIPE, text=True
     ) as parent:
         directory = parent.stdout.readline().strip()
         assert len(find_remains(directory)) == 6  # server, two stubs, two regions, the directory
@@ -181,15 +192,16 @@ def test_server_killed_parent_leaves_no_server(tmp_path, write_model, find_remai
     assert wait_for(lambda: not find_remains(directory)), find_remains(directory)
 
 
-def test_server_killed_keeper_leaves_no_server(tmp_path, write_model, find_processes, wait_for):
+def test_server_killed_keeper_leaves_no_server(tmp_path, write_model, find_processes, find_remains, wait_for):
     write_model(tmp_path, "echo")
-    with TritonServer(tmp_path) as server:
-        name = server.log_path.parent.name
+    with TritonServer(tmp_path, args=FAST) as server:
+        directory = server.log_path.parent
         keeper = int(Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[1])
         os.kill(keeper, signal.SIGKILL)
 
-        assert wait_for(lambda: not find_processes(name)), find_processes(name)
+        assert wait_for(lambda: not find_processes(directory.name)), find_processes(directory.name)
         assert server.poll() is not None
+    assert find_remains(directory) == []
 
 
 def test_server_of_another_layout_keeps_its_libraries_and_backends(tmp_path, write_model):
@@ -212,7 +224,7 @@ def test_server_of_another_layout_keeps_its_libraries_and_backends(tmp_path, wri
     with TritonServer(
         tmp_path / "models",
         tritonserver=root / "bin/tritonserver",
-        args=[f"--backend-directory={root / 'backends'}"],
+        args=[f"--backend-directory={root / 'backends'}", *FAST],
         env={"LD_LIBRARY_PATH": libraries},
     ) as server:
         found = read_probe(server)

@@ -96,7 +96,8 @@ class Interpreter:
         """
         subject = f"Python {self.version} ({self.executable})"
         if self.version not in stubs or self.version == "3.13":
-            usable = sorted((version for version in stubs if version != "3.13"), key=_version_key)
+            supported = [version for version in stubs if (3, 10) <= _version_key(version) < (3, 13)]
+            usable = sorted(supported, key=_version_key)
             why = "there is no numpy below 2 for it" if self.version == "3.13" else "it has no stub"
             raise ServerError.of(
                 subject,

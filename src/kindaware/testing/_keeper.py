@@ -112,9 +112,14 @@ class Keeper:
                 server.kill()
                 server.wait()
         _kill_children()
-        if SHARED_MEMORY.is_dir():
-            for region in SHARED_MEMORY.glob(self.job["shared_memory_prefix"] + "*"):
-                region.unlink(missing_ok=True)
+        remove_regions(self.job["shared_memory_prefix"])
+
+
+def remove_regions(prefix: str) -> None:
+    """Remove what a killed server has left in shared memory."""
+    if SHARED_MEMORY.is_dir():
+        for region in SHARED_MEMORY.glob(f"{prefix}*"):
+            region.unlink(missing_ok=True)
 
 
 def _kill_children(limit_seconds: float = 5.0) -> None:

@@ -39,6 +39,7 @@ class ServerProcess:
     def __init__(self, launch: Launch, *, directory: Path, log_path: Path, stop_seconds: float) -> None:
         self._owner = os.getpid()
         self._directory = directory
+        self._shared_memory_prefix = launch.shared_memory_prefix
         self._stop_seconds = stop_seconds
         self._unread = b""
         self.returncode: int | None = None
@@ -95,7 +96,7 @@ class ServerProcess:
             self._finish()
 
     def _finish(self) -> None:
-        """Wait for the keeper's end; without it the server can't live, but files can."""
+        """Wait for the keeper's end; without it the server can't live, but its files can."""
         try:
             self._write("clean")
             self._keeper.wait(_MARGIN_SECONDS)
@@ -106,6 +107,8 @@ class ServerProcess:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+        # The keeper has done this, unless something has killed it.
+        _keeper.remove_regions(self._shared_memory_prefix)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _write(self, line: str) -> None:
