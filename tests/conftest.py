@@ -12,7 +12,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests on the real server where it isn't installed, unless the environment forbids that."""
     if importlib.util.find_spec("pytriton") is not None or os.environ.get(REQUIRE_SERVER) == "1":
         return
-    reason = "no tritonserver: pip install 'kindaware[server]' on Python 3.10 to 3.12 (numpy 1.26 stops there)"
+    reason = "no tritonserver: pip install 'kindaware[server]', on Python 3.10 to 3.12 for its numpy 1.26"
     for item in items:
         if item.get_closest_marker("server"):
             item.add_marker(pytest.mark.skip(reason=reason))

@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from kindaware.testing import ServerError, TritonServer
-from kindaware.testing._command import choose_shm_bytes, read_option
-from kindaware.testing._ports import CHOICE, choose_ports
-from kindaware.testing._repository import link_unsafe, list_repositories
+from kindaware.testing.server._command import choose_shm_bytes, read_option
+from kindaware.testing.server._ports import CHOICE, choose_ports
+from kindaware.testing.server._repository import link_unsafe, list_repositories
 
 
 @pytest.fixture

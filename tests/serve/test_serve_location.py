@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kindaware.testing import ServerError
-from kindaware.testing._location import CONTAINER_PATH, locate_server, wheel_package
+from kindaware.testing.server._location import CONTAINER_PATH, locate_server, wheel_package
 
 
 def make_executable(path):
@@ -97,7 +97,7 @@ def test_locate_server_none_says_where_it_looked_and_what_to_install(tmp_path):
 
 def test_locate_server_wheel_is_not_imported(tmp_path):
     code = (
-        "import sys; from kindaware.testing._location import locate_server; "
+        "import sys; from kindaware.testing.server._location import locate_server; "
         f"locate_server(search_path={str(tmp_path)!r})\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('pytriton', 'tritonclient', 'typer')])"
     )

@@ -1,6 +1,6 @@
 import pytest
 
-from kindaware.testing._log import (
+from kindaware.testing.server._log import (
     last_lines,
     read_failures,
     read_instances,

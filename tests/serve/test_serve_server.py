@@ -15,7 +15,7 @@ import numpy
 import pytest
 
 from kindaware.testing import ServerError, TritonServer
-from kindaware.testing._location import locate_server
+from kindaware.testing.server._location import locate_server
 
 pytestmark = pytest.mark.server
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import kindaware
-from kindaware.testing import TritonServer, _interpreter
+from kindaware.testing import TritonServer
+from kindaware.testing.server import _interpreter
 
 pytestmark = pytest.mark.server
 

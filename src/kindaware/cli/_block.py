@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kindaware.testing import TritonServer
-from kindaware.testing._log import InstanceReport
+from kindaware.testing.server._log import InstanceReport
 
 HEADER = ("model", "version", "instance", "kind", "device")
 NOT_REPORTED = "not reported"

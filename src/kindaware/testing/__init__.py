@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kindaware.testing._failure import ServerError
-from kindaware.testing._server import TritonServer
+from kindaware.testing.server._failure import ServerError
+from kindaware.testing.server._server import TritonServer
 
 __all__ = ["ServerError", "TritonServer"]
