@@ -91,7 +91,9 @@ def test_memory_format_default_leaves_both_contiguous():
     assert not module.notes["channels_last"]
 
 
-def test_compile_default_really_compiles():
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+def test_compile_default_really_compiles(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     model_class = make_class(lambda self: nn.Linear(4, 4), lambda self, X: self.model(X))

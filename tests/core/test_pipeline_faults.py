@@ -108,12 +108,15 @@ class Faulty(CpuRuntime):
 
 def test_run_device_fault_makes_everything_unavailable_at_once(caplog):
     forward = Forward(RuntimeError, "CUDA error: an illegal memory access")
-    pipeline = make_pipeline(forward, runtime=Faulty())
+    preprocessed = []
+    pipeline = make_pipeline(
+        forward, runtime=Faulty(), preprocess=lambda inputs: preprocessed.append(1) or inputs
+    )
     outcomes = pipeline.run([make_request("a", 1, rows=2), make_request("b", BAD), make_request("c", 1)])
     assert answers_of(outcomes) == ["UNAVAILABLE"] * 3
     assert forward.batches == [4]
     assert answers_of(run(pipeline, [1, 2])) == ["UNAVAILABLE"] * 2
-    assert forward.batches == [4]
+    assert (forward.batches, len(preprocessed)) == ([4], 3)
     assert pipeline.fault == "RuntimeError: CUDA error: an illegal memory access"
     assert outcomes[0].text.startswith(
         "model 'm': expected a working device, got cpu after RuntimeError: CUDA error"

@@ -19,6 +19,9 @@ def run_one(forward, rows=2, spec=None, **settings):
     return outcome
 
 
+WEIGHTS = torch.nn.Parameter(torch.rand(3, 2))
+
+
 @dataclass
 class Outputs:
     """Outputs by name."""
@@ -103,7 +106,7 @@ def test_precision_converts_its_own_dtype_and_no_other():
         lambda X: torch.arange(4.0 * len(X)).reshape(2 * len(X), 2)[::2],
         lambda X: torch.arange(4.0 * len(X)).reshape(len(X), 4)[:, 1:3],
         lambda X: torch.tensor([3.0, 4.0]).expand(len(X), 2),
-        lambda X: torch.nn.Parameter(torch.ones(len(X), 2)),
+        lambda X: WEIGHTS,
         lambda X: torch.complex(X, X).conj().imag,
     ],
     ids=["transposed", "every other row", "columns", "expanded", "parameter", "negated lazily"],
@@ -114,6 +117,12 @@ def test_forward_output_of_any_kind_becomes_plain_memory(make):
     outcome = run_one(make, rows=3)["Y"]
     assert outcome.is_contiguous()
     assert torch.equal(torch.from_numpy(outcome.numpy()), expected)
+
+
+def test_forward_output_of_one_number_negated_lazily_becomes_plain_memory():
+    spec = make_spec(outputs=[TensorSpec("Y", "FP32", [1])])
+    outcome = run_one(lambda X: torch.complex(X, X).conj().imag[:, :1], rows=1, spec=spec)
+    assert outcome["Y"].numpy().tolist() == [[-1]]
 
 
 def test_forward_that_reuses_its_memory_within_a_call_keeps_earlier_answers():
