@@ -143,7 +143,7 @@ class Bridge:
             return Request(request.request_id(), inputs, None)
         sizes = {name: len(tensor) if tensor.dim() else 0 for name, tensor in inputs.items()}
         if len(set(sizes.values())) != 1:
-            return self._unreadable(request, f"rows {sizes}", "INVALID_ARG")
+            return self._unreadable(request, f"rows {sizes}" if sizes else "no inputs", "INVALID_ARG")
         return Request(request.request_id(), inputs, next(iter(sizes.values())))
 
     def _inputs(self, request: Any) -> dict[str, torch.Tensor]:

@@ -214,7 +214,7 @@ def _check_positions(parameters: Sequence[inspect.Parameter], spec: ModelSpec, s
         raise ConfigError.of(
             subject,
             expected=f"a parameter for each of the {len(names)} inputs {names}",
-            got=f"{num_required} to {most} positional parameters",
+            got=f"{most} positional" if num_required == most else f"{num_required} to {most} positional",
             remedy="give forward one parameter per input of config.pbtxt",
         )
     optional = [tensor.name for tensor in spec.inputs if tensor.optional]

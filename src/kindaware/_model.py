@@ -184,14 +184,15 @@ class KindAwareModel(DevicePlacement):
 
     def _log_ready(self, load_seconds: float, warm_up: str) -> None:
         threads = self.thread_budget
-        stream = ", own stream" if self.placement.uses_cuda else ""
+        why = "" if self.args.kind == "CPU" else f", {self.placement.reason}"
+        where = ", own stream" if self.placement.uses_cuda else why
         self.logger.info(
             "kindaware instance %s ready: kind %s, device %s%s, threads %d (%s), precision %s, "
             "load %.2f s, %s",
             self.args.instance_name,
             self.args.kind,
             ",".join(map(str, self.devices)),
-            stream,
+            where,
             threads.num_threads,
             threads.reason,
             self.settings.precision,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from kindaware._batch import Request, group, halve
-from kindaware._errors import OutputError, RequestError, message
+from kindaware._errors import KindAwareError, OutputError, RequestError, message
 from kindaware._hooks import Call
 from kindaware._modules import Precision, prepare_input
 from kindaware._outcomes import Failure, Ledger, Outcome, Tensors, format_traceback
@@ -186,7 +186,7 @@ class Pipeline:
                 num_further -= cost
                 pending += rest
             elif unnamed:
-                failed.append((unnamed, result))
+                failed.append((unnamed, _not_settled(result) if named else result))
         return failed if self.fault is None else []
 
     def _attempt(self, requests: Sequence[Request]) -> dict[str, torch.Tensor] | Exception:
@@ -291,6 +291,18 @@ def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
         return []
     named = {owners[row] for row in error.rows}
     return [position for position in part if position in named]
+
+
+def _not_settled(error: Exception) -> Exception:
+    """Give the error of requests that nobody named guilty, when no forward is left to answer them."""
+    return KindAwareError(
+        message(
+            "forward",
+            expected="RequestError(rows=...) to name all guilty rows within 2 log2(n) + 2 further forwards",
+            got=f"one more: {error}",
+            remedy="name them all at once",
+        )
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

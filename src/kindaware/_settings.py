@@ -27,11 +27,15 @@ class Settings:
         precision: a name out of `PRECISIONS`, as Lightning uses them.
         memory_format: `contiguous` or `channels_last`.
         compile: `off` or a mode of `torch.compile`.
+        cuda_graphs: only `off` in this version.
+        output_device: only `cpu` in this version.
         pinned_limit_bytes: how much pinned host memory a GPU instance may keep for staging.
         warmup: batch sizes to run once before the instance is ready; empty for `off`; None where nothing
             was said.
         cast_outputs: convert an output of another dtype to the declared one.
+        reload_on_fault: only False in this version.
         isolate_errors: find the guilty requests by halving when `forward` raises on a batch.
+        pad: only None in this version.
     """
 
     on_missing_gpu: str = "error"

@@ -98,6 +98,16 @@ def test_run_named_row_belongs_to_the_request_that_owns_it(row, owner):
     assert [isinstance(one, Failure) for one in outcomes] == [n == owner for n in range(3)]
 
 
+def test_run_rows_named_one_by_one_fail_the_rest_without_blaming_them_when_the_forwards_are_used_up():
+    def forward(X):
+        raise RequestError("bad row", rows=[0])
+
+    outcomes = run(make_pipeline(forward), list(range(32)))
+    num_further = 12  # 2 log2(32) + 2
+    assert [one.code for one in outcomes] == ["INVALID_ARG"] * (num_further + 1) + ["INTERNAL"] * 19
+    assert "expected RequestError(rows=...) to name all guilty rows" in outcomes[-1].text
+
+
 @pytest.mark.parametrize("rows", [None, [], [-1], [99]])
 def test_run_request_error_that_names_no_row_is_found_by_halving(rows):
     outcomes = run(make_pipeline(Forward(RequestError, "refused", rows=rows)), [1, BAD, 3, 4])
