@@ -9,14 +9,14 @@ import numpy as np
 
 from kindaware.testing.stand_in import _dlpack
 from kindaware.testing.stand_in._buffer import Buffer
-from kindaware.testing.stand_in._convert import NO_CAST
+from kindaware.testing.stand_in._convert import NO_CAST, MismatchError, to_int32, to_list
 from kindaware.testing.stand_in._datatypes import ITEM_BYTES, KDL_BFLOAT, name_of_dlpack
 from kindaware.testing.stand_in._host import Host
 from kindaware.testing.stand_in._triton_error import TritonModelException
 
 _NOT_SUPPORTED = (
     "Provided tensor is not supported. Tensor must be a DLPack capsule         or have `__dlpack__` and "
-    "`__dlpack_device__` attributes."
+    "`__dlpack_device__` attributes"
 )
 _NOT_CONTIGUOUS = (
     "DLPack tensor is not contiguous. Only contiguous DLPack tensors that are stored in C-Order are "
@@ -42,6 +42,8 @@ class Imported:
 def import_dlpack(host: Host, name: str, producer: Any) -> Imported:
     """Take over a producer's tensor, or a capsule."""
     capsule = producer if _dlpack.is_capsule(producer) else _ask(host, name, producer)
+    if not _dlpack.is_capsule(capsule):
+        raise TypeError(f"Object of type '{type(capsule).__name__}' is not an instance of 'capsule'")
     _check_capsule(host, name, capsule)
     owner = _dlpack.Consumed(capsule)
     found = owner.read()
@@ -61,10 +63,9 @@ def _ask(host: Host, name: str, producer: Any) -> Any:
         raise TritonModelException(_NOT_SUPPORTED)
     if isinstance(producer, np.ndarray):
         raise _numpy_violation(host, name)
-    device = producer.__dlpack_device__()
     try:
-        device_type, _ = (int(one) for one in device)
-    except (TypeError, ValueError):
+        device_type, _ = to_list(to_int32)(producer.__dlpack_device__())
+    except (MismatchError, ValueError):
         raise RuntimeError(NO_CAST) from None
     if device_type in (_dlpack.CPU, _dlpack.PINNED):
         return producer.__dlpack__(stream=None)

@@ -55,7 +55,7 @@ class Value:
 
 @dataclass(eq=False)
 class Family:
-    """A metric family of the server; it lives as long as one MetricFamily object of it."""
+    """A metric family of the server; it stays, its values go with the last MetricFamily object."""
 
     name: str
     description: str
@@ -71,7 +71,7 @@ class Family:
         """
         if not all(isinstance(text, str) for text in labels.values()):
             raise RefusalError("attempt to access JSON non-string as string")
-        if not all(_is_label(str(name), self.kind) for name in labels):
+        if not all(_is_label(str(name)) for name in labels):
             raise RefusalError("Invalid label name")
         if any(left >= right for left, right in itertools.pairwise(buckets)):
             raise RefusalError("Bucket Boundaries must be strictly sorted")
@@ -83,17 +83,15 @@ class Family:
             return value
 
 
-def _is_label(name: str, kind: str) -> bool:
-    if name.startswith("__") or (kind == "HISTOGRAM" and name == "le"):
-        return False
-    return re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) is not None
+def _is_label(name: str) -> bool:
+    return not name.startswith("__") and re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) is not None
 
 
 class MetricRegistry:
     """All metric families of a server."""
 
     def __init__(self) -> None:
-        self._families: weakref.WeakValueDictionary[str, Family] = weakref.WeakValueDictionary()
+        self._families: dict[str, Family] = {}
         self._lock = threading.Lock()
 
     def find_family(self, name: str, description: str, kind: str) -> Family:

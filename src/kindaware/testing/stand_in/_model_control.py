@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kindaware.testing.stand_in._convert import shown, to_bool, to_object, to_str
+from kindaware.testing.stand_in._convert import NO_CAST, MismatchError, shown, to_bool, to_object, to_str
 from kindaware.testing.stand_in._host import Host, RefusalError
 from kindaware.testing.stand_in._metric_family import check_answers, refusal
 from kindaware.testing.stand_in._pybind import Arg, function
@@ -23,19 +23,25 @@ def load_model(host: Host, model_name: str, config: str, files: Any) -> None:
         raise TritonModelException(
             f"failed to load model '{name}', files should be a dictionary of file paths and file contents"
         )
-    for path, content in (files or {}).items():
-        _check_type(path, str)
-        _check_type(content, bytes)
+    contents = {_read_path(path): _check_content(content) for path, content in (files or {}).items()}
     check_answers(host, "load_model")
     try:
-        host.load_model(name, shown(config), dict(files or {}))
+        host.load_model(name, shown(config), contents)
     except RefusalError as error:
         raise refusal(host, "Failed to load model", error) from None
 
 
-def _check_type(value: object, wanted: type) -> None:
-    if not isinstance(value, wanted):
-        raise TypeError(f"Object of type '{type(value).__name__}' is not an instance of '{wanted.__name__}'")
+def _read_path(path: object) -> str:
+    try:
+        return shown(to_str(path))
+    except MismatchError:
+        raise RuntimeError(NO_CAST) from None
+
+
+def _check_content(content: object) -> bytes:
+    if not isinstance(content, bytes):
+        raise TypeError(f"Object of type '{type(content).__name__}' is not an instance of 'bytes'")
+    return content
 
 
 @function(_MODEL, Arg("unload_dependents", "bool", to_bool, False))
@@ -53,20 +59,32 @@ def is_model_ready(host: Host, model_name: str, model_version: str) -> bool:
     """Ask whether a model is ready."""
     check_answers(host, "is_model_ready")
     prefix = "Failed to check model readiness"
-    if model_version and not re.match(r"\s*[+-]?\d", model_version):
-        raise refusal(
-            host,
-            prefix,
-            f"failed to get model version from specified version string '{shown(model_version)}' "
-            "(details: stol), version should be an integral value > 0",
-        )
     try:
-        ready = host.is_model_ready(shown(model_name), shown(model_version))
+        ready = host.is_model_ready(shown(model_name), _read_version(shown(model_version)))
     except RefusalError as error:
         raise refusal(host, prefix, error) from None
     if ready is None and host.server_version >= UNKNOWN_MODEL_RAISES_SINCE:
         raise refusal(host, prefix, f"Request for unknown model: '{shown(model_name)}' is not found")
     return bool(ready)
+
+
+def _read_version(text: str) -> str:
+    """Read a number off the start of the text, as C's `strtol` does.
+
+    Raises:
+        RefusalError: there is none, or it is no version.
+    """
+    if not text:
+        return ""
+    found = re.match(r"\s*[+-]?\d+", text)
+    number = None if found is None else int(found.group())
+    details = " (details: stol)" if number is None or not -(2**63) <= number < 2**63 else ""
+    if details or number is None or number < 0:
+        raise RefusalError(
+            f"failed to get model version from specified version string '{text}'{details}, "
+            "version should be an integral value > 0"
+        )
+    return str(number)
 
 
 @function(returns="str")

@@ -139,9 +139,9 @@ class InferenceRequest(pybind11_object):
         trace: InferenceTrace | None = None,
         parameters: Any = None,
     ) -> None:
+        checked = check_parameters(parameters)
         correlation = _to_correlation_id(correlation_id)
         whose = f"for request with id '{request_id}' and model name '{model_name}' should not be empty."
-        checked = check_parameters(parameters)
         if any(tensor is None for tensor in inputs):
             raise TritonModelException(f"Input tensor {whose}")
         if "" in requested_output_names:
@@ -206,11 +206,9 @@ class InferenceRequest(pybind11_object):
 
     @method(returns=f"{MODULE}.InferenceTrace")
     def trace(self) -> InferenceTrace:
-        """Give the trace, to pass on to requests of the model's own."""
-        state: RequestState = self._kindaware
-        if state.trace is None:
-            state.trace = make(InferenceTrace, None)
-        return state.trace
+        """Give the trace, to pass on to requests of the model's own; a new object every time."""
+        trace: InferenceTrace | None = self._kindaware.trace
+        return make(InferenceTrace, None if trace is None else trace.get_context())
 
     @method(returns="bool")
     def is_cancelled(self) -> bool:
