@@ -97,16 +97,34 @@ def test_resnet50_when_the_download_fails_says_how_to_go_on(load_model, offline,
     assert "\n" not in text
 
 
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_resnet50_with_a_file_that_brings_code_does_not_run_it(load_model, tmp_path):
+    torch.save(Trap(tmp_path / "sprung"), tmp_path / "trap.pth")
+    with pytest.raises(
+        kindaware.ConfigError, match=r"resnet50's weights .*trap.pth': expected .*UnpicklingError"
+    ):
+        load_model("resnet50", weights=str(tmp_path / "trap.pth"))
+    assert not (tmp_path / "sprung").exists()
+
+
 def broken_files(folder, state):
     """Files that exist and hold no whole state_dict of ResNet50, and one that does not exist."""
     torch.save(
         {name: value for name, value in state.items() if not name.startswith("fc.")}, folder / "part.pth"
     )
     torch.save([1, 2], folder / "list.pth")
-    torch.save(torch.optim.SGD, folder / "code.pth")  # weights_only refuses it
     (folder / "text.pth").write_text("no weights")
     (folder / "empty.pth").touch()
-    return [folder / f"{name}.pth" for name in ("part", "list", "code", "text", "empty", "missing")]
+    return [folder / f"{name}.pth" for name in ("part", "list", "text", "empty", "missing")]
 
 
 def test_resnet50_with_a_file_of_no_use_refuses_to_load(load_model, other_weights, tmp_path):
