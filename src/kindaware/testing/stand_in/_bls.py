@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -37,16 +38,37 @@ def execute_call(host: Host, build: Callable[[], BlsCall]) -> Any:
 def _responses(host: Host, call: BlsCall) -> Iterator[InferenceResponse]:
     """Turn the host's Answers into responses, with what this version of the server does to errors."""
     try:
-        for index, answer in enumerate(host.run_bls(call)):
-            if answer.failure is None or host.server_version >= STREAM_ERRORS_SINCE:
-                yield new_response(host, answer)
-            elif index == 0:
-                yield new_response(host, replace(answer, failure=Failure(answer.failure.message)))
-            if not call.is_decoupled:
-                return
+        answers = iter(host.run_bls(call))
+        if not call.is_decoupled:
+            answers = itertools.islice(answers, 1)
+        if host.server_version < STREAM_ERRORS_SINCE:
+            answers = _as_before(host, call, answers)
+        for answer in answers:
+            yield new_response(host, answer)
     except RefusalError as error:
         text = f"Model {call.model_name} - Error when running inference: {error}"
         yield new_response(host, Answer(failure=Failure(text)))
+
+
+def _as_before(host: Host, call: BlsCall, answers: Iterator[Answer]) -> Iterator[Answer]:
+    """Treat errors as before 25.04: the code is INTERNAL, in a stream only a first and final one arrives.
+
+    Raises:
+        TritonContractError: the server would wait for ever.
+    """
+    for index, answer in enumerate(answers):
+        failure = answer.failure
+        if failure is None:
+            yield answer
+        elif index == 0:
+            yield replace(answer, failure=Failure(failure.message))
+        if failure is None or not call.is_decoupled or answer.is_final is (index == 0):
+            continue  # of the errors: a first and final one has arrived, one amid a stream is lost
+        raise host.violation(
+            f"wait for ever: in releases before 25.04 an error of {call.model_name!r} ends the iteration only "
+            "if it is the first response and FINAL",
+            "let that model send an error as its only response, or test with a newer server_version",
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -88,7 +88,8 @@ class Host:
         """Run another model; called in the thread that calls `exec`.
 
         Give one Answer per send of the called model, flags alone included (`is_flag_only`), as they come.
-        A model that is not decoupled gives one. An Answer's `failure` is the called model's error.
+        A model that is not decoupled gives one. The last has `is_final`. An Answer's `failure` is the called
+        model's error, its own or the one that left its `execute`.
 
         Raises:
             RefusalError: the request can't be submitted: unknown model, unexpected input, and so on. The

@@ -71,7 +71,7 @@ class Family:
         """
         if not all(isinstance(text, str) for text in labels.values()):
             raise RefusalError("attempt to access JSON non-string as string")
-        if not all(_is_label(str(name)) for name in labels):
+        if not all(_is_name(str(name)) for name in labels):
             raise RefusalError("Invalid label name")
         if any(left >= right for left, right in itertools.pairwise(buckets)):
             raise RefusalError("Bucket Boundaries must be strictly sorted")
@@ -83,7 +83,7 @@ class Family:
             return value
 
 
-def _is_label(name: str) -> bool:
+def _is_name(name: str) -> bool:
     return not name.startswith("__") and re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) is not None
 
 
@@ -98,8 +98,10 @@ class MetricRegistry:
         """Give the family of this name, a new one if there is none.
 
         Raises:
-            RefusalError: it is of another kind.
+            RefusalError: it is of another kind, or has no such name.
         """
+        if not _is_name(name.replace(":", "_")):
+            raise RefusalError("Invalid metric name")
         with self._lock:
             family = self._families.get(name)
             if family is None:

@@ -208,7 +208,8 @@ class InferenceRequest(pybind11_object):
     def trace(self) -> InferenceTrace:
         """Give the trace, to pass on to requests of the model's own; a new object every time."""
         trace: InferenceTrace | None = self._kindaware.trace
-        return make(InferenceTrace, None if trace is None else trace.get_context())
+        copy: InferenceTrace = make(InferenceTrace, None if trace is None else trace.get_context())
+        return copy
 
     @method(returns="bool")
     def is_cancelled(self) -> bool:
