@@ -1,0 +1,98 @@
+"""What a harness raises, and Python errors as the server's stub words them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+from kindaware._errors import KindAwareError, message
+from kindaware.testing.stand_in import Failure, TritonError
+
+_OWN = str(Path(__file__).resolve().parents[1])
+
+
+class InferenceError(KindAwareError):
+    """A request failed; raised by a harness with `raise_errors=True`.
+
+    Args:
+        failure: what the client gets.
+
+    Attributes:
+        error: the `TritonError`, with `.message()` and `.code()`.
+        message: its text.
+        code: the name of its code, such as `INTERNAL`.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.message} [{failure.code}]")
+        self.error = triton_error(failure)
+        self.message = failure.message
+        self.code = failure.code
+
+
+class ModelLoadError(KindAwareError):
+    """A model does not load; what its own code raised is the cause, and comes first in the traceback.
+
+    Args:
+        model_name: the model.
+        version: its version.
+        text: the reason, in the server's words.
+        code: how the server names the code in its text.
+
+    Attributes:
+        reason: the text without the server's introduction.
+    """
+
+    def __init__(self, model_name: str, version: str, text: str, code: str = "Internal") -> None:
+        super().__init__(
+            f"load failed for model '{model_name}': version {version} is at UNAVAILABLE state: "
+            f"{code}: {text};"
+        )
+        self.reason = text
+
+
+class HarnessError(KindAwareError):
+    """The harness was asked for what it or a server can't do."""
+
+    @classmethod
+    def of(cls, subject: str, *, expected: str, got: str, remedy: str) -> HarnessError:
+        """Build the error from its four parts."""
+        return cls(message(subject, expected=expected, got=got, remedy=remedy))
+
+
+def triton_error(failure: Failure) -> TritonError:
+    """Make the object that `Result.error` holds."""
+    return TritonError(failure.message, getattr(TritonError, failure.code))
+
+
+def describe(error: BaseException) -> str:
+    """Word an error that left a model's code as pybind11 does: type, text, and frames, innermost first.
+
+    Frames of the harness and of the stand-in, which are C++ in a server, are left out.
+
+    Source: pybind11 `cast.h`, error_string.
+    """
+    text = f"{type(error).__name__}: {str(error) or '<EMPTY MESSAGE>'}"
+    frames = _frames(error.__traceback__)
+    if not frames:
+        return text
+    return text + "\n\nAt:\n" + "".join(f"  {line}\n" for line in reversed(frames))
+
+
+def _frames(traceback: TracebackType | None) -> list[str]:
+    """The model's frames, outermost first."""
+    frames: list[str] = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not _is_own(code.co_filename) and (frames or not _is_import(code.co_filename)):
+            frames.append(f"{code.co_filename}({traceback.tb_lineno}): {code.co_name}")
+        traceback = traceback.tb_next
+    return frames
+
+
+def _is_own(filename: str) -> bool:
+    return filename.startswith((_OWN + "/harness/", _OWN + "/stand_in/"))
+
+
+def _is_import(filename: str) -> bool:
+    return filename.startswith("<frozen importlib")

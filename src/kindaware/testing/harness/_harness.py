@@ -1,0 +1,255 @@
+"""`ModelHarness`: a model without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import ModuleType, TracebackType
+from typing import Any
+
+from kindaware.testing.arguments import ConfigSource
+from kindaware.testing.harness._client import ModelClient
+from kindaware.testing.harness._failures import HarnessError
+from kindaware.testing.harness._log import LogLine
+from kindaware.testing.harness._metrics_text import write_metrics
+from kindaware.testing.harness._served import ModelOptions, ModelSource, ServedModel
+from kindaware.testing.harness._server import PretendedServer
+from kindaware.testing.stand_in import NEWEST
+
+
+class LoadedModel(ModelClient):
+    """One model of a harness, by name."""
+
+    def __init__(self, server: PretendedServer, name: str, raise_errors: bool) -> None:
+        self._server = server
+        self._name = name
+        self.raise_errors = raise_errors
+
+    @property
+    def served(self) -> ServedModel:
+        """The model as the pretended server has it now."""
+        return self._server.find(self._name)
+
+
+class ModelHarness(ModelClient):
+    """Loads a model as Triton's Python backend does, in this process, and sends it requests.
+
+        with ModelHarness("models/resnet50") as model:
+            result = model.infer(INPUT=array)
+            assert result.outputs["OUTPUT"].shape == (1, 1000)
+
+    `triton_python_backend_utils` can be imported while the block lasts, and not after it. What the model
+    changed in this process (modules, import path, environment, directory, torch's settings, loggers) is put
+    back at the end.
+
+    Args:
+        model: a model's directory, or a class.
+        config: path, dict, or text of a config.pbtxt; unless said, the directory's. A class needs one.
+        kind: `CPU`, `GPU` or `MODEL`, whatever the configuration's instance_group says; None takes its kind.
+        device_id: ordinal of the GPU.
+        raise_errors: a request that fails raises `InferenceError`; else its Result has the error.
+        server_version: the release whose behaviour is wanted: `(24, 10)`, `"24.10"`, or `"current"`.
+        name: the model's name; unless said, that of configuration or directory.
+        version: the version; unless said, the highest of the directory.
+        parameters: of the model, over those of the configuration.
+        instances: how many; a server would start as many as the configuration's `count`.
+        group_index: which of the configuration's groups they are of.
+        num_gpus: what the pretended host has; unless said, as many as it takes.
+        auto_complete: let the model complete its configuration.
+        models: further models that this one may call: directories, or tuples of a class and a configuration.
+            They are loaded first.
+        hang_timeout_seconds: how long a model's threads may take to answer before it counts as a hang.
+
+    Raises (on entering):
+        ConfigError: there is no model.py, or the configuration can't be parsed or would be refused.
+        ModelLoadError: the model's code fails; in the server's words.
+        TritonContractError: a server would crash or hang.
+    """
+
+    def __init__(
+        self,
+        model: ModelSource,
+        *,
+        config: ConfigSource | None = None,
+        kind: str | None = "CPU",
+        device_id: int = 0,
+        raise_errors: bool = True,
+        server_version: tuple[int, int] | str = (24, 10),
+        name: str | None = None,
+        version: str | int | None = None,
+        parameters: Mapping[str, str] | None = None,
+        instances: int = 1,
+        group_index: int = 0,
+        num_gpus: int | None = None,
+        auto_complete: bool = True,
+        models: Sequence[Any] = (),
+        hang_timeout_seconds: float = 10.0,
+    ) -> None:
+        self.raise_errors = raise_errors
+        self._version = _parse_version(server_version)
+        self._hang_timeout_seconds = hang_timeout_seconds
+        self._source = model
+        self._models = list(models)
+        self._options = ModelOptions(
+            config=config,
+            kind=kind,
+            device_id=device_id,
+            name=name,
+            version=None if version is None else str(version),
+            parameters=dict(parameters or {}),
+            instances=instances,
+            group_index=group_index,
+            num_gpus=num_gpus,
+            auto_complete=auto_complete,
+        )
+        self._open: PretendedServer | None = None
+        self._last: PretendedServer | None = None
+        self._name = ""
+
+    def __enter__(self) -> ModelHarness:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop(check=error is None)
+
+    def __repr__(self) -> str:
+        return f"<ModelHarness {self._source!r}: {'running' if self._open else 'not running'}>"
+
+    def start(self) -> ModelHarness:
+        """Load the models; as entering the block does."""
+        if self._open is not None:
+            raise HarnessError.of(
+                "ModelHarness", expected="one start", got="a second", remedy="call stop() first"
+            )
+        self._open = self._last = PretendedServer(self._version, self._hang_timeout_seconds)
+        try:
+            for other in self._models:
+                self.add_model(*other) if isinstance(other, tuple) else self.add_model(other)
+            self._name = self._open.load(self._source, self._options).name
+            self._open.raise_violations()
+            self._space().enter()
+        except BaseException:
+            server, self._open = self._open, None
+            server.close()
+            raise
+        return self
+
+    def stop(self, *, check: bool = True) -> None:
+        """Finalize the models and put everything back; a second call does nothing.
+
+        Args:
+            check: raise a TritonContractError that nobody has seen yet.
+        """
+        server = self._open
+        if server is None:
+            return
+        try:
+            self._entered.leave()
+        finally:
+            self._open = None
+            for name in server.close():
+                server.log.add(
+                    "WARNING", f"thread {name!r} was left running", "kindaware.testing", 0, self._name
+                )
+        if check:
+            server.raise_violations()
+
+    def add_model(
+        self, model: ModelSource, config: ConfigSource | None = None, **options: Any
+    ) -> LoadedModel:
+        """Load a further model, which the others may call.
+
+        Args:
+            model: a model's directory, or a class.
+            config: as for the harness.
+            options: as for the harness: kind, device_id, name, version, parameters, instances and so on.
+
+        Returns:
+            A client of that model, with `infer`, `infer_batch` and `stream`.
+        """
+        served = self._server.load(model, ModelOptions(config=config, **options))
+        return LoadedModel(self._server, served.name, self.raise_errors)
+
+    def model(self, name: str) -> LoadedModel:
+        """Give a client of a loaded model."""
+        self._server.find(name)
+        return LoadedModel(self._server, name, self.raise_errors)
+
+    @property
+    def served(self) -> ServedModel:
+        """The model as the pretended server has it now."""
+        return self._server.find(self._name)
+
+    @property
+    def pb_utils(self) -> ModuleType:
+        """The first instance's `triton_python_backend_utils`."""
+        loaded = self.served.instances[0].loaded
+        assert loaded is not None
+        return loaded.pb_utils
+
+    @property
+    def logs(self) -> list[LogLine]:
+        """All lines of the pretended server's log; also after the end."""
+        return [] if self._last is None else list(self._last.log.lines)
+
+    def log_text(self) -> str:
+        """The log as text; also after the end."""
+        return "" if self._last is None else self._last.log.text()
+
+    def metrics_text(self) -> str:
+        """The models' own metrics as the metrics port shows them."""
+        return write_metrics(self._server.metrics)
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Give the value of one of the models' metrics; of a histogram the sum.
+
+        Raises:
+            HarnessError: there is none.
+        """
+        for sample in self._server.metrics.samples():
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+        raise HarnessError.of(
+            f"metric {name}{labels or ''}",
+            expected="one that a model has made and still holds",
+            got=self.metrics_text() or "none",
+            remedy="correct the name or the labels",
+        )
+
+    @property
+    def _server(self) -> PretendedServer:  # type: ignore[override]
+        if self._open is None:
+            raise HarnessError.of(
+                "ModelHarness",
+                expected="a running one",
+                got="one that isn't",
+                remedy="use it in a with statement, or call start()",
+            )
+        return self._open
+
+    def _space(self) -> Any:
+        """What stays in place while the test's own code runs."""
+        loaded = self.served.instances[0].loaded
+        assert loaded is not None
+        self._entered = loaded.space
+        return self._entered
+
+
+def _parse_version(version: tuple[int, int] | str) -> tuple[int, int]:
+    if isinstance(version, tuple):
+        return version
+    if version == "current":
+        return NEWEST
+    year, _, month = version.partition(".")
+    if not (year.isdigit() and month.isdigit()):
+        raise HarnessError.of(
+            "server_version",
+            expected="a release such as '24.10' or (24, 10), or 'current'",
+            got=repr(version),
+            remedy="pass one of those",
+        )
+    return int(year), int(month)

@@ -1,0 +1,102 @@
+"""The private event loop of an instance, on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+_JOIN_SECONDS = 5.0
+
+
+class BackgroundLoop:
+    """Runs the coroutines that `execute` returns; starts with the first one.
+
+    Source: python_backend `pb_stub.cc`, Stub::GetAsyncEventLoop, RunCoroutine (commit f9088ff).
+
+    Args:
+        log: takes what leaves a coroutine that nobody waits for.
+        space: entered by the loop's thread as long as it runs.
+    """
+
+    def __init__(self, log: Callable[[BaseException], None]) -> None:
+        self._log = log
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._num_pending = 0
+        self._lock = threading.Lock()
+
+    @property
+    def thread(self) -> threading.Thread | None:
+        """The loop's thread, once it has one."""
+        return self._thread
+
+    def is_busy(self) -> bool:
+        """Whether a coroutine has yet to end."""
+        return self._num_pending > 0
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine to its end, and give its result.
+
+        Raises:
+            BaseException: what leaves it.
+        """
+        result, error = asyncio.run_coroutine_threadsafe(_guarded(coroutine), self._started()).result()
+        if error is not None:
+            raise error
+        return result
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Let a coroutine run; what leaves it is only logged."""
+        with self._lock:
+            self._num_pending += 1
+        future = asyncio.run_coroutine_threadsafe(_guarded(coroutine), self._started())
+        future.add_done_callback(self._finish)
+
+    def _finish(self, future: Any) -> None:
+        with self._lock:
+            self._num_pending -= 1
+        if not future.cancelled() and future.result()[1] is not None:
+            self._log(future.result()[1])
+
+    def stop(self) -> None:
+        """Stop the loop, as the server does before `finalize`; coroutines that are not done never end."""
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_JOIN_SECONDS)
+        self._loop = self._thread = None
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=_serve, args=(self._loop,), daemon=True)
+            self._thread.start()
+        return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+async def _guarded(coroutine: Any) -> tuple[Any, BaseException | None]:
+    """Keep errors, SystemExit included, from ending the loop."""
+    try:
+        if asyncio.iscoroutine(coroutine) and not hasattr(coroutine, "cr_await"):
+            return await asyncio.ensure_future(coroutine), None
+        return await coroutine, None
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        return None, error

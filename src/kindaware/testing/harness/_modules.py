@@ -1,0 +1,102 @@
+"""The modules of one instance: in a server each has a process, and an import system, of its own."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+_lock = threading.RLock()
+_stack: list[ModuleSpace] = []
+
+
+class ModuleSpace:
+    """What an instance has in `sys.modules` and on `sys.path` that others don't.
+
+    Modules whose file lies in one of the roots belong to the instance. The space that was entered last is in
+    place, also while the test's own code runs, so that a model's threads can import.
+
+    Args:
+        modules: what to start with.
+        roots: directories that are appended to `sys.path`.
+    """
+
+    def __init__(self, modules: dict[str, ModuleType], roots: tuple[Path, ...] = ()) -> None:
+        self.modules = dict(modules)
+        self._roots = tuple(str(root) for root in roots)
+        self._before: list[str] = []
+        self._after = list(self._roots)
+        self._displaced: dict[str, ModuleType | None] = {}
+        self._known: frozenset[str] = frozenset()
+        self._base_path: list[str] = []
+        self._may_write = sys.dont_write_bytecode
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Put the space in place for as long as the block lasts."""
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
+    def enter(self) -> None:
+        """Put the space in place, over the one that is."""
+        with _lock:
+            if _stack and _stack[-1] is not self:
+                _stack[-1]._remove()
+            if not _stack or _stack[-1] is not self:
+                self._install()
+            _stack.append(self)
+
+    def leave(self) -> None:
+        """Undo the last `enter`, wherever in the order it is."""
+        with _lock:
+            index = len(_stack) - 1 - _stack[::-1].index(self)
+            is_on_top = index == len(_stack) - 1
+            del _stack[index]
+            if not is_on_top or (_stack and _stack[-1] is self):
+                return
+            self._remove()
+            if _stack:
+                _stack[-1]._install()
+
+    def _install(self) -> None:
+        self._base_path = list(sys.path)
+        sys.path[:] = [*self._before, *self._base_path, *self._after]
+        self._may_write, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+        self._displaced = {name: sys.modules.get(name) for name in self.modules}
+        sys.modules.update(self.modules)
+        self._known = frozenset(sys.modules)
+
+    def _remove(self) -> None:
+        for name in sys.modules.keys() - self._known:
+            if self._owns(sys.modules[name]):
+                self.modules[name] = sys.modules[name]
+        for name in self.modules:
+            if name in sys.modules:
+                self.modules[name] = sys.modules[name]
+            before = self._displaced.get(name)
+            if before is None:
+                sys.modules.pop(name, None)
+            else:
+                sys.modules[name] = before
+        sys.dont_write_bytecode = self._may_write
+        self._keep_path()
+        sys.path[:] = self._base_path
+
+    def _keep_path(self) -> None:
+        """Remember the entries that aren't the test's own, and on which side of those they are."""
+        base = set(self._base_path)
+        first = next((index for index, entry in enumerate(sys.path) if entry in base), 0)
+        self._before = [entry for entry in sys.path[:first] if entry not in base]
+        self._after = [entry for entry in sys.path[first:] if entry not in base]
+
+    def _owns(self, module: object) -> bool:
+        """Whether a module's file lies in a root; read without waking lazy modules."""
+        names = getattr(module, "__dict__", {})
+        place = names.get("__file__") or next(iter(names.get("__path__") or ()), None)
+        return isinstance(place, str) and any(place.startswith(root + "/") for root in self._roots)

@@ -1,0 +1,92 @@
+"""A request on its way: what was asked, and what came back so far."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kindaware.testing.stand_in import Answer, BlsCall, WireTensor
+
+Cancelled = bool | Callable[[int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientRequest:
+    """What a client sends.
+
+    Attributes:
+        inputs: in the client's order.
+        requested_outputs: empty means all.
+        request_id: empty if unset.
+        correlation_id: int, or str; 0 if unset.
+        flags: of sequences: 1 is START, 2 is END.
+        timeout: microseconds, 0 is none.
+        parameters: of the request.
+        trace: what `request.trace().get_context()` gives.
+    """
+
+    inputs: tuple[WireTensor, ...] = ()
+    requested_outputs: tuple[str, ...] = ()
+    request_id: str = ""
+    correlation_id: int | str = 0
+    flags: int = 0
+    timeout: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    trace: str | None = None
+
+    @classmethod
+    def of_call(cls, call: BlsCall) -> ClientRequest:
+        """Take over what a model asks of another."""
+        return cls(
+            inputs=call.inputs,
+            requested_outputs=call.requested_output_names,
+            request_id=call.request_id,
+            correlation_id=call.correlation_id,
+            flags=call.flags,
+            timeout=call.timeout,
+            parameters=call.parameters,
+            trace=call.trace,
+        )
+
+    @property
+    def label(self) -> str:
+        """The request as the server's error texts begin with it."""
+        return f"[request id: {self.request_id or '<id_unknown>'}] "
+
+
+class Pending:
+    """A request that has been handed to a model, or refused.
+
+    Args:
+        sent: what the client sent.
+        cancelled: whether the client has cancelled, or a function that says so, given the number of responses
+            that have come so far.
+    """
+
+    def __init__(self, sent: ClientRequest, cancelled: Cancelled = False) -> None:
+        self.sent = sent
+        self.changed = threading.Condition()
+        self.answers: list[Answer] = []
+        self.is_done = False
+        self._cancelled = cancelled
+
+    def take(self, answer: Answer) -> None:
+        """Take what was sent; nothing more after the final one."""
+        with self.changed:
+            if self.is_done:
+                return
+            self.answers.append(answer)
+            self.is_done = answer.is_final
+            self.changed.notify_all()
+
+    def cancel(self) -> None:
+        """Cancel from now on."""
+        self._cancelled = True
+
+    def is_cancelled(self) -> bool:
+        """Say whether the client has cancelled."""
+        if callable(self._cancelled):
+            return bool(self._cancelled(len(self.answers)))
+        return self._cancelled

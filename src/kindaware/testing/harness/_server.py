@@ -1,0 +1,213 @@
+"""The pretended server: the models of one harness, its log and its metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from kindaware._errors import KindAwareError
+from kindaware.testing.harness._failures import HarnessError
+from kindaware.testing.harness._input_check import RefusedRequest
+from kindaware.testing.harness._instance import Instance
+from kindaware.testing.harness._log import ServerLog
+from kindaware.testing.harness._pending import ClientRequest, Pending
+from kindaware.testing.harness._served import ModelOptions, ModelSource, ServedModel
+from kindaware.testing.harness._surroundings import Surroundings
+from kindaware.testing.harness._waiting import wait_for
+from kindaware.testing.stand_in import (
+    Answer,
+    BlsCall,
+    MetricRegistry,
+    RefusalError,
+    TritonContractError,
+)
+
+NOT_FOUND_SINCE = (26, 6)
+"""Since then an unknown model is `not found`, before it is `not ready`."""
+
+
+class PretendedServer:
+    """What several models share.
+
+    Args:
+        server_version: year and month of the release.
+        hang_timeout_seconds: how long something may take before it counts as a hang.
+
+    Attributes:
+        hosts: all processes that there were.
+    """
+
+    def __init__(self, server_version: tuple[int, int], hang_timeout_seconds: float) -> None:
+        self.server_version = server_version
+        self.hang_timeout_seconds = hang_timeout_seconds
+        self.log = ServerLog()
+        self.metrics = MetricRegistry()
+        self.surroundings = Surroundings()
+        self.hosts: list[Instance] = []
+        self.models: dict[str, ServedModel] = {}
+        self._retired: list[ServedModel] = []
+        self._folders: list[TemporaryDirectory[str]] = []
+        self._calls: dict[int, Pending] = {}
+        self._seen: list[TritonContractError] = []
+
+    def load(self, source: ModelSource, options: ModelOptions) -> ServedModel:
+        """Load a model; one of the same name is replaced, and finalized when it is idle."""
+        model = ServedModel(self, source, options)
+        self._retire(self.models.pop(model.name, None))
+        self.models[model.name] = model
+        self.log.add("INFO", f"successfully loaded '{model.name}'", "model_lifecycle.cc", 0, model.name)
+        return model
+
+    def find(self, name: str) -> ServedModel:
+        """Give a loaded model.
+
+        Raises:
+            HarnessError: there is none of this name.
+        """
+        if name not in self.models:
+            raise HarnessError.of(
+                f"model {name!r}",
+                expected=f"one of the loaded models {sorted(self.models)}",
+                got="another",
+                remedy="load it with models= or add_model",
+            )
+        return self.models[name]
+
+    def close(self) -> list[str]:
+        """Finalize all models; gives the names of threads that they leave."""
+        try:
+            for model in [*self._retired, *reversed(self.models.values())]:
+                model.stop()
+        finally:
+            self._retired.clear()
+            self.models.clear()
+            left = self.surroundings.restore()
+            for folder in self._folders:
+                folder.cleanup()
+        return left
+
+    def raise_violations(self) -> None:
+        """Raise the first TritonContractError that has not been raised yet, also if a model caught it.
+
+        Raises:
+            TritonContractError: there is one.
+        """
+        found = [error for host in self.hosts for error in host.violations]
+        new = [error for error in found if not any(error is seen for seen in self._seen)]
+        self._seen = found
+        if new:
+            raise new[0]
+
+    def run_call(self, call: BlsCall) -> Iterator[Answer]:
+        """Run a model for another one; answers come as they are sent.
+
+        Raises:
+            RefusalError: the request can't be submitted.
+        """
+        model = self._find_for_call(call)
+        pending = Pending(ClientRequest.of_call(call))
+        try:
+            admitted = model.admit(pending)
+        except RefusedRequest as error:
+            raise RefusalError(error.failure.message) from None
+        instance = model.choose()
+        self._calls[id(call)] = pending
+        instance.run([admitted])
+        self.settle(model)
+        return self._answers(call, instance, pending)
+
+    def _answers(self, call: BlsCall, instance: Instance, pending: Pending) -> Iterator[Answer]:
+        index = 0
+        try:
+            while True:
+                wait_for(pending, instance, self.hang_timeout_seconds, index + 1)
+                if index == len(pending.answers):
+                    return
+                yield pending.answers[index]
+                index += 1
+        finally:
+            self._calls.pop(id(call), None)
+
+    def _find_for_call(self, call: BlsCall) -> ServedModel:
+        name = call.model_name
+        model = self.models.get(name)
+        is_there = model is not None and call.model_version in (-1, int(model.version))
+        if model is None or not is_there:
+            if self.server_version >= NOT_FOUND_SINCE and model is None:
+                raise RefusalError(f"Request for unknown model: '{name}' is not found")
+            raise RefusalError(f"Failed for execute the inference request. Model '{name}' is not ready.")
+        if model.is_decoupled and not call.is_decoupled:
+            raise RefusalError(
+                f"Model {name} is using the decoupled. The current BLS request call doesn't support models "
+                "using the decoupled transaction policy. Please use 'decoupled=True' argument to the 'exec' "
+                "or 'async_exec' calls for decoupled models.'"
+            )
+        return model
+
+    def cancel_call(self, call: BlsCall) -> None:
+        """Cancel the request of a running call."""
+        pending = self._calls.get(id(call))
+        if pending is not None:
+            pending.cancel()
+
+    def load_model(self, name: str, config: str, files: dict[str, bytes]) -> None:
+        """Load what `pb_utils.load_model` asks for, from where the loaded models lie.
+
+        Raises:
+            RefusalError: there is no such model, or it does not load.
+        """
+        known = self.models.get(name)
+        source: ModelSource | None = known.source if known is not None else self._find_directory(name)
+        if files:
+            source = self._write_files(name, files)
+        options = ModelOptions() if known is None else known.options
+        if source is None:
+            raise RefusalError(f"failed to load '{name}', failed to poll from model repository")
+        try:
+            self.load(source, replace(options, config=json.loads(config) if config else options.config))
+        except TritonContractError:
+            raise
+        except (KindAwareError, ValueError) as error:
+            raise RefusalError(str(error)) from error
+
+    def _find_directory(self, name: str) -> Path | None:
+        """Look for a model beside those that are loaded."""
+        repositories = {model.code.directory.parent for model in self.models.values() if model.code.directory}
+        found = [place / name for place in sorted(repositories) if (place / name).is_dir()]
+        return found[0] if found else None
+
+    def _write_files(self, name: str, files: dict[str, bytes]) -> Path:
+        folder = TemporaryDirectory(prefix="kindaware-harness-")
+        self._folders.append(folder)
+        directory = Path(folder.name, name)
+        for path, content in files.items():
+            place = directory / path.removeprefix("file:")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+        return directory
+
+    def unload_model(self, name: str) -> None:
+        """Unload a model; an unknown one is no error."""
+        self._retire(self.models.pop(name, None))
+
+    def is_model_ready(self, name: str, version: str) -> bool | None:
+        """Say whether a model is ready; None if it is unknown."""
+        model = self.models.get(name)
+        if model is None:
+            return None
+        return not version or int(version) in (-1, int(model.version))
+
+    def _retire(self, model: ServedModel | None) -> None:
+        """Finalize a model, at once or when it is idle."""
+        if model is not None:
+            self._retired.append(model)
+            self.settle(model)
+
+    def settle(self, model: ServedModel) -> None:
+        """Finalize a model that was replaced, if it is idle."""
+        if model in self._retired and not any(instance.is_busy() for instance in model.instances):
+            self._retired.remove(model)
+            model.stop()
