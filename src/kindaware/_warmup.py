@@ -47,7 +47,7 @@ class WarmUp:
         largest = max(sizes, default=0)
         if spec.batches and largest > spec.max_batch_size:
             raise ConfigError.of(
-                f"model {spec.name!r} setting 'warmup' (class attribute or kindaware.warmup)",
+                f"model {spec.name!r} setting 'warmup'",
                 expected=f"batch sizes up to max_batch_size {spec.max_batch_size}",
                 got=str(largest),
                 remedy="correct warmup or max_batch_size",
