@@ -214,3 +214,10 @@ def test_initialize_logs_one_line_when_ready(caplog):
     assert "precision 32-true, load 0." in text
     assert "warm-up 0." in text
     assert text.endswith(" s (batch sizes 1)")
+
+
+def test_initialize_instance_that_fell_back_says_why_in_that_line(caplog):
+    with caplog.at_level("INFO", logger="kindaware"):
+        start(Doubler, kind="GPU", device_id=999, parameters={"kindaware.on_missing_gpu": "cpu"})
+    text = "kind GPU, device cpu, on_missing_gpu=cpu: KIND_GPU 999 asked for cuda:999, "
+    assert text in caplog.records[-1].getMessage()

@@ -183,6 +183,14 @@ def test_run_batch_that_fails_leaves_no_copy_under_way(runtime, staging):
     assert runtime.violations == []
 
 
+def test_run_many_calls_hold_no_more_memory_than_one(runtime, staging):
+    pipeline = make_pipeline(make_forward(runtime), runtime=runtime, staging=staging)
+    for value in range(1, 6):
+        [answer] = pipeline.run([make_request("a", value)])
+        assert answer["Y"].tolist() == [[2 * value] * 2]
+    assert runtime.count("new_pinned") == 2
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(
