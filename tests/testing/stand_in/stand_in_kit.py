@@ -47,7 +47,7 @@ class RecordingHost(Host):
         self.calls.append(call)
         if self.refusal is not None:
             raise RefusalError(self.refusal)
-        yield from self.answers
+        return iter(self.answers)
 
     def cancel_bls(self, call):
         self.cancelled_calls.append(call)

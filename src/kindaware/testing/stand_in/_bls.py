@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -28,26 +27,39 @@ def execute_call(host: Host, build: Callable[[], BlsCall]) -> Any:
     if host.phase != "execute":
         raise TritonModelException("BLS is only supported during the 'execute' function.")
     call = build()
-    responses = _responses(host, call)
+    responses = _responses(host, call, _submit(host, call))
     if call.is_decoupled:
         return make(host.classes.ResponseIterator, IteratorState(responses, host, call))
     response = next(responses, None)
     return new_response(host, Answer(is_flag_only=True)) if response is None else response
 
 
-def _responses(host: Host, call: BlsCall) -> Iterator[InferenceResponse]:
-    """Turn the host's Answers into responses, with what this version of the server does to errors."""
+def _submit(host: Host, call: BlsCall) -> Iterator[Answer]:
+    """Hand the call over at once; a refusal, also one that comes late, is an answer."""
     try:
-        answers = iter(host.run_bls(call))
-        if not call.is_decoupled:
-            answers = itertools.islice(answers, 1)
-        if host.server_version < STREAM_ERRORS_SINCE:
-            answers = _as_before(host, call, answers)
-        for answer in answers:
-            yield new_response(host, answer)
+        return _with_refusal(call, iter(host.run_bls(call)))
     except RefusalError as error:
-        text = f"Model {call.model_name} - Error when running inference: {error}"
-        yield new_response(host, Answer(failure=Failure(text)))
+        return iter((_refused(call, error),))
+
+
+def _with_refusal(call: BlsCall, answers: Iterator[Answer]) -> Iterator[Answer]:
+    try:
+        yield from answers
+    except RefusalError as error:
+        yield _refused(call, error)
+
+
+def _refused(call: BlsCall, error: RefusalError) -> Answer:
+    text = f"Model {call.model_name} - Error when running inference: {error}"
+    return Answer(failure=Failure(text), is_final=True)
+
+
+def _responses(host: Host, call: BlsCall, answers: Iterator[Answer]) -> Iterator[InferenceResponse]:
+    """Turn the host's Answers into responses, with what this version of the server does to errors."""
+    if host.server_version < STREAM_ERRORS_SINCE:
+        answers = _as_before(host, call, answers)
+    for answer in answers:
+        yield new_response(host, answer)
 
 
 def _as_before(host: Host, call: BlsCall, answers: Iterator[Answer]) -> Iterator[Answer]:
@@ -65,8 +77,8 @@ def _as_before(host: Host, call: BlsCall, answers: Iterator[Answer]) -> Iterator
         if failure is None or not call.is_decoupled or answer.is_final is (index == 0):
             continue  # of the errors: a first and final one has arrived, one amid a stream is lost
         raise host.violation(
-            f"wait for ever: in releases before 25.04 an error of {call.model_name!r} ends the iteration only "
-            "if it is the first response and FINAL",
+            f"wait for ever: before 25.04 an error of {call.model_name!r} ends the iteration only if it is "
+            "the first response and FINAL",
             "let that model send an error as its only response, or test with a newer server_version",
         )
 

@@ -166,7 +166,8 @@ class Consumed:
             device=(tensor.device.type, tensor.device.id),
         )
 
-    def __del__(self) -> None:
-        deleter = _Managed.from_address(self._address).deleter
+    def __del__(self, managed: Any = _Managed, function: Any = _Deleter) -> None:
+        # Defaults, since the module's names are gone when the interpreter ends.
+        deleter = managed.from_address(self._address).deleter
         if deleter:
-            _Deleter(deleter)(self._address)
+            function(deleter)(self._address)

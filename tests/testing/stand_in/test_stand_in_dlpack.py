@@ -1,0 +1,272 @@
+"""DLPack, both ways, with real capsules."""
+
+import gc
+import subprocess
+import sys
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from kindaware.testing.stand_in import TritonContractError, answer_of
+
+TORCH = [
+    torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32,
+    torch.int64, torch.float16, torch.float32, torch.float64, torch.bfloat16,
+]  # fmt: skip
+
+
+class Producer:
+    """Says that its tensor is on a device, and keeps how it was asked for it."""
+
+    def __init__(self, device, capsule=None):
+        self.device, self.capsule, self.calls = device, capsule, []
+
+    def __dlpack_device__(self):
+        return self.device
+
+    def __dlpack__(self, *args, **kwargs):
+        self.calls.append((args, kwargs))
+        return self.capsule
+
+
+def sent(pb, tensor):
+    return answer_of(pb.InferenceResponse([tensor]), None).outputs[0].value()
+
+
+@pytest.mark.parametrize("dtype", TORCH, ids=str)
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 0, 3), (2, 3), (1, 2, 1, 2, 3)], ids=str)
+def test_from_dlpack_of_every_dtype_and_shape_comes_back(pb, dtype, shape):
+    source = torch.ones(shape).to(dtype)
+    tensor = pb.Tensor.from_dlpack("a", source)
+
+    assert tensor.shape() == list(shape)
+    assert torch.equal(torch.from_dlpack(tensor), source)
+    assert torch.equal(torch.as_tensor(sent(pb, tensor)), source)
+    if dtype is not torch.bfloat16:
+        assert tensor.as_numpy().tolist() == source.tolist()
+
+
+def test_from_dlpack_array_is_a_copy_and_data_are_the_producers(pb):
+    source = torch.tensor([1.0, 2.0])
+    tensor = pb.Tensor.from_dlpack("a", source)
+    tensor.as_numpy()[0] = 40
+    source[1] = 50
+
+    assert tensor.as_numpy().tolist() == [40, 2]
+    assert tensor.as_numpy() is tensor.as_numpy()
+    assert torch.from_dlpack(tensor).tolist() == [1, 50]
+    assert sent(pb, tensor).tolist() == [1, 50]
+    source[0] = 60
+    assert sent(pb, tensor).tolist() == [1, 50]
+
+
+def test_from_dlpack_respects_the_offset(pb):
+    tensor = pb.Tensor.from_dlpack("a", torch.arange(6.0)[2:5])
+    assert tensor.as_numpy().tolist() == [2, 3, 4]
+
+
+def test_from_dlpack_of_capsule_consumes_it(pb):
+    capsule = pb.Tensor("a", np.arange(3)).to_dlpack()
+    assert 'capsule object "dltensor"' in repr(capsule)
+    assert pb.Tensor.from_dlpack("b", capsule).as_numpy().tolist() == [0, 1, 2]
+    assert 'capsule object "used_dlpack"' in repr(capsule)
+
+
+def test_from_dlpack_of_consumed_capsule_is_a_contract_error(host, pb):
+    for consume in (lambda capsule: pb.Tensor.from_dlpack("b", capsule), torch.utils.dlpack.from_dlpack):
+        capsule = pb.Tensor("a", np.arange(3)).to_dlpack()
+        consume(capsule)
+        with pytest.raises(
+            TritonContractError, match="the server would crash: tensor 'c' comes from a DLPack capsule"
+        ):
+            pb.Tensor.from_dlpack("c", capsule)
+    assert len(host.violations) == 2
+
+
+def test_from_dlpack_of_numpy_is_a_contract_error(host, pb):
+    array = np.zeros(3)
+    for producer in (array, array.__dlpack__(), Producer((1, 0), array.__dlpack__())):
+        with pytest.raises(TritonContractError, match=r"from a numpy array .* use Tensor\(name, array\)"):
+            pb.Tensor.from_dlpack("a", producer)
+    assert len(host.violations) == 3
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        torch.arange(6.0)[::2],
+        torch.arange(12.0).view(4, 3)[::2],
+        torch.arange(12.0).view(4, 3)[:, :2],
+        torch.arange(24.0).view(2, 4, 3)[:, -1:, :],
+        torch.ones(3).expand(2, 3),
+    ],
+    ids=["step", "rows", "columns", "last", "expanded"],
+)
+def test_from_dlpack_with_wrong_stride_of_dimension_0_is_a_contract_error(host, pb, source):
+    with pytest.raises(TritonContractError, match="send wrong data without a word: tensor 'a' of shape"):
+        pb.Tensor.from_dlpack("a", source)
+    assert len(host.violations) == 1
+
+
+def test_from_dlpack_with_any_stride_of_a_single_row_is_right(host, pb):
+    source = torch.arange(12.0).view(4, 3)[:1, :2]
+    assert pb.Tensor.from_dlpack("a", source).as_numpy().tolist() == [[0, 1]]
+    assert not host.violations
+
+
+@pytest.mark.parametrize(
+    "source",
+    [torch.arange(6.0).view(2, 3).T, torch.zeros(2, 3, 4).transpose(1, 2), torch.zeros(1, 4, 4)[:, :, ::2]],
+)
+def test_from_dlpack_with_wrong_inner_stride_fails(host, pb, source):
+    with pytest.raises(
+        pb.TritonModelException, match=r"^DLPack tensor is not contiguous\. Only contiguous DLPack tensors"
+    ):
+        pb.Tensor.from_dlpack("a", source)
+    assert not host.violations
+
+
+@pytest.mark.parametrize(
+    "source", [torch.zeros(2, dtype=torch.complex64), torch.zeros(2, dtype=torch.complex128)]
+)
+def test_from_dlpack_of_other_dtypes_fails(pb, source):
+    with pytest.raises(pb.TritonModelException, match=r"^Dtype is invalid\.$"):
+        pb.Tensor.from_dlpack("a", source)
+
+
+@pytest.mark.parametrize(
+    "producer", [None, [1], 5, type("Half", (), {"__dlpack__": lambda self, stream: None})()]
+)
+def test_from_dlpack_of_no_producer_fails(pb, producer):
+    with pytest.raises(
+        pb.TritonModelException,
+        match=r"^Provided tensor is not supported\. Tensor must be a DLPack capsule         or have `__dl",
+    ):
+        pb.Tensor.from_dlpack("a", producer)
+
+
+def test_from_dlpack_checks_the_name_first(pb):
+    with pytest.raises(pb.TritonModelException, match="Tensor name cannot be an empty string"):
+        pb.Tensor.from_dlpack("", None)
+
+
+def test_from_dlpack_is_positional_and_unbound(pb):
+    tensor = pb.Tensor("a", np.zeros(1))
+    with pytest.raises(TypeError, match=r"^from_dlpack\(\): incompatible function arguments"):
+        tensor.from_dlpack("b", tensor)
+    with pytest.raises(TypeError, match=r"^from_dlpack\(\): incompatible function arguments"):
+        pb.Tensor.from_dlpack(name="b", tensor=tensor)
+
+
+@pytest.mark.parametrize("device", [(1, 0), [1, 0], np.array([3, 0]), (3, 1)], ids=str)
+def test_from_dlpack_asks_host_memory_without_a_stream(pb, device):
+    producer = Producer(device, pb.Tensor("a", np.arange(3)).to_dlpack())
+    tensor = pb.Tensor.from_dlpack("b", producer)
+
+    assert producer.calls == [((), {"stream": None})]
+    assert tensor.__dlpack_device__() == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "device", [(1,), (1, 0, 5), None, "ab", (1.0, 0), ("1", "0"), (1, None), 7, (2**40, 0)], ids=str
+)
+def test_from_dlpack_with_malformed_device_fails(pb, device):
+    with pytest.raises(RuntimeError, match=r"^Unable to cast Python instance"):
+        pb.Tensor.from_dlpack("a", Producer(device))
+
+
+def test_from_dlpack_of_other_devices_fails(pb):
+    with pytest.raises(
+        pb.TritonModelException, match=r"^DLDevice type 4 is not support by Python backend\.$"
+    ):
+        pb.Tensor.from_dlpack("a", Producer((4, 0)))
+    if not torch.cuda.is_available():
+        with pytest.raises(pb.TritonModelException, match=r"^Failed to get current CUDA device id\.$"):
+            pb.Tensor.from_dlpack("a", Producer((2, 0)))
+
+
+def test_from_dlpack_of_producer_without_capsule_fails(pb):
+    with pytest.raises(TypeError, match="Object of type 'int' is not an instance of 'capsule'"):
+        pb.Tensor.from_dlpack("a", Producer((1, 0), 5))
+
+
+def test_from_dlpack_passes_the_producers_errors_on(pb):
+    with pytest.raises(BufferError, match="require gradient"):
+        pb.Tensor.from_dlpack("a", torch.zeros(2, requires_grad=True))
+
+
+def test_dlpack_of_bytes_tensor_fails(pb):
+    tensor = pb.Tensor("a", np.array([b"x"], object))
+    for export in (tensor.to_dlpack, tensor.__dlpack__, lambda: pb.Tensor.from_dlpack("b", tensor)):
+        with pytest.raises(
+            pb.TritonModelException, match=r"^DLPack does not have support for string tensors\.$"
+        ):
+            export()
+
+
+def test_dlpack_takes_a_stream_and_nothing_else(pb):
+    tensor = pb.Tensor("a", np.zeros(1))
+    for capsule in (tensor.__dlpack__(), tensor.__dlpack__(5), tensor.__dlpack__(stream=object())):
+        assert '"dltensor"' in repr(capsule)
+    with pytest.raises(TypeError, match=r"^__dlpack__\(\): incompatible function arguments"):
+        tensor.__dlpack__(max_version=(1, 0))
+
+
+@pytest.mark.parametrize("consume", [torch.from_dlpack, np.from_dlpack], ids=["torch", "numpy"])
+def test_dlpack_shares_memory_with_consumers(pb, consume):
+    array = np.arange(6.0).reshape(2, 3)
+    view = consume(pb.Tensor("a", array))
+    array[1, 2] = 50
+    assert view[1, 2] == 50
+
+
+def test_dlpack_capsule_holds_one_reference_until_it_or_its_consumer_goes(pb):
+    tensor = pb.Tensor("a", np.arange(3.0))
+    count = sys.getrefcount(tensor)
+    capsule = tensor.to_dlpack()
+    assert sys.getrefcount(tensor) == count + 1
+    del capsule
+    assert sys.getrefcount(tensor) == count
+    view = torch.from_dlpack(tensor)
+    assert sys.getrefcount(tensor) == count + 1
+    del view
+    assert sys.getrefcount(tensor) == count
+
+
+def test_dlpack_view_outlives_the_tensor(pb):
+    views = [torch.from_dlpack(pb.Tensor("a", np.full(1000, float(number)))) for number in range(50)]
+    gc.collect()
+    assert [view.sum().item() for view in views] == [1000.0 * number for number in range(50)]
+
+
+def test_from_dlpack_keeps_the_source_alive_and_lets_it_go(pb):
+    class Owner(np.ndarray):
+        pass
+
+    base = np.arange(3.0).view(Owner)
+    gone = weakref.ref(base)
+    source = torch.from_numpy(base)
+    del base
+    tensor = pb.Tensor.from_dlpack("a", source)
+    del source
+    gc.collect()
+    assert sent(pb, tensor).tolist() == [0, 1, 2]
+    del tensor
+    gc.collect()
+    assert gone() is None
+
+
+def test_dlpack_objects_alive_at_exit_do_no_harm():
+    code = (
+        "import numpy as np, torch\n"
+        "from kindaware.testing.stand_in import Host, attach_classes, new_module\n"
+        "host = Host(); pb = new_module(host); attach_classes(pb, host)\n"
+        "tensor = pb.Tensor('a', np.zeros(3))\n"
+        "capsule = tensor.to_dlpack(); view = torch.from_dlpack(tensor)\n"
+        "taken = pb.Tensor.from_dlpack('b', torch.zeros(3)); kept = torch.from_dlpack(taken)\n"
+        "torch.kept = [tensor, capsule, view, taken, kept]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
