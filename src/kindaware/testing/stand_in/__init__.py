@@ -20,6 +20,8 @@ models of a server. `TritonModelException` is one class for all hosts; the other
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kindaware.testing.stand_in._host import NEWEST, Host, Phase, RefusalError, TritonContractError
 from kindaware.testing.stand_in._metrics import MetricRegistry
 from kindaware.testing.stand_in._module import attach_classes, new_module
@@ -36,8 +38,12 @@ from kindaware.testing.stand_in._tensor import Tensor
 from kindaware.testing.stand_in._triton_error import TritonError, TritonModelException
 from kindaware.testing.stand_in._wire import Answer, BlsCall, Failure, WireTensor
 
+TYPINGS = Path(__file__).parent / "typings"
+"""Folder for `mypy_path` and `stubPath`: the types of `triton_python_backend_utils`."""
+
 __all__ = [
     "NEWEST",
+    "TYPINGS",
     "Answer",
     "BlsCall",
     "Failure",

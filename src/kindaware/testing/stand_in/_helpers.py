@@ -83,10 +83,14 @@ def get_output_config_by_name(model_config: dict[str, Any], name: str) -> dict[s
 
 
 def _find(model_config: dict[str, Any], kind: str, name: str) -> dict[str, Any] | None:
-    return next((one for one in model_config.get(kind, ()) if one["name"] == name), None)
+    if kind not in model_config:
+        return None
+    return next((one for one in model_config[kind] if one["name"] == name), None)
 
 
 def using_decoupled_model_transaction_policy(model_config: dict[str, Any]) -> bool:
     """Say whether the parsed configuration is that of a decoupled model."""
-    policy = model_config.get("model_transaction_policy")
-    return False if policy is None else policy["decoupled"]
+    if "model_transaction_policy" not in model_config:
+        return False
+    decoupled: bool = model_config["model_transaction_policy"]["decoupled"]
+    return decoupled
