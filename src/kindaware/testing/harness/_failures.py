@@ -80,12 +80,12 @@ def describe(error: BaseException) -> str:
 
 
 def _frames(traceback: TracebackType | None) -> list[str]:
-    """The model's frames, outermost first."""
+    """The model's frames, outermost first; with the line that each executed last, as pybind11 has it."""
     frames: list[str] = []
     while traceback is not None:
         code = traceback.tb_frame.f_code
         if not _is_own(code.co_filename) and (frames or not _is_import(code.co_filename)):
-            frames.append(f"{code.co_filename}({traceback.tb_lineno}): {code.co_name}")
+            frames.append(f"{code.co_filename}({traceback.tb_frame.f_lineno}): {code.co_name}")
         traceback = traceback.tb_next
     return frames
 
