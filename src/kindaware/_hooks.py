@@ -168,6 +168,25 @@ def _by_name(parameters: Sequence[inspect.Parameter]) -> dict[str, inspect.Param
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The user's hooks, bound; None for those that the class leaves to the library.
+
+    Attributes:
+        forward: gets a batch's tensors through `call`.
+        call: how they are handed over.
+        preprocess: per request.
+        collate: per input of a group.
+        postprocess: per batch.
+    """
+
+    forward: Callable[..., Any]
+    call: Call
+    preprocess: Callable[[dict[str, torch.Tensor]], Mapping[str, torch.Tensor]] | None = None
+    collate: Callable[[str, list[torch.Tensor]], torch.Tensor] | None = None
+    postprocess: Callable[[dict[str, torch.Tensor]], Mapping[str, torch.Tensor]] | None = None
+
+
 def _signature(forward: Callable[..., Any]) -> str:
     return "(" + ", ".join(str(p) for p in inspect.signature(forward).parameters.values()) + ")"
 

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from kindaware._bridge import Bridge, check_pb_utils, find_pb_utils, open_logger, require_pb_utils
+from kindaware._device_pass import DevicePass
 from kindaware._device_placement import DevicePlacement
 from kindaware._errors import ConfigError
-from kindaware._hooks import Call, check_class
+from kindaware._hooks import Call, Hooks, check_class
 from kindaware._modules import prepare_modules
-from kindaware._pipeline import Hooks, Pipeline
+from kindaware._pipeline import Pipeline
 from kindaware._settings import SETTING_NAMES
 from kindaware._spec import ModelSpec, TensorSpec
 from kindaware._staging import open_staging
@@ -85,6 +86,7 @@ class KindAwareModel(DevicePlacement):
     model: nn.Module
     spec: ModelSpec
     logger: Logger
+    _device_pass: DevicePass
     _pipeline: Pipeline
     _bridge: Bridge | None = None
 
@@ -132,7 +134,9 @@ class KindAwareModel(DevicePlacement):
         pb_utils = find_pb_utils()
         if pb_utils is not None:
             check_pb_utils(pb_utils)
-        self.spec = ModelSpec.from_config(self.args.config)
+        self.spec = ModelSpec.from_config(self.args.config).completed(
+            self.inputs, self.outputs, self.max_batch_size
+        )
         call = Call.bind(self.forward, self.spec, f"model {self.spec.name!r}")
         self._bridge = None if pb_utils is None else Bridge(pb_utils, self.spec)
         started = time.monotonic()
@@ -140,12 +144,12 @@ class KindAwareModel(DevicePlacement):
             self._load()
         self._runtime.wait()
         load_seconds = time.monotonic() - started
+        hooks = self._hooks(call)
         staging = open_staging(self._runtime, self.settings.pinned_limit_bytes)
-        self._pipeline = Pipeline(
-            self.spec, self.settings, self._hooks(call), self._runtime, staging, self.logger
-        )
+        self._device_pass = DevicePass(self.spec, self.settings, hooks, self._runtime, staging, self.logger)
+        self._pipeline = Pipeline(self.spec, self.settings, hooks, self._device_pass, self.logger)
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, getattr(self, "warmup_inputs", None))
-        self._log_ready(load_seconds, warm_up.run(self._pipeline))
+        self._log_ready(load_seconds, warm_up.run(self._device_pass))
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer one call of Triton's: always one response per request, in order. Not to be overridden."""
@@ -163,7 +167,7 @@ class KindAwareModel(DevicePlacement):
 
     def is_ready(self) -> bool:
         """Whether the instance can answer: False once its device has failed."""
-        return self._pipeline.fault is None
+        return self._device_pass.fault is None
 
     def _load(self) -> None:
         model = self.load()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import Logger
 
@@ -80,13 +80,13 @@ class Ledger:
         for text, ids in self._to_log.items():
             logger.error("model %r failed %d request(s), ids %s\n%s", self._model, len(ids), ids, text)
 
-    def outcomes(self, missing: Failure) -> list[Outcome]:
-        """Give what became of each request; `missing` for one that was never run."""
+    def outcomes(self, missing: Callable[[], Failure]) -> list[Outcome]:
+        """Give what became of each request; `missing` tells it for one that was never run."""
         for part, outputs in self._answers:
             rows = [self.requests[position].rows for position in part]
             for position, answer in zip(part, scatter(outputs, rows), strict=True):
                 self._outcomes[position] = answer
-        return [missing if outcome is None else outcome for outcome in self._outcomes]
+        return [missing() if outcome is None else outcome for outcome in self._outcomes]
 
 
 def format_traceback(error: Exception) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kindaware._dtypes import DType, find_dtype
@@ -168,6 +168,19 @@ class ModelSpec:
                 _integer(size, f"{subject} preferred_batch_size", lowest=1) for size in sizes
             ),
         )
+
+    def completed(
+        self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], max_batch_size: int
+    ) -> ModelSpec:
+        """Fill in what the class declares where the configuration names no tensors at all.
+
+        Inside a server that never happens, since auto-complete has written the declarations into the
+        configuration; in a unit test they need not be repeated.
+        """
+        if self.inputs or self.outputs:
+            return self
+        batch = self.max_batch_size or max_batch_size
+        return replace(self, inputs=tuple(inputs), outputs=tuple(outputs), max_batch_size=batch)
 
 
 def _refuse_unbuilt(config: Mapping[str, Any]) -> None:

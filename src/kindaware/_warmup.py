@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
+from kindaware._batch import Request
+from kindaware._device_pass import DevicePass
 from kindaware._errors import ConfigError
-from kindaware._pipeline import Pipeline
 from kindaware._placement import Placement
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
@@ -39,11 +40,14 @@ class WarmUp:
     ) -> WarmUp:
         """Choose the sizes: those of the setting, else 1, and on a GPU the preferred batch sizes too.
 
+        With `compile`, 2 as well: torch compiles once for a size of 1 and once more, for all sizes, when
+        another one comes; no client should wait for that.
+        Source: torch, "Dynamic shapes" in the documentation of torch.compile (0/1 specialization).
+
         Raises:
             ConfigError: a size of the setting is above the model's max_batch_size.
         """
-        preferred = spec.preferred_batch_sizes if placement.uses_cuda else ()
-        sizes = settings.warmup if settings.warmup is not None else tuple(sorted({1, *preferred}))
+        sizes = _default_sizes(spec, settings, placement) if settings.warmup is None else settings.warmup
         largest = max(sizes, default=0)
         if spec.batches and largest > spec.max_batch_size:
             raise ConfigError.of(
@@ -60,7 +64,7 @@ class WarmUp:
             return cls(spec, (), None, reason)
         return cls(spec, sizes, make_inputs, "")
 
-    def run(self, pipeline: Pipeline) -> str:
+    def run(self, device_pass: DevicePass) -> str:
         """Run the batches; give a phrase for the log.
 
         Raises:
@@ -72,7 +76,8 @@ class WarmUp:
         sizes: tuple[int | None, ...] = self.sizes if self.spec.batches else (None,)
         for rows in sizes:
             try:
-                pipeline.warm_up(self._inputs(rows), rows)
+                device_pass.begin_call()
+                device_pass.run([Request("warm-up", self._inputs(rows), rows)])
             except Exception as error:
                 raise ConfigError.of(
                     f"model {self.spec.name!r} warm-up with {rows or 1} row(s)",
@@ -94,3 +99,12 @@ class WarmUp:
             for tensor in self.spec.inputs
             if not tensor.optional
         }
+
+
+def _default_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tuple[int, ...]:
+    sizes = {1}
+    if placement.uses_cuda:
+        sizes.update(spec.preferred_batch_sizes)
+    if settings.compile != "off" and spec.batches:
+        sizes.add(min(2, spec.max_batch_size))
+    return tuple(sorted(sizes))

@@ -8,9 +8,10 @@ import torch
 
 from kindaware import KindAwareModel
 from kindaware._batch import Request
-from kindaware._hooks import Call
+from kindaware._device_pass import DevicePass
+from kindaware._hooks import Call, Hooks
 from kindaware._outcomes import Failure
-from kindaware._pipeline import Hooks, Pipeline
+from kindaware._pipeline import Pipeline
 from kindaware._runtime import CpuRuntime
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec, TensorSpec
@@ -106,16 +107,11 @@ def make_pipeline(
     """A pipeline around a function; it counts as one that has answered before, unless said."""
     spec = spec or make_spec()
     hooks = {name: settings.pop(name) for name in ("preprocess", "postprocess") if name in settings}
-    pipeline = Pipeline(
-        spec,
-        Settings(**settings),
-        Hooks(forward, Call.bind(forward, spec, "model 'm'"), collate=collate, **hooks),
-        runtime or CpuRuntime(),
-        staging or HostStaging(),
-        LOGGER,
-    )
-    pipeline._has_answered = has_answered
-    return pipeline
+    hooks = Hooks(forward, Call.bind(forward, spec, "model 'm'"), collate=collate, **hooks)
+    settings = Settings(**settings)
+    device_pass = DevicePass(spec, settings, hooks, runtime or CpuRuntime(), staging or HostStaging(), LOGGER)
+    device_pass.has_answered = has_answered
+    return Pipeline(spec, settings, hooks, device_pass, LOGGER)
 
 
 def make_request(name, values, rows=1, width=2, batches=True):

@@ -27,6 +27,7 @@ ORDER = [
     "_modules",
     "_outputs",
     "_outcomes",
+    "_device_pass",
     "_pipeline",
     "_warmup",
     "_bridge",

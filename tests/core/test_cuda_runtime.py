@@ -171,7 +171,7 @@ def test_initialize_gpu_instance_loads_on_its_device_and_stream(calls, caplog):
     ]
     assert (model.device, model.devices) == (GPU1, (GPU1,))
     assert model.cuda_stream is model._runtime.stream
-    assert isinstance(model._pipeline._staging, PinnedStaging)
+    assert isinstance(model._device_pass._staging, PinnedStaging)
     assert "kind GPU, device cuda:1, own stream, threads " in caplog.text
 
 

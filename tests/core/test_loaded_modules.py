@@ -6,6 +6,10 @@ from core_kit import Doubler, start, tensor
 from torch import nn
 
 from kindaware import ConfigError, KindAwareModel
+from kindaware._batch import Request
+from kindaware._modules import prepare_modules
+from kindaware._placement import Placement
+from kindaware._settings import Settings
 
 IMAGE = {"input": [tensor("X", [3, 8, 8])], "output": [tensor("Y", [3, 8, 8])]}
 
@@ -43,7 +47,6 @@ def run_probe(**settings):
         parameters={f"kindaware.{key}": value for key, value in settings.items()},
         **IMAGE,
     )
-    from kindaware._batch import Request
 
     [outputs] = model._pipeline.run([Request("r", {"X": torch.randn(2, 3, 8, 8)}, 2)])
     return model.model, outputs["Y"]
@@ -92,7 +95,7 @@ def test_memory_format_default_leaves_both_contiguous():
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
-def test_compile_default_really_compiles(monkeypatch, tmp_path):
+def test_compile_default_compiles_for_every_batch_size_before_the_instance_is_ready(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -103,10 +106,14 @@ def test_compile_default_really_compiles(monkeypatch, tmp_path):
 
     model_class = make_class(lambda self: Scale(4, 4), lambda self, X: self.model(X))
     model = start(model_class, parameters={"kindaware.compile": "default"})
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    num_graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert num_graphs == 2  # for one row, and for any number
     plain = nn.functional.linear(torch.ones(1, 4), model.model.weight, model.model.bias) * 2
-    with torch.inference_mode():
-        torch.testing.assert_close(model.forward(torch.ones(1, 4)), plain)
+    for rows in ([1], [3], [1, 1], [2, 5], [8]):  # one request or several, of any size
+        requests = [Request("r", {"X": torch.ones(n, 4)}, n) for n in rows]
+        for n, answer in zip(rows, model._pipeline.run(requests), strict=True):
+            torch.testing.assert_close(answer["Y"], plain.detach().expand(n, 4))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == num_graphs
 
 
 def test_compile_mode_reaches_torch(monkeypatch):
@@ -177,9 +184,6 @@ def test_load_parameter_that_stays_elsewhere_raises():
 
 
 def test_load_several_devices_nothing_is_moved():
-    from kindaware._modules import prepare_modules
-    from kindaware._placement import Placement
-    from kindaware._settings import Settings
 
     owner = type("Owner", (), {})()
     owner.net = nn.Linear(2, 2, device="meta")

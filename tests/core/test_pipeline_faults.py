@@ -117,7 +117,7 @@ def test_run_device_fault_makes_everything_unavailable_at_once(caplog):
     assert forward.batches == [4]
     assert answers_of(run(pipeline, [1, 2])) == ["UNAVAILABLE"] * 2
     assert (forward.batches, len(preprocessed)) == ([4], 3)
-    assert pipeline.fault == "RuntimeError: CUDA error: an illegal memory access"
+    assert pipeline._device_pass.fault == "RuntimeError: CUDA error: an illegal memory access"
     assert outcomes[0].text.startswith(
         "model 'm': expected a working device, got cpu after RuntimeError: CUDA error"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kindaware.testing import ServerError, TritonServer
-from kindaware.testing import _server as server_module
+from kindaware.testing.server import _server as server_module
 
 pytestmark = pytest.mark.server
 

@@ -1,0 +1,136 @@
+"""One batch: from host tensors to the device, through `forward`, and back to host tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from logging import Logger
+
+import torch
+
+from kindaware._batch import Request
+from kindaware._errors import message
+from kindaware._hooks import Hooks
+from kindaware._modules import Precision, prepare_input
+from kindaware._outcomes import format_traceback
+from kindaware._outputs import check_outputs, name_outputs
+from kindaware._runtime import Runtime
+from kindaware._settings import Settings
+from kindaware._spec import ModelSpec
+from kindaware._staging import Staging
+
+
+class DevicePass:
+    """Takes batches through the device.
+
+    Args:
+        spec: the model.
+        settings: its settings.
+        hooks: the user's part.
+        runtime: the device.
+        staging: the way there and back.
+        logger: told when the device has failed.
+
+    Attributes:
+        fault: the error after which the device is unusable; None while all is well.
+        has_answered: whether a batch has ever come back.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        settings: Settings,
+        hooks: Hooks,
+        runtime: Runtime,
+        staging: Staging,
+        logger: Logger,
+    ) -> None:
+        self.fault: str | None = None
+        self.has_answered = False
+        self._spec = spec
+        self._settings = settings
+        self._hooks = hooks
+        self._runtime = runtime
+        self._staging = staging
+        self._logger = logger
+        self._precision = Precision.of(settings.precision)
+
+    def begin_call(self) -> None:
+        """Start a call of `execute`: the outputs of the call before are no longer needed."""
+        self._staging.begin_call()
+
+    def run(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
+        """Take one batch through the device and back.
+
+        Args:
+            requests: at least one; what they have in common is that their inputs can be joined.
+
+        Returns:
+            Host tensors by name, contiguous, [B, ...] when the model batches; valid until `begin_call`.
+
+        Sync:
+            Waits once for the device; on an error too, if anything is queued.
+        """
+        rows = [request.rows for request in requests]
+        num_rows = None if rows[0] is None else sum(one or 0 for one in rows)
+        self._staging.begin_forward()
+        with self._runtime.scope():
+            try:
+                inputs = {name: self._put(name, requests) for name in requests[0].inputs}
+                checked = self._compute(inputs, num_rows)
+                fetched = self._staging.fetch(checked)
+            finally:
+                self._staging.settle()
+        self.has_answered = True
+        return fetched
+
+    def _compute(self, inputs: dict[str, torch.Tensor], num_rows: int | None) -> dict[str, torch.Tensor]:
+        """Run the hooks in inference mode.
+
+        The inputs were joined outside of it: torch.compile tells tensors that were made in inference mode
+        from others, so it would compile once for batches of one request and again for all others.
+        """
+        hooks = self._hooks
+        with torch.inference_mode():
+            with self._precision.scope(self._runtime.device):
+                outputs = name_outputs(hooks.call(hooks.forward, inputs), self._spec)
+            if hooks.postprocess is not None:
+                outputs = name_outputs(hooks.postprocess(outputs), self._spec)
+            return check_outputs(
+                outputs,
+                self._spec,
+                num_rows=num_rows,
+                cast=self._settings.cast_outputs,
+                computed_dtype=self._precision.dtype,
+            )
+
+    def attempt(self, requests: Sequence[Request]) -> dict[str, torch.Tensor] | Exception:
+        """Do as `run` does, and give what was raised instead of raising it."""
+        try:
+            return self.run(requests)
+        except Exception as error:
+            if self._runtime.is_fault(error):
+                self.fault = f"{type(error).__name__}: {error}"
+                self._logger.error("%s\n%s", self.unavailable(), format_traceback(error))
+            elif is_out_of_memory(error):
+                self._runtime.release_memory()
+            return error
+
+    def unavailable(self) -> str:
+        """Say what every client gets to read after a fault."""
+        return message(
+            f"model {self._spec.name!r}",
+            expected="a working device",
+            got=f"{self._runtime.device} after {self.fault}",
+            remedy="reload the model: an error of the device lasts as long as its process",
+        )
+
+    def _put(self, name: str, requests: Sequence[Request]) -> torch.Tensor:
+        tensors = [request.inputs[name] for request in requests]
+        if self._hooks.collate is not None and requests[0].rows is not None:
+            tensors = [self._hooks.collate(name, tensors)]
+        return prepare_input(self._staging.put(tensors), self._settings, self._precision)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a smaller batch may go where this one did not."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError))
