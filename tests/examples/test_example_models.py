@@ -144,10 +144,14 @@ def test_resnet50_never_waits_for_ever_for_a_download(load_model, other_weights,
         return other_weights[1]
 
     monkeypatch.setattr(ResNet50_Weights, "get_state_dict", get_state_dict)
-    before = socket.getdefaulttimeout()
-    load_model("resnet50")
+    socket.setdefaulttimeout(7)
+    try:
+        load_model("resnet50")
+        after = socket.getdefaulttimeout()
+    finally:
+        socket.setdefaulttimeout(None)
     assert seen == [(30, {"progress": False, "check_hash": True, "weights_only": True})]
-    assert socket.getdefaulttimeout() == before
+    assert after == 7
 
 
 def test_efficientnet_recognises_the_cat(load_model, efficientnet, cat):
