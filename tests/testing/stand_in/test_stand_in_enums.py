@@ -24,6 +24,7 @@ def test_error_codes_have_the_servers_numbers_and_names(pb):
     assert str(error.INTERNAL) == "__ErrorCode.INTERNAL"
     assert type(error.INTERNAL) is getattr(error, "__ErrorCode")
     assert list(type(error.INTERNAL).__members__) == names
+    assert type(error.INTERNAL).__doc__.startswith("Members:\n\n  UNKNOWN\n\n  INTERNAL\n\n")
 
 
 def test_enum_member_compares_and_counts_as_its_number(pb):
@@ -45,8 +46,9 @@ def test_enum_constructor_takes_any_number(pb):
 
     assert cls(3) == pb.TritonError.INVALID_ARG
     assert repr(cls(99)) == "<__ErrorCode.???: 99>"
-    with pytest.raises(TypeError, match=r"__init__\(\): incompatible constructor arguments"):
-        cls("INTERNAL")
+    for value in ("INTERNAL", 1.0, -1, 2**32):
+        with pytest.raises(TypeError, match=r"__init__\(\): incompatible constructor arguments"):
+            cls(value)
 
 
 def test_enum_members_pickle_where_the_c_module_is_loaded(pb, c_module, monkeypatch):

@@ -26,7 +26,13 @@ def test_log_takes_a_level_by_position_and_keyword(pb, host):
     pb.Logger.log("a", pb.Logger.ERROR)
     pb.Logger.log(message="b", level=pb.Logger.VERBOSE)
     pb.Logger.log_info(message=b"bytes")
-    assert [line[:2] for line in host.lines] == [("ERROR", "a"), ("VERBOSE", "b"), ("INFO", "bytes")]
+    pb.Logger.log_info(b"\xff")
+    assert [line[:2] for line in host.lines] == [
+        ("ERROR", "a"),
+        ("VERBOSE", "b"),
+        ("INFO", "bytes"),
+        ("INFO", "\ufffd"),
+    ]
 
 
 @pytest.mark.parametrize("args", [("x", 1), ("x", "INFO"), ("x", None), (None,), (3,), ()])

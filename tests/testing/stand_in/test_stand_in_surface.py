@@ -1,5 +1,6 @@
 """Which names exist when, and the traits of all classes."""
 
+import collections
 import copy
 import pickle
 import subprocess
@@ -123,8 +124,11 @@ def test_classes_share_the_traits_of_the_c_module(pb, host, make):
     assert weakref.ref(one)() is one
     assert type(one).__module__ == "c_python_backend_utils"
     assert repr(one).startswith(f"<c_python_backend_utils.{type(one).__name__} object at 0x")
-    with pytest.raises(AttributeError, match="has no attribute 'mark'"):
+    missing = f"'c_python_backend_utils.{type(one).__name__}' object has no attribute 'mark'"
+    with pytest.raises(AttributeError, match=missing):
         one.mark = 1
+    with pytest.raises(AttributeError, match=missing):
+        _ = one.mark
     for duplicate in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(
             TypeError, match=f"cannot pickle 'c_python_backend_utils.{type(one).__name__}' object"
@@ -218,8 +222,51 @@ def test_unsigned_arguments_refuse_text_floats_and_what_is_out_of_range(host, va
     assert request.flags() == 0
 
 
+class Odd:
+    """A sequence, a number and a truth value that all fail."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise ValueError("odd element")
+
+    def __index__(self):
+        raise ValueError("odd number")
+
+    def __bool__(self):
+        raise ValueError("odd truth")
+
+
+def test_errors_of_sequences_pass_and_those_of_numbers_and_truth_values_do_not(host, pb):
+    with pytest.raises(ValueError, match="odd element"):
+        pb.InferenceResponse(Odd())
+    with pytest.raises(TypeError, match=r"^set_flags\(\): incompatible function arguments"):
+        new_request(host).set_flags(Odd())
+    with pytest.raises(TypeError, match=r"^exec\(\): incompatible function arguments"):
+        new_request(host).exec(Odd())
+
+
+@pytest.mark.parametrize(
+    "value", [range(0), np.zeros(0), bytearray(), collections.deque(), collections.UserList()]
+)
+def test_list_arguments_take_every_sequence(pb, value):
+    assert pb.InferenceResponse(value).output_tensors() == []
+
+
+@pytest.mark.parametrize("value", [{}, collections.OrderedDict(), type.__dict__, set(), "", b"", iter([])])
+def test_list_arguments_refuse_text_mappings_and_iterators(pb, value):
+    with pytest.raises(TypeError, match=r"^__init__\(\): incompatible constructor arguments"):
+        pb.InferenceResponse(value)
+
+
 def test_constants_of_classes_cannot_be_set(pb):
-    for owner, name in [(pb.TritonError, "INTERNAL"), (pb.Logger, "INFO"), (pb.MetricFamily, "GAUGE")]:
+    for owner, name in [
+        (pb.TritonError, "INTERNAL"),
+        (pb.TritonError("x"), "INTERNAL"),
+        (pb.Logger, "INFO"),
+        (pb.MetricFamily, "GAUGE"),
+    ]:
         with pytest.raises(AttributeError, match="property of 'pybind11_type' object has no setter"):
             setattr(owner, name, 3)
 

@@ -75,6 +75,7 @@ def test_tensor_of_masked_array_fails(pb):
 
 def test_tensor_name_takes_bytes_and_fails_in_the_getter_only(pb):
     assert pb.Tensor("é".encode(), np.zeros(1)).name() == "é"
+    assert pb.Tensor(bytearray(b"b"), np.zeros(1)).name() == "b"
     tensor = pb.Tensor(b"\xff", np.zeros(1))
     with pytest.raises(UnicodeDecodeError, match="can't decode byte 0xff in position 0"):
         tensor.name()

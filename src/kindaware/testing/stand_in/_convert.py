@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 NO_CAST = (
@@ -18,8 +19,8 @@ class MismatchError(Exception):
 
 
 def to_str(value: Any) -> str:
-    """Take str and bytes; bytes that are no UTF-8 fail in the getter only, see `shown`."""
-    if isinstance(value, bytes):
+    """Take str, bytes and bytearray; bytes that are no UTF-8 fail in the getter only, see `shown`."""
+    if isinstance(value, (bytes, bytearray)):
         return value.decode("utf-8", "surrogateescape")
     if not isinstance(value, str):
         raise MismatchError
@@ -39,21 +40,25 @@ def shown(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8")
 
 
+def _read_int(value: Any) -> int:
+    try:
+        return operator.index(value)
+    except Exception:
+        if not hasattr(type(value), "__int__"):
+            raise MismatchError from None
+    try:
+        return int(value)
+    except Exception:
+        raise MismatchError from None
+
+
 def to_int(low: int, high: int) -> Callable[[Any], int]:
     """Take what Python can make an int of, but neither str nor float; `high` is excluded."""
 
     def convert(value: Any) -> int:
         if isinstance(value, float) or value is None:
             raise MismatchError
-        try:
-            number = operator.index(value)
-        except TypeError:
-            if not hasattr(type(value), "__int__"):
-                raise MismatchError from None
-            try:
-                number = int(value)
-            except Exception:
-                raise MismatchError from None
+        number = _read_int(value)
         if not low <= number < high:
             raise MismatchError
         return number
@@ -81,7 +86,10 @@ def to_bool(value: Any) -> bool:
     """Take what has a truth value of its own, which None and containers don't."""
     if value is None or not hasattr(type(value), "__bool__"):
         raise MismatchError
-    return bool(value)
+    try:
+        return bool(value)
+    except Exception:
+        raise MismatchError from None
 
 
 def to_object(value: Any) -> Any:
@@ -119,16 +127,12 @@ def to_optional(cls: type) -> Callable[[Any], Any]:
 
 
 def to_list(element: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
-    """Take any sequence but text, and make a list of it: no set, dict or iterator."""
+    """Take any sequence but text, and make a list of it: no set, dict or iterator; its own errors pass."""
 
     def convert(value: Any) -> list[Any]:
-        is_sequence = hasattr(type(value), "__getitem__") and not isinstance(value, dict)
+        is_sequence = hasattr(type(value), "__getitem__") and not isinstance(value, (dict, MappingProxyType))
         if not is_sequence or isinstance(value, (str, bytes)):
             raise MismatchError
-        try:
-            elements = list(value)
-        except Exception:
-            raise MismatchError from None
-        return [element(one) for one in elements]
+        return [element(value[index]) for index in range(len(value))]
 
     return convert

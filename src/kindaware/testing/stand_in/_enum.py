@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from kindaware.testing.stand_in._convert import to_int64
+from kindaware.testing.stand_in._convert import to_uint32
 from kindaware.testing.stand_in._pybind import MODULE, Arg, make, method, pybind11_object, pybind11_type
 
 
@@ -15,7 +15,7 @@ class Enum(pybind11_object):
     __slots__ = ()
     __members__: dict[str, Any]
 
-    @method(Arg("value", "int", to_int64))
+    @method(Arg("value", "int", to_uint32))
     def __init__(self, value: int) -> None:
         self._kindaware = value
 
@@ -54,6 +54,7 @@ class Enum(pybind11_object):
 def new_enum(qualname: str, names: Sequence[str]) -> type[Enum]:
     """Make an enumeration whose members count from 0."""
     namespace = {
+        "__doc__": "Members:\n\n" + "\n\n".join(f"  {name}" for name in names),
         "__slots__": (),
         "__module__": MODULE,
         "__qualname__": qualname,

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, ClassVar
 
-from kindaware.testing.stand_in._convert import shown, to_instance, to_str
+from kindaware.testing.stand_in._convert import to_instance, to_str
 from kindaware.testing.stand_in._enum import new_enum
 from kindaware.testing.stand_in._host import Host, Level
 from kindaware.testing.stand_in._pybind import (
@@ -32,7 +32,8 @@ def _log(host: Host, level: Level, message: str) -> None:
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").rpartition(".")[0] == _OWN:
         frame = frame.f_back
-    host.log(level, shown(message), os.path.basename(frame.f_code.co_filename), frame.f_lineno)
+    text = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    host.log(level, text, os.path.basename(frame.f_code.co_filename), frame.f_lineno)
 
 
 _MESSAGE = Arg("message", "str", to_str)

@@ -12,6 +12,7 @@ from kindaware.testing.stand_in._host import Host
 
 MODULE = "c_python_backend_utils"
 REQUIRED: Any = object()
+_NO_SETTER = "property of 'pybind11_type' object has no setter"
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Object = TypeVar("_Object", bound="pybind11_object")
@@ -98,7 +99,7 @@ class pybind11_type(type):  # noqa: N801 - the name of the real one
 
     def __setattr__(cls, name: str, value: Any) -> None:
         if name in cls._constants:
-            raise AttributeError("property of 'pybind11_type' object has no setter")
+            raise AttributeError(_NO_SETTER)
         super().__setattr__(name, value)
 
 
@@ -112,12 +113,31 @@ class pybind11_object(metaclass=pybind11_type):  # noqa: N801 - the name of the 
     _host: ClassVar[Host]
     _kindaware: Any
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise _no_attribute(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in type(self)._constants:
+            raise AttributeError(_NO_SETTER)
+        try:
+            super().__setattr__(name, value)
+        except AttributeError:
+            if hasattr(type(self), name):
+                raise
+            raise _no_attribute(self, name) from None
+
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(f"cannot pickle '{MODULE}.{type(self).__name__}' object")
 
     def __repr__(self) -> str:
         cls = type(self)
         return f"<{cls.__module__}.{cls.__qualname__} object at {id(self):#x}>"
+
+
+def _no_attribute(value: pybind11_object, name: str) -> AttributeError:
+    cls = type(value)
+    owner = f"{MODULE}.{cls.__name__}" if cls.__module__ == MODULE else cls.__name__
+    return AttributeError(f"'{owner}' object has no attribute '{name}'", name=name, obj=value)
 
 
 def named_as_server(cls: type[_Object]) -> type[_Object]:
