@@ -82,6 +82,11 @@ def test_exec_freezes_inputs_the_first_time(pb, host):
     assert [call.inputs[0].value().tolist() for call in host.calls] == [[1, 1], [1, 1]]
 
 
+def test_exec_without_any_answer_gives_an_empty_response(pb, host):
+    host.answers = []
+    assert show(ask(pb).exec()) == []
+
+
 def test_exec_that_is_refused_gives_an_error_response(pb, host):
     host.refusal = "unexpected inference output 'Z' for model 'other'"
     response = ask(pb).exec()

@@ -156,6 +156,26 @@ def test_send_from_threads_keeps_every_response(decoupled):
     assert len(host.sent) == 16
 
 
+def test_send_of_final_from_another_thread_waits_for_the_send_before(decoupled):
+    host, pb, _ = decoupled
+    sender = new_request(host).get_response_sender()
+    started, finals = threading.Event(), []
+
+    def on_send(request, answer):
+        if not answer.is_final:
+            started.set()
+            finals.append(final.join(0.2) or final.is_alive())
+        host.sent.append(answer)
+
+    host.on_send = on_send
+    final = threading.Thread(target=lambda: started.wait(5) and sender.send(flags=FINAL))
+    final.start()
+    sender.send(new_response(pb))
+    final.join(5)
+    assert finals == [True]
+    assert [answer.is_final for answer in host.sent] == [False, True]
+
+
 @pytest.mark.parametrize("close", ["send", "return", "error"])
 def test_is_cancelled_after_the_answer_is_a_contract_error(pb, host, close):
     request = new_request(host)

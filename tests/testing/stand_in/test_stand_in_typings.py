@@ -19,6 +19,7 @@ class TritonPythonModel:
     def execute(self, requests: "list[pb_utils.InferenceRequest]") -> "list[pb_utils.InferenceResponse]":
         inputs = requests[0].inputs()
         request = pb_utils.InferenceRequest(inputs=inputs, requested_output_names=["Y"], model_name="m")
+        pb_utils.InferenceRequest("id", 1, inputs, ["Y"], "m", timeout=5)
         reveal_type(request.exec())
         reveal_type(request.exec(decoupled=True))
         return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", np.zeros(2))], pb_utils.TritonError("x", 1))]

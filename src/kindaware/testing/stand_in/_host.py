@@ -75,14 +75,21 @@ class Host:
         return error
 
     def log(self, level: Level, text: str, filename: str, line: int) -> None:
-        """Take one line of `pb_utils.Logger`, with the file's name (no directory) and line of the caller."""
+        """Take one line of `pb_utils.Logger`, with the file's name (no directory) and line of the caller.
+
+        The text is as given. A server escapes its line ends, shows VERBOSE with `--log-verbose` only, and has
+        no log while the model is auto-completed: it writes to stderr then.
+        """
 
     def is_cancelled(self, request: InferenceRequest) -> bool:
         """Say whether the client of a request that the server handed out has cancelled it."""
         return False
 
     def on_send(self, request: InferenceRequest, answer: Answer) -> None:
-        """Take what was sent, at once, in the thread that called `send`; `state_of(request)` keeps it too."""
+        """Take what was sent, at once, in the thread that called `send`; `state_of(request)` keeps it too.
+
+        Further sends of the same request wait until this returns.
+        """
 
     def run_bls(self, call: BlsCall) -> Iterable[Answer]:
         """Run another model; called in the thread that calls `exec`.

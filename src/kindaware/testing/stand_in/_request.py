@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,6 +61,7 @@ class RequestState:
         is_from_server: `execute` got it; False for one that the model built.
         sender: the one sender of the request.
         request: the request itself, until it is closed.
+        lock: held while something is sent, so that what was sent has one order.
     """
 
     inputs: list[Tensor]
@@ -81,6 +83,7 @@ class RequestState:
     is_from_server: bool = False
     sender: InferenceResponseSender | None = None
     request: InferenceRequest | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 def _to_correlation_id(value: Any) -> int | str:

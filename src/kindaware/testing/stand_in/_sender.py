@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 FINAL = 1
 _PREFIX = "Unable to send response. "
-_lock = threading.Lock()
 
 
 @named_as_server
@@ -43,11 +41,11 @@ class InferenceResponseSender(pybind11_object):
     def send(self, response: InferenceResponse | None = None, flags: int = 0) -> None:
         """Send a response, FINAL, or both."""
         state: RequestState = self._kindaware
-        with _lock:
+        with state.lock:
             check_send(state, self._host, has_response=response is not None, flags=flags)
             state.num_sent += 1
             state.is_closed = state.is_final_sent = flags == FINAL
-        deliver(self._host, state, response, is_final=flags == FINAL)
+            deliver(self._host, state, response, is_final=flags == FINAL)
 
     @method(returns="bool")
     def is_cancelled(self) -> bool:

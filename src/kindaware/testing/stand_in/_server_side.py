@@ -85,9 +85,10 @@ def check_returned(request: InferenceRequest, response: InferenceResponse) -> No
 def send_returned(request: InferenceRequest, response: InferenceResponse) -> Answer:
     """Send a response that `execute` returned: as `send(response, FINAL)`, checked by `check_returned`."""
     state = state_of(request)
-    state.num_sent += 1
-    state.is_closed = True
-    return deliver(request._host, state, response, is_final=True)
+    with state.lock:
+        state.num_sent += 1
+        state.is_closed = True
+        return deliver(request._host, state, response, is_final=True)
 
 
 def fail_request(request: InferenceRequest) -> None:

@@ -127,11 +127,27 @@ class PreferredMemory:
     def __init__(self, preferred_memory_type: _MemoryType, preferred_device_id: int = 0) -> None: ...
 
 class InferenceRequest:
+    @overload
+    def __init__(
+        self,
+        request_id: _Text,
+        correlation_id: int | str,
+        inputs: Sequence[Tensor],
+        requested_output_names: Sequence[_Text],
+        model_name: _Text,
+        model_version: int = -1,
+        flags: int = 0,
+        timeout: int = 0,
+        preferred_memory: PreferredMemory = ...,
+        trace: _InferenceTrace = ...,
+        parameters: dict[str, bool | int | str] | None = None,
+    ) -> None: ...
+    @overload
     def __init__(
         self,
         request_id: _Text = "",
         correlation_id: int | str = 0,
-        *,  # the server takes these by position too, but an argument without a default can't follow one with
+        *,
         inputs: Sequence[Tensor],
         requested_output_names: Sequence[_Text],
         model_name: _Text,
