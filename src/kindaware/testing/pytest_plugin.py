@@ -1,4 +1,4 @@
-"""Fixtures and a marker for pytest; put `pytest_plugins = ["kindaware.testing.pytest_plugin"]` into conftest.py.
+"""Fixtures and a marker for pytest, on request: `pytest_plugins = ["kindaware.testing.pytest_plugin"]`.
 
 Fixtures:
     model_harness: starts a `ModelHarness` with the arguments it is called with, and ends it after the test.
@@ -21,7 +21,7 @@ import pytest
 
 from kindaware.testing import arguments
 from kindaware.testing.harness import ModelHarness
-from kindaware.testing.server import TritonServer
+from kindaware.testing.server._server import TritonServer
 
 REQUIRE_CUDA = "KINDAWARE_REQUIRE_CUDA"
 

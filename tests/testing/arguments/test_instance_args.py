@@ -84,6 +84,11 @@ def test_instance_args_kind_model_has_device_zero():
     assert (args["model_instance_kind"], args["model_instance_device_id"]) == ("MODEL", "0")
 
 
+def test_instance_args_of_one_group_pretend_the_gpus_that_the_others_take():
+    args = instance_args("CPU", config="instance_group [ { kind: KIND_CPU }, { kind: KIND_GPU gpus: 3 } ]")
+    assert config_of(args)["instance_group"][1]["gpus"] == [3]
+
+
 def test_instance_args_kind_none_takes_the_groups_kind():
     assert instance_args(None, 1, GPUS, num_gpus=2)["model_instance_kind"] == "GPU"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kindaware.testing.arguments._instances import Instance, place_instance
+from kindaware.testing.arguments._instances import Instance, count_gpus, place_instance
 from kindaware.testing.arguments._json import config_as_dict, dump_config
 from kindaware.testing.arguments._normalization import fill_defaults, fill_groups
 from kindaware.testing.arguments._protobuf import parse_mapping
@@ -23,7 +23,9 @@ class ModelArguments:
         name: the model's name; unless said, the configuration's, else its directory's, else `model`.
         parameters: of the model, over those of the configuration.
         directory: the model's own; unless said, where the configuration lies, else `/models/<name>`.
-        num_gpus: what the pretended host has.
+        num_gpus: what the pretended host has; unless said, what `kind`, `device_id` and the groups take.
+        kind: of the instances that are to be placed.
+        device_id: of theirs.
 
     Raises:
         ConfigError: the configuration can't be found or parsed.
@@ -36,18 +38,20 @@ class ModelArguments:
         name: str | None = None,
         parameters: Mapping[str, str] | None = None,
         directory: str | os.PathLike[str] | None = None,
-        num_gpus: int = 0,
+        num_gpus: int | None = None,
+        kind: str | None = None,
+        device_id: int = 0,
     ) -> None:
         found = find_config(config)
         self._message = found.message
-        self._num_gpus = num_gpus
+        self._num_gpus = count_gpus(self._message, kind, device_id) if num_gpus is None else num_gpus
         if name is not None:
             self._message.name = name
         folder = Path(directory).absolute() if directory is not None else found.directory
         fill_defaults(self._message, folder.name if folder else "model")
         for key, value in (parameters or {}).items():
             self._message.parameters[key].string_value = str(value)
-        fill_groups(self._message, num_gpus)
+        fill_groups(self._message, self._num_gpus)
         self.directory = str(folder) if folder else f"/models/{self.name}"
 
     @property
@@ -59,6 +63,11 @@ class ModelArguments:
     def config(self) -> dict[str, Any]:
         """The configuration as it stands, as the server's JSON parses; a new dict."""
         return config_as_dict(self._message)
+
+    @property
+    def config_text(self) -> str:
+        """The configuration as it stands, as the server's JSON."""
+        return dump_config(self._message)
 
     def complete(self, config: Mapping[str, Any]) -> None:
         """Take what `auto_complete_config` made of the configuration.
@@ -166,9 +175,14 @@ def instance_args(
         ConfigError: the configuration can't be found or parsed (with line and column), or the server would
             refuse it (in the server's words).
     """
-    gpus = num_gpus if num_gpus is not None else device_id + 1 if kind == "GPU" else 0
     arguments = ModelArguments(
-        config, name=name, parameters=parameters, directory=repository, num_gpus=max(gpus, 0)
+        config,
+        name=name,
+        parameters=parameters,
+        directory=repository,
+        num_gpus=num_gpus,
+        kind=kind,
+        device_id=device_id,
     )
     arguments.validate()
     instance = arguments.place(kind, device_id, group_index=group_index, instance_index=instance_index)

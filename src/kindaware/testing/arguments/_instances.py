@@ -67,6 +67,20 @@ def place_instance(
     )
 
 
+def count_gpus(config: Any, kind: str | None, device_id: int) -> int:
+    """How many GPUs a host must have for an instance of this kind and the configuration's groups.
+
+    Without a kind none: then the host decides, and not the configuration.
+    """
+    if kind is None:
+        return 0
+    counts = [device_id + 1 if kind == "GPU" else 0]
+    for group in config.instance_group:
+        if _kind_of(group) == "GPU":
+            counts.append(max(group.gpus, default=0) + 1)
+    return max(counts)
+
+
 def _check(config: Any, kind: str | None, device_id: int, group_index: int, instance_index: int) -> None:
     if kind not in (None, "CPU", "GPU", "MODEL"):
         raise ConfigError.of(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+_PLACES = ("stdlib", "platstdlib", "purelib", "platlib")
+_INSTALLED = tuple({f"{sysconfig.get_path(name)}/" for name in _PLACES})
+    {sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
 _lock = threading.RLock()
 _stack: list[ModuleSpace] = []
 
@@ -16,7 +21,8 @@ _stack: list[ModuleSpace] = []
 class ModuleSpace:
     """What an instance has in `sys.modules` and on `sys.path` that others don't.
 
-    Modules whose file lies in one of the roots belong to the instance. The space that was entered last is in
+    Modules whose file lies in one of the roots belong to the instance; modules of the test that have the
+    name of one of these, and are not installed, are out of the way meanwhile. The space that was entered last is in
     place, also while the test's own code runs, so that a model's threads can import.
 
     Args:
@@ -29,6 +35,7 @@ class ModuleSpace:
         self._roots = tuple(str(root) for root in roots)
         self._before: list[str] = []
         self._after = list(self._roots)
+        self._own_names = {_module_name(path) for root in roots for path in root.iterdir()}
         self._displaced: dict[str, ModuleType | None] = {}
         self._known: frozenset[str] = frozenset()
         self._base_path: list[str] = []
@@ -68,7 +75,10 @@ class ModuleSpace:
         self._base_path = list(sys.path)
         sys.path[:] = [*self._before, *self._base_path, *self._after]
         self._may_write, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-        self._displaced = {name: sys.modules.get(name) for name in self.modules}
+        hidden = _find_modules(self._own_names) - self.modules.keys()
+        self._displaced = {name: sys.modules.get(name) for name in hidden | self.modules.keys()}
+        for name in hidden:
+            del sys.modules[name]
         sys.modules.update(self.modules)
         self._known = frozenset(sys.modules)
 
@@ -79,10 +89,9 @@ class ModuleSpace:
         for name in self.modules:
             if name in sys.modules:
                 self.modules[name] = sys.modules[name]
-            before = self._displaced.get(name)
-            if before is None:
-                sys.modules.pop(name, None)
-            else:
+            sys.modules.pop(name, None)
+        for name, before in self._displaced.items():
+            if before is not None:
                 sys.modules[name] = before
         sys.dont_write_bytecode = self._may_write
         self._keep_path()
@@ -100,3 +109,18 @@ class ModuleSpace:
         names = getattr(module, "__dict__", {})
         place = names.get("__file__") or next(iter(names.get("__path__") or ()), None)
         return isinstance(place, str) and any(place.startswith(root + "/") for root in self._roots)
+
+
+def _module_name(path: Path) -> str:
+    return path.stem if path.suffix == ".py" or path.is_dir() else ""
+
+
+def _find_modules(names: set[str]) -> set[str]:
+    """The loaded modules with these names, and what is below them, but for those that are installed."""
+    tops = {name for name in names if name in sys.modules and not _is_installed(sys.modules[name])}
+    return {name for name in sys.modules if name.partition(".")[0] in tops} if tops else set()
+
+
+def _is_installed(module: object) -> bool:
+    place = getattr(module, "__dict__", {}).get("__file__")
+    return not isinstance(place, str) or place.startswith(_INSTALLED)

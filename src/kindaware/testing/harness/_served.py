@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,7 @@ class ServedModel:
             if complete is None:
                 return
             model_config = loaded.pb_utils.ModelConfig
-            given = model_config(arguments.args(arguments.place(None), "1")["model_config"])
+            given = model_config(arguments.config_text)
             with process.running():
                 completed = complete(given)
         process.phase = "done"
@@ -189,12 +189,15 @@ def _read_arguments(source: ModelSource, options: ModelOptions) -> ModelArgument
         )
     if directory is not None and not directory.is_dir():
         find_code(source, options.version, "model.py")
-    gpus = options.num_gpus
-    if gpus is None:
-        gpus = options.device_id + 1 if options.kind == "GPU" else 0
     config = options.config if options.config is not None else directory
     arguments = ModelArguments(
-        config, name=options.name, parameters=options.parameters, directory=directory, num_gpus=gpus
+        config,
+        name=options.name,
+        parameters=options.parameters,
+        directory=directory,
+        num_gpus=options.num_gpus,
+        kind=options.kind,
+        device_id=options.device_id,
     )
     _check_name(arguments, directory, options.name)
     return arguments
@@ -210,8 +213,3 @@ def _check_name(arguments: ModelArguments, directory: Path | None, given: str | 
         got=repr(arguments.name),
         remedy="remove the name from config.pbtxt, or pass name=",
     )
-
-
-def options_of(names: Sequence[str]) -> list[str]:
-    """Those of the names that no option has."""
-    return sorted(set(names) - set(ModelOptions.__dataclass_fields__))

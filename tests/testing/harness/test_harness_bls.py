@@ -1,0 +1,156 @@
+"""Models that call one another, load one another, and wait for themselves."""
+
+import pytest
+from harness_kit import DECOUPLED, ECHO, PLAIN, floats, infer_in_harness, write_model
+from server_cases import model
+
+from kindaware.testing import ModelHarness, TritonContractError
+
+CALL = """
+def call(request, name, **options):
+    fields = {"inputs": request.inputs(), "requested_output_names": ["Y"], "model_name": name, **options}
+    return pb_utils.InferenceRequest(**fields)
+
+def forward(response):
+    if response.has_error():
+        return pb_utils.InferenceResponse(error=response.error())
+    return pb_utils.InferenceResponse(response.output_tensors())
+"""
+DOUBLE = model("return [answer(get(one) * 2) for one in requests]")
+REPEAT = model(
+    "for one in requests:\n    sender = one.get_response_sender()\n"
+    "    for index in range(3):\n        sender.send(answer(get(one) + index))\n    sender.send(flags=1)"
+)
+FAIL = model("raise ValueError('callee')")
+
+BODIES = {
+    "sync": "return [forward(call(one, 'double').exec()) for one in requests]",
+    "unknown": "return [forward(call(one, 'nobody').exec()) for one in requests]",
+    "version": "return [forward(call(one, 'double', model_version=7).exec()) for one in requests]",
+    "failing": "return [forward(call(one, 'fail').exec()) for one in requests]",
+    "wrong_output": (
+        "return [forward(call(one, 'double', requested_output_names=['N']).exec()) for one in requests]"
+    ),
+    "wrong_input": (
+        "inputs = [pb_utils.Tensor('X', np.ones(2))]\n"
+        "return [forward(call(one, 'double', inputs=inputs).exec()) for one in requests]"
+    ),
+    "missing_input": "return [forward(call(one, 'double', inputs=[]).exec()) for one in requests]",
+    "twice_input": (
+        "return [forward(call(one, 'double', inputs=one.inputs() * 2).exec()) for one in requests]"
+    ),
+    "decoupled_without": "return [forward(call(one, 'repeat').exec()) for one in requests]",
+    "decoupled": (
+        "found = [one.output_tensors() for one in call(requests[0], 'repeat').exec(decoupled=True)]\n"
+        "return [answer([len(one) for one in found])]"
+    ),
+    "one_as_decoupled": (
+        "found = [one.output_tensors() for one in call(requests[0], 'double').exec(decoupled=True)]\n"
+        "return [answer([len(one) for one in found])]"
+    ),
+}
+ASYNC = (
+    CALL + "class TritonPythonModel:\n    async def execute(self, requests):\n"
+    "        calls = [call(requests[0], 'double').async_exec() for _ in range(3)]\n"
+    "        responses = await asyncio.gather(*calls)\n"
+    "        return [answer([float(get_out(one)) for one in responses])]\n"
+    "def get_out(response):\n    return response.output_tensors()[0].as_numpy()[0]\n"
+)
+SOURCES = {**{f"bls_{name}": model(body, CALL) for name, body in BODIES.items()}, "bls_async": ASYNC}
+CALLEES = {"double": (DOUBLE, PLAIN), "repeat": (REPEAT, DECOUPLED), "fail": (FAIL, PLAIN)}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bls")
+    for name, (source, config) in CALLEES.items():
+        write_model(folder, name, source, config)
+    for name, source in SOURCES.items():
+        write_model(folder, name, source)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def theirs(repository):
+    """What a real server answers, by model."""
+    from harness_kit import ServerClient
+
+    from kindaware.testing import TritonServer
+
+    with TritonServer(repository) as server:
+        client = ServerClient(server.grpc_url)
+        return {name: client.infer(name, {"X": floats(2)}) for name in SOURCES}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("name", list(SOURCES))
+def test_a_call_of_another_model_gives_what_the_server_gives(repository, theirs, name):
+    models = [repository / callee for callee in CALLEES]
+    assert infer_in_harness(repository / name, [{"X": floats(2)}], models=models) == [theirs[name]]
+
+
+def test_a_model_that_calls_itself_raises(tmp_path):
+    folder = write_model(tmp_path, "self", model("return [forward(call(requests[0], 'self').exec())]", CALL))
+    with (
+        pytest.raises(TritonContractError, match="all its instances are busy"),
+        ModelHarness(folder) as harness,
+    ):
+        harness.infer(X=[1.0])
+
+
+def test_a_call_that_never_ends_leaves_infer(tmp_path, repository):
+    folder = write_model(
+        tmp_path,
+        "caller",
+        model(
+            "try:\n    call(requests[0], 'mute').exec()\nexcept Exception:\n    pass\nreturn [answer([1.0])]",
+            CALL,
+        ),
+    )
+    mute = write_model(tmp_path, "mute", model("return None"))
+    with (
+        pytest.raises(TritonContractError, match="model 'mute': the server would leave the client waiting"),
+        ModelHarness(folder, models=[mute]) as harness,
+    ):
+        harness.infer(X=[1.0])
+
+
+def test_models_are_clients_of_their_own(repository):
+    with ModelHarness(repository / "bls_sync") as harness:
+        double = harness.add_model(repository / "double")
+        assert double.infer(X=floats(2)).outputs["Y"].tolist() == [2.0, 4.0]
+        assert harness.infer(X=floats(2)).outputs["Y"].tolist() == [2.0, 4.0]
+        assert harness.model("double").config["name"] == "double"
+
+
+def test_models_see_their_own_modules_during_a_call(tmp_path):
+    for name, other in (("a", "b"), ("b", None)):
+        then = f"return [forward(call(requests[0], '{other}').exec())]" if other else "return [answer([1.0])]"
+        folder = write_model(
+            tmp_path, name, model(f"import beside\nassert beside.NAME == {name!r}\n{then}", CALL)
+        )
+        (folder / "beside.py").write_text(f"NAME = {name!r}\n")
+    with ModelHarness(tmp_path / "a", models=[tmp_path / "b"]) as harness:
+        for _ in range(2):
+            assert harness.infer(X=[1.0]).outputs["Y"].tolist() == [1.0]
+
+
+def test_model_control_loads_replaces_and_unloads(tmp_path):
+    write_model(tmp_path, "other", ECHO)
+    body = (
+        "step = requests[0].request_id()\n"
+        "if step == 'load':\n    pb_utils.load_model('other')\n"
+        "if step == 'unload':\n    pb_utils.unload_model('other')\n"
+        "if step == 'reload':\n    pb_utils.load_model('main', config=self.args['model_config'])\n"
+        "return [answer([float(pb_utils.is_model_ready('other'))])]\n"
+    )
+    source = model(body) + "\n    def initialize(self, args):\n        self.args = args\n"
+    with ModelHarness(write_model(tmp_path, "main", source)) as harness:
+        steps = ["", "load", "", "unload", ""]
+        ready = [harness.infer(X=[1.0], request_id=step).outputs["Y"].tolist() for step in steps]
+        assert ready == [[0.0], [1.0], [1.0], [0.0], [0.0]]
+        before = harness.instance
+        harness.infer(X=[1.0], request_id="reload")
+        assert harness.instance is not before
+        with pytest.raises(Exception, match="failed to load 'nobody', failed to poll from model repository"):
+            harness.pb_utils.load_model("nobody")
