@@ -128,3 +128,17 @@ def test_place_on_path_interpreter_without_python3_beside_it_gets_a_link(tmp_pat
     done = subprocess.run([place / "python3", "-I", "-c", code], capture_output=True, text=True, check=True)
     assert place == tmp_path / "bin"
     assert done.stdout.strip() == str(interpreter.base_prefix)
+
+
+def test_check_for_a_package_that_shadows_the_servers_module_says_what_to_uninstall(usable, environment):
+    site = next(environment.glob("lib/python*/site-packages"))
+    (site / "triton_python_backend_utils.py").write_text("")
+    info = site / "triton_mock-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: triton-mock\nVersion: 1.0\n")
+    (info / "top_level.txt").write_text("triton_python_backend_utils\n")
+    (info / "RECORD").write_text("triton_python_backend_utils.py,,\n")
+    found = Interpreter.probe(environment / "bin" / "python3")
+    shadowed = replace(usable, shadow=found.shadow, shadow_owners=found.shadow_owners)
+    with pytest.raises(ServerError, match=r"got .*utils\.py; .*python.* -m pip uninstall triton-mock"):
+        shadowed.check_for(STUBS)

@@ -51,8 +51,9 @@ def test_initialize_with_numpy_2_under_the_old_stub_is_refused(overlay, monkeypa
     assert "install 'numpy<2' in the environment of the stub, or use Triton 24.11 or newer" in reason
 
 
-def test_initialize_with_a_module_that_shadows_the_servers_is_refused(overlay):
+def test_initialize_with_a_module_that_shadows_the_servers_is_refused(overlay, monkeypatch):
     python, packages = overlay
+    monkeypatch.setattr(_interpreter.Interpreter, "check_for", lambda *_: None)  # the same
     pytriton = Path(importlib.util.find_spec("pytriton").origin).parent
     own = next(pytriton.rglob("backends/python/triton_python_backend_utils.py"))
     shutil.copy(own, packages)  # complete, or the stub would fail before any model

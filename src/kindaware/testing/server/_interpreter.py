@@ -12,11 +12,13 @@ from pathlib import Path
 from kindaware.testing.server._failure import ServerError
 
 _PROBE = """
-import importlib.metadata as metadata, json, sys, sysconfig
+import importlib.metadata as metadata, importlib.util, json, sys, sysconfig
 try:
     numpy = metadata.version("numpy")
 except metadata.PackageNotFoundError:
     numpy = None
+shadow = importlib.util.find_spec("triton_python_backend_utils")
+owners = metadata.packages_distributions().get("triton_python_backend_utils", []) if shadow else []
 get = sysconfig.get_config_var
 print(json.dumps({
     "executable": sys.executable,
@@ -27,6 +29,8 @@ print(json.dumps({
     "multiarch": get("MULTIARCH") or "",
     "library": get("INSTSONAME") or "",
     "numpy": numpy,
+    "shadow": shadow and shadow.origin or "",
+    "shadow_owners": owners,
 }))
 """
 
@@ -42,6 +46,9 @@ class Interpreter:
         base_prefix: `sys.base_prefix`; differs from `prefix` in a virtual environment.
         library: its libpython, or None when it has none that can be shared.
         numpy: version of its numpy, or None.
+        shadow: a module among its packages that the stub would import in place of the server's own; empty
+            when there is none.
+        shadow_owners: the distributions that brought it.
     """
 
     executable: Path
@@ -50,6 +57,8 @@ class Interpreter:
     base_prefix: Path
     library: Path | None
     numpy: str | None
+    shadow: str = ""
+    shadow_owners: tuple[str, ...] = ()
 
     @property
     def library_name(self) -> str:
@@ -86,13 +95,16 @@ class Interpreter:
             base_prefix=Path(found["base_prefix"]),
             library=_find_library(found),
             numpy=found["numpy"],
+            shadow=found["shadow"],
+            shadow_owners=tuple(found["shadow_owners"]),
         )
 
     def check_for(self, stubs: dict[str, Path]) -> None:
         """Raise unless one of the wheel's stubs can run with this interpreter and its packages.
 
         Raises:
-            ServerError: no stub for its version, no libpython, or no numpy that the stub can use.
+            ServerError: no stub for its version, no libpython, no numpy that the stub can use, or a package
+                that takes the place of a module of the server.
         """
         subject = f"Python {self.version} ({self.executable})"
         if self.version not in stubs or self.version == "3.13":
@@ -121,6 +133,14 @@ class Interpreter:
                 expected="a version below 2: with numpy 2 this server's stub reads and sends wrong data",
                 got=self.numpy or "none installed",
                 remedy=f"{self.executable} -m pip install 'numpy<2'",
+            )
+        if self.shadow:
+            named = " ".join(self.shadow_owners)
+            raise ServerError.of(
+                f"packages in {self.prefix}",
+                expected="no triton_python_backend_utils: the stub would take it for the server's own",
+                got=self.shadow,
+                remedy=f"{self.executable} -m pip uninstall {named}" if named else "delete or rename it",
             )
 
     def place_on_path(self, directory: Path) -> Path:
