@@ -25,7 +25,8 @@ from pathlib import Path
 from kindaware.testing.stand_in._host import NEWEST, Host, Phase, RefusalError, TritonContractError
 from kindaware.testing.stand_in._metrics import MetricRegistry
 from kindaware.testing.stand_in._module import attach_classes, new_module
-from kindaware.testing.stand_in._request import InferenceRequest, RequestState
+from kindaware.testing.stand_in._request import InferenceRequest
+from kindaware.testing.stand_in._request_state import RequestState
 from kindaware.testing.stand_in._response import InferenceResponse, answer_of
 from kindaware.testing.stand_in._server_side import (
     check_returned,

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kindaware.testing.stand_in._host import Host
-
-if TYPE_CHECKING:
-    from kindaware.testing.stand_in._request import RequestState
+from kindaware.testing.stand_in._request_state import RequestState
 
 
 def is_request_cancelled(host: Host, state: RequestState) -> bool:

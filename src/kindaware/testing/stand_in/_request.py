@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from kindaware.testing.stand_in._bls import execute_call
@@ -28,62 +26,13 @@ from kindaware.testing.stand_in._convert import (
 from kindaware.testing.stand_in._memory import PreferredMemory
 from kindaware.testing.stand_in._parameters import check_parameters
 from kindaware.testing.stand_in._pybind import MODULE, Arg, make, method, named_as_server, pybind11_object
-from kindaware.testing.stand_in._sender import InferenceResponseSender
+from kindaware.testing.stand_in._request_state import RequestState
 from kindaware.testing.stand_in._tensor import Tensor, save
 from kindaware.testing.stand_in._trace import InferenceTrace
 from kindaware.testing.stand_in._triton_error import TritonModelException
-from kindaware.testing.stand_in._wire import Answer, BlsCall
+from kindaware.testing.stand_in._wire import BlsCall
 
 _CXX = "triton::backend::python::"
-
-
-@dataclass(slots=True, eq=False)
-class RequestState:
-    """What the server knows of a request.
-
-    Attributes:
-        inputs: the input tensors.
-        requested_output_names: the names that the response is pruned to; empty keeps all.
-        model_name: whom a request of the model's own is for.
-        model_version: the same; -1 is the latest.
-        request_id: empty if unset.
-        correlation_id: int, or str.
-        flags: of sequences.
-        timeout: microseconds, 0 is none.
-        parameters: of the request.
-        trace: what it was traced by.
-        release_flags: 1 is RELEASE_ALL, 2 is RESCHEDULE.
-        sent: all that was sent for it, in order, returned responses included.
-        num_sent: sends so far, flags alone included.
-        is_closed: FINAL was sent, a response was returned, or an error left `execute`.
-        is_final_sent: FINAL was sent through the sender.
-        is_cancelled: the server has said so once; it is not asked again.
-        is_from_server: `execute` got it; False for one that the model built.
-        sender: the one sender of the request.
-        request: the request itself, until it is closed.
-        lock: held while something is sent, so that what was sent has one order.
-    """
-
-    inputs: list[Tensor]
-    requested_output_names: frozenset[str]
-    model_name: str
-    model_version: int = -1
-    request_id: str = ""
-    correlation_id: int | str = 0
-    flags: int = 0
-    timeout: int = 0
-    parameters: dict[str, Any] = field(default_factory=dict)
-    trace: InferenceTrace | None = None
-    release_flags: int = 1
-    sent: list[Answer] = field(default_factory=list)
-    num_sent: int = 0
-    is_closed: bool = False
-    is_final_sent: bool = False
-    is_cancelled: bool = False
-    is_from_server: bool = False
-    sender: InferenceResponseSender | None = None
-    request: InferenceRequest | None = None
-    lock: threading.RLock = field(default_factory=threading.RLock)
 
 
 def _to_correlation_id(value: Any) -> int | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kindaware.testing.stand_in._cancellation import is_request_cancelled
 from kindaware.testing.stand_in._convert import to_optional, to_uint32
@@ -16,12 +16,10 @@ from kindaware.testing.stand_in._pybind import (
     no_constructor,
     pybind11_object,
 )
+from kindaware.testing.stand_in._request_state import RequestState
 from kindaware.testing.stand_in._response import InferenceResponse, answer_of
 from kindaware.testing.stand_in._triton_error import TritonModelException
 from kindaware.testing.stand_in._wire import Answer
-
-if TYPE_CHECKING:
-    from kindaware.testing.stand_in._request import RequestState
 
 FINAL = 1
 _PREFIX = "Unable to send response. "

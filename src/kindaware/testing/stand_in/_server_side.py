@@ -7,7 +7,8 @@ from typing import Any
 
 from kindaware.testing.stand_in._host import Host
 from kindaware.testing.stand_in._pybind import make
-from kindaware.testing.stand_in._request import InferenceRequest, RequestState
+from kindaware.testing.stand_in._request import InferenceRequest
+from kindaware.testing.stand_in._request_state import RequestState
 from kindaware.testing.stand_in._response import InferenceResponse
 from kindaware.testing.stand_in._sender import FINAL, check_send, deliver
 from kindaware.testing.stand_in._tensor import new_tensor
