@@ -12,8 +12,6 @@ from types import ModuleType
 
 _PLACES = ("stdlib", "platstdlib", "purelib", "platlib")
 _INSTALLED = tuple({f"{sysconfig.get_path(name)}/" for name in _PLACES})
-    {sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-)
 _lock = threading.RLock()
 _stack: list[ModuleSpace] = []
 
@@ -22,8 +20,8 @@ class ModuleSpace:
     """What an instance has in `sys.modules` and on `sys.path` that others don't.
 
     Modules whose file lies in one of the roots belong to the instance; modules of the test that have the
-    name of one of these, and are not installed, are out of the way meanwhile. The space that was entered last is in
-    place, also while the test's own code runs, so that a model's threads can import.
+    name of one of these, and are not installed, are out of the way meanwhile. The space that was entered last
+    is in place, also while the test's own code runs, so that a model's threads can import.
 
     Args:
         modules: what to start with.
