@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kindaware.testing.stand_in import TritonContractError, answer_of
+from kindaware.testing.stand_in._dlpack import export_capsule
 
 TORCH = [
     torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32,
@@ -187,12 +188,43 @@ def test_from_dlpack_of_other_devices_fails(pb):
             pb.Tensor.from_dlpack("a", Producer((2, 0)))
 
 
+def handmade(dtype=(2, 32), device=(1, 0)):
+    """Make a capsule of three elements that says what no producer here would say."""
+    memory = np.arange(3, dtype=np.float32)
+    return export_capsule(memory.ctypes.data, (3,), dtype, device, memory)
+
+
+def test_from_dlpack_of_pinned_memory_becomes_plain_host_memory(pb):
+    tensor = pb.Tensor.from_dlpack("a", handmade(device=(3, 1)))
+    assert tensor.is_cpu()
+    assert tensor.__dlpack_device__() == (1, 0)
+    assert tensor.as_numpy().tolist() == [0, 1, 2]
+
+
+def test_from_dlpack_of_gpu_memory_has_no_array(pb):
+    tensor = pb.Tensor.from_dlpack("a", handmade(device=(2, 1)))
+    assert not tensor.is_cpu()
+    assert tensor.__dlpack_device__() == (2, 1)
+    with pytest.raises(
+        pb.TritonModelException, match=r"^Tensor is stored in GPU and cannot be converted to NumPy\.$"
+    ):
+        tensor.as_numpy()
+
+
+def test_from_dlpack_of_bf16_with_other_width_fails(pb):
+    with pytest.raises(pb.TritonModelException, match=r"^Expected BF16 tensor to have 16 bits, but had: 32$"):
+        pb.Tensor.from_dlpack("a", handmade(dtype=(4, 32)))
+
+
 def test_from_dlpack_of_producer_without_capsule_fails(pb):
     with pytest.raises(TypeError, match="Object of type 'int' is not an instance of 'capsule'"):
         pb.Tensor.from_dlpack("a", Producer((1, 0), 5))
 
 
-def test_from_dlpack_passes_the_producers_errors_on(pb):
+def test_from_dlpack_passes_the_producers_errors_on(host, pb):
+    with pytest.raises(BufferError):
+        pb.Tensor.from_dlpack("a", np.zeros(2, np.dtype("V4")))
+    assert not host.violations
     with pytest.raises(BufferError, match="require gradient"):
         pb.Tensor.from_dlpack("a", torch.zeros(2, requires_grad=True))
 

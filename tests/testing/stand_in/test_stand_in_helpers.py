@@ -66,6 +66,7 @@ TYPES = [
     "float32",
     None,
     5,
+    [1],
     np.dtype("S5"),
     np.dtype("S"),
     np.dtype("O"),

@@ -36,7 +36,7 @@ class Enum(pybind11_object):
         return self.value
 
     def __eq__(self, other: object) -> bool:
-        return other is not None and self.value == (other.value if isinstance(other, Enum) else other)
+        return bool(self.value == other)
 
     def __hash__(self) -> int:
         return self.value

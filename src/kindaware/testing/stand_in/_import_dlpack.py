@@ -41,7 +41,7 @@ class Imported:
 
 def import_dlpack(host: Host, name: str, producer: Any) -> Imported:
     """Take over a producer's tensor, or a capsule."""
-    capsule = producer if _dlpack.is_capsule(producer) else _ask(host, name, producer)
+    capsule = producer if _dlpack.is_capsule(producer) else _ask(producer)
     if not _dlpack.is_capsule(capsule):
         raise TypeError(f"Object of type '{type(capsule).__name__}' is not an instance of 'capsule'")
     _check_capsule(host, name, capsule)
@@ -57,12 +57,10 @@ def import_dlpack(host: Host, name: str, producer: Any) -> Imported:
     )
 
 
-def _ask(host: Host, name: str, producer: Any) -> Any:
+def _ask(producer: Any) -> Any:
     """Get a capsule by the protocol."""
     if not (hasattr(producer, "__dlpack__") and hasattr(producer, "__dlpack_device__")):
         raise TritonModelException(_NOT_SUPPORTED)
-    if isinstance(producer, np.ndarray):
-        raise _numpy_violation(host, name)
     try:
         device_type, _ = to_list(to_int32)(producer.__dlpack_device__())
     except (MismatchError, ValueError):
@@ -88,14 +86,10 @@ def _check_capsule(host: Host, name: str, capsule: Any) -> None:
             "make a new capsule for every consumer, or pass the tensor itself to from_dlpack",
         )
     if _dlpack.destructor_of(capsule) == _dlpack.destructor_of(np.empty(0).__dlpack__()):
-        raise _numpy_violation(host, name)
-
-
-def _numpy_violation(host: Host, name: str) -> Exception:
-    return host.violation(
-        f"crash: tensor {name!r} comes from a numpy array by DLPack, whose capsule does not survive that",
-        "use Tensor(name, array)",
-    )
+        raise host.violation(
+            f"crash: tensor {name!r} comes from a numpy array by DLPack, whose capsule does not survive that",
+            "use Tensor(name, array)",
+        )
 
 
 def _datatype(dtype: tuple[int, int, int]) -> str:
