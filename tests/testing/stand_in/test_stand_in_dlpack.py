@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from kindaware.testing.stand_in import TritonContractError, answer_of
-from kindaware.testing.stand_in._dlpack import export_capsule
+from kindaware.testing.stand_in import TritonContractError, _dlpack, answer_of
 
 TORCH = [
     torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32,
@@ -191,7 +190,7 @@ def test_from_dlpack_of_other_devices_fails(pb):
 def handmade(dtype=(2, 32), device=(1, 0)):
     """Make a capsule of three elements that says what no producer here would say."""
     memory = np.arange(3, dtype=np.float32)
-    return export_capsule(memory.ctypes.data, (3,), dtype, device, memory)
+    return _dlpack.export_capsule(memory.ctypes.data, (3,), dtype, device, memory)
 
 
 def test_from_dlpack_of_pinned_memory_becomes_plain_host_memory(pb):
@@ -214,6 +213,13 @@ def test_from_dlpack_of_gpu_memory_has_no_array(pb):
 def test_from_dlpack_of_bf16_with_other_width_fails(pb):
     with pytest.raises(pb.TritonModelException, match=r"^Expected BF16 tensor to have 16 bits, but had: 32$"):
         pb.Tensor.from_dlpack("a", handmade(dtype=(4, 32)))
+
+
+def test_from_dlpack_of_vectors_fails(pb):
+    capsule = handmade()
+    _dlpack._Managed.from_address(_dlpack._get_pointer(capsule, b"dltensor")).tensor.dtype.lanes = 2
+    with pytest.raises(pb.TritonModelException, match=r"^Dtype is invalid\.$"):
+        pb.Tensor.from_dlpack("a", capsule)
 
 
 def test_from_dlpack_of_producer_without_capsule_fails(pb):

@@ -66,6 +66,7 @@ def test_family_is_shared_between_the_models_of_a_registry():
 
     (sample,) = registry.samples()
     assert (sample.name, sample.kind, sample.labels, sample.value) == ("n", "COUNTER", {}, 5)
+    assert (sample.num_observations, sample.bucket_counts) == (0, ())
 
 
 def test_metric_with_equal_labels_is_another_object_with_the_same_value(family):
