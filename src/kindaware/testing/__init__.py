@@ -1,8 +1,20 @@
-"""Tools to test models with: a real tritonserver for as long as a `with` block lasts."""
+"""Tools to test models with: a real tritonserver, and a harness that does without one."""
 
 from __future__ import annotations
 
+from kindaware.testing.arguments import instance_args
+from kindaware.testing.harness import InferenceError, ModelHarness, ModelLoadError, Result
 from kindaware.testing.server._failure import ServerError
 from kindaware.testing.server._server import TritonServer
+from kindaware.testing.stand_in import TritonContractError
 
-__all__ = ["ServerError", "TritonServer"]
+__all__ = [
+    "InferenceError",
+    "ModelHarness",
+    "ModelLoadError",
+    "Result",
+    "ServerError",
+    "TritonContractError",
+    "TritonServer",
+    "instance_args",
+]

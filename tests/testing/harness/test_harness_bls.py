@@ -1,5 +1,7 @@
 """Models that call one another, load one another, and wait for themselves."""
 
+import time
+
 import pytest
 from harness_kit import DECOUPLED, ECHO, PLAIN, floats, infer_in_harness, write_model
 from server_cases import model
@@ -91,11 +93,13 @@ def test_a_call_of_another_model_gives_what_the_server_gives(repository, theirs,
 
 def test_a_model_that_calls_itself_raises(tmp_path):
     folder = write_model(tmp_path, "self", model("return [forward(call(requests[0], 'self').exec())]", CALL))
+    started = time.monotonic()
     with (
         pytest.raises(TritonContractError, match="all its instances are busy"),
         ModelHarness(folder) as harness,
     ):
         harness.infer(X=[1.0])
+    assert time.monotonic() - started < 5.0  # it need not wait to know
 
 
 def test_a_call_that_never_ends_leaves_infer(tmp_path, repository):
@@ -144,7 +148,10 @@ def test_model_control_loads_replaces_and_unloads(tmp_path):
         "if step == 'reload':\n    pb_utils.load_model('main', config=self.args['model_config'])\n"
         "return [answer([float(pb_utils.is_model_ready('other'))])]\n"
     )
-    source = model(body) + "\n    def initialize(self, args):\n        self.args = args\n"
+    source = model(body) + (
+        "\n    def initialize(self, args):\n        self.args = args\n        self.is_over = False\n"
+        "\n    def finalize(self):\n        self.is_over = True\n"
+    )
     with ModelHarness(write_model(tmp_path, "main", source)) as harness:
         steps = ["", "load", "", "unload", ""]
         ready = [harness.infer(X=[1.0], request_id=step).outputs["Y"].tolist() for step in steps]
@@ -152,5 +159,6 @@ def test_model_control_loads_replaces_and_unloads(tmp_path):
         before = harness.instance
         harness.infer(X=[1.0], request_id="reload")
         assert harness.instance is not before
+        assert (before.is_over, harness.instance.is_over) == (True, False)
         with pytest.raises(Exception, match="failed to load 'nobody', failed to poll from model repository"):
             harness.pb_utils.load_model("nobody")

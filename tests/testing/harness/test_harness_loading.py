@@ -1,6 +1,8 @@
 """How a model is found, imported, completed, initialized and finalized; and what is refused."""
 
 import json
+import os
+import py_compile
 import sys
 import traceback
 from pathlib import Path
@@ -140,6 +142,16 @@ def test_a_model_that_was_rewritten_is_read_again(tmp_path):
         with ModelHarness(folder) as harness:
             assert harness.infer(X=[1.0]).outputs["Y"].tolist() == [number]
     assert not list(folder.rglob("__pycache__"))
+
+
+def test_a_model_with_stale_bytecode_is_read_anew(tmp_path):
+    file = write_model(tmp_path, "m", model("return [answer([1.0])]")) / "1" / "model.py"
+    py_compile.compile(str(file))
+    stamp = file.stat()
+    file.write_text(file.read_text().replace("[1.0]", "[2.0]"))
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    with ModelHarness(tmp_path / "m") as harness:
+        assert harness.infer(X=[1.0]).outputs["Y"].tolist() == [2.0]
 
 
 @pytest.mark.parametrize(

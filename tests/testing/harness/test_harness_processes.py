@@ -108,6 +108,7 @@ def test_what_a_model_changes_is_put_back(tmp_path, monkeypatch, fails):
     monkeypatch.setenv("KINDAWARE_TEST_OLD", "old")
     monkeypatch.setenv("KINDAWARE_TEST_GONE", "there")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     torch.set_num_threads(2)
     before = state()
     folder = write_model(tmp_path, "m", MESSY.replace("INITIALIZE_FAILS", str(fails)))

@@ -131,9 +131,6 @@ def _fail_all(
     text = f"Failed to process the request(s) for model '{instance.instance_name}', message: {reason}"
     instance.log("ERROR", text, "pb_stub.cc", 0)
     for request in requests:
-        state = state_of(request)
-        is_answered = state.is_final_sent
-        if has_raised or not is_answered:
+        if has_raised or not state_of(request).is_final_sent:
             fail_request(request)
-        if not is_answered:
-            instance.deliver(request, Answer(failure=Failure(text), is_final=True))
+        instance.deliver(request, Answer(failure=Failure(text), is_final=True))

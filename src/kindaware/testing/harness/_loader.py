@@ -16,7 +16,6 @@ from kindaware.testing.harness._modules import ModuleSpace
 from kindaware.testing.stand_in import Host, attach_classes, new_module
 
 PB_UTILS = "triton_python_backend_utils"
-C_MODULE = "c_python_backend_utils"
 
 
 @dataclass(frozen=True)
