@@ -44,15 +44,24 @@ def group(requests: Mapping[int, Request], *, by_shape: bool) -> list[list[int]]
     """
     groups: dict[object, list[int]] = {}
     for position, request in requests.items():
-        key: object = position if request.rows is None else _key(request, by_shape)
+        key: object = position
+        if request.rows is not None:
+            key = shape_key(request) if by_shape else _rank_key(request)
         groups.setdefault(key, []).append(position)
     return list(groups.values())
 
 
-def _key(request: Request, by_shape: bool) -> object:
+def shape_key(request: Request) -> object:
+    """What requests have in common whose rows can be joined: names, dtypes, devices, sizes of a row."""
+    first = 0 if request.rows is None else 1
     return frozenset(
-        (name, tensor.dtype, tensor.device, tensor.shape[1:] if by_shape else tensor.dim())
-        for name, tensor in request.inputs.items()
+        (name, tensor.dtype, tensor.device, tensor.shape[first:]) for name, tensor in request.inputs.items()
+    )
+
+
+def _rank_key(request: Request) -> object:
+    return frozenset(
+        (name, tensor.dtype, tensor.device, tensor.dim()) for name, tensor in request.inputs.items()
     )
 
 

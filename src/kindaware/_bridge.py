@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from kindaware._batch import Request
-from kindaware._errors import ConfigError, KindAwareError, message
+from kindaware._errors import ConfigError, KindAwareError, describe, message
 from kindaware._outcomes import Failure, Outcome
 from kindaware._spec import ModelSpec
 
@@ -138,7 +138,7 @@ class Bridge:
         try:
             inputs = self._inputs(request)
         except Exception as error:  # of pb_utils, for this request only
-            return self._unreadable(request, f"{type(error).__name__}: {error}", "INTERNAL")
+            return self._unreadable(request, describe(error), "INTERNAL")
         if not self._batches:
             return Request(request.request_id(), inputs, None)
         sizes = {name: len(tensor) if tensor.dim() else 0 for name, tensor in inputs.items()}
@@ -168,14 +168,19 @@ class Bridge:
 
     def respond(self, requests: Sequence[Any], outcomes: Sequence[Outcome]) -> list[Any]:
         """Build one response per request, in order, with the outputs that the request asked for."""
-        return [
-            self._error(outcome) if isinstance(outcome, Failure) else self._answer(request, outcome)
-            for request, outcome in zip(requests, outcomes, strict=True)
-        ]
+        return [self._respond(request, outcome) for request, outcome in zip(requests, outcomes, strict=True)]
 
-    def _error(self, failure: Failure) -> Any:
-        error = self._pb_utils.TritonError
-        return self._pb_utils.InferenceResponse(error=error(failure.text, getattr(error, failure.code)))
+    def _respond(self, request: Any, outcome: Outcome) -> Any:
+        if not isinstance(outcome, Failure):
+            try:
+                return self._answer(request, outcome)
+            except Exception as error:  # of pb_utils, for this request only
+                outcome = Failure(f"model {self._model!r}: response not built, {describe(error)}", "INTERNAL")
+        # pybind11 takes no text that isn't UTF-8, and the client's ends at a NUL.
+        text = outcome.text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        triton_error = self._pb_utils.TritonError
+        code = getattr(triton_error, outcome.code)
+        return self._pb_utils.InferenceResponse(error=triton_error(text, code))
 
     def _answer(self, request: Any, outputs: Any) -> Any:
         requested = request.requested_output_names()

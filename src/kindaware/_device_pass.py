@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from logging import Logger
+from typing import Any
 
 import torch
 
 from kindaware._batch import Request
-from kindaware._errors import message
+from kindaware._errors import KindAwareError, OutputError, describe, format_traceback, message
 from kindaware._hooks import Hooks
 from kindaware._modules import Precision, prepare_input
-from kindaware._outcomes import format_traceback
 from kindaware._outputs import check_outputs, name_outputs
 from kindaware._runtime import Runtime
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 from kindaware._staging import Staging
+
+Tensors = Mapping[str, torch.Tensor]
 
 
 class DevicePass:
@@ -58,6 +60,40 @@ class DevicePass:
         """Start a call of `execute`: the outputs of the call before are no longer needed."""
         self._staging.begin_call()
 
+    def preprocess(self, request: Request) -> Request:
+        """Run the user's `preprocess` on one request, with the device and stream current and no gradients.
+
+        Not in inference mode; see `_compute`.
+
+        Raises:
+            OutputError: it returned what `forward` can't take.
+        """
+        if self._hooks.preprocess is None:
+            return request
+        with self._runtime.scope(), torch.no_grad():
+            inputs = self._hooks.preprocess(dict(request.inputs))
+        return Request(request.id, self._checked(inputs, request), request.rows)
+
+    def _checked(self, inputs: Any, request: Request) -> Tensors:
+        names = {tensor.name for tensor in self._spec.inputs}
+        required = {tensor.name for tensor in self._spec.inputs if not tensor.optional}
+        is_mapping = isinstance(inputs, Mapping) and required <= set(inputs) <= names
+        if is_mapping and all(
+            isinstance(one, torch.Tensor) and (request.rows is None or one.shape[:1] == (request.rows,))
+            for one in inputs.values()
+        ):
+            return inputs  # type: ignore[no-any-return]  # a mapping of tensors, as just checked
+        raise OutputError(
+            message(
+                f"model {self._spec.name!r} preprocess",
+                expected=f"a mapping of {sorted(names)} to tensors with {request.rows} rows",
+                got=repr({k: list(getattr(v, "shape", ())) for k, v in inputs.items()})
+                if isinstance(inputs, Mapping)
+                else type(inputs).__name__,
+                remedy="return the inputs, changed, with as many rows as they had",
+            )
+        )
+
     def run(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
         """Take one batch through the device and back.
 
@@ -75,7 +111,8 @@ class DevicePass:
         self._staging.begin_forward()
         with self._runtime.scope():
             try:
-                inputs = {name: self._put(name, requests) for name in requests[0].inputs}
+                with torch.no_grad():
+                    inputs = {name: self._put(name, requests) for name in requests[0].inputs}
                 checked = self._compute(inputs, num_rows)
                 fetched = self._staging.fetch(checked)
             finally:
@@ -109,11 +146,15 @@ class DevicePass:
             return self.run(requests)
         except Exception as error:
             if self._runtime.is_fault(error):
-                self.fault = f"{type(error).__name__}: {error}"
+                self.fault = describe(error)
                 self._logger.error("%s\n%s", self.unavailable(), format_traceback(error))
             elif is_out_of_memory(error):
                 self._runtime.release_memory()
             return error
+        except SystemExit as error:  # of a library that takes a server for a program
+            left = KindAwareError(f"forward ended the process: SystemExit({error.code!r})")
+            left.__cause__ = error
+            return left
 
     def unavailable(self) -> str:
         """Say what every client gets to read after a fault."""

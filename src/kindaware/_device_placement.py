@@ -87,6 +87,7 @@ class DevicePlacement:
             instance_groups_of(self.args.config),
             self.placement,
             num_threads=self.settings.num_threads,
+            model_devices=self.settings.model_devices,
             num_cores=count_cores(),
             environment=os.environ,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import traceback
 from collections.abc import Iterable
 from typing import SupportsIndex
 
@@ -33,6 +34,19 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MAX_PART_LENGTH else text[: _MAX_PART_LENGTH - 3] + "..."
 
 
+def describe(error: BaseException) -> str:
+    """Give an exception's class and text; an exception that can't be printed is none the worse."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return f"{type(error).__name__}, whose text can't be had"
+
+
+def format_traceback(error: Exception) -> str:
+    """Give the traceback as Python prints it."""
+    return "".join(traceback.format_exception(error))
+
+
 class KindAwareError(Exception):
     """Base class of everything that this library raises on purpose."""
 
@@ -52,8 +66,9 @@ class RequestError(KindAwareError):
     Args:
         text: what the client gets to read, unchanged.
         code: name of a Triton error code, one of `ERROR_CODES`; `INVALID_ARG` unless said.
-        rows: for use in `forward`: the rows of the batch that are to blame (0 is the first row of the
-            first request). The requests that own these rows fail, the others are run again without them.
+        rows: for use in `forward`: the rows of the batch that are to blame, by number (0 is the first row of
+            the first request) or as a mask of booleans with an entry per row. The requests that own these
+            rows fail, the others are run again without them.
 
     Raises:
         ValueError: `code` is not one of Triton's.
@@ -74,7 +89,25 @@ class RequestError(KindAwareError):
             )
         super().__init__(text)
         self.code = code
-        self.rows = None if rows is None else tuple(map(operator.index, rows))
+        self.rows = None if rows is None else _row_numbers(rows)
+
+
+def _row_numbers(rows: Iterable[SupportsIndex]) -> tuple[int, ...]:
+    """Give the numbers of rows; a mask of booleans, in whatever holds it, stands for its true ones."""
+    plain = rows.tolist() if hasattr(rows, "tolist") else list(rows)
+    values = [one.tolist() if hasattr(one, "tolist") else one for one in plain]
+    if values and all(isinstance(one, bool) for one in values):
+        return tuple(row for row, is_guilty in enumerate(values) if is_guilty)
+    if any(isinstance(one, bool) for one in values):
+        raise TypeError(
+            message(
+                "RequestError rows",
+                expected="whole numbers, or a mask of booleans",
+                got=repr(values)[:200],
+                remedy="pass one or the other",
+            )
+        )
+    return tuple(map(operator.index, values))
 
 
 class OutputError(KindAwareError):

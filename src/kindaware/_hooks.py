@@ -1,4 +1,4 @@
-"""The contract of the hooks, checked when the model loads: their names, and how `forward` gets its inputs."""
+"""The user's hooks, bound to an instance, and how `forward` gets its inputs."""
 
 from __future__ import annotations
 
@@ -11,102 +11,10 @@ from typing import Any
 import torch
 
 from kindaware._errors import ConfigError
-from kindaware._settings import SETTING_NAMES
 from kindaware._spec import ModelSpec
 
-HOOKS = (
-    "load",
-    "forward",
-    "preprocess",
-    "collate",
-    "postprocess",
-    "warmup_inputs",
-    "unload",
-    "is_ready",
-    "stream",
-)
-DECLARATIONS = ("inputs", "outputs", "max_batch_size")
 RESERVED_PARAMETERS = ("lengths", "requests")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_CLOSE = 0.86
-"""How alike names must be for one to be taken as a misspelling: `foward` is, `download` (unload) isn't."""
-
-
-def check_class(model_class: type, base: type) -> None:
-    """Refuse a class that can't be what its author meant.
-
-    Args:
-        model_class: the user's class.
-        base: the library's base class; what the classes between the two define is checked.
-
-    Raises:
-        ConfigError: `load` or `forward` is missing, `execute` is overridden, a hook is asynchronous or not
-            built, or a public name is close to the name of a hook or setting.
-    """
-    own = _own_names(model_class, base)
-    subject = f"class {model_class.__name__}"
-    if "execute" in own:
-        raise ConfigError.of(
-            subject,
-            expected="execute left to KindAwareModel",
-            got="its own execute",
-            remedy="implement forward instead, or derive from kindaware.DevicePlacement to keep execute",
-        )
-    for name, value in own.items():
-        if not name.startswith("_") and not hasattr(base, name) and name not in HOOKS:
-            _refuse_misspelling(subject, name, value)
-    if "stream" in own:
-        raise ConfigError.of(
-            subject, expected="forward", got="stream", remedy="streaming is not built in this version"
-        )
-    for name in ("load", "forward"):
-        if not callable(getattr(model_class, name, None)):
-            raise ConfigError.of(
-                subject,
-                expected=f"a method {name}",
-                got=f"methods {sorted(key for key in own if key in HOOKS)}",
-                remedy="define load(self) to return the module"
-                if name == "load"
-                else "define forward(self, ...) with a parameter per input",
-            )
-    for name in own.keys() & set(HOOKS):
-        hook = getattr(model_class, name)
-        is_async = inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook)
-        if is_async or not (callable(hook) or hook is None):
-            raise ConfigError.of(
-                f"{subject} hook {name}",
-                expected="a plain method",
-                got="async def" if is_async else type(hook).__name__,
-                remedy="define it with def",
-            )
-
-
-def _own_names(model_class: type, base: type) -> dict[str, Any]:
-    """Collect what the user's classes define, the most derived definition of each name."""
-    own: dict[str, Any] = {}
-    for one in reversed(model_class.__mro__):
-        if one not in base.__mro__:
-            own.update(vars(one))
-    return own
-
-
-def _refuse_misspelling(subject: str, name: str, value: object) -> None:
-    known = HOOKS if callable(value) else (*SETTING_NAMES, *DECLARATIONS)
-    plain = _plain(name)
-    for candidate in known:
-        other = _plain(candidate)
-        is_close = difflib.SequenceMatcher(None, plain, other).ratio() >= _CLOSE
-        if is_close or sorted(plain) == sorted(other):
-            raise ConfigError.of(
-                f"{subject} attribute {name!r}",
-                expected=f"the name {candidate!r}",
-                got=repr(name),
-                remedy="correct the name, or begin it with an underscore if it is a helper of your own",
-            )
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +69,7 @@ class Call:
                 remedy="name the parameters after the inputs in config.pbtxt" + _hint(missing, named),
             )
         _check_positions(parameters, spec, subject)
+        _check_order(parameters, names, subject)
         return cls(positional=tuple(names))
 
 
@@ -244,3 +153,17 @@ def _check_positions(parameters: Sequence[inspect.Parameter], spec: ModelSpec, s
             got="parameters by position",
             remedy=f"name them {', '.join(names)}",
         )
+
+
+def _check_order(parameters: Sequence[inspect.Parameter], names: Sequence[str], subject: str) -> None:
+    """Refuse parameters that are named like inputs, in other letters, but stand in another order."""
+    alike = [name.replace("_", "").lower() for name in names]
+    for position, parameter in enumerate(parameters):
+        plain = parameter.name.replace("_", "").lower()
+        if plain in alike and alike.index(plain) != position:
+            raise ConfigError.of(
+                subject,
+                expected=f"parameters in the order of the inputs {list(names)}, or with their exact names",
+                got=f"{parameter.name!r} at place {position + 1}",
+                remedy=f"call it {names[alike.index(plain)]!r}",
+            )

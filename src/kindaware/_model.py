@@ -11,10 +11,17 @@ import torch
 from torch import nn
 
 from kindaware._bridge import Bridge, check_pb_utils, find_pb_utils, open_logger, require_pb_utils
+from kindaware._contract import (
+    OWN_ATTRIBUTES,
+    check_class,
+    check_declaration,
+    check_definition,
+    own_attribute_error,
+)
 from kindaware._device_pass import DevicePass
 from kindaware._device_placement import DevicePlacement
 from kindaware._errors import ConfigError
-from kindaware._hooks import Call, Hooks, check_class
+from kindaware._hooks import Call, Hooks
 from kindaware._modules import prepare_modules
 from kindaware._pipeline import Pipeline
 from kindaware._settings import SETTING_NAMES
@@ -43,8 +50,8 @@ class KindAwareModel(DevicePlacement):
             left on `self` are moved to the instance's device and put into eval mode.
         forward(self, ...): answer one batch. Gets one tensor per input, [B, ...] on the instance's device:
             by keyword when the parameters have the inputs' names, else by position in the configuration's
-            order. Returns a tensor, a tuple or list in the configuration's order, or a mapping or dataclass
-            by name.
+            order. Returns a tensor, a tuple or list in the configuration's order, or a mapping, dataclass
+            or named tuple by name.
 
     Optional:
         preprocess(self, inputs): per request, before batching. Gets and returns host tensors by name,
@@ -89,6 +96,17 @@ class KindAwareModel(DevicePlacement):
     _device_pass: DevicePass
     _pipeline: Pipeline
     _bridge: Bridge | None = None
+    _is_placed = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        check_definition(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse, from `load` on, to overwrite what the library set."""
+        if self._is_placed and name in OWN_ATTRIBUTES:
+            raise own_attribute_error(f"class {type(self).__name__}", name)
+        super().__setattr__(name, value)
 
     @property
     def cuda_stream(self) -> torch.cuda.Stream | None:
@@ -106,19 +124,33 @@ class KindAwareModel(DevicePlacement):
             The same object. Requests are batched dynamically when the class declares a `max_batch_size` above
             1 and config.pbtxt names no inputs.
         """
-        config = auto_complete_model_config.as_dict()
+        for name in ("inputs", "outputs"):
+            check_declaration(f"class {cls.__name__}", name, getattr(cls, name))
+        try:
+            cls._complete(auto_complete_model_config)
+        except ValueError as error:  # how Triton says that the two don't agree
+            raise ConfigError.of(
+                f"class {cls.__name__}",
+                expected="inputs, outputs and max_batch_size that agree with config.pbtxt",
+                got=str(error),
+                remedy="correct one of the two, or leave it out",
+            ) from error
+        return auto_complete_model_config
+
+    @classmethod
+    def _complete(cls, model_config: Any) -> None:
+        config = model_config.as_dict()
         is_bare = not config.get("input")
         for tensor in cls.inputs:
             optional = {"optional": True} if tensor.optional else {}
-            auto_complete_model_config.add_input({**tensor.to_config(), **optional})
+            model_config.add_input({**tensor.to_config(), **optional})
         for tensor in cls.outputs:
-            auto_complete_model_config.add_output(tensor.to_config())
+            model_config.add_output(tensor.to_config())
         current = config.get("max_batch_size", 0)
         if cls.max_batch_size and (current == 0 or current > cls.max_batch_size):
-            auto_complete_model_config.set_max_batch_size(cls.max_batch_size)
+            model_config.set_max_batch_size(cls.max_batch_size)
         if is_bare and cls.max_batch_size > 1 and "sequence_batching" not in config:
-            auto_complete_model_config.set_dynamic_batching()
-        return auto_complete_model_config
+            model_config.set_dynamic_batching()
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Place the instance, load the model and run the warm-up.
@@ -129,6 +161,7 @@ class KindAwareModel(DevicePlacement):
             ConfigError: the class, its settings or the configuration can't be served as they are.
         """
         check_class(type(self), KindAwareModel)
+        self._is_placed = False
         super().initialize(args)
         self.logger = open_logger(self.args.instance_name)
         pb_utils = find_pb_utils()
@@ -139,6 +172,7 @@ class KindAwareModel(DevicePlacement):
         )
         call = Call.bind(self.forward, self.spec, f"model {self.spec.name!r}")
         self._bridge = None if pb_utils is None else Bridge(pb_utils, self.spec)
+        self._is_placed = True
         started = time.monotonic()
         with self._runtime.scope():
             self._load()

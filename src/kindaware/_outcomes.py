@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import Logger
@@ -10,7 +9,7 @@ from logging import Logger
 import torch
 
 from kindaware._batch import Request, scatter
-from kindaware._errors import OutputError, message
+from kindaware._errors import OutputError, describe, format_traceback, message
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -54,10 +53,12 @@ class Ledger:
         """Keep a batch's outputs; they are cut into rows when all forwards of the call are done."""
         self._answers.append((part, outputs))
 
-    def refuse(self, part: Sequence[int], text: str, code: str) -> None:
-        """Fail requests through no fault of the model's code; nothing is logged."""
+    def refuse(self, part: Sequence[int], text: str, code: str, *, cause: Exception | None = None) -> None:
+        """Fail requests through no fault of the model's code; only a cause is logged."""
         for position in part:
             self._outcomes[position] = Failure(text, code)
+            if cause is not None:
+                self._to_log.setdefault(format_traceback(cause), []).append(self._ids[position])
 
     def fail(self, part: Sequence[int], error: Exception, stage: str) -> None:
         """Fail requests because a hook raised; the traceback is logged once."""
@@ -71,7 +72,7 @@ class Ledger:
         return message(
             f"model {self._model!r} request {self._ids[position]!r}",
             expected=f"{stage} to return",
-            got=f"{type(error).__name__}: {error}",
+            got=describe(error),
             remedy="see the traceback in the server's log",
         )
 
@@ -87,8 +88,3 @@ class Ledger:
             for position, answer in zip(part, scatter(outputs, rows), strict=True):
                 self._outcomes[position] = answer
         return [missing() if outcome is None else outcome for outcome in self._outcomes]
-
-
-def format_traceback(error: Exception) -> str:
-    """Give the traceback as Python prints it."""
-    return "".join(traceback.format_exception(error))

@@ -19,8 +19,8 @@ def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, torch.Tensor]:
     """Put a name to each tensor that `forward` returned.
 
     Args:
-        returned: a tensor (one output), a tuple or list in the configuration's order, or a mapping or
-            dataclass by name.
+        returned: a tensor (one output), a tuple or list in the configuration's order, or a mapping,
+            dataclass or named tuple by name.
         spec: the model.
 
     Raises:
@@ -32,6 +32,8 @@ def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, torch.Tensor]:
         named = dict(returned)
     elif dataclasses.is_dataclass(returned) and not isinstance(returned, type):
         named = {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
+    elif isinstance(returned, tuple) and hasattr(returned, "_fields"):
+        named = dict(zip(returned._fields, returned, strict=True))
     else:
         values = list(returned) if isinstance(returned, (tuple, list)) else [returned]
         if len(values) != len(names):

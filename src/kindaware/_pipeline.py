@@ -7,19 +7,23 @@ requests -> preprocess -> groups -> staged on the device -> forward -> postproce
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Sequence
 from logging import Logger
-from typing import Any
 
 import torch
 
-from kindaware._batch import Request, group, halve
+from kindaware._batch import Request, group, halve, shape_key
 from kindaware._device_pass import DevicePass, is_out_of_memory
-from kindaware._errors import KindAwareError, OutputError, RequestError, message
+from kindaware._errors import KindAwareError, OutputError, RequestError, describe, message
 from kindaware._hooks import Hooks
-from kindaware._outcomes import Failure, Ledger, Outcome, Tensors
+from kindaware._outcomes import Failure, Ledger, Outcome
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
+
+_MAX_SHAPES = 4096
+_Place = tuple[type[Exception], str, int]
+"""An exception's class, and the file and line that raised it."""
 
 _Failed = tuple[list[int], Exception]
 """The positions of a part of a group, and what forward raised for it."""
@@ -45,6 +49,8 @@ class Pipeline:
         self._hooks = hooks
         self._device_pass = device_pass
         self._logger = logger
+        self._is_dynamic = any(tensor.is_dynamic for tensor in spec.inputs)
+        self._answered_shapes: set[object] = set()
 
     def run(self, arrivals: Sequence[Request | Failure]) -> list[Outcome]:
         """Answer every request of one call.
@@ -75,37 +81,12 @@ class Pipeline:
         return ledger.outcomes(lambda: Failure(self._device_pass.unavailable(), "UNAVAILABLE"))
 
     def _preprocess(self, ledger: Ledger, position: int, request: Request) -> None:
-        if self._hooks.preprocess is None:
-            ledger.requests[position] = request
-            return
         try:
-            inputs = self._hooks.preprocess(dict(request.inputs))
-            ledger.requests[position] = Request(request.id, self._checked(inputs, request), request.rows)
+            ledger.requests[position] = self._device_pass.preprocess(request)
         except RequestError as error:
             ledger.refuse([position], str(error), error.code)
         except Exception as error:
             ledger.fail([position], error, "preprocess")
-
-    def _checked(self, inputs: Any, request: Request) -> Tensors:
-        """Hold what `preprocess` returned against what `forward` takes."""
-        names = {tensor.name for tensor in self._spec.inputs}
-        required = {tensor.name for tensor in self._spec.inputs if not tensor.optional}
-        is_mapping = isinstance(inputs, Mapping) and required <= set(inputs) <= names
-        if is_mapping and all(
-            isinstance(one, torch.Tensor) and (request.rows is None or one.shape[:1] == (request.rows,))
-            for one in inputs.values()
-        ):
-            return inputs  # type: ignore[no-any-return]  # a mapping of tensors, as just checked
-        raise OutputError(
-            message(
-                f"model {self._spec.name!r} preprocess",
-                expected=f"a mapping of {sorted(names)} to tensors with {request.rows} rows",
-                got=repr({k: list(getattr(v, "shape", ())) for k, v in inputs.items()})
-                if isinstance(inputs, Mapping)
-                else type(inputs).__name__,
-                remedy="return the inputs, changed, with as many rows as they had",
-            )
-        )
 
     def _answer(self, ledger: Ledger, positions: list[int]) -> list[_Failed]:
         """Run one group; when forward raises, find the guilty requests by halving.
@@ -125,6 +106,7 @@ class Pipeline:
             result = self._device_pass.attempt([ledger.requests[position] for position in part])
             if not isinstance(result, Exception):
                 ledger.answer(part, result)
+                self._remember_shapes([ledger.requests[position] for position in part])
                 continue
             named = _named(ledger, part, result)
             unnamed = [position for position in part if position not in named]
@@ -141,6 +123,13 @@ class Pipeline:
                 failed.append((unnamed, _not_settled(result) if named else result))
         return failed if self._device_pass.fault is None else []
 
+    def _remember_shapes(self, requests: list[Request]) -> None:
+        if self._is_dynamic:
+            if len(self._answered_shapes) > _MAX_SHAPES:
+                self._answered_shapes.clear()
+            differing = requests[:1] if self._hooks.collate is None else requests
+            self._answered_shapes.update(map(shape_key, differing))
+
     def _fail(self, ledger: Ledger, failed: Sequence[_Failed], *, may_be_shape: bool) -> None:
         """Fail the parts of one group that got no answer.
 
@@ -148,34 +137,37 @@ class Pipeline:
         """
         raised = [(part, error) for part, error in failed if not isinstance(error, RequestError)]
         request = ledger.requests[raised[0][0][0]] if raised and may_be_shape else None
-        shape_error = None if request is None else self._error_of_shape(request)
+        refused_at = None if request is None else self._where_shape_is_refused(request)
         for part, error in failed:
             if isinstance(error, RequestError):
                 ledger.refuse(part, str(error), error.code)
-            elif type(error) is shape_error:
+            elif refused_at is not None and _where_raised(error) == refused_at:
                 for position in part:
                     text = self._describe_shape(ledger.requests[position], error)
-                    ledger.refuse([position], text, "INVALID_ARG")
+                    ledger.refuse([position], text, "INVALID_ARG", cause=error)
             else:
                 ledger.fail(part, error, "forward")
 
-    def _error_of_shape(self, request: Request) -> type[Exception] | None:
-        """What zeros of the request's shape make forward raise, in a model that has answered other shapes."""
-        is_dynamic = any(tensor.is_dynamic for tensor in self._spec.inputs)
-        if not (is_dynamic and self._device_pass.has_answered) or self._device_pass.fault is not None:
+    def _where_shape_is_refused(self, request: Request) -> _Place | None:
+        """Where forward raises for zeros of the request's shape, in a model that has answered other shapes.
+
+        A shape that was answered before is not to blame, whatever zeros do now.
+        """
+        is_known = shape_key(request) in self._answered_shapes
+        if not (self._is_dynamic and self._device_pass.has_answered) or is_known or self._device_pass.fault:
             return None
         zeros = {name: torch.zeros_like(tensor) for name, tensor in request.inputs.items()}
         result = self._device_pass.attempt([Request(request.id, zeros, request.rows)])
-        if not isinstance(result, Exception) or self._device_pass.fault is not None:
+        if not isinstance(result, Exception) or self._device_pass.fault:
             return None
-        return None if isinstance(result, OutputError) or is_out_of_memory(result) else type(result)
+        return None if isinstance(result, OutputError) or is_out_of_memory(result) else _where_raised(result)
 
     def _describe_shape(self, request: Request, error: Exception) -> str:
         shapes = {name: list(tensor.shape) for name, tensor in request.inputs.items()}
         return message(
             f"model {self._spec.name!r} request {request.id!r}",
             expected="inputs of a shape that forward takes",
-            got=f"{shapes} ({type(error).__name__}: {error})",
+            got=f"{shapes} ({describe(error)})",
             remedy="send another shape: zeros of this one fail in the same way",
         )
 
@@ -194,13 +186,18 @@ def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
     return [position for position in part if position in named]
 
 
+def _where_raised(error: Exception) -> _Place:
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error), frames[-1].filename if frames else "", (frames[-1].lineno or 0) if frames else 0
+
+
 def _not_settled(error: Exception) -> Exception:
     """Give the error of requests that nobody named guilty, when no forward is left to answer them."""
     return KindAwareError(
         message(
             "forward",
             expected="RequestError(rows=...) to name all guilty rows within 2 log2(n) + 2 further forwards",
-            got=f"one more: {error}",
+            got=f"one more: {describe(error)}",
             remedy="name them all at once",
         )
     )

@@ -6,6 +6,7 @@ Each method is one primitive: what waits for what is decided by the callers.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -138,7 +139,10 @@ class CudaRuntime:
         accelerator_error = getattr(torch, "AcceleratorError", None)
         if accelerator_error is not None and isinstance(error, accelerator_error):
             return True
-        return isinstance(error, RuntimeError) and "CUDA error" in str(error)
+        # cuBLAS and its like report a status of their own in these words; that alone is not sticky.
+        return isinstance(error, RuntimeError) and bool(
+            re.search(r"CUDA error: (?!CU\w+_STATUS)", str(error))
+        )
 
 
 def open_runtime(placement: Placement) -> Runtime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +78,9 @@ class Settings:
         for name, value in attributes.items():
             values[name] = _read(name, value, f"setting {name!r}")
         for key, text in parameters.items():
-            if key.startswith(PREFIX):
+            if re.match(r"kind_?aware[\W_]", key, re.IGNORECASE):
                 name = key.removeprefix(PREFIX)
-                if name not in known:
+                if not key.startswith(PREFIX) or name not in known:
                     raise ConfigError.of(
                         f"parameter {key!r}",
                         expected="a setting out of " + ", ".join(PREFIX + one for one in known),

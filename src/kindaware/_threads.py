@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class ThreadBudget:
         placement: Placement,
         *,
         num_threads: int | None,
+        model_devices: str | None = None,
         num_cores: int,
         environment: Mapping[str, str],
     ) -> ThreadBudget:
@@ -49,6 +50,7 @@ class ThreadBudget:
             groups: the model's instance groups; those on the CPU with the same host policy share the cores.
             placement: where the instance runs.
             num_threads: the setting of that name; None for `auto`.
+            model_devices: the setting of that name; with `cpu`, instances of KIND_MODEL share the cores too.
             num_cores: cores that this process may use; see `count_cores`.
             environment: OMP_NUM_THREADS and KINDAWARE_CPU_SHARE are read from it.
 
@@ -66,13 +68,21 @@ class ThreadBudget:
         if share < 1:
             of_cores = f"{share:g} of {of_cores}"
         if placement.uses_cuda:
-            return cls(max(1, min(MAX_GPU_THREADS, int(cores))), f"{of_cores}, at most 4 for a GPU instance")
-        sharers = _count_sharers(args.instance_name, groups)
+            return cls(
+                max(1, min(MAX_GPU_THREADS, _whole(cores))), f"{of_cores}, at most 4 for a GPU instance"
+            )
+        kinds = ("KIND_CPU", "KIND_MODEL") if model_devices == "cpu" else ("KIND_CPU",)
+        sharers = _count_sharers(args.instance_name, groups, kinds)
         instances = "CPU instance" if sharers == 1 else "CPU instances"
-        return cls(max(1, int(cores / sharers)), f"{of_cores} / {sharers} {instances}")
+        return cls(max(1, _whole(cores / sharers)), f"{of_cores} / {sharers} {instances}")
 
 
-def _count_sharers(instance_name: str, groups: Sequence[InstanceGroup]) -> int:
+def _whole(cores: float) -> int:
+    """Round down, but not for what floating point lost: 0.29 of 100 cores are 29."""
+    return math.floor(cores + 1e-9)
+
+
+def _count_sharers(instance_name: str, groups: Sequence[InstanceGroup], kinds: Collection[str]) -> int:
     """Count the CPU instances of this model on the cores that this instance has.
 
     The server hands a host policy's cores to the stub as its affinity, so groups of another policy don't
@@ -83,7 +93,7 @@ def _count_sharers(instance_name: str, groups: Sequence[InstanceGroup]) -> int:
     sharing = [
         group.num_instances
         for group in groups
-        if (group.kind == "KIND_CPU" or group.name == own_name)
+        if (group.kind in kinds or group.name == own_name)
         and (not policies or group.host_policy == policies[0])
     ]
     return max(1, sum(sharing))

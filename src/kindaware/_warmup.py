@@ -10,7 +10,7 @@ import torch
 
 from kindaware._batch import Request
 from kindaware._device_pass import DevicePass
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, describe
 from kindaware._placement import Placement
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
@@ -77,13 +77,14 @@ class WarmUp:
         for rows in sizes:
             try:
                 device_pass.begin_call()
-                device_pass.run([Request("warm-up", self._inputs(rows), rows)])
+                request = Request("warm-up", self._inputs(rows), rows)
+                device_pass.run([device_pass.preprocess(request)])
             except Exception as error:
                 raise ConfigError.of(
                     f"model {self.spec.name!r} warm-up with {rows or 1} row(s)",
                     expected="forward to answer "
                     + ("zeros" if self.make_inputs is None else "what warmup_inputs made"),
-                    got=f"{type(error).__name__}: {error}",
+                    got=describe(error),
                     remedy="correct forward, define warmup_inputs(rows) with data that it takes, or set "
                     "parameter kindaware.warmup to 'off'",
                 ) from error

@@ -4,7 +4,7 @@ import pytest
 from core_kit import Doubler, tensor
 from pb_fakes import ModelConfig
 
-from kindaware import TensorSpec
+from kindaware import ConfigError, TensorSpec
 
 
 class Declared(Doubler):
@@ -59,7 +59,8 @@ def test_auto_complete_operators_smaller_batch_stays(written, expected):
 
 def test_auto_complete_larger_batch_than_the_model_takes_is_refused_by_triton():
     with pytest.raises(
-        ValueError, match=r"configuration specified max_batch_size 32, .* specified max_batch_size 16"
+        ConfigError,
+        match=r"agree with config.pbtxt, got .* max_batch_size 32, .* max_batch_size 16",
     ):
         complete(max_batch_size=32)
 
@@ -72,7 +73,7 @@ def test_auto_complete_larger_batch_than_the_model_takes_is_refused_by_triton():
     ],
 )
 def test_auto_complete_contradiction_is_refused_by_triton(written, text):
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ConfigError, match=text):
         complete(input=[written])
 
 

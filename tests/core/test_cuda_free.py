@@ -23,6 +23,7 @@ ORDER = [
     "_runtime",
     "_batch",
     "_staging",
+    "_contract",
     "_hooks",
     "_modules",
     "_outputs",

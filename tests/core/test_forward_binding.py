@@ -50,6 +50,12 @@ def test_bind_good_signature_hands_inputs_over(forward, names, expected):
         assert bind(forward, *names) == expected
 
 
+def test_bind_parameters_named_in_other_letters_must_keep_the_order():
+    assert bind(lambda ids, mask: [*places(ids, mask)], "IDS", "MASK") == [0, 1]
+    with pytest.raises(ConfigError, match=r"in the order of the inputs .* got 'mask' at place 1"):
+        bind(lambda mask, ids: 0, "IDS", "MASK")
+
+
 @pytest.mark.parametrize("names", [("input__0", "a.b"), ("1", "class"), ("images:0", "Größe")])
 def test_bind_names_no_identifiers_go_by_position_or_by_mapping(names):
     assert bind(lambda x, y: [*places(x, y)], *names) == [0, 1]

@@ -132,13 +132,51 @@ def test_initialize_misspelling_in_an_intermediate_class_raises():
         start(make_class(make_class(foward=lambda self: None)))
 
 
-@pytest.mark.parametrize("middle", [False, True])
-def test_initialize_own_execute_raises_with_remedy(middle):
-    model_class = make_class(execute=lambda self, requests: [])
+@pytest.mark.parametrize(
+    ("name", "hook"), [("initialize", "load"), ("execute", "forward"), ("finalize", "unload")]
+)
+def test_class_with_its_own_life_cycle_raises_with_remedy(name, hook):
+    text = rf"expected {name} left to KindAwareModel, got its own {name}; implement {hook} instead"
+    with pytest.raises(ConfigError, match=text):
+        make_class(**{name: lambda self, *_: None})
+
+
+@pytest.mark.parametrize(
+    ("name", "hook", "got"),
+    [
+        ("load", lambda self, args: None, "missing a required argument: 'args'"),
+        ("preprocess", lambda self: {}, "too many positional arguments"),
+        ("collate", lambda self, tensors: None, "too many positional arguments"),
+        ("postprocess", lambda self, a, b: {}, "missing a required argument: 'b'"),
+        ("warmup_inputs", lambda self: {}, "too many positional arguments"),
+        ("unload", lambda self, why: None, "missing a required argument: 'why'"),
+    ],
+)
+def test_initialize_hook_that_takes_other_arguments_raises(name, hook, got):
+    with pytest.raises(ConfigError, match=rf"hook {name}\(.*\): expected to be called with \d .* got {got}"):
+        start(make_class(**{name: hook}))
+
+
+@pytest.mark.parametrize("name", ["device", "devices", "args", "settings", "spec", "parameters", "logger"])
+def test_initialize_load_that_overwrites_what_the_library_set_raises(name):
+    def load(self):
+        setattr(self, name, "cuda:1")
+
     with pytest.raises(
-        ConfigError, match=r"expected execute left to KindAwareModel.*kindaware.DevicePlacement"
+        ConfigError, match=rf"attribute '{name}': expected self.{name} left as kindaware set it"
     ):
-        start(make_class(model_class) if middle else model_class)
+        start(make_class(load=load))
+    with pytest.raises(
+        ConfigError, match=rf"attribute '{name}': expected self.{name} left as kindaware set it"
+    ):
+        start(make_class(**{name: "cuda:1"}))
+
+
+def test_initialize_declaration_that_is_no_tensor_spec_raises():
+    with pytest.raises(
+        ConfigError, match=r"inputs: expected a list of kindaware.TensorSpec, got \[\{'name': 'X'\}\]"
+    ):
+        start(make_class(inputs=[{"name": "X"}]))
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,55 @@ def test_run_rows_named_one_by_one_fail_the_rest_without_blaming_them_when_the_f
     assert "expected RequestError(rows=...) to name all guilty rows" in outcomes[-1].text
 
 
+@pytest.mark.parametrize("mask", [list, torch.Tensor.numpy, lambda tensor: tensor, torch.Tensor.tolist])
+def test_run_mask_of_guilty_rows_fails_their_requests(mask):
+    def forward(X):
+        is_bad = (X == BAD).any(dim=1)
+        if is_bad.any():
+            raise RequestError("bad", rows=mask(is_bad))
+        return 2 * X
+
+    assert answers_of(run(make_pipeline(forward), [1, 2, BAD, 4])) == [2, 4, "INVALID_ARG", 8]
+
+
+def test_request_error_rows_of_numbers_and_booleans_raises():
+    with pytest.raises(TypeError, match="expected whole numbers, or a mask of booleans, got"):
+        RequestError("bad", rows=[1, True])
+
+
+class UnprintableError(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("raised", "text"),
+    [(UnprintableError(), "UnprintableError, whose text can't be had"), (SystemExit(3), r"SystemExit(3)")],
+    ids=["unprintable", "exit"],
+)
+def test_run_exception_of_an_odd_kind_fails_one_request(raised, text):
+    def forward(X):
+        if (X == BAD).any():
+            raise raised
+        return 2 * X
+
+    outcomes = run(make_pipeline(forward), [1, BAD, 3])
+    assert answers_of(outcomes) == [2, "INTERNAL", 6]
+    assert text in outcomes[1].text
+
+
+def test_run_preprocess_records_no_gradients():
+    weight = torch.ones(2, requires_grad=True)
+    seen = []
+
+    def preprocess(inputs):
+        seen.append((inputs["X"] * weight).requires_grad)
+        return inputs
+
+    run(make_pipeline(Forward(), preprocess=preprocess), [1])
+    assert seen == [False]
+
+
 @pytest.mark.parametrize("rows", [None, [], [-1], [99]])
 def test_run_request_error_that_names_no_row_is_found_by_halving(rows):
     outcomes = run(make_pipeline(Forward(RequestError, "refused", rows=rows)), [1, BAD, 3, 4])

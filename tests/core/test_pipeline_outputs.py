@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -22,6 +23,13 @@ def run_one(forward, rows=2, spec=None, **settings):
 WEIGHTS = torch.nn.Parameter(torch.rand(3, 2))
 
 
+class Pair(NamedTuple):
+    """Outputs by name, in another order than the configuration's."""
+
+    N: torch.Tensor
+    Y: torch.Tensor
+
+
 @dataclass
 class Outputs:
     """Outputs by name."""
@@ -37,8 +45,9 @@ class Outputs:
         lambda Y, N: [Y, N],
         lambda Y, N: {"N": N, "Y": Y},
         lambda Y, N: Outputs(N, Y),
+        lambda Y, N: Pair(N, Y),
     ],
-    ids=["tuple", "list", "mapping", "dataclass"],
+    ids=["tuple", "list", "mapping", "dataclass", "named tuple"],
 )
 def test_forward_may_return_any_form(form):
     outcome = run_one(lambda X: form(2 * X, torch.arange(len(X))), spec=TWO)

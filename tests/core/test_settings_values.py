@@ -124,6 +124,12 @@ def test_resolve_unknown_key_lists_the_allowed(key):
         assert f"kindaware.{name}" in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["Kindaware.precision", "kindaware_precision", "kind_aware.precision"])
+def test_resolve_misspelt_prefix_raises(key):
+    with pytest.raises(ConfigError, match=rf"parameter '{key}': expected a setting out of kindaware."):
+        Settings.resolve({}, {key: "bf16-true"})
+
+
 def test_initialize_takes_settings_from_the_class_and_parameters_over_them():
     class Model(Doubler):
         isolate_errors = False

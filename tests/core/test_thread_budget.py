@@ -18,13 +18,22 @@ GPU = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason=""
 def budget_of(args):
     """What an instance of a model with these groups gets on eight cores."""
 
-    def budget(*groups, instance="m_0_0", placement=CPU, num_threads=None, num_cores=8, **environment):
+    def budget(
+        *groups,
+        instance="m_0_0",
+        placement=CPU,
+        num_threads=None,
+        model_devices=None,
+        num_cores=8,
+        **environment,
+    ):
         config = {"name": "m", "instance_group": list(groups)}
         return ThreadBudget.of_instance(
             InstanceArgs.from_dict(args(config, instance=instance)),
             instance_groups_of(config),
             placement,
             num_threads=num_threads,
+            model_devices=model_devices,
             num_cores=num_cores,
             environment=environment,
         )
@@ -46,6 +55,17 @@ def test_of_instance_omp_num_threads_is_honoured(budget_of, text):
 @pytest.mark.parametrize("text", ["", "0", "-3", "many", "²", "99999", "9" * 5000])
 def test_of_instance_omp_num_threads_no_number_is_ignored(budget_of, text):
     assert budget_of(group(), OMP_NUM_THREADS=text) == ThreadBudget(8, "8 cores / 1 CPU instance")
+
+
+def test_of_instance_kind_model_on_the_cpu_shares_the_cores(budget_of):
+    groups = [group(count=1), group("m_1", "KIND_MODEL", count=3)]
+    for instance in ("m_0_0", "m_1_0"):
+        assert budget_of(*groups, instance=instance, model_devices="cpu").num_threads == 2
+    assert budget_of(*groups, model_devices="all").num_threads == 8
+
+
+def test_of_instance_share_loses_no_core_to_floating_point(budget_of):
+    assert budget_of(group(), num_cores=100, KINDAWARE_CPU_SHARE="0.29").num_threads == 29
 
 
 def test_of_instance_share_divides_the_host(budget_of):

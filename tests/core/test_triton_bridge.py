@@ -100,6 +100,21 @@ def test_respond_failure_becomes_tritons_error(pb_utils, code):
     assert response.output_tensors == []
 
 
+@pytest.mark.parametrize(
+    ("text", "sent"), [("caf\udce9", "caf\\udce9"), ("a\0b", "a\\0b"), ("Größe", "Größe")]
+)
+def test_respond_text_that_triton_cannot_carry_is_escaped(pb_utils, text, sent):
+    [response] = Bridge(pb_utils, make_spec()).respond([request([[1, 2]])], [Failure(text, "INTERNAL")])
+    assert response.error.text == sent
+
+
+def test_respond_answer_that_cannot_be_built_fails_alone(pb_utils):
+    outcomes = [{"Y": torch.ones(1, 2)}, {"Y": torch.ones(1, 2, requires_grad=True)}]
+    good, bad = Bridge(pb_utils, make_spec()).respond([request([[1, 2]])] * 2, outcomes)
+    assert good.error is None
+    assert "response not built, RuntimeError: Can't call numpy()" in bad.error.text
+
+
 def test_execute_gives_one_response_per_request_in_order(pb_utils):
     class Model(Doubler):
         def preprocess(self, inputs):

@@ -73,6 +73,22 @@ def test_initialize_warmup_inputs_makes_the_batches(recorder):
     assert asked == [(1, "cpu"), (3, "cpu")]
 
 
+def test_initialize_warm_up_goes_through_preprocess():
+    class Model(Doubler):
+        def preprocess(self, inputs):
+            return {"X": inputs["X"].float().permute(0, 2, 1)}
+
+        def forward(self, X):
+            return torch.nn.functional.linear(X, torch.ones(4, 3))
+
+    model = start(
+        Model,
+        input=[tensor("X", [3, 2], "TYPE_UINT8")],
+        output=[tensor("Y", [2, 4])],
+    )
+    assert model.is_ready()
+
+
 def test_initialize_optional_inputs_are_left_out():
     seen = []
 

@@ -8,7 +8,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from kindaware._batch import Request
 from kindaware._errors import RequestError
-from kindaware._hooks import HOOKS
+from kindaware._contract import HOOKS
 
 
 def parse_config(text):

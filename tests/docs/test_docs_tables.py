@@ -15,7 +15,7 @@ import kindaware.testing
 from kindaware import KindAwareModel, Placement
 from kindaware._args import InstanceArgs
 from kindaware._errors import ERROR_CODES
-from kindaware._hooks import HOOKS
+from kindaware._contract import HOOKS
 from kindaware._modules import Precision
 from kindaware._settings import _PARSERS, PRECISIONS, SETTING_NAMES, Settings
 from kindaware._spec import InstanceGroup

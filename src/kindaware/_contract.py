@@ -1,0 +1,174 @@
+"""What a user's class may and may not define, checked when the model loads."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from kindaware._errors import ConfigError
+from kindaware._settings import SETTING_NAMES
+from kindaware._spec import TensorSpec
+
+HOOKS = {
+    "load": 0,
+    "forward": None,
+    "preprocess": 1,
+    "collate": 2,
+    "postprocess": 1,
+    "warmup_inputs": 1,
+    "unload": 0,
+    "is_ready": 0,
+    "stream": None,
+}
+"""The hooks, and how many arguments each gets beside self; None where its parameters are read otherwise."""
+
+DECLARATIONS = ("inputs", "outputs", "max_batch_size")
+LIFE_CYCLE = {"initialize": "load", "execute": "forward", "finalize": "unload"}
+"""What Triton calls, and the hook that stands in its place."""
+
+OWN_ATTRIBUTES = (
+    "args",
+    "cuda_stream",
+    "device",
+    "devices",
+    "logger",
+    "parameters",
+    "placement",
+    "settings",
+    "spec",
+    "thread_budget",
+)
+"""What the library sets on an instance for the hooks to read."""
+
+_CLOSE = 0.86
+"""How alike names must be for one to be taken as a misspelling: `foward` is, `download` (unload) isn't."""
+
+
+def check_definition(model_class: type) -> None:
+    """Refuse, as soon as the class is defined, that it takes over what Triton calls.
+
+    An own `initialize` that forgets the base class would load and then fail every request, and a module
+    made after the base class's would stay where it is, in train mode.
+
+    Raises:
+        ConfigError: the class defines `initialize`, `execute` or `finalize`.
+    """
+    for name, hook in LIFE_CYCLE.items():
+        if name in vars(model_class):
+            raise ConfigError.of(
+                f"class {model_class.__name__}",
+                expected=f"{name} left to KindAwareModel",
+                got=f"its own {name}",
+                remedy=f"implement {hook} instead, or derive from kindaware.DevicePlacement to keep {name}",
+            )
+
+
+def check_class(model_class: type, base: type) -> None:
+    """Refuse a class that can't be what its author meant.
+
+    Args:
+        model_class: the user's class.
+        base: the library's base class; what the classes between the two define is checked.
+
+    Raises:
+        ConfigError: `load` or `forward` is missing, a hook is asynchronous, not built or takes other
+            arguments, a public name is close to the name of a hook or setting or is one that the library
+            sets, or a declaration is no list of `TensorSpec`.
+    """
+    own = _own_names(model_class, base)
+    subject = f"class {model_class.__name__}"
+    for name, value in own.items():
+        if name in OWN_ATTRIBUTES:
+            raise own_attribute_error(subject, name)
+        if not name.startswith("_") and not hasattr(base, name) and name not in HOOKS:
+            _refuse_misspelling(subject, name, value)
+    if "stream" in own:
+        raise ConfigError.of(
+            subject, expected="forward", got="stream", remedy="streaming is not built in this version"
+        )
+    for name, remedy in (
+        ("load", "define load(self) to return the module"),
+        ("forward", "define forward(self, ...) with a parameter per input"),
+    ):
+        if not callable(getattr(model_class, name, None)):
+            got = f"methods {sorted(key for key in own if key in HOOKS)}"
+            raise ConfigError.of(subject, expected=f"a method {name}", got=got, remedy=remedy)
+    for name in own.keys() & HOOKS.keys():
+        _check_hook(subject, model_class, name)
+    for name in ("inputs", "outputs"):
+        check_declaration(subject, name, getattr(model_class, name))
+
+
+def check_declaration(subject: str, name: str, declared: Any) -> None:
+    """Refuse `inputs` and `outputs` of a class that are no tensors' specifications."""
+    if not isinstance(declared, (list, tuple)) or not all(isinstance(one, TensorSpec) for one in declared):
+        raise ConfigError.of(
+            f"{subject} {name}",
+            expected="a list of kindaware.TensorSpec",
+            got=repr(declared)[:200],
+            remedy=f"write {name} = [TensorSpec('NAME', 'FP32', [3, 224, 224])]",
+        )
+
+
+def own_attribute_error(subject: str, name: str) -> ConfigError:
+    """Build the error for an attribute that the library sets, and the user's code would overwrite."""
+    return ConfigError.of(
+        f"{subject} attribute {name!r}",
+        expected=f"self.{name} left as kindaware set it",
+        got="another value for it",
+        remedy=f"use self.{name} as it is, or another name for yours",
+    )
+
+
+def _check_hook(subject: str, model_class: type, name: str) -> None:
+    hook = getattr(model_class, name)
+    is_async = inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook)
+    if is_async or not (callable(hook) or hook is None):
+        raise ConfigError.of(
+            f"{subject} hook {name}",
+            expected="a plain method",
+            got="async def" if is_async else type(hook).__name__,
+            remedy="define it with def",
+        )
+    num_arguments = HOOKS[name]
+    if hook is None or num_arguments is None:
+        return
+    is_bound = not inspect.isfunction(inspect.getattr_static(model_class, name))
+    try:
+        inspect.signature(hook).bind(*[None] * (num_arguments + (not is_bound)))
+    except TypeError as error:
+        raise ConfigError.of(
+            f"{subject} hook {name}{inspect.signature(hook)}",
+            expected=f"to be called with {num_arguments} argument(s) beside self",
+            got=str(error),
+            remedy="correct its parameters; docs/hooks.md has the signature",
+        ) from None
+
+
+def _own_names(model_class: type, base: type) -> dict[str, Any]:
+    """Collect what the user's classes define, the most derived definition of each name."""
+    own: dict[str, Any] = {}
+    for one in reversed(model_class.__mro__):
+        if one not in base.__mro__:
+            own.update(vars(one))
+    return own
+
+
+def _refuse_misspelling(subject: str, name: str, value: object) -> None:
+    known = tuple(HOOKS) if callable(value) else (*SETTING_NAMES, *DECLARATIONS)
+    plain = _plain(name)
+    for candidate in known:
+        other = _plain(candidate)
+        is_close = difflib.SequenceMatcher(None, plain, other).ratio() >= _CLOSE
+        if is_close or sorted(plain) == sorted(other):
+            raise ConfigError.of(
+                f"{subject} attribute {name!r}",
+                expected=f"the name {candidate!r}",
+                got=repr(name),
+                remedy="correct the name, or begin it with an underscore if it is a helper of your own",
+            )
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
