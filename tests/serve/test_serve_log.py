@@ -87,3 +87,24 @@ def test_read_port_in_use_gives_the_address():
 
     assert read_port_in_use(line) == "[::1]:81"
     assert read_port_in_use(LOG) is None
+
+
+def test_read_failures_names_the_place_in_a_config_that_does_not_parse():
+    log = (
+        "[libprotobuf ERROR a/text_format.cc:337] Error parsing text-format inference.ModelConfig: 2:14: "
+        'Message type "inference.ModelConfig" has no field named "max_batchsize".\n'
+        "E1122 17:41:39.280854 18049 model_repository_manager.cc:1460] "
+        "\"Poll failed for model directory 'net': failed to read text proto from /m/net/config.pbtxt\"\n"
+    )
+    assert read_failures(log) == {
+        "net": "failed to read text proto from /m/net/config.pbtxt "
+        '(2:14: Message type "inference.ModelConfig" has no field named "max_batchsize".)'
+    }
+
+
+def test_read_failures_knows_a_model_without_a_version():
+    log = (
+        "E1122 17:41:35.747606 18005 model_repository_manager.cc:724] "
+        "\"failed to load model 'net': at least one version must be available\"\n"
+    )
+    assert read_failures(log) == {"net": "at least one version must be available"}

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 _RECORD = re.compile(r"^(?P<level>[EWIV])\d{4} [\d:.]+ +\d+ [^\s\]]+\] (?P<text>.*)$")
 _FAILURE = re.compile(
     r"failed to load '(?P<model>.+?)' version (?P<version>-?\d+): (?P<reason>.*)"
+    r"|failed to load model '(?P<unversioned>.+?)': (?P<unversioned_reason>.*)"
     r"|Poll failed for model directory '(?P<directory>.+?)': (?P<poll_reason>.*)",
     re.DOTALL,
 )
+_BAD_TEXT = re.compile(r"Error parsing text-format inference\.ModelConfig: (?P<place>\d+:\d+): (?P<text>.*)")
+"""What protobuf prints on a line of its own, before the server says which file it was."""
 _LOADING = re.compile(r"loading: (?P<model>.+):-?\d+$")
 _LOADED = re.compile(r"(?:successfully loaded|failed to load) '(?P<model>.+?)'")
 _STUB_FAILURE = re.compile(
@@ -80,11 +83,17 @@ def read_records(log: str) -> Iterator[Record]:
 def read_failures(log: str) -> dict[str, str]:
     """Why each model that did not load failed, by model name, in the server's words."""
     failures: dict[str, str] = {}
+    parse_error = ""
     for record in read_records(log):
+        bad_text = _BAD_TEXT.search(record.text)
+        if bad_text is not None:
+            parse_error = f" ({bad_text['place']}: {bad_text['text']})"
         match = _FAILURE.match(record.text) if record.level == "E" else None
         if match is not None:
-            model, reason = match["model"] or match["directory"], match["reason"] or match["poll_reason"]
+            model = match["model"] or match["unversioned"] or match["directory"]
+            reason = match["reason"] or match["unversioned_reason"] or match["poll_reason"] + parse_error
             failures.setdefault(model, reason.strip())
+            parse_error = ""
     return failures
 
 
