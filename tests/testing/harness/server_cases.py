@@ -383,6 +383,11 @@ STREAMS = {
             "sender.send(answer([1.0]), 1)"
         ),
     ),
+    "one_response_half_sent": Case(
+        PLAIN + "\n",
+        TWICE,
+        model("requests[0].get_response_sender().send(answer([7.0]), 0)\nraise ValueError('late')"),
+    ),
     "one_response_model": Case(PLAIN + "\n", TWICE, ECHO),
 }
 

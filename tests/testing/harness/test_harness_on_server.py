@@ -62,6 +62,20 @@ def test_infer_gives_what_the_server_gives(repository, client, name):
     assert infer_in_harness(repository / model, requests) == theirs
 
 
+@pytest.mark.parametrize(
+    "name", ["raises", "raises_deep", "returns_too_many", "sender_then_returned", "half_sent_then_returned"]
+)
+def test_errors_are_logged_as_the_server_logs_them(repository, server, client, name):
+    model, requests = requests_of(name, OUTCOMES, "outcomes")
+    before = len(server.log_text())
+    client.infer(model, **requests[0])
+    with ModelHarness(repository / model, raise_errors=False) as harness:
+        harness.infer(**requests[0])
+    logged = [line.text for line in harness.logs if line.level == "ERROR"]
+    assert len(logged) == 1
+    assert logged[0].replace("\n", "\\n") in server.log_text()[before:]
+
+
 @pytest.mark.parametrize("name", list(STREAMS))
 def test_stream_gives_what_the_server_gives(repository, client, name):
     model, requests = requests_of(name, STREAMS, "streams")
