@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -80,6 +81,8 @@ def serve(
         signal.signal(number, _stop_once)
     follower = LogFollower(log_path) if verbose else None
     try:
+        if sys.stderr.isatty():  # for somebody who waits, not for a log
+            typer.echo("starting Triton and loading the models ...", err=True)
         _run(server)
     except StopServing:
         typer.echo("stopping the server ...", err=True)
