@@ -7,7 +7,7 @@ from kindaware import KindAwareModel, RequestError
 
 class TritonPythonModel(KindAwareModel):
     def load(self):
-        self.scale = torch.arange(8.0)
+        self.scale = torch.arange(8.0).to(self.device)
 
     def preprocess(self, inputs):
         if inputs["INPUT"].shape[1] > 100:
