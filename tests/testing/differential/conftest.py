@@ -1,0 +1,72 @@
+"""One server and one harness with the same models, for all tests of this folder."""
+
+import pytest
+from behaviours_loading import COMPLETED, FAILURES, PLAIN, WITHOUT_EXECUTE
+from differential_kit import HarnessSide, RealSide
+from differential_models import (
+    BATCHES,
+    CALLED,
+    CALLEE,
+    PYTHON,
+    RUNNER,
+    SHAPES,
+    STREAMS,
+    STRICT,
+    source_of,
+    write,
+)
+from generated_model import GENERATED, GENERATED_CONFIG
+from table import BEHAVIOURS
+
+from kindaware.testing import ModelHarness, TritonServer
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("differential")
+    for name, config in (("runner", RUNNER), ("batches", BATCHES), ("streams", STREAMS)):
+        chosen = {key: one for key, one in BEHAVIOURS.items() if one.model == name and one.body}
+        write(folder, name, source_of(chosen), config)
+    write(folder, "strict", SHAPES, PYTHON + STRICT)
+    write(folder, "rows", SHAPES, PYTHON + STRICT + "max_batch_size: 4")
+    write(folder, "callee", CALLED, CALLEE)
+    write(folder, "generated", GENERATED, GENERATED_CONFIG)
+    for name, (source, config) in {**COMPLETED, **WITHOUT_EXECUTE}.items():
+        write(folder, name, source, config)
+    for name, source in FAILURES.items():
+        write(folder, name, source, PLAIN)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded(repository):
+    """The names of the models that both sides have; the first is the one that a harness is made of."""
+    return [
+        "runner",
+        *(one.name for one in sorted(repository.iterdir()) if one.name not in ("runner", *FAILURES)),
+    ]
+
+
+@pytest.fixture(scope="session")
+def server(repository, loaded):
+    with TritonServer(repository, models=loaded) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def real(server):
+    side = RealSide(server.grpc_url)
+    yield side
+    side.close()
+
+
+@pytest.fixture(scope="session")
+def harness(repository, loaded):
+    others = [repository / name for name in loaded[1:]]
+    with ModelHarness(repository / loaded[0], models=others, raise_errors=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def ours(harness):
+    return HarnessSide(harness)

@@ -1,0 +1,102 @@
+"""Named behaviours: the same requests to the same models, on a real server and in a harness."""
+
+import re
+import time
+import urllib.request
+
+import pytest
+from behaviours_loading import FAILURES
+from differential_kit import assert_same, clean
+from table import BEHAVIOURS
+
+from kindaware.testing import ModelHarness, ModelLoadError, ServerError
+
+pytestmark = pytest.mark.server
+
+LOGGED = re.compile(r"^([IWE])\d+ [\d:.]+ \d+ (\S+):(\d+)\] (.*)$", re.MULTILINE)
+
+
+def requests_of(name):
+    """A behaviour's requests; those to a model with many cases name theirs."""
+    behaviour = BEHAVIOURS[name]
+    return [one.naming(name) if behaviour.body else one for one in behaviour.asks]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, one in BEHAVIOURS.items() if one.model in ("runner",) or not one.body]
+)
+def test_answers_are_the_same(real, ours, server, harness, name):
+    asked = requests_of(name)
+    start, first = len(server.log_text()), len(harness.logs)
+    theirs = [real.infer(one) for one in asked]
+    own = [ours.infer(one) for one in asked]
+    assert_same(own, theirs)
+    if BEHAVIOURS[name].logs:
+        assert lines_of(harness, first) == lines_of_server(server, start, len(lines_of(harness, first)))
+
+
+@pytest.mark.parametrize("name", [name for name, one in BEHAVIOURS.items() if one.model == "batches"])
+def test_answers_of_one_batch_are_the_same(real, ours, name):
+    asked = requests_of(name)
+    assert_same(ours.batch(asked), real.burst(asked))
+
+
+@pytest.mark.parametrize("name", [name for name, one in BEHAVIOURS.items() if one.model == "streams"])
+def test_streams_are_the_same(real, ours, name):
+    for one in requests_of(name):
+        assert_same(ours.stream(one), real.stream(one))
+
+
+@pytest.mark.parametrize("name", list(FAILURES))
+def test_failures_to_load_are_the_same(server, repository, name):
+    with pytest.raises(ServerError) as theirs:
+        server.load(name)
+    with pytest.raises(ModelLoadError) as own, ModelHarness(repository / name):
+        pass
+    text = clean(str(own.value)).rstrip(";").strip()
+    assert text in clean(str(theirs.value))
+    assert len(text) > 40
+
+
+def test_metrics_are_the_same(real, ours, server, harness):
+    one = requests_of("metric_values")[0]
+    assert_same([ours.infer(one)], [real.infer(one)])
+    deadline = time.monotonic() + 10
+    while (theirs := metrics_of_server(server)) != metrics_of(harness) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert metrics_of(harness) == theirs
+    assert len(theirs) == 5
+
+
+def metrics_of(harness):
+    return sorted(line for line in harness.metrics_text().splitlines() if line.startswith("diff_"))
+
+
+def metrics_of_server(server):
+    """The models' own samples; without the buckets of histograms, which a harness doesn't write."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(f"http://{server.metrics_url}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return sorted(line for line in lines if line.startswith("diff_") and "_bucket{" not in line)
+
+
+def lines_of(harness, first):
+    return [
+        (line.level[0], line.filename, line.line, line.text.replace("\n", "\\n"))
+        for line in harness.logs[first:]
+        if line.filename == "model.py" and line.level != "VERBOSE"
+    ]
+
+
+def lines_of_server(server, start, count):
+    """The models' lines in the server's log, which may come a little after the answer."""
+    deadline = time.monotonic() + 5
+    while True:
+        found = [
+            (level, file, int(line), text.removeprefix('"').removesuffix('"'))
+            for level, file, line, text in LOGGED.findall(server.log_text()[start:])
+            if file == "model.py"
+        ]
+        if len(found) >= count or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)

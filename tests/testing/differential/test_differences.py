@@ -1,0 +1,21 @@
+"""What is compared, and what isn't, in numbers."""
+
+from collections import Counter
+
+from behaviours_loading import FAILURES
+from differences import NOT_COMPARED
+from table import BEHAVIOURS
+
+
+def test_enough_behaviours_are_compared():
+    compared = len(BEHAVIOURS) + len(FAILURES)
+    print(f"{compared} named behaviours compared with the server; {len(NOT_COMPARED)} can't be:")
+    print(dict(Counter(kind for kind, _ in NOT_COMPARED.values())))
+    assert compared >= 60
+
+
+def test_every_difference_has_a_known_kind_and_a_reason():
+    kinds = {"crash", "hang", "corruption", "harness", "server", "text", "host"}
+    assert {kind for kind, _ in NOT_COMPARED.values()} == kinds
+    assert not [name for name, (_, reason) in NOT_COMPARED.items() if len(reason.split()) < 4]
+    assert len(NOT_COMPARED) == 29
