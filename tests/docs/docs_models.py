@@ -7,8 +7,8 @@ from google.protobuf import json_format, text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from kindaware._batch import Request
-from kindaware._errors import RequestError
 from kindaware._contract import HOOKS
+from kindaware._errors import RequestError
 
 
 def parse_config(text):

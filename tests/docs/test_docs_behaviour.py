@@ -101,8 +101,8 @@ def test_request_error_of_preprocess_refuses_one_request_and_logs_nothing(caplog
     assert not caplog.records
 
 
-def test_warm_up_calls_collate_and_forward_and_not_preprocess():
-    assert load(AllHooks, warmup="2").calls == [("collate", 1), ("forward", 2)]
+def test_warm_up_calls_preprocess_collate_and_forward():
+    assert load(AllHooks, warmup="2").calls == [("preprocess", 2), ("collate", 1), ("forward", 2)]
 
 
 def test_warm_up_without_warmup_inputs_is_skipped_for_a_size_of_minus_1(caplog):
@@ -121,6 +121,63 @@ def test_wrong_shape_is_blamed_only_on_a_model_that_has_answered(model_class, co
 
     (outcome,) = run(load(Picky), [Request("", {"X": torch.zeros(1, 4)}, 1)])
     assert outcome.code == code
+
+
+@pytest.mark.parametrize("zeros_fail_at", ["the same line", "another line"])
+def test_wrong_shape_is_logged_once_and_blamed_only_for_the_same_line(caplog, zeros_fail_at):
+    class Picky(AllHooks):
+        def forward(self, X):
+            if X.shape[1] != 3:
+                if zeros_fail_at == "another line" and X.any():
+                    raise ValueError("not zeros")
+                raise ValueError("3 features needed")
+            return X
+
+    model = load(Picky)
+    outcomes = run(model, [Request(str(n), {"X": torch.ones(1, 4)}, 1) for n in range(4)])
+    code = "INVALID_ARG" if zeros_fail_at == "the same line" else "INTERNAL"
+    assert {outcome.code for outcome in outcomes} == {code}
+    assert caplog.text.count("failed 4 request(s)") == caplog.text.count("failed") == 1
+
+
+def test_answered_shape_is_never_blamed():
+    class Tired(Counting):
+        def forward(self, X):
+            if self.calls:
+                raise ValueError("enough")
+            self.calls.append(X)
+            return X
+
+    model = load(Tired)
+    assert failures(run(model, requests([0]))) == []
+    (outcome,) = run(model, requests([0]))
+    assert outcome.code == "INTERNAL"
+
+
+def test_rows_are_named_by_a_mask_too():
+    class Masks(Counting):
+        def forward(self, X):
+            ones = X[:, 0] == 1
+            if ones.any():
+                raise RequestError("no ones", rows=ones)
+            return X
+
+    outcomes = run(load(Masks), requests([0, 1, 0, 1]))
+    assert failures(outcomes) == [1, 3]
+
+
+def test_plain_tensor_is_not_converted_and_a_buffer_is():
+    class Tensors(Counting):
+        def load(self):
+            self.plain = torch.ones(3)
+            self.module = torch.nn.Module()
+            self.module.register_buffer("buffer", torch.ones(3))
+
+        def forward(self, X):
+            return X
+
+    model = load(Tensors, precision="bf16-true")
+    assert (model.plain.dtype, model.module.buffer.dtype) == (torch.float32, torch.bfloat16)
 
 
 def test_rows_outside_of_the_batch_count_as_no_rows():

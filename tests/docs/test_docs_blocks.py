@@ -3,17 +3,17 @@
 import doctest
 import importlib.util
 import os
+import re
 import subprocess
 import sys
-import types
 
 import pytest
 import torch
 from docs_models import hook_class, initialized, parse_config, requests_for, run
-from docs_pages import OUR_PAGES, PAGES, blocks_of, name_of
+from docs_pages import OUR_PAGES, PAGES, ROOT, blocks_of, name_of
 
-from kindaware import DevicePlacement, KindAwareModel
 from kindaware._outcomes import Failure
+from kindaware.testing import ModelHarness
 
 LANGUAGES = {"python", "pycon", "pbtxt", "console", "text", "{eval-rst}", "{toctree}"}
 NO_WEIGHTS = """\
@@ -70,7 +70,11 @@ def test_configuration_block_is_one_that_triton_parses(block):
 
 
 def is_class(block):
-    return "class TritonPythonModel" in block.code
+    return "class TritonPythonModel" in block.code and not is_test(block)
+
+
+def is_test(block):
+    return (block.path or "").startswith("test_")
 
 
 def is_hook(block):
@@ -84,24 +88,40 @@ def test_python_block_is_of_a_kind_that_is_run(block):
     assert is_class(block) or is_hook(block) or is_test_or_client
 
 
-@pytest.mark.parametrize("block", [case for case in cases("python") if is_class(case.values[0])])
-def test_model_block_answers_requests(block, monkeypatch, keep_threads, no_download):
+def models(*bases):
+    """The blocks with a model whose class is derived from one of these, or from none."""
+    pattern = r"class TritonPythonModel" + (rf"\(({'|'.join(bases)})\)" if bases else ":")
+    return [case for case in cases("python") if re.search(pattern, case.values[0].code)]
+
+
+@pytest.mark.parametrize("block", models("KindAwareModel"))
+def test_model_block_answers_requests(block, keep_threads, no_download):
     namespace = {"__name__": "model"}
-    if "triton_python_backend_utils" in block.code:
-        monkeypatch.setitem(sys.modules, "triton_python_backend_utils", make_pb_utils())
     exec(compile(block.code, block.id, "exec"), namespace)
     model_class = namespace["TritonPythonModel"]
     config = config_of(block, model_class)
-    if not issubclass(model_class, KindAwareModel):
-        monkeypatch.delitem(sys.modules, "triton_python_backend_utils")
-        assert issubclass(model_class, DevicePlacement)
-        (response,) = initialized(model_class, config).execute(["request"])
-        assert response.output_tensors[0].array.tolist() == [0, 2]
-        return
     outcomes = run(initialized(model_class, config), requests_for(config, [1, 3, 2]))
     assert not [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     (name,) = [tensor["name"] for tensor in config["output"]]
     assert [len(outcome[name]) for outcome in outcomes] == [1, 3, 2]
+
+
+@pytest.mark.parametrize("block", models("DevicePlacement"))
+def test_block_with_its_own_execute_answers_requests(block, tmp_path):
+    config = config_before(block)
+    place = tmp_path / config["name"] / "1" / "model.py"
+    place.parent.mkdir(parents=True)
+    place.write_text(block.code)
+    with ModelHarness(tmp_path / config["name"], config=config) as model:
+        assert model.infer(X=[-1, 2]).outputs["Y"].tolist() == [0, 2]
+
+
+def test_plain_models_are_used_by_the_unit_tests_of_their_page():
+    assert len(models()) == 3
+    for block in (case.values[0] for case in models()):
+        tests = [one for one in blocks_of(ROOT / block.page, "python") if is_test(one)]
+        directory = block.path.removesuffix("/1/model.py")
+        assert [one for one in tests if f'ModelHarness("{directory}"' in one.code]
 
 
 def config_of(block, model_class):
@@ -114,27 +134,6 @@ def config_of(block, model_class):
             "output": [tensor.to_config() for tensor in model_class.outputs],
         }
     return config_before(block) or config_before(blocks_of(PAGES[0], "python")[0])
-
-
-def make_pb_utils():
-    """As much of Triton's module as the block with its own execute touches."""
-
-    class Tensor:
-        def __init__(self, name, array):
-            self.name, self.array = name, array
-
-        def as_numpy(self):
-            return self.array
-
-    class InferenceResponse:
-        def __init__(self, output_tensors):
-            self.output_tensors = output_tensors
-
-    module = types.ModuleType("triton_python_backend_utils")
-    module.Tensor, module.InferenceResponse = Tensor, InferenceResponse
-    array = torch.tensor([-1.0, 2.0]).numpy()
-    module.get_input_tensor_by_name = lambda request, name: Tensor(name, array)
-    return module
 
 
 @pytest.mark.parametrize("block", [case for case in cases("python") if is_hook(case.values[0])])
@@ -174,9 +173,7 @@ def write_files(page, folder):
             path.write_text(block.code)
 
 
-WITH_UNIT_TESTS = [
-    page for page in OUR_PAGES if any((block.path or "").startswith("test_") for block in blocks_of(page))
-]
+WITH_UNIT_TESTS = [page for page in OUR_PAGES if any(is_test(block) for block in blocks_of(page, "python"))]
 
 
 def test_pages_with_unit_tests_are_those_that_promise_them():
@@ -192,7 +189,8 @@ def test_unit_tests_of_a_page_pass_in_plain_pytest(page, tmp_path):
     if name_of(page) == "README.md":
         pytest.importorskip("torchvision")
     write_files(page, tmp_path)
-    (tmp_path / "conftest.py").write_text(NO_WEIGHTS if name_of(page) == "README.md" else "")
+    if name_of(page) == "README.md":
+        (tmp_path / "conftest.py").write_text(NO_WEIGHTS)
     tests = [path.name for path in tmp_path.glob("test_*.py") if "on_server" not in path.name]
     assert " passed" in run_pytest(tmp_path, *tests)
 
@@ -212,14 +210,19 @@ def run_pytest(folder, *arguments):
 
 
 def test_configurations_in_unit_tests_equal_those_in_config_pbtxt(tmp_path, monkeypatch):
+    compared = 0
     for page in WITH_UNIT_TESTS:
         write_files(page, tmp_path)
-        for test in (one.path for one in blocks_of(page, "python") if (one.path or "").startswith("test_")):
-            if "on_server" in test:
-                continue
+        tests = [one for one in blocks_of(page, "python") if is_test(one) and '"input": [' in one.code]
+        for test in (one.path for one in tests):
             spec = importlib.util.spec_from_file_location("page_test", tmp_path / test)
             module = importlib.util.module_from_spec(spec)
             monkeypatch.chdir(tmp_path)
             spec.loader.exec_module(module)
-            written = parse_config((tmp_path / f"models/{module.CONFIG['name']}/config.pbtxt").read_text())
-            assert {key: written[key] for key in module.CONFIG} == module.CONFIG
+            for config in vars(module).values():
+                if isinstance(config, dict) and "input" in config and "name" in config:
+                    path = tmp_path / f"models/{config['name']}/config.pbtxt"
+                    written = parse_config(path.read_text())
+                    assert {key: written[key] for key in config} == config
+                    compared += 1
+    assert compared

@@ -7,9 +7,10 @@ import torch
 from docs_models import args_for, run
 from docs_pages import OUR_PAGES, blocks_of, code_in, name_of, without_blocks
 
-from kindaware import ConfigError, KindAwareError, KindAwareModel
+from kindaware import ConfigError, KindAwareError, KindAwareModel, TensorSpec
 from kindaware._batch import Request
 from kindaware._bridge import _check_shadow, check_pb_utils
+from kindaware.testing import ModelHarness, ModelLoadError
 
 IN = {"name": "A", "data_type": "TYPE_FP32", "dims": [4]}
 OUT = {"name": "Y", "data_type": "TYPE_FP32", "dims": [4]}
@@ -65,6 +66,18 @@ def load_without_gpu():
         load(kind="GPU")
 
 
+def overwrites_device(self):
+    self.device = "cpu"
+
+
+def complete_against_configuration():
+    model_class = make_class(outputs=[TensorSpec("Y", "FP32", [4])], max_batch_size=16)
+    try:
+        ModelHarness(model_class, config={"name": "doubled", "max_batch_size": 32}).start()
+    except ModelLoadError as error:
+        raise error.__cause__ from None
+
+
 class BrokenModule:
     """Triton's module, paired with a numpy that its stub can't read."""
 
@@ -107,6 +120,11 @@ LOADS = [
     lambda: load(CONFIG | {"input": [IN | {"data_type": "TYPE_STRING"}]}),
     lambda: load(CONFIG | {"input": [IN | {"allow_ragged_batch": True}]}),
     lambda: load(CONFIG | {"model_transaction_policy": {"decoupled": True}}),
+    lambda: load(preprocess=lambda self: None),
+    lambda: load(load=overwrites_device),
+    lambda: load(TWO, forward=lambda self, b, a: a),
+    lambda: load(inputs=[("A", "FP32", [4])]),
+    complete_against_configuration,
     lambda: load_with_share("2"),
     lambda: check_pb_utils(BrokenModule),
     lambda: _check_shadow(MockModule),

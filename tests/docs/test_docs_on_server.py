@@ -29,6 +29,8 @@ from kindaware._errors import ERROR_CODES
 
 
 class TritonPythonModel(KindAwareModel):
+    warmup = "off"
+
     def load(self):
         return None
 

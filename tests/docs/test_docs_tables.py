@@ -14,12 +14,17 @@ import kindaware
 import kindaware.testing
 from kindaware import KindAwareModel, Placement
 from kindaware._args import InstanceArgs
-from kindaware._errors import ERROR_CODES
 from kindaware._contract import HOOKS
+from kindaware._errors import ERROR_CODES
 from kindaware._modules import Precision
 from kindaware._settings import _PARSERS, PRECISIONS, SETTING_NAMES, Settings
 from kindaware._spec import InstanceGroup
 from kindaware._threads import ThreadBudget
+from kindaware.testing.harness._server import NOT_FOUND_SINCE
+from kindaware.testing.stand_in import NEWEST
+from kindaware.testing.stand_in._bls import STREAM_ERRORS_SINCE
+from kindaware.testing.stand_in._model_control import UNKNOWN_MODEL_RAISES_SINCE
+from kindaware.testing.stand_in._response import PARAMETERS_SINCE
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -151,12 +156,34 @@ def test_quoted_attributes_of_a_placement_are_its_own():
         assert hasattr(Placement, code_in(row[0])[0])
 
 
-def test_quoted_members_of_the_server_are_its_own():
-    server = kindaware.testing.TritonServer("models")
-    for row in table_with(DOCS / "testing.md", "Member"):
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [
+        ("Member of the server", kindaware.testing.TritonServer),
+        ("Member", kindaware.testing.ModelHarness),
+    ],
+)
+def test_quoted_members_are_those_of_the_class(title, kind):
+    one = kind("models")
+    for row in table_with(DOCS / "testing.md", title):
         for member in code_in(row[0]):
             name = member.split("(")[0]
-            assert hasattr(type(server), name) or hasattr(server, name)
+            assert hasattr(kind, name) or hasattr(one, name), name
+
+
+def test_quoted_fixtures_and_markers_are_those_of_the_plugin():
+    source = (ROOT / "src/kindaware/testing/pytest_plugin.py").read_text()
+    fixtures = re.findall(r"@pytest.fixture\ndef (\w+)", source)
+    markers = re.findall(r'f"(\w+)\(num_devices=1\): ', source)
+    rows = table_with(DOCS / "testing.md", "Fixture or marker")
+    assert {code_in(row[0])[0] for row in rows} == {*fixtures, *markers}
+
+
+def test_versions_of_the_stand_in_are_those_of_the_code():
+    since = {PARAMETERS_SINCE, STREAM_ERRORS_SINCE, UNKNOWN_MODEL_RAISES_SINCE, NOT_FOUND_SINCE}
+    rows = table_with(DOCS / "testing.md", "From")
+    assert [row[0] for row in rows] == [f"{year}.{month:02}" for year, month in sorted(since)]
+    assert "{}.{:02}".format(*NEWEST) in (DOCS / "testing.md").read_text()
 
 
 @pytest.mark.parametrize("page", OUR_PAGES, ids=name_of)
@@ -221,10 +248,12 @@ def test_command_is_one_that_exists(command, targets, extras, serve_help):
         assert all(word in serve_help for word in words[2:] if word.startswith("-"))
     elif words[0] == "pip":
         assert words[1] in ("install", "uninstall")
-        for names in re.findall(r"kindaware\[([^]]*)\]", command):
+        for names in re.findall(r"(?:kindaware|'\.)\[([^]]*)\]", command):
             assert set(names.split(",")) <= set(extras)
     else:
+        own = "from kindaware.testing.stand_in import TYPINGS; print(TYPINGS)"
         known = ("python -m venv .venv", ". .venv/bin/activate", "pytest test_", "curl -s ")
+        known += (f"python -c '{own}'", f"MYPYPATH=$(python -c '{own}') mypy models/")
         assert command.startswith(known)
 
 
