@@ -10,7 +10,7 @@ import torch
 
 from kindaware._batch import Request
 from kindaware._device_pass import DevicePass
-from kindaware._errors import ConfigError, describe
+from kindaware._errors import ConfigError, RequestError, describe
 from kindaware._placement import Placement
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
@@ -67,6 +67,8 @@ class WarmUp:
     def run(self, device_pass: DevicePass) -> str:
         """Run the batches; give a phrase for the log.
 
+        A model that refuses zeros with a `RequestError` works as it should: then nothing is warmed up.
+
         Raises:
             ConfigError: a hook failed, or returned what the configuration doesn't declare.
         """
@@ -80,6 +82,8 @@ class WarmUp:
                 request = Request("warm-up", self._inputs(rows), rows)
                 device_pass.run([device_pass.preprocess(request)])
             except Exception as error:
+                if isinstance(error, RequestError) and self.make_inputs is None:
+                    return f"warm-up skipped (zeros are refused: {error}; define warmup_inputs(rows))"
                 raise ConfigError.of(
                     f"model {self.spec.name!r} warm-up with {rows or 1} row(s)",
                     expected="forward to answer "

@@ -4,7 +4,7 @@ import pytest
 import torch
 from core_kit import Doubler, make_args, start, tensor
 
-from kindaware import ConfigError
+from kindaware import ConfigError, RequestError
 from kindaware._placement import Placement
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec, TensorSpec
@@ -136,6 +136,16 @@ def test_initialize_warm_up_that_fails_is_a_config_error(hooks, text):
     assert text in str(caught.value)
     assert "kindaware.warmup to 'off'" in str(caught.value)
     assert caught.value.__cause__ is not None
+
+
+def test_initialize_zeros_that_the_model_refuses_skip_the_warm_up(caplog):
+    class Model(Doubler):
+        def preprocess(self, inputs):
+            raise RequestError("an empty picture")
+
+    with caplog.at_level("INFO"):
+        assert start(Model).is_ready()
+    assert "warm-up skipped (zeros are refused: an empty picture; define warmup_inputs(rows))" in caplog.text
 
 
 def test_initialize_warm_up_size_above_max_batch_size_raises(recorder):

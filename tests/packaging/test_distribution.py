@@ -52,7 +52,9 @@ def test_wheel_holds_the_package_and_nothing_else(dist):
     names = zipfile.ZipFile(wheel).namelist()
     assert "kindaware/py.typed" in names
     assert all(name.startswith(("kindaware/", "kindaware-")) for name in names)
-    assert not [name for name in names if "triton_python_backend_utils" in name]
+    # Types for editors, and no module that could take the place of the server's.
+    named = [name for name in names if "triton_python_backend_utils" in name]
+    assert named == ["kindaware/testing/stand_in/typings/triton_python_backend_utils.pyi"]
     assert f"kindaware-{kindaware.__version__}-py3-none-any.whl" == wheel.name
 
 

@@ -74,9 +74,11 @@ def test_locate_server_none_says_where_it_looked_and_what_to_install(tmp_path):
     # An interpreter without site-packages has no wheel; it gets kindaware's sources only.
     source = Path(__file__).parents[2] / "src"
     code = (
-        "import sys, types; package = types.ModuleType('kindaware'); "
-        f"package.__path__ = [{str(source / 'kindaware')!r}]; sys.modules['kindaware'] = package\n"
-        "from kindaware.testing import TritonServer\n"
+        "import sys, types\n"
+        "for name in ('kindaware', 'kindaware.testing'):\n"
+        "    package = sys.modules[name] = types.ModuleType(name)\n"
+        f"    package.__path__ = [{str(source)!r} + '/' + name.replace('.', '/')]\n"
+        "from kindaware.testing.server._server import TritonServer\n"
         f"TritonServer({str(tmp_path)!r}).start()"
     )
 
