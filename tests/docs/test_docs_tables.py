@@ -137,6 +137,18 @@ def test_design_page_lists_the_modules_in_the_order_of_their_imports():
         assert imported <= set(core[:place]), name
 
 
+def test_design_page_lists_the_folders_of_testing_in_the_order_of_their_imports():
+    package = ROOT / "src" / "kindaware" / "testing"
+    listed = [code_in(row[0])[0].removeprefix("testing/") for row in table_with(DOCS / "design.md", "Folder")]
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    assert sorted(listed) == sorted(folders | modules)
+    for place, name in enumerate(listed):
+        for path in [*package.glob(f"{name}/**/*.py"), *package.glob(f"{name}.py")]:
+            imported = set(re.findall(r"^ *from kindaware\.testing\.(\w+)", path.read_text(), re.MULTILINE))
+            assert imported <= {*listed[:place], name} - ({*listed[:place]} if name == "server" else set())
+
+
 def test_api_page_has_every_public_name():
     text = (DOCS / "api.md").read_text()
     public = [f"kindaware.{name}" for name in kindaware.__all__]
