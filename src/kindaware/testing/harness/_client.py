@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,16 +21,16 @@ from kindaware.testing.stand_in import Answer, Failure
 _NO_STREAM = Failure("ModelInfer RPC doesn't support models with decoupled transaction policy", "UNSUPPORTED")
 
 
-class ModelClient:
+class ModelClient(ABC):
     """Asks one model of a harness; `ModelHarness` is one for its first model."""
 
     raise_errors: bool
     _server: PretendedServer
 
     @property
+    @abstractmethod
     def served(self) -> ServedModel:
         """The model as the pretended server has it now."""
-        raise NotImplementedError
 
     @property
     def config(self) -> dict[str, Any]:
