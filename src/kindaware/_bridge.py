@@ -208,7 +208,7 @@ def require_pb_utils(what: str) -> ModuleType:
                 what,
                 expected="to be called by Triton's Python backend",
                 got=f"a process without {PB_UTILS}",
-                remedy="serve the model with 'kindaware serve', or call forward in a unit test",
+                remedy="serve it with 'kindaware serve', or test it with kindaware.testing.ModelHarness",
             )
         )
     return pb_utils

@@ -98,11 +98,11 @@ def _row_numbers(rows: Iterable[SupportsIndex]) -> tuple[int, ...]:
     values = [one.tolist() if hasattr(one, "tolist") else one for one in plain]
     if values and all(isinstance(one, bool) for one in values):
         return tuple(row for row, is_guilty in enumerate(values) if is_guilty)
-    if any(isinstance(one, bool) for one in values):
+    if any(isinstance(one, (bool, list)) for one in values):
         raise TypeError(
             message(
                 "RequestError rows",
-                expected="whole numbers, or a mask of booleans",
+                expected="whole numbers, or a mask with one boolean per row",
                 got=repr(values)[:200],
                 remedy="pass one or the other",
             )

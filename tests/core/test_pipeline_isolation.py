@@ -119,9 +119,10 @@ def test_run_mask_of_guilty_rows_fails_their_requests(mask):
     assert answers_of(run(make_pipeline(forward), [1, 2, BAD, 4])) == [2, 4, "INVALID_ARG", 8]
 
 
-def test_request_error_rows_of_numbers_and_booleans_raises():
-    with pytest.raises(TypeError, match="expected whole numbers, or a mask of booleans, got"):
-        RequestError("bad", rows=[1, True])
+@pytest.mark.parametrize("rows", [[1, True], torch.ones(2, 2, dtype=torch.bool)])
+def test_request_error_rows_neither_numbers_nor_a_mask_raises(rows):
+    with pytest.raises(TypeError, match="expected whole numbers, or a mask with one boolean per row, got"):
+        RequestError("bad", rows=rows)
 
 
 class UnprintableError(Exception):

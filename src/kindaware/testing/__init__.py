@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from kindaware.testing.arguments import instance_args
-from kindaware.testing.harness import InferenceError, ModelHarness, ModelLoadError, Result
+from kindaware.testing.harness import HarnessError, InferenceError, ModelHarness, ModelLoadError, Result
 from kindaware.testing.server._failure import ServerError
 from kindaware.testing.server._server import TritonServer
 from kindaware.testing.stand_in import TritonContractError
 
 __all__ = [
+    "HarnessError",
     "InferenceError",
     "ModelHarness",
     "ModelLoadError",
