@@ -3,24 +3,15 @@
 import numpy as np
 from behaviour import Behaviour, says
 from differential_kit import ask, x
+from differential_models import CODES
 
-CODES = [
-    "UNKNOWN",
-    "INTERNAL",
-    "NOT_FOUND",
-    "INVALID_ARG",
-    "UNAVAILABLE",
-    "UNSUPPORTED",
-    "ALREADY_EXISTS",
-    "CANCELLED",
-]
 OUTPUTS = """
     found = [pb_utils.Tensor(name, get(request)) for name in ("Z", "OTHER", "Y")]
     return [pb_utils.InferenceResponse(found)]
 """
 
 RESPONSES = {
-    "returns_too_few": Behaviour("return []"),
+    "returns_too_few": Behaviour("return []", logs=True),
     "returns_too_many": Behaviour("return [answer([1]), answer([2])]"),
     "returns_tuple": Behaviour("return (answer([1]),)"),
     "returns_dict": Behaviour("return {}"),
@@ -44,7 +35,7 @@ RESPONSES = {
     "raises_own_exception": Behaviour(
         "class Own(Exception):\n    def __str__(self):\n        return 'own text'\nraise Own()"
     ),
-    "raises_deep": Behaviour("def inner():\n    raise KeyError('deep')\n\n(lambda: inner())()"),
+    "raises_deep": Behaviour("def inner():\n    raise KeyError('deep')\n\n(lambda: inner())()", logs=True),
     "raises_in_library": Behaviour("json.loads('{')"),
     "raises_from_another": Behaviour(
         "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise OSError('late') from error"
@@ -160,7 +151,10 @@ SENDER = {
         ''', s=s)
         return [report(found)]
     """),
-    "sender_refuses_after_a_response": Behaviour("""
+    "sender_refuses_after_a_response": Behaviour(
+        """
+        if self.kept:
+            return [report(self.kept.pop())]
         s = request.get_response_sender()
         s.send(answer([1]))
         found = tries('''
@@ -175,13 +169,14 @@ SENDER = {
             s.send(flags=3)
         ''', s=s)])
         return [None]
-    """),
-    "sender_refusals_told": Behaviour("return [report(self.kept.pop())]"),
+        """,
+        (x(), x()),
+    ),
     "sender_true_counts_as_final": Behaviour(
         "request.get_response_sender().send(answer([1]), True)\nreturn [None]"
     ),
     "sender_used_then_response_returned": Behaviour(
-        "request.get_response_sender().send(answer([7]), 1)\nreturn [answer([8])]"
+        "request.get_response_sender().send(answer([7]), 1)\nreturn [answer([8])]", logs=True
     ),
     "sender_half_used_then_response_returned": Behaviour(
         "request.get_response_sender().send(answer([7]))\nreturn [answer([8])]"

@@ -15,7 +15,7 @@ from differential_models import (
     source_of,
     write,
 )
-from generated_model import GENERATED, GENERATED_CONFIG
+from generated_model import GENERATED, GENERATED_CONFIG, GENERATED_ROWS_CONFIG
 from table import BEHAVIOURS
 
 from kindaware.testing import ModelHarness, TritonServer
@@ -31,6 +31,7 @@ def repository(tmp_path_factory):
     write(folder, "rows", SHAPES, PYTHON + STRICT + "max_batch_size: 4")
     write(folder, "callee", CALLED, CALLEE)
     write(folder, "generated", GENERATED, GENERATED_CONFIG)
+    write(folder, "generated_rows", GENERATED, GENERATED_ROWS_CONFIG)
     for name, (source, config) in {**COMPLETED, **WITHOUT_EXECUTE}.items():
         write(folder, name, source, config)
     for name, source in FAILURES.items():
@@ -49,7 +50,8 @@ def loaded(repository):
 
 @pytest.fixture(scope="session")
 def server(repository, loaded):
-    with TritonServer(repository, models=loaded) as running:
+    # A response without its FINAL, as one behaviour has it, now and then makes the server wait at its end.
+    with TritonServer(repository, models=loaded, args=["--exit-timeout-secs=8"]) as running:
         yield running
 
 

@@ -103,6 +103,11 @@ class RealSide:
                 found.append(seen_in_message(answer.infer_response))
         return found
 
+    def statistics(self, model):
+        """How many requests and how many calls of `execute` there were, among others."""
+        answer = self.stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name=model))
+        return answer.model_stats[0]
+
     @staticmethod
     def _result(future):
         try:

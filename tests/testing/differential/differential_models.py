@@ -4,20 +4,12 @@ import textwrap
 from pathlib import Path
 
 DATATYPES = [
-    "BOOL",
-    "UINT8",
-    "UINT16",
-    "UINT32",
-    "UINT64",
-    "INT8",
-    "INT16",
-    "INT32",
-    "INT64",
-    "FP16",
-    "FP32",
-    "FP64",
-    "STRING",
-    "BF16",
+    *("BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64"),
+    *("FP16", "FP32", "FP64", "STRING", "BF16"),
+]
+CODES = [
+    *("UNKNOWN", "INTERNAL", "NOT_FOUND", "INVALID_ARG"),
+    *("UNAVAILABLE", "UNSUPPORTED", "ALREADY_EXISTS", "CANCELLED"),
 ]
 
 HEAD = '''

@@ -3,6 +3,7 @@
 from differential_models import DATATYPES, PYTHON
 
 RANKS = range(1, 6)
+OUTPUTS = ["OUT0", "OUT1", "OUT2", "OUT3"]
 INPUTS = [(datatype, rank) for datatype in DATATYPES for rank in RANKS]
 
 
@@ -10,15 +11,23 @@ def input_name(datatype, rank):
     return f"{datatype}_{rank}"
 
 
-GENERATED_CONFIG = (
-    PYTHON
-    + "".join(
+def config_of(extra, word=""):
+    """A configuration with an optional input for every data type and every number of dimensions."""
+    inputs = "".join(
         f'input {{ name: "{input_name(datatype, rank)}" data_type: TYPE_{datatype} '
-        f"dims: {[-1] * rank} optional: true }}\n"
+        f"dims: {[-1] * rank} optional: true {word} }}\n"
         for datatype, rank in INPUTS
     )
-    + "".join(f'output {{ name: "OUT{index}" data_type: TYPE_FP32 dims: -1 }}\n' for index in range(4))
-    + 'parameters { key: "FORCE_CPU_ONLY_INPUT_TENSORS" value { string_value: "yes" } }'
+    outputs = "".join(
+        f'output {{ name: "OUT{index}" data_type: TYPE_FP32 dims: -1 }}\n' for index in range(4)
+    )
+    return PYTHON + inputs + outputs + extra
+
+
+GENERATED_CONFIG = config_of("")
+# Ragged, so that requests of different shapes can share a batch.
+GENERATED_ROWS_CONFIG = config_of(
+    "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 20000 }", "allow_ragged_batch: true"
 )
 
 # `shapes` has a shape for every input's output, `how` says what to do with it, `error` where to fail.

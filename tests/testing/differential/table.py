@@ -1,15 +1,17 @@
 """All named behaviours."""
 
 from behaviour import Behaviour
-from behaviours_calls import CALLS, HELPERS
-from behaviours_calls import STREAMS as STREAMED
+from behaviours_calls import CALLS
+from behaviours_dlpack import DLPACK
+from behaviours_helpers import HELPERS
 from behaviours_loading import COMPLETED, WITHOUT_EXECUTE
 from behaviours_requests import REQUESTS, VALIDATION
 from behaviours_responses import BATCHES, RESPONSES, SENDER
+from behaviours_streams import STREAMS
 from behaviours_tensors import TENSORS
 from differential_kit import x
 
 LOADED = {name: Behaviour("", (x(1, 2, 3, model=name),), name) for name in {**COMPLETED, **WITHOUT_EXECUTE}}
-TABLES = (TENSORS, REQUESTS, VALIDATION, RESPONSES, SENDER, BATCHES, STREAMED, CALLS, HELPERS, LOADED)
+TABLES = (TENSORS, DLPACK, REQUESTS, VALIDATION, RESPONSES, SENDER, BATCHES, STREAMS, CALLS, HELPERS, LOADED)
 BEHAVIOURS: dict[str, Behaviour] = {name: one for table in TABLES for name, one in table.items()}
 assert len(BEHAVIOURS) == sum(map(len, TABLES)), "a name is there twice"

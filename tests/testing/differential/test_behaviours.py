@@ -13,6 +13,7 @@ from kindaware.testing import ModelHarness, ModelLoadError, ServerError
 
 pytestmark = pytest.mark.server
 
+COMPARED_FILES = ("model.py", "pb_stub.cc")
 LOGGED = re.compile(r"^([IWE])\d+ [\d:.]+ \d+ (\S+):(\d+)\] (.*)$", re.MULTILINE)
 
 
@@ -32,7 +33,9 @@ def test_answers_are_the_same(real, ours, server, harness, name):
     own = [ours.infer(one) for one in asked]
     assert_same(own, theirs)
     if BEHAVIOURS[name].logs:
-        assert lines_of(harness, first) == lines_of_server(server, start, len(lines_of(harness, first)))
+        logged = lines_of(harness, first)
+        assert logged
+        assert logged == lines_of_server(server, start, len(logged))
 
 
 @pytest.mark.parametrize("name", [name for name, one in BEHAVIOURS.items() if one.model == "batches"])
@@ -82,20 +85,20 @@ def metrics_of_server(server):
 
 def lines_of(harness, first):
     return [
-        (line.level[0], line.filename, line.line, line.text.replace("\n", "\\n"))
+        (line.level[0], line.filename, line.line, clean(line.text.replace("\n", "\\n")))
         for line in harness.logs[first:]
-        if line.filename == "model.py" and line.level != "VERBOSE"
+        if line.filename in COMPARED_FILES and line.level != "VERBOSE"
     ]
 
 
 def lines_of_server(server, start, count):
-    """The models' lines in the server's log, which may come a little after the answer."""
+    """The lines in the server's log, which may come a little later; of C++ without line numbers."""
     deadline = time.monotonic() + 5
     while True:
         found = [
-            (level, file, int(line), text.removeprefix('"').removesuffix('"'))
+            (level, file, int(line) if file == "model.py" else 0, clean(text[1:-1]))
             for level, file, line, text in LOGGED.findall(server.log_text()[start:])
-            if file == "model.py"
+            if file in COMPARED_FILES
         ]
         if len(found) >= count or time.monotonic() > deadline:
             return found
