@@ -7,8 +7,10 @@ from differential_models import (
     BATCHES,
     CALLED,
     CALLEE,
+    ITERATIVE,
     PYTHON,
     RUNNER,
+    SEQUENCES,
     SHAPES,
     STREAMS,
     STRICT,
@@ -24,7 +26,8 @@ from kindaware.testing import ModelHarness, TritonServer
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("differential")
-    for name, config in (("runner", RUNNER), ("batches", BATCHES), ("streams", STREAMS)):
+    dispatching = {"runner": RUNNER, "batches": BATCHES, "streams": STREAMS, "iterative": ITERATIVE}
+    for name, config in {**dispatching, "sequences": SEQUENCES}.items():
         chosen = {key: one for key, one in BEHAVIOURS.items() if one.model == name and one.body}
         write(folder, name, source_of(chosen), config)
     write(folder, "strict", SHAPES, PYTHON + STRICT)

@@ -18,6 +18,11 @@ NOT_COMPARED = {
     "a response without FINAL": ("hang", "the client gets no answer, not decoupled, or no end, decoupled"),
     "exception in a decoupled coroutine": ("hang", "it is only logged, and no FINAL is sent"),
     "RESCHEDULE without iterative sequences": ("hang", "the release fails, and nobody answers"),
+    "RESCHEDULE of a request with the flag END": ("hang", "its sequence is over, and it never comes back"),
+    "several sequences at once": (
+        "harness",
+        "the server fills free places of a batch with requests that are not READY; the harness sends none",
+    ),
     "zero rows where max_batch_size is not 0": ("hang", "the server takes the request and never answers"),
     "metrics made while a model is imported or completed": ("hang", "the stub asks, and nobody answers"),
     "a model that calls itself with one instance": ("hang", "it waits for itself"),

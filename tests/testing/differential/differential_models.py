@@ -134,6 +134,16 @@ input { name: "A" data_type: TYPE_FP32 dims: [ 2, -1 ] }
 input { name: "B" data_type: TYPE_INT32 dims: [ -1 ] }
 output { name: "TEXT" data_type: TYPE_STRING dims: -1 }
 """
+ITERATIVE = PYTHON + X + OUT + "sequence_batching { iterative_sequence: true }"
+CONTROL = 'control_input { name: "%s" control { kind: CONTROL_SEQUENCE_%s int32_false_true: [ 0, 1 ] } }\n'
+SEQUENCES = (
+    PYTHON
+    + 'input { name: "X" data_type: TYPE_FP32 dims: -1 }'
+    + OUT
+    + "max_batch_size: 4 sequence_batching {\n"
+    + "".join(CONTROL % (kind[0], kind) for kind in ("START", "END", "READY"))
+    + "}"
+)
 CALLEE = PYTHON + 'input { name: "X" data_type: TYPE_FP32 dims: -1 }' + OUT
 
 SHAPES = """
