@@ -6,10 +6,10 @@ import urllib.request
 
 import pytest
 from behaviours_loading import FAILURES
-from differential_kit import assert_same, clean
+from differential_kit import assert_same, clean, x
 from table import BEHAVIOURS
 
-from kindaware.testing import ModelHarness, ModelLoadError, ServerError
+from kindaware.testing import ModelHarness, ModelLoadError, ServerError, TritonContractError
 
 pytestmark = pytest.mark.server
 
@@ -70,6 +70,12 @@ def test_metrics_are_the_same(real, ours, server, harness):
         time.sleep(0.2)
     assert metrics_of(harness) == theirs
     assert len(theirs) == 5
+
+
+def test_a_rescheduled_request_with_the_flag_end_never_comes_back(ours):
+    asked = x(model="iterative", correlation_id=11, flags=3).naming("rescheduled_twice")
+    with pytest.raises(TritonContractError, match="with the flag END was rescheduled"):
+        ours.infer(asked)
 
 
 def metrics_of(harness):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kindaware.testing.harness._sequences import SequenceBatcher
     from kindaware.testing.harness._server import PretendedServer
 
+_SEQUENCE_END = 2
 _MAX_ROUNDS = 10_000
 
 
@@ -183,6 +184,12 @@ class Instance(Host):
         if state_of(request).release_flags != RESCHEDULE or one.pending.is_done:
             return False
         if self._sequences is not None and self._sequences.is_iterative:
+            if one.sent.flags & _SEQUENCE_END:
+                raise self.violation(
+                    "leave the client waiting for ever: a request with the flag END was rescheduled, and its "
+                    "sequence is over",
+                    "send it without END, or answer it",
+                )
             return True
         self.log(
             "ERROR",
