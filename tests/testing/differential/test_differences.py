@@ -1,6 +1,7 @@
 """What is compared, and what isn't, in numbers."""
 
 from collections import Counter
+from pathlib import Path
 
 from behaviours_loading import FAILURES
 from differences import NOT_COMPARED
@@ -19,3 +20,10 @@ def test_every_difference_has_a_known_kind_and_a_reason():
     assert {kind for kind, _ in NOT_COMPARED.values()} == kinds
     assert not [name for name, (_, reason) in NOT_COMPARED.items() if len(reason.split()) < 4]
     assert len(NOT_COMPARED) == 31
+
+
+def test_the_page_on_testing_lists_every_difference():
+    page = Path(__file__).parents[3].joinpath("docs/testing.md").read_text()
+    for name, (kind, reason) in NOT_COMPARED.items():
+        assert f"| {name} | {kind} | {reason} |" in page
+    assert f"{len(BEHAVIOURS) + len(FAILURES)} named behaviours" in page
