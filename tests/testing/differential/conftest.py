@@ -65,13 +65,13 @@ def real(server):
     side.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not open while other folders look at what a harness leaves behind
 def harness(repository, loaded):
     others = [repository / name for name in loaded[1:]]
     with ModelHarness(repository / loaded[0], models=others, raise_errors=False) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ours(harness):
     return HarnessSide(harness)
