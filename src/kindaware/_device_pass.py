@@ -12,13 +12,12 @@ from kindaware._batch import Request
 from kindaware._errors import KindAwareError, OutputError, describe, format_traceback, message
 from kindaware._hooks import Hooks
 from kindaware._modules import Precision, prepare_input
+from kindaware._outcomes import Tensors
 from kindaware._outputs import check_outputs, name_outputs
 from kindaware._runtime import Runtime
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 from kindaware._staging import Staging
-
-Tensors = Mapping[str, torch.Tensor]
 
 
 class DevicePass:
@@ -55,6 +54,8 @@ class DevicePass:
         self._staging = staging
         self._logger = logger
         self._precision = Precision.of(settings.precision)
+        self._input_names = {tensor.name for tensor in spec.inputs}
+        self._required_names = {tensor.name for tensor in spec.inputs if not tensor.optional}
 
     def begin_call(self) -> None:
         """Start a call of `execute`: the outputs of the call before are no longer needed."""
@@ -75,9 +76,7 @@ class DevicePass:
         return Request(request.id, self._checked(inputs, request), request.rows)
 
     def _checked(self, inputs: Any, request: Request) -> Tensors:
-        names = {tensor.name for tensor in self._spec.inputs}
-        required = {tensor.name for tensor in self._spec.inputs if not tensor.optional}
-        is_mapping = isinstance(inputs, Mapping) and required <= set(inputs) <= names
+        is_mapping = isinstance(inputs, Mapping) and self._required_names <= set(inputs) <= self._input_names
         if is_mapping and all(
             isinstance(one, torch.Tensor) and (request.rows is None or one.shape[:1] == (request.rows,))
             for one in inputs.values()
@@ -86,7 +85,7 @@ class DevicePass:
         raise OutputError(
             message(
                 f"model {self._spec.name!r} preprocess",
-                expected=f"a mapping of {sorted(names)} to tensors with {request.rows} rows",
+                expected=f"a mapping of {sorted(self._input_names)} to tensors with {request.rows} rows",
                 got=repr({k: list(getattr(v, "shape", ())) for k, v in inputs.items()})
                 if isinstance(inputs, Mapping)
                 else type(inputs).__name__,

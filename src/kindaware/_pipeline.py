@@ -103,10 +103,11 @@ class Pipeline:
         failed: list[_Failed] = []
         while pending and self._device_pass.fault is None:
             part = pending.pop(0)
-            result = self._device_pass.attempt([ledger.requests[position] for position in part])
+            requests = [ledger.requests[position] for position in part]
+            result = self._device_pass.attempt(requests)
             if not isinstance(result, Exception):
                 ledger.answer(part, result)
-                self._remember_shapes([ledger.requests[position] for position in part])
+                self._remember_shapes(requests)
                 continue
             named = _named(ledger, part, result)
             unnamed = [position for position in part if position not in named]
