@@ -53,8 +53,12 @@ def check_pb_utils(pb_utils: ModuleType) -> None:
 
 
 def _check_shadow(pb_utils: ModuleType) -> None:
-    """The server's folder comes last on sys.path, so an installed module of the same name wins."""
-    if _STUB_ONLY not in sys.modules and hasattr(getattr(pb_utils, "Tensor", None), "from_dlpack"):
+    """The server's folder comes last on sys.path, so an installed module of the same name wins.
+
+    Source: python_backend `pb_stub.cc`, PYBIND11_EMBEDDED_MODULE: only a stub has the C++ module built in.
+    """
+    is_stub = _STUB_ONLY in sys.builtin_module_names
+    if not is_stub and hasattr(getattr(pb_utils, "Tensor", None), "from_dlpack"):
         return  # a complete stand-in, made for tests
     loaded = Path(pb_utils.__file__ or "")
     copies = [

@@ -181,7 +181,7 @@ def stub(pb_utils, monkeypatch, tmp_path):
         folder.mkdir()
     (server / f"{NAME}.py").touch()
     monkeypatch.setattr(sys, "path", [str(installed), str(server)])
-    monkeypatch.setitem(sys.modules, "c_python_backend_utils", pb_utils)
+    monkeypatch.setattr(sys, "builtin_module_names", (*sys.builtin_module_names, "c_python_backend_utils"))
     pb_utils.__file__ = str(server / f"{NAME}.py")
     return pb_utils, installed
 
