@@ -53,8 +53,9 @@ def test_wheel_holds_the_package_and_nothing_else(dist):
     assert "kindaware/py.typed" in names
     assert all(name.startswith(("kindaware/", "kindaware-")) for name in names)
     # Types for editors, and no module that could take the place of the server's.
-    named = [name for name in names if "triton_python_backend_utils" in name]
-    assert named == ["kindaware/testing/stand_in/typings/triton_python_backend_utils.pyi"]
+    named = sorted(name for name in names if "python_backend_utils" in name)
+    typings = "kindaware/testing/stand_in/typings"
+    assert named == [f"{typings}/{half}_python_backend_utils.pyi" for half in ("c", "triton")]
     assert f"kindaware-{kindaware.__version__}-py3-none-any.whl" == wheel.name
 
 

@@ -72,3 +72,33 @@ COMPLETED = {
     ),
 }
 WITHOUT_EXECUTE = {"model_without_execute": (CLASS + "    pass\n", PLAIN)}
+C_MODULE = """
+import importlib.util
+import c_python_backend_utils as c
+from c_python_backend_utils import InferenceResponse, Tensor
+
+
+
+def names():
+    private = {"async_event_future_done_callback"}
+    return sorted(name for name in vars(c) if name[:2] != "__" and name not in private)
+
+
+EARLY = names(), Tensor("early", np.ones(2)).shape()
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        found = {
+            "early": EARLY,
+            "late": names(),
+            "same": [name for name in EARLY[0] if getattr(pb_utils, name, None) is getattr(c, name)],
+            "loaded": sorted(name for name in sys.modules if "python_backend_utils" in name),
+            "specs": [importlib.util.find_spec(one.__name__).name for one in (c, pb_utils)],
+            "files": [hasattr(one, "__file__") for one in (c, pb_utils)],
+            "metaclass": type(Tensor).__name__,
+        }
+        return [report(found) for _ in requests]
+"""
+IMPORTING = {"model_imports_the_c_module": (C_MODULE, PLAIN)}
+LOADING = {**COMPLETED, **WITHOUT_EXECUTE, **IMPORTING}

@@ -1,7 +1,7 @@
 """One server and one harness with the same models, for all tests of this folder."""
 
 import pytest
-from behaviours_loading import COMPLETED, FAILURES, PLAIN, WITHOUT_EXECUTE
+from behaviours_loading import FAILURES, LOADING, PLAIN
 from differential_kit import HarnessSide, RealSide
 from differential_models import (
     BATCHES,
@@ -35,7 +35,7 @@ def repository(tmp_path_factory):
     write(folder, "callee", CALLED, CALLEE)
     write(folder, "generated", GENERATED, GENERATED_CONFIG)
     write(folder, "generated_rows", GENERATED, GENERATED_ROWS_CONFIG)
-    for name, (source, config) in {**COMPLETED, **WITHOUT_EXECUTE}.items():
+    for name, (source, config) in LOADING.items():
         write(folder, name, source, config)
     for name, source in FAILURES.items():
         write(folder, name, source, PLAIN)

@@ -34,6 +34,10 @@ NOT_COMPARED = {
     "frames and place of triton_python_backend_utils.py": ("text", "the harness has no such file"),
     "importlib's frames": ("text", "they depend on who imports"),
     "pybind11's list of signatures": ("text", "it has mangled names that depend on pybind11's release"),
+    "async_event_future_done_callback of c_python_backend_utils": (
+        "harness",
+        "the stub's own, for its event loop; no model calls it",
+    ),
     "CPython's own texts with a class's name": (
         "text",
         "C++ classes have their module in it, Python's don't: object of type 'c_python_backend_utils.Tensor'",

@@ -4,7 +4,7 @@ from behaviour import Behaviour
 from behaviours_calls import CALLS
 from behaviours_dlpack import DLPACK
 from behaviours_helpers import HELPERS
-from behaviours_loading import COMPLETED, WITHOUT_EXECUTE
+from behaviours_loading import LOADING
 from behaviours_requests import REQUESTS, VALIDATION
 from behaviours_responses import BATCHES, RESPONSES, SENDER
 from behaviours_sequences import SEQUENCES
@@ -12,7 +12,7 @@ from behaviours_streams import STREAMS
 from behaviours_tensors import TENSORS
 from differential_kit import x
 
-LOADED = {name: Behaviour("", (x(1, 2, 3, model=name),), name) for name in {**COMPLETED, **WITHOUT_EXECUTE}}
+LOADED = {name: Behaviour("", (x(1, 2, 3, model=name),), name) for name in LOADING}
 TABLES = (
     TENSORS,
     DLPACK,

@@ -136,6 +136,31 @@ def test_siblings_and_relative_imports_work(tmp_path):
     assert not {"beside", "inside", "1", "1.model", "1.inside"} & set(sys.modules)
 
 
+def test_the_c_module_can_be_imported_at_the_top_of_model_py(tmp_path):
+    source = (
+        "import importlib.util\nimport c_python_backend_utils as c\n"
+        "from c_python_backend_utils import Tensor\n"
+        "MADE = Tensor('Y', np.ones(2, np.float32))\n"
+        "for name in ('c_python_backend_utils', 'triton_python_backend_utils'):\n"
+        "    assert importlib.util.find_spec(name).name == name\n"
+    ) + model("assert pb_utils.Tensor is c.Tensor\nreturn [c.InferenceResponse([MADE])]")
+    with ModelHarness(write_model(tmp_path, "m", source)) as harness:
+        assert harness.infer(X=[1.0]).outputs["Y"].tolist() == [1.0, 1.0]
+        assert sys.modules["c_python_backend_utils"].Tensor is harness.pb_utils.Tensor
+    assert "c_python_backend_utils" not in sys.modules
+
+
+def test_a_class_can_import_the_c_module():
+    class Direct:
+        def execute(self, requests):
+            import c_python_backend_utils as c
+
+            return [c.InferenceResponse([c.Tensor("Y", one.inputs()[0].as_numpy())]) for one in requests]
+
+    with ModelHarness(Direct, config=PLAIN) as harness:
+        assert harness.infer(X=[3.0]).outputs["Y"].tolist() == [3.0]
+
+
 def test_a_model_that_was_rewritten_is_read_again(tmp_path):
     for number in (1.0, 2.0, 3.0):
         folder = write_model(tmp_path, "m", model(f"return [answer([{number}])]"))

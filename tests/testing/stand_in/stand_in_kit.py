@@ -11,6 +11,7 @@ from kindaware.testing.stand_in import (
     RefusalError,
     WireTensor,
     attach_classes,
+    new_c_module,
     new_module,
     new_server_request,
     state_of,
@@ -71,8 +72,8 @@ class RecordingHost(Host):
 def open_host(**settings):
     """Give a host in `execute`, its module, and `c_python_backend_utils`."""
     host = RecordingHost(**settings)
-    module = new_module(host)
-    c_module = attach_classes(module, host)
+    module, c_module = new_module(host), new_c_module(host)
+    attach_classes(module, c_module, host)
     host.phase = "execute"
     return host, module, c_module
 

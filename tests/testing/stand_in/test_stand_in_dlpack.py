@@ -299,8 +299,8 @@ def test_from_dlpack_keeps_the_source_alive_and_lets_it_go(pb):
 def test_dlpack_objects_alive_at_exit_do_no_harm():
     code = (
         "import numpy as np, torch\n"
-        "from kindaware.testing.stand_in import Host, attach_classes, new_module\n"
-        "host = Host(); pb = new_module(host); attach_classes(pb, host)\n"
+        "from kindaware.testing.stand_in import Host, attach_classes, new_c_module, new_module\n"
+        "host = Host(); pb = new_module(host); attach_classes(pb, new_c_module(host), host)\n"
         "tensor = pb.Tensor('a', np.zeros(3))\n"
         "capsule = tensor.to_dlpack(); view = torch.from_dlpack(tensor)\n"
         "taken = pb.Tensor.from_dlpack('b', torch.zeros(3)); kept = torch.from_dlpack(taken)\n"

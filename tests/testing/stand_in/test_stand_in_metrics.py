@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from stand_in_kit import RecordingHost, open_host
 
-from kindaware.testing.stand_in import MetricRegistry, TritonContractError, attach_classes, new_module
+from kindaware.testing.stand_in import (
+    MetricRegistry,
+    TritonContractError,
+    attach_classes,
+    new_c_module,
+    new_module,
+)
 
 PREFIX = "Failed to process the request for model 'probe_0_0', message: "
 
@@ -222,7 +228,7 @@ def test_metric_operations_take_numbers_by_position_only(family, value):
 def test_family_before_construction_is_a_contract_error(phase):
     host = RecordingHost()
     pb = new_module(host)
-    attach_classes(pb, host)
+    attach_classes(pb, new_c_module(host), host)
     host.phase = phase
     with pytest.raises(
         TritonContractError, match="the server would never answer: MetricFamily is called while"

@@ -12,7 +12,7 @@ import pytest
 from stand_in_kit import RecordingHost, new_request, open_host
 
 from kindaware.testing import stand_in
-from kindaware.testing.stand_in import Tensor, TritonModelException, new_module
+from kindaware.testing.stand_in import Tensor, TritonModelException, new_c_module, new_module
 
 PLAIN = {
     "ModelConfig", "TRITON_STRING_TO_NUMPY", "serialize_byte_tensor", "deserialize_bytes_tensor",
@@ -52,6 +52,20 @@ def test_attach_classes_after_import_adds_the_rest(pb, c_module):
     assert public(pb) == PLAIN | ATTACHED
     assert public(c_module) >= HIDDEN | (ATTACHED - {"get_model_dir"})
     assert not HIDDEN & public(pb)
+
+
+def test_new_c_module_before_import_has_all_but_the_shared_memory(c_module):
+    early = new_c_module(RecordingHost())
+
+    assert public(early) == public(c_module) - {"shared_memory"}
+    assert early.Tensor("a", np.zeros(2)).shape() == [2]
+    assert not hasattr(early, "__file__")
+
+
+def test_attach_classes_gives_both_modules_the_same_objects(pb, c_module):
+    assert {name for name in ATTACHED if getattr(pb, name) is not getattr(c_module, name, None)} == {
+        "get_model_dir"
+    }
 
 
 def test_new_module_constants_have_the_servers_numbers(pb):

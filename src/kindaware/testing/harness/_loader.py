@@ -13,9 +13,10 @@ from typing import Any
 
 from kindaware._errors import ConfigError
 from kindaware.testing.harness._modules import ModuleSpace
-from kindaware.testing.stand_in import Host, attach_classes, new_module
+from kindaware.testing.stand_in import Host, attach_classes, new_c_module, new_module
 
 PB_UTILS = "triton_python_backend_utils"
+C_PB_UTILS = "c_python_backend_utils"
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,10 @@ def load_code(code: ModelCode, host: Host) -> LoadedCode:
         AttributeError: it has no `TritonPythonModel`.
         BaseException: what the import raises.
     """
-    pb_utils = new_module(host)
-    modules = {PB_UTILS: pb_utils}
+    pb_utils, c_pb_utils = new_module(host), new_c_module(host)
+    modules = {PB_UTILS: pb_utils, C_PB_UTILS: c_pb_utils}
     if code.file is None or code.directory is None:
-        attach_classes(pb_utils, host)
+        attach_classes(pb_utils, c_pb_utils, host)
         return LoadedCode(code.given, ModuleSpace(modules), pb_utils)
     package = ModuleType(code.version)
     package.__path__ = [str(code.file.parent)]
@@ -124,7 +125,7 @@ def load_code(code: ModelCode, host: Host) -> LoadedCode:
     space = ModuleSpace(modules, (code.file.parent, code.directory))
     with space.entered():
         module = _import(f"{code.version}.{code.file.stem}", code.file)
-    attach_classes(pb_utils, host)
+    attach_classes(pb_utils, c_pb_utils, host)
     if not hasattr(module, "TritonPythonModel"):
         raise AttributeError(f"module '{module.__name__}' has no attribute 'TritonPythonModel'")
     return LoadedCode(module.TritonPythonModel, space, pb_utils)

@@ -5,7 +5,8 @@ Nothing here enters `sys.modules`, loads a model or reads a configuration. The s
 1. Derive from `Host`, one object per model instance: it is what the stand-in asks of the server, and it keeps
    the `TritonContractError`s that the model may have caught (`host.violations`). Move `host.phase` on.
 2. `new_module(host)` is the module as model.py finds it while it is imported: pure Python names only.
-3. `attach_classes(module, host)` adds the rest after the import, and returns `c_python_backend_utils`.
+   `new_c_module(host)` is `c_python_backend_utils`, the C++ half, which can be imported from the start.
+3. `attach_classes(module, c_module, host)` adds the C++ names to the module after the import.
 4. `new_server_request(host, inputs=[WireTensor.of("X", array)], ...)` is a request as `execute` gets it.
 5. After `execute`: `check_returned(request, response)` for every element that is a response, then
    `send_returned(request, response)`; when an error left it, `fail_request(request)` for every request.
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from kindaware.testing.stand_in._host import NEWEST, Host, Phase, RefusalError, TritonContractError
 from kindaware.testing.stand_in._metrics import MetricRegistry
-from kindaware.testing.stand_in._module import attach_classes, new_module
+from kindaware.testing.stand_in._module import attach_classes, new_c_module, new_module
 from kindaware.testing.stand_in._request import InferenceRequest
 from kindaware.testing.stand_in._request_state import RequestState
 from kindaware.testing.stand_in._response import InferenceResponse, answer_of
@@ -64,6 +65,7 @@ __all__ = [
     "attach_classes",
     "check_returned",
     "fail_request",
+    "new_c_module",
     "new_module",
     "new_server_request",
     "send_returned",

@@ -6,6 +6,7 @@ import functools
 import json
 import struct
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -66,8 +67,11 @@ _ON_PB_UTILS = (
 
 
 def new_module(host: Host) -> ModuleType:
-    """Make `triton_python_backend_utils` as model.py finds it while it is imported."""
-    module = ModuleType("triton_python_backend_utils", f"Stand-in, as of model {host.model_name!r}.")
+    """Make `triton_python_backend_utils` as model.py finds it while it is imported.
+
+    It has no file, so its `__file__` is None; in a server it is the path of the backend's own.
+    """
+    module = _module("triton_python_backend_utils", f"Stand-in, as of model {host.model_name!r}.")
     names: dict[str, Any] = {"np": np, "json": json, "struct": struct, "ModelConfig": ModelConfig}
     names.update(_CONSTANTS, TRITON_STRING_TO_NUMPY=dict(_helpers.TRITON_STRING_TO_NUMPY))
     names.update({function.__name__: function for function in _HELPERS})
@@ -75,9 +79,9 @@ def new_module(host: Host) -> ModuleType:
     return module
 
 
-def attach_classes(module: ModuleType, host: Host) -> ModuleType:
-    """Add what the server adds after the import of model.py; gives `c_python_backend_utils`."""
-    c_module = ModuleType(MODULE)
+def new_c_module(host: Host) -> ModuleType:
+    """Make `c_python_backend_utils`, which is built into the stub: model.py can import it at once."""
+    module = _module(MODULE)
     host.classes = SimpleNamespace(**_bound_classes(host))
     names: dict[str, Any] = {
         **vars(host.classes),
@@ -90,15 +94,29 @@ def attach_classes(module: ModuleType, host: Host) -> ModuleType:
         "TritonModelException": TritonModelException,
         "is_model_ready": _of_host(_model_control.is_model_ready, host),
         "load_model": _of_host(_model_control.load_model, host),
-        "shared_memory": make(SharedMemory, None),
         "unload_model": _of_host(_model_control.unload_model, host),
         **MemoryType.__members__,
         **MetricKind.__members__,
     }
-    vars(c_module).update(names)
-    vars(module).update({name: names[name] for name in _ON_PB_UTILS})
+    vars(module).update(names)
+    return module
+
+
+def attach_classes(module: ModuleType, c_module: ModuleType, host: Host) -> None:
+    """Add what the server adds to both modules after the import of model.py.
+
+    Source: python_backend `pb_stub.cc`, Stub::Initialize (commit f9088ff).
+    """
+    vars(c_module)["shared_memory"] = make(SharedMemory, None)
+    vars(module).update({name: vars(c_module)[name] for name in _ON_PB_UTILS})
     vars(module)["get_model_dir"] = _of_host(_model_control.get_model_dir, host)
-    return c_module
+
+
+def _module(name: str, doc: str | None = None) -> ModuleType:
+    """A module with a spec, so that `importlib.util.find_spec` finds it among the loaded ones."""
+    module = ModuleType(name, doc)
+    module.__spec__ = ModuleSpec(name, None)
+    return module
 
 
 def _bound_classes(host: Host) -> dict[str, Any]:

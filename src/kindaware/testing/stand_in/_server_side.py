@@ -28,7 +28,7 @@ def new_server_request(
     parameters: Mapping[str, Any] | None = None,
     trace: str | None = None,
 ) -> InferenceRequest:
-    """Make a request as the server hands it to `execute`; `attach_classes` must have been called.
+    """Make a request as the server hands it to `execute`; `new_c_module` must have been called.
 
     Args:
         host: the instance that gets it; it says whether the model is decoupled.
