@@ -176,7 +176,9 @@ class KindAwareModel(DevicePlacement):
         started = time.monotonic()
         with self._runtime.scope():
             self._load()
-        self._runtime.wait()
+        # What load() queued on a stream of its own, or on the default one, the instance's stream may read.
+        for device in self.devices:
+            self._runtime.synchronize(device)
         load_seconds = time.monotonic() - started
         hooks = self._hooks(call)
         staging = open_staging(self._runtime, self.settings.pinned_limit_bytes)

@@ -41,6 +41,9 @@ class Runtime(Protocol):
     def wait(self) -> None:
         """Block until everything queued on the stream so far is done. Sync: host with stream."""
 
+    def synchronize(self, device: torch.device) -> None:
+        """Block until the device has nothing left to do, on any stream. Sync: host with device."""
+
     def release_memory(self) -> None:
         """Hand cached device memory back after an out-of-memory error."""
 
@@ -70,6 +73,9 @@ class CpuRuntime:
         target.copy_(source)
 
     def wait(self) -> None:
+        """There is nothing to wait for."""
+
+    def synchronize(self, device: torch.device) -> None:
         """There is nothing to wait for."""
 
     def release_memory(self) -> None:
@@ -126,6 +132,10 @@ class CudaRuntime:
         assert self._event is not None  # made together with the stream
         self._event.record(self.stream)
         self._event.synchronize()
+
+    def synchronize(self, device: torch.device) -> None:
+        """Wait for all streams of a GPU. Sync: host with device."""
+        torch.cuda.synchronize(device)
 
     def release_memory(self) -> None:
         """Wait for the stream and empty torch's cache. Sync: host with stream, then the whole device."""

@@ -46,6 +46,10 @@ class RecordingRuntime:
         self.log.append("wait")
         self.run_queue()
 
+    def synchronize(self, device):
+        self.log.append(("synchronize", device))
+        self.run_queue()
+
     def release_memory(self):
         self.log.append("release_memory")
 

@@ -12,6 +12,7 @@ from kindaware._runtime import CpuRuntime, CudaRuntime, count_devices, open_runt
 from kindaware._staging import PinnedStaging
 
 GPU1 = torch.device("cuda", 1)
+ALL_DEVICES = {"kindaware.model_devices": "all"}
 STICKY = getattr(torch, "AcceleratorError", RuntimeError)  # a class of its own from torch 2.8 on
 
 
@@ -45,7 +46,7 @@ def calls(monkeypatch):
 
         return enter
 
-    for name in ("set_device", "empty_cache"):
+    for name in ("set_device", "empty_cache", "synchronize"):
         monkeypatch.setattr(torch.cuda, name, note(name))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
@@ -90,6 +91,12 @@ def test_wait_records_on_the_stream_and_waits_for_that(runtime, calls):
     calls.clear()
     runtime.wait()
     assert calls == [("event.record", runtime.stream), ("event.synchronize",)]
+
+
+def test_synchronize_waits_for_every_stream_of_the_device(runtime, calls):
+    calls.clear()
+    runtime.synchronize(GPU1)
+    assert calls == [("synchronize", GPU1)]
 
 
 def test_release_memory_waits_before_it_empties_the_cache(runtime, calls):
@@ -166,13 +173,18 @@ def test_initialize_gpu_instance_loads_on_its_device_and_stream(calls, caplog):
         "load",
         "leave stream",
         "leave device",
-        "event.record",
-        "event.synchronize",
+        "synchronize",
     ]
+    assert calls[-1] == ("synchronize", GPU1)
     assert (model.device, model.devices) == (GPU1, (GPU1,))
     assert model.cuda_stream is model._runtime.stream
     assert isinstance(model._device_pass._staging, PinnedStaging)
     assert "kind GPU, device cuda:1, own stream, threads " in caplog.text
+
+
+def test_initialize_several_gpus_waits_for_what_load_queued_on_each(calls):
+    start(type("Model", (Doubler,), {"warmup": "off"}), kind="MODEL", parameters=ALL_DEVICES)
+    assert calls[-2:] == [("synchronize", torch.device("cuda", 0)), ("synchronize", GPU1)]
 
 
 def test_initialize_gpu_that_is_not_there_raises_before_anything_is_touched(calls):
