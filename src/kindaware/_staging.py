@@ -9,14 +9,19 @@ Source: python_backend `pb_stub.cc`, Stub::ProcessRequests.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 from typing import Protocol
 
 import torch
 
 from kindaware._batch import gather
 from kindaware._runtime import Runtime
+
+PIECE_BYTES = 2 * 2**20
+"""Inputs above this size go to the device in pieces of about this size, so that the device copies one while
+the host fills the next. A smaller piece costs more in calls than it saves. On a GPU: not measured."""
 
 
 class Staging(Protocol):
@@ -28,8 +33,14 @@ class Staging(Protocol):
     def begin_forward(self) -> None:
         """Start one forward of the call."""
 
-    def put(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Join the rows of one input, [b, ...] each, into [B, ...] on the device. Inside the scope."""
+    def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
+        """Join the rows of one input, [b, ...] each, into [B, ...] on the device. Inside the scope.
+
+        Args:
+            tensors: at least one; on the host, or all on a device. On a device they may be memory that
+                Triton takes back when `execute` returns.
+            target: contiguous memory on the device that takes them; None for memory of the staging's choice.
+        """
 
     def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Bring contiguous outputs to host memory, valid until `begin_call`. Sync: host with stream."""
@@ -59,9 +70,10 @@ class HostStaging:
                 outputs[name] = tensor.clone()
         self._exposed.clear()
 
-    def put(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Join the rows; a single request's tensor is not copied."""
-        return gather(tensors)
+    def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
+        """Join the rows; a single request's tensor is not copied, unless a target is given."""
+        joined = gather(tensors)
+        return joined if target is None else target.copy_(joined)
 
     def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Keep the outputs where they are."""
@@ -91,7 +103,12 @@ class StagingStatistics:
 
 
 class PinnedStaging:
-    """Staging for a GPU: one queued copy per tensor, one wait per batch.
+    """Staging for a GPU: inputs in queued copies, one queued copy per output, one wait per batch.
+
+    Inputs come to lie in fresh memory of torch's allocator. That is cheap, since the allocator keeps what was
+    freed on the stream for what comes next on it; and a forward may keep, return or overwrite its inputs,
+    which it could not if the next batch were written to the same place. CUDA graphs need a fixed place, so
+    they pass it as the target.
 
     Args:
         runtime: the device.
@@ -108,27 +125,37 @@ class PinnedStaging:
         self.statistics = StagingStatistics()
 
     def begin_call(self) -> None:
-        """Take back the output buffers of the call before."""
-        self._free += self._with_call
-        self._with_call.clear()
+        """Take back the output buffers of the call before, unless its last wait failed."""
+        if not self._is_pending:
+            self._free += self._with_call
+            self._with_call.clear()
 
     def begin_forward(self) -> None:
         """Nothing to protect: outputs already lie in buffers of their own."""
 
-    def put(self, tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Copy each request's rows into a pinned buffer and queue one copy of it to the device."""
+    def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
+        """Copy the rows into a pinned buffer, piece by piece, and queue a copy to the device for each.
+
+        The host's copy uses torch's threads: two of them copied 8 to 77 MiB, from memory that was in no
+        cache, 1.2 to 1.7 times as fast as one (two shared cores; a pool of threads that copy with numpy: 0.8
+        to 1.25 times).
+
+        Tensors that are on a device are joined there, on the current stream. A single one is handed on
+        without a copy.
+        """
         first = tensors[0]
+        # From here on the device may be at work on memory that is not its own: the buffer, or Triton's.
+        self._is_pending = True
         if first.device.type != "cpu":
-            return gather([tensor.to(self._runtime.device) for tensor in tensors])
+            joined = gather([tensor.to(self._runtime.device) for tensor in tensors])
+            return joined if target is None else target.copy_(joined)
         shape = first.shape if len(tensors) == 1 else (sum(len(one) for one in tensors), *first.shape[1:])
         pinned = self._borrow(shape, first.dtype, self._with_batch)
-        if len(tensors) == 1:
-            pinned.copy_(first)
-        else:
-            torch.cat(list(tensors), out=pinned)
-        target = torch.empty(shape, dtype=first.dtype, device=self._runtime.device)
-        self._is_pending = True
-        self._runtime.copy(target, pinned)
+        if target is None:
+            target = torch.empty(shape, dtype=first.dtype, device=self._runtime.device)
+        for rows, piece in _pieces(tensors):
+            _join(piece, pinned[rows])
+            self._runtime.copy(target[rows], pinned[rows])
         self.statistics.bytes_in += target.nbytes
         return target
 
@@ -177,8 +204,38 @@ class PinnedStaging:
             self.statistics.pinned_bytes -= len(self._free.pop())
         if self.statistics.pinned_bytes + size > self._limit_bytes:
             return None
+        buffer = self._runtime.new_pinned(size)
         self.statistics.pinned_bytes += size
-        return self._runtime.new_pinned(size)
+        return buffer
+
+
+def _pieces(
+    tensors: Sequence[torch.Tensor],
+) -> Iterator[tuple[slice | EllipsisType, Sequence[torch.Tensor]]]:
+    """Cut a batch into pieces of about `PIECE_BYTES`, at rows; give each one's rows, and what fills them."""
+    row_bytes = math.prod(tensors[0].shape[1:]) * tensors[0].dtype.itemsize
+    if sum(tensor.nbytes for tensor in tensors) <= PIECE_BYTES:
+        yield ..., tensors
+        return
+    num_rows = max(1, PIECE_BYTES // row_bytes)
+    piece: list[torch.Tensor] = []
+    start = stop = 0
+    for tensor in tensors:
+        for chunk in tensor.split(num_rows) if len(tensor) > num_rows else (tensor,):
+            piece.append(chunk)
+            stop += len(chunk)
+            if stop - start >= num_rows:
+                yield slice(start, stop), piece
+                start, piece = stop, []
+    if piece:
+        yield slice(start, stop), piece
+
+
+def _join(tensors: Sequence[torch.Tensor], target: torch.Tensor) -> None:
+    if len(tensors) == 1:
+        target.copy_(tensors[0])
+    else:
+        torch.cat(list(tensors), out=target)
 
 
 def open_staging(runtime: Runtime, limit_bytes: int) -> Staging:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recording_runtime import RecordingRuntime
 
-from kindaware import TensorSpec
+from kindaware import TensorSpec, _staging
 from kindaware._outcomes import Failure
 from kindaware._runtime import CpuRuntime
 from kindaware._staging import HostStaging, PinnedStaging, open_staging
@@ -50,6 +50,94 @@ def test_put_takes_rows_that_are_not_contiguous(staging):
     batch = staging.put([part])
     staging.settle()
     assert torch.equal(batch, part)
+
+
+@pytest.mark.parametrize(
+    ("rows", "pieces"),
+    [
+        ([1] * 8, [2, 2, 2, 2]),
+        ([1, 1, 1], [2, 1]),
+        ([8], [2, 2, 2, 2]),
+        ([1, 4, 0, 2], [3, 2, 2]),
+        ([3, 0, 3], [2, 3, 1]),
+        ([2, 0], [2]),
+    ],
+)
+def test_put_above_the_size_of_a_piece_queues_a_copy_per_piece(runtime, staging, monkeypatch, rows, pieces):
+    monkeypatch.setattr(_staging, "PIECE_BYTES", 2 * 12)
+    parts = [torch.rand(count, 3) for count in rows]
+    batch = staging.put(parts)
+    assert [len(target) for target, *_ in runtime._queue] == pieces
+    staging.settle()
+    assert torch.equal(batch, torch.cat(parts))
+    assert runtime.violations == []
+    assert staging.statistics.bytes_in == batch.nbytes
+
+
+def test_put_queues_each_piece_before_the_next_one_is_copied_on_the_host(runtime, staging, monkeypatch):
+    monkeypatch.setattr(_staging, "PIECE_BYTES", 8)
+    monkeypatch.setattr(_staging, "_join", lambda piece, target: runtime.log.append("host copy"))
+    staging.put([torch.rand(1, 2), torch.rand(1, 2), torch.rand(1, 2)])
+    assert [entry for entry in runtime.log if isinstance(entry, str)] == ["host copy", "copy"] * 3
+
+
+def test_put_rows_larger_than_a_piece_go_one_by_one(runtime, staging, monkeypatch):
+    monkeypatch.setattr(_staging, "PIECE_BYTES", 8)
+    parts = [torch.rand(2, 7).T.reshape(2, 7), torch.rand(14, 1).expand(14, 7)[::7]]
+    batch = staging.put(parts)
+    assert [len(target) for target, *_ in runtime._queue] == [1, 1, 1, 1]
+    staging.settle()
+    assert torch.equal(batch, torch.cat(parts))
+
+
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_put_with_a_target_fills_it(runtime, staging, where):
+    target = torch.empty(4, 3)
+    parts = [torch.rand(1, 3), torch.rand(2, 3)]
+    if where == "host":
+        put = staging.put(parts, target[:3])
+        staging.settle()
+    else:
+        put = HostStaging().put(parts, target[:3])
+    assert put.data_ptr() == target.data_ptr()
+    assert torch.equal(target[:3], torch.cat(parts))
+
+
+def test_put_single_tensor_of_the_device_with_a_target_is_copied(runtime, staging):
+    runtime.device = torch.device("meta")
+    target = torch.empty(2, 3, device="meta")
+    assert staging.put([torch.empty(2, 3, device="meta")], target) is target
+
+
+def test_settle_waits_for_work_on_memory_that_triton_takes_back(runtime, staging):
+    runtime.device = torch.device("meta")
+    staging.put([torch.empty(2, 3, device="meta")])
+    staging.settle()
+    assert runtime.log == ["wait"]
+
+
+def test_put_memory_that_cannot_be_pinned_is_not_counted(runtime, staging, monkeypatch):
+    def refuse(num_bytes):
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(runtime, "new_pinned", refuse)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        staging.put([torch.ones(3)])
+    assert staging.statistics.pinned_bytes == 0
+
+
+def test_begin_call_after_a_wait_that_failed_leaves_the_buffers_alone(runtime, staging, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "wait", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            staging.fetch({"Y": torch.ones(4)})
+    staging.begin_call()
+    staging.put([torch.full((4,), 2.0)])
+    assert runtime.count("new_pinned") == 2  # the first is still being written to
+    staging.settle()
+    staging.begin_call()
+    staging.fetch({"Y": torch.full((4,), 3.0)})
+    assert (runtime.count("new_pinned"), runtime.violations) == (2, [])
 
 
 def test_put_takes_a_tensor_of_the_device_without_a_copy(runtime, staging):
