@@ -103,7 +103,8 @@ class DevicePass:
             Host tensors by name, contiguous, [B, ...] when the model batches; valid until `begin_call`.
 
         Sync:
-            Waits once for the device; on an error too, if anything is queued.
+            Waits once for the device; on an error too, if anything is queued. Not after a fault: a wait would
+            only raise over it, and no buffer is used again.
         """
         rows = [request.rows for request in requests]
         num_rows = None if rows[0] is None else sum(one or 0 for one in rows)
@@ -114,8 +115,11 @@ class DevicePass:
                     inputs = {name: self._put(name, requests) for name in requests[0].inputs}
                 checked = self._compute(inputs, num_rows)
                 fetched = self._staging.fetch(checked)
-            finally:
-                self._staging.settle()
+            except BaseException as error:
+                if not self._runtime.is_fault(error):
+                    self._staging.settle()
+                raise
+            self._staging.settle()
         self.has_answered = True
         return fetched
 
@@ -142,18 +146,27 @@ class DevicePass:
     def attempt(self, requests: Sequence[Request]) -> dict[str, torch.Tensor] | Exception:
         """Do as `run` does, and give what was raised instead of raising it."""
         try:
-            return self.run(requests)
-        except Exception as error:
-            if self._runtime.is_fault(error):
-                self.fault = describe(error)
-                self._logger.error("%s\n%s", self.unavailable(), format_traceback(error))
-            elif is_out_of_memory(error):
+            try:
+                return self.run(requests)
+            except (torch.OutOfMemoryError, MemoryError):
                 self._runtime.release_memory()
+                raise
+        except Exception as error:
+            self.note_fault(error)
             return error
         except SystemExit as error:  # of a library that takes a server for a program
             left = KindAwareError(f"forward ended the process: SystemExit({error.code!r})")
             left.__cause__ = error
             return left
+
+    def note_fault(self, error: Exception) -> bool:
+        """Whether the error leaves the device unusable; the first one is kept in `fault`, and logged."""
+        if not self._runtime.is_fault(error):
+            return False
+        if self.fault is None:
+            self.fault = describe(error)
+            self._logger.error("%s\n%s", self.unavailable(), format_traceback(error))
+        return True
 
     def unavailable(self) -> str:
         """Say what every client gets to read after a fault."""

@@ -66,8 +66,8 @@ class Pipeline:
             Waits once per batch for the device.
         """
         ledger = Ledger(arrivals, self._spec.name)
-        self._device_pass.begin_call()
         if self._device_pass.fault is None:
+            self._device_pass.begin_call()
             for position, arrival in enumerate(arrivals):
                 if isinstance(arrival, Request):
                     self._preprocess(ledger, position, arrival)
@@ -81,12 +81,15 @@ class Pipeline:
         return ledger.outcomes(lambda: Failure(self._device_pass.unavailable(), "UNAVAILABLE"))
 
     def _preprocess(self, ledger: Ledger, position: int, request: Request) -> None:
+        if self._device_pass.fault is not None:
+            return
         try:
             ledger.requests[position] = self._device_pass.preprocess(request)
         except RequestError as error:
             ledger.refuse([position], str(error), error.code)
         except Exception as error:
-            ledger.fail([position], error, "preprocess")
+            if not self._device_pass.note_fault(error):
+                ledger.fail([position], error, "preprocess")
 
     def _answer(self, ledger: Ledger, positions: list[int]) -> list[_Failed]:
         """Run one group; when forward raises, find the guilty requests by halving.
