@@ -71,6 +71,17 @@ RESPONSES = {
     "execute_is_a_coroutine": Behaviour(
         "await asyncio.sleep(0.01)\nreturn [answer(get(request) * 2)]", is_async=True
     ),
+    "generator_raises": Behaviour("return [answer(sum(one / 0 for one in [1]))]"),
+    "coroutine_raises_in_what_it_awaits": Behaviour(
+        "async def inner():\n    await asyncio.sleep(0)\n    raise ValueError('boom')\n\nawait inner()",
+        is_async=True,
+    ),
+    "coroutine_raises_in_a_task": Behaviour(
+        "async def inner():\n    json.loads('{')\n\nawait asyncio.gather(inner(), inner())", is_async=True
+    ),
+    "coroutine_raises_in_a_plain_call": Behaviour(
+        "def inner():\n    raise ValueError('boom')\n\nawait asyncio.sleep(0)\ninner()", is_async=True
+    ),
     "coroutine_raises": Behaviour("await asyncio.sleep(0)\nraise ValueError('boom')", is_async=True),
     "coroutine_returns_tuple": Behaviour("return (answer([1]),)", is_async=True),
     "response_constructor": says("""

@@ -8,7 +8,8 @@ from types import TracebackType
 from kindaware._errors import KindAwareError, message
 from kindaware.testing.stand_in import Failure, TritonError
 
-_OWN = str(Path(__file__).resolve().parents[1])
+_HARNESS = f"{Path(__file__).resolve().parent}/"
+_STAND_IN = f"{Path(__file__).resolve().parents[1] / 'stand_in'}/"
 
 
 class InferenceError(KindAwareError):
@@ -68,7 +69,8 @@ def triton_error(failure: Failure) -> TritonError:
 def describe(error: BaseException) -> str:
     """Word an error that left a model's code as pybind11 does: type, text, and frames, innermost first.
 
-    Frames of the harness and of the stand-in, which are C++ in a server, are left out.
+    pybind11 takes the frame where the error arose and its callers, not the traceback: a coroutine or
+    generator that has ended has no caller. Frames of the stand-in, which is C++ in a server, are left out.
 
     Source: pybind11 `cast.h`, error_string.
     """
@@ -76,23 +78,19 @@ def describe(error: BaseException) -> str:
     frames = _frames(error.__traceback__)
     if not frames:
         return text
-    return text + "\n\nAt:\n" + "".join(f"  {line}\n" for line in reversed(frames))
+    return text + "\n\nAt:\n" + "".join(f"  {frame}\n" for frame in frames)
 
 
 def _frames(traceback: TracebackType | None) -> list[str]:
-    """The model's frames, outermost first; with the line that each executed last, as pybind11 has it."""
-    frames: list[str] = []
+    """The model's frames, innermost first; with the line that each executed last, as pybind11 has it."""
+    frame = None
     while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if not _is_own(code.co_filename) and (frames or not _is_import(code.co_filename)):
-            frames.append(f"{code.co_filename}({traceback.tb_frame.f_lineno}): {code.co_name}")
-        traceback = traceback.tb_next
-    return frames
-
-
-def _is_own(filename: str) -> bool:
-    return filename.startswith((_OWN + "/harness/", _OWN + "/stand_in/"))
-
-
-def _is_import(filename: str) -> bool:
-    return filename.startswith("<frozen importlib")
+        frame, traceback = traceback.tb_frame, traceback.tb_next
+    found: list[str] = []
+    while frame is not None and not frame.f_code.co_filename.startswith(_HARNESS):
+        if not frame.f_code.co_filename.startswith(_STAND_IN):
+            found.append(f"{frame.f_code.co_filename}({frame.f_lineno}): {frame.f_code.co_name}")
+        frame = frame.f_back
+    while found and found[-1].startswith("<frozen importlib"):
+        del found[-1]  # of the import of model.py
+    return found
