@@ -1,5 +1,8 @@
 """One server and one harness with the same models, for all tests of this folder."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from behaviours_loading import FAILURES, LOADING, PLAIN
 from differential_kit import HarnessSide, RealSide
@@ -37,6 +40,7 @@ def repository(tmp_path_factory):
     write(folder, "generated_rows", GENERATED, GENERATED_ROWS_CONFIG)
     for name, (source, config) in LOADING.items():
         write(folder, name, source, config)
+    shutil.copytree(Path(__file__).with_name("plain_models"), folder, dirs_exist_ok=True)
     for name, source in FAILURES.items():
         write(folder, name, source, PLAIN)
     return folder
