@@ -84,9 +84,14 @@ for _callback in (_delete_export, _destroy_capsule):
 
 
 def export_capsule(
-    address: int, shape: Sequence[int], dtype: tuple[int, int], device: tuple[int, int], owner: object
+    address: int,
+    shape: Sequence[int],
+    dtype: tuple[int, int],
+    device: tuple[int, int],
+    owner: object,
+    strides: Sequence[int] | None = None,
 ) -> Any:
-    """Make a capsule of C-ordered memory.
+    """Make a capsule of memory.
 
     Args:
         address: of the first element.
@@ -94,16 +99,20 @@ def export_capsule(
         dtype: DLPack's code and bits.
         device: DLPack's device type and number.
         owner: is kept alive as long as somebody may use the memory.
+        strides: in elements; None is C order.
     """
     dims = (ctypes.c_int64 * max(len(shape), 1))(*shape)
+    steps = None if strides is None else (ctypes.c_int64 * max(len(shape), 1))(*strides)
     managed = _Managed()
     managed.tensor.data = address
     managed.tensor.device = _Device(*device)
     managed.tensor.ndim = len(shape)
     managed.tensor.dtype = _DataType(*dtype, 1)
     managed.tensor.shape = ctypes.cast(dims, ctypes.POINTER(ctypes.c_int64))
+    if steps is not None:
+        managed.tensor.strides = ctypes.cast(steps, ctypes.POINTER(ctypes.c_int64))
     managed.deleter = ctypes.cast(_delete_export, ctypes.c_void_p).value
-    _exports[ctypes.addressof(managed)] = (managed, dims, owner)
+    _exports[ctypes.addressof(managed)] = (managed, dims, steps, owner)
     destructor = ctypes.cast(_destroy_capsule, ctypes.c_void_p)
     return _new_capsule(ctypes.addressof(managed), FRESH, destructor)
 
@@ -119,6 +128,17 @@ def is_capsule(value: object) -> bool:
 def is_fresh(capsule: Any) -> bool:
     """Say whether nobody has consumed a DLPack capsule."""
     return bool(_get_name(capsule) == FRESH)
+
+
+def device_of(capsule: Any) -> tuple[int, int]:
+    """Give the device type and number of a fresh capsule."""
+    device = _Managed.from_address(_get_pointer(capsule, FRESH)).tensor.device
+    return device.type, device.id
+
+
+def relabel(capsule: Any, device: tuple[int, int]) -> None:
+    """Say that the memory of a fresh capsule lies on another device."""
+    _Managed.from_address(_get_pointer(capsule, FRESH)).tensor.device = _Device(*device)
 
 
 def destructor_of(capsule: Any) -> int | None:

@@ -1,0 +1,81 @@
+"""DLPack in and out of a simulated device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from kindaware.testing.accelerator._memory import Allocation, Block
+from kindaware.testing.accelerator._plain import plain_torch
+from kindaware.testing.accelerator._tensor import SimulatedTensor
+from kindaware.testing.stand_in import _dlpack as dlpack
+
+if TYPE_CHECKING:
+    from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
+
+
+def export(accelerator: SimulatedAccelerator, tensor: SimulatedTensor, handle: int | None) -> Any:
+    """Give a capsule; the stream of the handle, if there is one, waits for the tensor's current stream."""
+    accelerator.call("export by DLPack", tensor.ordinal)
+    if handle is not None and handle != -1:
+        current = accelerator.current_stream(tensor.ordinal)
+        consumer = accelerator.stream_of_handle(handle, tensor.ordinal)
+        if consumer is not current:
+            accelerator.timeline.wait_for(consumer, accelerator.timeline.record(current))
+    elements = tensor.elements
+    return dlpack.export_capsule(
+        elements.data_ptr(),
+        tuple(elements.shape),
+        _code_of(elements.dtype),
+        (dlpack.CUDA, tensor.ordinal),
+        tensor.allocation,  # nobody else is given the memory as long as the capsule may be used
+        elements.stride(),
+    )
+
+
+def _code_of(dtype: torch.dtype) -> tuple[int, int]:
+    """Give DLPack's code and bits of a dtype."""
+    bits = dtype.itemsize * 8
+    if dtype is torch.bool:
+        return 6, 8
+    if dtype is torch.bfloat16:
+        return 4, 16
+    if dtype.is_complex:
+        return 5, bits
+    if dtype.is_floating_point:
+        return 2, bits
+    return int(not dtype.is_signed), bits
+
+
+def from_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `torch.from_dlpack`: what lies on CUDA becomes a simulated tensor without a copy."""
+
+    def take(producer: Any, **kwargs: Any) -> torch.Tensor:
+        from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
+
+        accelerator = SimulatedAccelerator.active()
+        if isinstance(producer, SimulatedTensor):
+            return producer.detach()
+        capsule = producer
+        if not dlpack.is_capsule(producer):
+            if not hasattr(producer, "__dlpack_device__"):
+                return original(producer, **kwargs)  # type: ignore[no-any-return]  # torch's own
+            kind, ordinal = producer.__dlpack_device__()
+            if kind != dlpack.CUDA:
+                return original(producer, **kwargs)  # type: ignore[no-any-return]  # the same
+            stream = accelerator.current_stream(ordinal)
+            capsule = producer.__dlpack__(stream=stream.handle or 1)
+        device = dlpack.device_of(capsule)
+        if device[0] != dlpack.CUDA:
+            return original(capsule, **kwargs)  # type: ignore[no-any-return]  # the same
+        accelerator.call("import by DLPack", device[1])
+        dlpack.relabel(capsule, (dlpack.CPU, 0))
+        with plain_torch():
+            elements = original(capsule)
+            store = torch.empty(0, dtype=torch.uint8).set_(elements.untyped_storage())
+        memory = accelerator.devices[device[1]].memory
+        return SimulatedTensor.wrap(accelerator, elements, Allocation(memory, Block(store)))
+
+    return take
