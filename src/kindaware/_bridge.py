@@ -16,6 +16,7 @@ import torch
 from kindaware._batch import Request
 from kindaware._errors import ConfigError, KindAwareError, describe, message
 from kindaware._outcomes import Failure, Outcome
+from kindaware._runtime import Runtime
 from kindaware._spec import ModelSpec
 
 PB_UTILS = "triton_python_backend_utils"
@@ -120,10 +121,12 @@ class Bridge:
     Args:
         pb_utils: Triton's module, or a stand-in.
         spec: the model.
+        runtime: the device, for outputs that stay there.
     """
 
-    def __init__(self, pb_utils: ModuleType, spec: ModelSpec) -> None:
+    def __init__(self, pb_utils: ModuleType, spec: ModelSpec, runtime: Runtime) -> None:
         self._pb_utils = pb_utils
+        self._runtime = runtime
         self._batches = spec.batches
         self._no_numpy = {tensor.name for tensor in spec.inputs if tensor.dtype.numpy is None}
         self._may_be_on_gpu = spec.parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
@@ -193,7 +196,15 @@ class Bridge:
         )
 
     def _tensor(self, name: str, tensor: torch.Tensor) -> Any:
-        """Wrap contiguous host memory. numpy is taken without a copy, DLPack on the CPU hides one."""
+        """Wrap contiguous memory. On the CPU numpy is taken without a copy, and DLPack hides one.
+
+        A tensor on a GPU goes as an object, never as a capsule, with the stream that filled it current: the
+        stub then waits for that stream, and for a capsule it does not.
+        Source: python_backend `pb_tensor.cc`, PbTensor::FromDLPack.
+        """
+        if tensor.device.type != "cpu":
+            with self._runtime.scope():
+                return self._pb_utils.Tensor.from_dlpack(name, tensor)
         if tensor.dtype is torch.bfloat16:
             return self._pb_utils.Tensor.from_dlpack(name, tensor)
         return self._pb_utils.Tensor(name, tensor.numpy())

@@ -1,4 +1,4 @@
-"""One batch: from host tensors to the device, through `forward`, and back to host tensors."""
+"""One batch: from the requests' tensors to the device, through `forward`, and to the answers' tensors."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ class DevicePass:
             requests: at least one; what they have in common is that their inputs can be joined.
 
         Returns:
-            Host tensors by name, contiguous, [B, ...] when the model batches; valid until `begin_call`.
+            Tensors by name, contiguous, [B, ...] when the model batches, computed, valid until `begin_call`:
+            on the host, or with `output_device` `instance` where `forward` and `postprocess` left them.
 
         Sync:
             Waits once for the device; on an error too, if anything is queued. Not after a fault: a wait would
@@ -108,8 +109,8 @@ class DevicePass:
         """
         rows = [request.rows for request in requests]
         num_rows = None if rows[0] is None else sum(one or 0 for one in rows)
-        self._staging.begin_forward()
         with self._runtime.scope():
+            self._staging.begin_forward()
             try:
                 with torch.no_grad():
                     inputs = {name: self._put(name, requests) for name in requests[0].inputs}

@@ -171,7 +171,7 @@ class KindAwareModel(DevicePlacement):
             self.inputs, self.outputs, self.max_batch_size
         )
         call = Call.bind(self.forward, self.spec, f"model {self.spec.name!r}")
-        self._bridge = None if pb_utils is None else Bridge(pb_utils, self.spec)
+        self._bridge = None if pb_utils is None else Bridge(pb_utils, self.spec, self._runtime)
         self._is_placed = True
         started = time.monotonic()
         with self._runtime.scope():
@@ -181,7 +181,11 @@ class KindAwareModel(DevicePlacement):
             self._runtime.synchronize(device)
         load_seconds = time.monotonic() - started
         hooks = self._hooks(call)
-        staging = open_staging(self._runtime, self.settings.pinned_limit_bytes)
+        staging = open_staging(
+            self._runtime,
+            self.settings.pinned_limit_bytes,
+            keeps_outputs=self.settings.output_device == "instance",
+        )
         self._device_pass = DevicePass(self.spec, self.settings, hooks, self._runtime, staging, self.logger)
         self._pipeline = Pipeline(self.spec, self.settings, hooks, self._device_pass, self.logger)
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, getattr(self, "warmup_inputs", None))
@@ -190,7 +194,7 @@ class KindAwareModel(DevicePlacement):
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer one call of Triton's: always one response per request, in order. Not to be overridden."""
         if self._bridge is None:
-            self._bridge = Bridge(require_pb_utils("execute"), self.spec)
+            self._bridge = Bridge(require_pb_utils("execute"), self.spec, self._runtime)
         outcomes = self._pipeline.run(self._bridge.read(requests))
         return self._bridge.respond(requests, outcomes)
 

@@ -53,6 +53,10 @@ class Ledger:
         """Keep a batch's outputs; they are cut into rows when all forwards of the call are done."""
         self._answers.append((part, outputs))
 
+    def forget_answers(self) -> None:
+        """Drop what was answered so far, when it lies on a device that has failed since."""
+        self._answers.clear()
+
     def refuse(self, part: Sequence[int], text: str, code: str, *, cause: Exception | None = None) -> None:
         """Fail requests through no fault of the model's code; only a cause is logged."""
         for position in part:

@@ -59,8 +59,8 @@ class Pipeline:
             arrivals: the requests as read; one that could not be read is its failure already.
 
         Returns:
-            One outcome per arrival, in the same order: host tensors by name, contiguous, valid until the
-            next call; or a failure.
+            One outcome per arrival, in the same order: tensors by name, contiguous, computed, valid until
+            the next call; or a failure.
 
         Sync:
             Waits once per batch for the device.
@@ -77,6 +77,8 @@ class Pipeline:
             for positions, failed in zip(groups, unanswered, strict=True):
                 num_failed = sum(len(part) for part, _ in failed)
                 self._fail(ledger, failed, may_be_shape=num_failed == len(positions))
+        if self._device_pass.fault is not None and self._settings.output_device == "instance":
+            ledger.forget_answers()
         ledger.log(self._logger)
         return ledger.outcomes(lambda: Failure(self._device_pass.unavailable(), "UNAVAILABLE"))
 

@@ -29,7 +29,7 @@ class Settings:
         memory_format: `contiguous` or `channels_last`.
         compile: `off` or a mode of `torch.compile`.
         cuda_graphs: only `off` in this version.
-        output_device: only `cpu` in this version.
+        output_device: `cpu`, or `instance` to leave the outputs of a GPU instance on its GPU.
         pinned_limit_bytes: how much pinned host memory a GPU instance may keep for staging.
         warmup: batch sizes to run once before the instance is ready; empty for `off`; None where nothing
             was said.
@@ -201,7 +201,7 @@ _PARSERS = {
     "memory_format": _choice(*MEMORY_FORMATS),
     "compile": _choice(*COMPILE_MODES),
     "cuda_graphs": _not_built("off"),
-    "output_device": _not_built("cpu"),
+    "output_device": _choice("cpu", "instance"),
     "pinned_limit_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
     "warmup": _Parser("'off' or batch sizes such as '1,8'", _warmup),
     "cast_outputs": _Parser("'true' or 'false'", _boolean),

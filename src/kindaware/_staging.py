@@ -31,7 +31,7 @@ class Staging(Protocol):
         """Start a call of `execute`: the outputs of the call before are no longer needed."""
 
     def begin_forward(self) -> None:
-        """Start one forward of the call."""
+        """Start one forward of the call. Inside the scope."""
 
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
         """Join the rows of one input, [b, ...] each, into [B, ...] on the device. Inside the scope.
@@ -43,21 +43,49 @@ class Staging(Protocol):
         """
 
     def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Bring contiguous outputs to host memory, valid until `begin_call`. Sync: host with stream."""
+        """Bring contiguous outputs to where the answers need them, valid until `begin_call`.
+
+        Sync:
+            Host with stream: when this returns, the outputs are computed.
+        """
 
     def settle(self) -> None:
         """Wait for whatever is still queued, also after an error. Sync: host with stream, if anything is."""
 
 
-class HostStaging:
-    """Staging for the CPU: inputs are joined, outputs are handed on as they are.
+class _Exposed:
+    """Outputs of a call that lie where forward put them.
 
-    A forward may return memory that it writes again in its next call. Answers are read after `execute` has
-    returned, so before a second forward of the same call the outputs of the first are copied.
+    A forward may return memory that it writes again in its next call, and a CUDA graph always does. Answers
+    are read after `execute` has returned, so before a second forward of the same call the outputs of the
+    first are copied.
     """
 
     def __init__(self) -> None:
-        self._exposed: list[dict[str, torch.Tensor]] = []
+        self._batches: list[dict[str, torch.Tensor]] = []
+
+    def add(self, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Remember a batch's outputs; give the mapping in which copies will take their place."""
+        self._batches.append(outputs)
+        return outputs
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._batches.clear()
+
+    def protect(self) -> None:
+        """Copy what the coming forward could overwrite, on the current stream."""
+        for outputs in self._batches:
+            for name, tensor in outputs.items():
+                outputs[name] = tensor.clone()
+        self._batches.clear()
+
+
+class HostStaging:
+    """Staging for the CPU: inputs are joined, outputs are handed on as they are."""
+
+    def __init__(self) -> None:
+        self._exposed = _Exposed()
 
     def begin_call(self) -> None:
         """Forget the outputs of the call before."""
@@ -65,10 +93,7 @@ class HostStaging:
 
     def begin_forward(self) -> None:
         """Copy outputs that the coming forward could overwrite."""
-        for outputs in self._exposed:
-            for name, tensor in outputs.items():
-                outputs[name] = tensor.clone()
-        self._exposed.clear()
+        self._exposed.protect()
 
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
         """Join the rows; a single request's tensor is not copied, unless a target is given."""
@@ -77,9 +102,7 @@ class HostStaging:
 
     def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Keep the outputs where they are."""
-        kept = dict(outputs)
-        self._exposed.append(kept)
-        return kept
+        return self._exposed.add(dict(outputs))
 
     def settle(self) -> None:
         """Nothing is ever queued."""
@@ -113,11 +136,15 @@ class PinnedStaging:
     Args:
         runtime: the device.
         limit_bytes: how much pinned memory it may hold; beyond it, copies go through pageable memory.
+        keeps_outputs: leave outputs on the device, for consumers there.
     """
 
-    def __init__(self, runtime: Runtime, limit_bytes: int) -> None:
+    def __init__(self, runtime: Runtime, limit_bytes: int, *, keeps_outputs: bool = False) -> None:
         self._runtime = runtime
         self._limit_bytes = limit_bytes
+        self._keeps_outputs = keeps_outputs
+        self._exposed = _Exposed()
+        self._borrowed: set[int] = set()
         self._free: list[torch.Tensor] = []
         self._with_batch: list[torch.Tensor] = []
         self._with_call: list[torch.Tensor] = []
@@ -126,12 +153,14 @@ class PinnedStaging:
 
     def begin_call(self) -> None:
         """Take back the output buffers of the call before, unless its last wait failed."""
+        self._exposed.clear()
         if not self._is_pending:
             self._free += self._with_call
             self._with_call.clear()
 
     def begin_forward(self) -> None:
-        """Nothing to protect: outputs already lie in buffers of their own."""
+        """Copy outputs on the device that the coming forward could overwrite; on the host, none can be."""
+        self._exposed.protect()
 
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
         """Copy the rows into a pinned buffer, piece by piece, and queue a copy to the device for each.
@@ -148,6 +177,8 @@ class PinnedStaging:
         self._is_pending = True
         if first.device.type != "cpu":
             joined = gather([tensor.to(self._runtime.device) for tensor in tensors])
+            if len(tensors) == 1:
+                self._borrowed.add(_start_of(joined))
             return joined if target is None else target.copy_(joined)
         shape = first.shape if len(tensors) == 1 else (sum(len(one) for one in tensors), *first.shape[1:])
         pinned = self._borrow(shape, first.dtype, self._with_batch)
@@ -160,18 +191,35 @@ class PinnedStaging:
         return target
 
     def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Queue one copy per output into pinned memory and wait once for all of them."""
-        fetched = {}
-        for name, output in outputs.items():
-            # A copy from another GPU would be queued on a stream of that GPU, which `wait` doesn't know.
-            tensor = output if output.device.type == "cpu" else output.to(self._runtime.device)
-            pinned = self._borrow(tensor.shape, tensor.dtype, self._with_call)
-            self._is_pending = True
-            self._runtime.copy(pinned, tensor)
-            self.statistics.bytes_out += tensor.nbytes
-            fetched[name] = pinned
+        """Queue one copy per output into pinned memory and wait once for all of them.
+
+        Outputs that are to stay on the device are waited for all the same, since inputs may be of Triton's
+        memory. One that is an input of Triton's, or a part of it, is copied: the answer is read when that
+        memory may have a new owner.
+        """
+        # What lies on another GPU would be read on a stream of that GPU, which `wait` doesn't know.
+        near = {
+            name: output if output.device.type == "cpu" else output.to(self._runtime.device)
+            for name, output in outputs.items()
+        }
+        self._is_pending = True
+        fetched = self._exposed.add(self._owned(near)) if self._keeps_outputs else self._copied(near)
         self.settle()
         return fetched
+
+    def _owned(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {
+            name: output.clone() if _start_of(output) in self._borrowed else output
+            for name, output in outputs.items()
+        }
+
+    def _copied(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        copied = {}
+        for name, output in outputs.items():
+            copied[name] = self._borrow(output.shape, output.dtype, self._with_call)
+            self._runtime.copy(copied[name], output)
+            self.statistics.bytes_out += output.nbytes
+        return copied
 
     def settle(self) -> None:
         """Wait if a copy may still be under way, then take the input buffers back."""
@@ -180,6 +228,7 @@ class PinnedStaging:
             self._is_pending = False
         self._free += self._with_batch
         self._with_batch.clear()
+        self._borrowed.clear()
 
     def _borrow(self, shape: Sequence[int], dtype: torch.dtype, owner: list[torch.Tensor]) -> torch.Tensor:
         """Find the smallest free buffer that holds the tensor, or make one; pageable beyond the limit."""
@@ -221,7 +270,7 @@ def _pieces(
     piece: list[torch.Tensor] = []
     start = stop = 0
     for tensor in tensors:
-        for chunk in tensor.split(num_rows) if len(tensor) > num_rows else (tensor,):
+        for chunk in torch.split(tensor, num_rows) if len(tensor) > num_rows else (tensor,):
             piece.append(chunk)
             stop += len(chunk)
             if stop - start >= num_rows:
@@ -231,6 +280,11 @@ def _pieces(
         yield slice(start, stop), piece
 
 
+def _start_of(tensor: torch.Tensor) -> int:
+    """Where the memory begins that a tensor and its views share."""
+    return tensor.untyped_storage().data_ptr()
+
+
 def _join(tensors: Sequence[torch.Tensor], target: torch.Tensor) -> None:
     if len(tensors) == 1:
         target.copy_(tensors[0])
@@ -238,6 +292,8 @@ def _join(tensors: Sequence[torch.Tensor], target: torch.Tensor) -> None:
         torch.cat(list(tensors), out=target)
 
 
-def open_staging(runtime: Runtime, limit_bytes: int) -> Staging:
+def open_staging(runtime: Runtime, limit_bytes: int, *, keeps_outputs: bool = False) -> Staging:
     """Make the staging that fits the runtime."""
-    return HostStaging() if runtime.is_host else PinnedStaging(runtime, limit_bytes)
+    if runtime.is_host:
+        return HostStaging()
+    return PinnedStaging(runtime, limit_bytes, keeps_outputs=keeps_outputs)

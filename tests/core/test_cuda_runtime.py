@@ -182,6 +182,13 @@ def test_initialize_gpu_instance_loads_on_its_device_and_stream(calls, caplog):
     assert "kind GPU, device cuda:1, own stream, threads " in caplog.text
 
 
+@pytest.mark.parametrize(("value", "keeps"), [("cpu", False), ("instance", True)])
+def test_initialize_gpu_instance_leaves_outputs_where_output_device_says(calls, value, keeps):
+    parameters = {"kindaware.output_device": value, "kindaware.warmup": "off"}
+    model = start(kind="GPU", parameters=parameters)
+    assert model._device_pass._staging._keeps_outputs is keeps
+
+
 def test_initialize_several_gpus_waits_for_what_load_queued_on_each(calls):
     start(type("Model", (Doubler,), {"warmup": "off"}), kind="MODEL", parameters=ALL_DEVICES)
     assert calls[-2:] == [("synchronize", torch.device("cuda", 0)), ("synchronize", GPU1)]

@@ -31,6 +31,7 @@ def pointers(tensors):
 
 def test_open_staging_copies_only_where_the_device_has_its_own_memory(runtime):
     assert isinstance(open_staging(CpuRuntime(), MIB), HostStaging)
+    assert isinstance(open_staging(CpuRuntime(), MIB, keeps_outputs=True), HostStaging)
     assert isinstance(open_staging(runtime, MIB), PinnedStaging)
 
 
@@ -168,6 +169,80 @@ def test_fetch_output_of_another_gpu_comes_by_way_of_the_instances_own(runtime, 
     output = Elsewhere()
     assert staging.fetch({"Y": output})["Y"].tolist() == [1, 1]
     assert output.moved_to == runtime.device
+
+
+@pytest.fixture
+def keeping(runtime):
+    return PinnedStaging(runtime, MIB, keeps_outputs=True)
+
+
+def test_fetch_outputs_that_stay_are_waited_for_and_not_copied(runtime, keeping):
+    outputs = {"Y": torch.rand(2, 3), "N": torch.arange(2)}
+    fetched = keeping.fetch(outputs)
+    assert runtime.log == ["wait"]
+    assert all(fetched[name] is outputs[name] for name in outputs)
+
+
+def test_fetch_outputs_that_stay_are_copied_before_a_second_forward(keeping):
+    memory = torch.ones(3)
+    first = keeping.fetch({"Y": memory})
+    keeping.begin_forward()
+    second = keeping.fetch({"Y": memory.fill_(2)})
+    assert (first["Y"].tolist(), second["Y"].tolist()) == ([1] * 3, [2] * 3)
+    keeping.begin_call()
+    keeping.begin_forward()
+    assert second["Y"] is memory  # nobody needs the answers of the call before
+
+
+class OnGpu:
+    """Stands for a tensor in Triton's memory on the GPU."""
+
+    device = torch.device("cuda", 0)
+
+    def __init__(self, memory):
+        self.memory = memory
+
+    def to(self, device):
+        return self.memory
+
+
+def test_fetch_output_that_is_tritons_memory_is_copied(keeping):
+    memory, other = torch.arange(6.0).reshape(3, 2), torch.ones(3, 2)
+    batch = keeping.put([OnGpu(memory)])
+    fetched = keeping.fetch({"whole": batch, "part": batch[1:].view(-1), "other": other})
+    assert fetched["other"] is other
+    memory.fill_(-1)  # as after execute
+    assert fetched["whole"].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert fetched["part"].tolist() == [2, 3, 4, 5]
+    batch = keeping.put([OnGpu(memory), OnGpu(memory)])
+    assert keeping.fetch({"Y": batch})["Y"] is batch  # joined, so no longer Triton's
+    assert keeping.fetch({"Y": memory})["Y"] is memory  # an input of the batch before
+
+
+def test_run_outputs_stay_on_the_device_cut_into_rows(runtime, keeping):
+    memory = torch.empty(8, 2)
+
+    def forward(X):
+        runtime.run_queue()
+        return torch.mul(X, 2, out=memory[: len(X)])
+
+    pipeline = make_pipeline(forward, runtime=runtime, staging=keeping, collate=None)
+    answers = pipeline.run([make_request(n, n, rows=n) for n in range(1, 4)])
+    assert [one["Y"].tolist() for one in answers] == [[[2 * n, 2 * n]] * n for n in range(1, 4)]
+    assert pointers(one["Y"] for one in answers) == pointers([memory])
+    assert (runtime.count("copy"), runtime.count("wait")) == (1, 1)
+
+
+def test_run_second_forward_of_a_call_leaves_outputs_on_the_device_alone(runtime, keeping):
+    memory = torch.empty(2)
+
+    def forward(X):
+        runtime.run_queue()
+        return torch.mul(X, 2, out=memory)
+
+    pipeline = make_pipeline(forward, spec=make_spec(max_batch_size=0), runtime=runtime, staging=keeping)
+    answers = pipeline.run([make_request(n, n, batches=False) for n in range(3)])
+    assert [one["Y"].tolist() for one in answers] == [[2 * n] * 2 for n in range(3)]
 
 
 def test_settle_without_anything_queued_does_not_wait(runtime, staging):

@@ -161,3 +161,14 @@ def test_run_device_fault_keeps_answers_that_were_there_before():
     pipeline = make_pipeline(forward, spec=DYNAMIC, runtime=Faulty())
     requests = [make_request(n, n, width=width) for n, width in enumerate([2, 3, 2, 4])]
     assert answers_of(pipeline.run(requests)) == [0, "UNAVAILABLE", 2, "UNAVAILABLE"]
+
+
+def test_run_device_fault_takes_answers_that_lay_on_the_device():
+    def forward(X):
+        if X.shape[-1] == 3:
+            raise RuntimeError("CUDA error")
+        return X
+
+    pipeline = make_pipeline(forward, spec=DYNAMIC, runtime=Faulty(), output_device="instance")
+    outcomes = pipeline.run([make_request(n, n, width=width) for n, width in enumerate([2, 3])])
+    assert answers_of(outcomes) == ["UNAVAILABLE"] * 2

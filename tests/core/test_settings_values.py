@@ -19,6 +19,7 @@ GOOD = [
     ("compile", "reduce-overhead", "reduce-overhead", "reduce-overhead"),
     ("cuda_graphs", "off", "off", "off"),
     ("output_device", "cpu", "cpu", "cpu"),
+    ("output_device", "instance", "instance", "instance"),
     ("pinned_limit_bytes", 0, "0", 0),
     ("warmup", [1, 4], "1, 4", (1, 4)),
     ("warmup", 2, "2", (2,)),
@@ -53,7 +54,7 @@ BAD = [
     ("memory_format", ["nhwc", None], "one of contiguous, channels_last"),
     ("compile", ["on", True, None], "one of off, default, reduce-overhead, max-autotune"),
     ("cuda_graphs", ["1,2", [1], None], "'off', since this version can do no other"),
-    ("output_device", ["instance", None], "'cpu', since this version can do no other"),
+    ("output_device", ["gpu", "cuda:0", "", None], "one of cpu, instance"),
     ("pinned_limit_bytes", [-1, "1MB", "", True, 2.0, None], "a number of bytes, 0 or more"),
     (
         "warmup",

@@ -1,5 +1,6 @@
 """From Triton's requests to the library's and back. The same runs on a real server in other folders."""
 
+import contextlib
 import importlib.metadata
 import logging
 import sys
@@ -14,6 +15,7 @@ from pb_fakes import ErrorCode, InferenceRequest, Tensor
 from kindaware import ConfigError, RequestError, TensorSpec
 from kindaware._bridge import Bridge, check_pb_utils, find_pb_utils, open_logger
 from kindaware._outcomes import Failure
+from kindaware._runtime import CpuRuntime
 
 NAME = "triton_python_backend_utils"
 
@@ -26,13 +28,17 @@ def pb_utils(monkeypatch):
     return module
 
 
+def make_bridge(pb_utils, spec, runtime=None):
+    return Bridge(pb_utils, spec, runtime or CpuRuntime())
+
+
 def request(values, name="X", request_id="r", requested=("Y",)):
     return InferenceRequest([Tensor(name, np.asarray(values, np.float32))], request_id, requested)
 
 
 def test_read_gives_a_view_of_the_array_that_the_stub_has_made(pb_utils):
     array = np.ones((3, 2), np.float32)
-    [read] = Bridge(pb_utils, make_spec()).read([InferenceRequest([Tensor("X", array)], "42")])
+    [read] = make_bridge(pb_utils, make_spec()).read([InferenceRequest([Tensor("X", array)], "42")])
     assert (read.id, read.rows, list(read.inputs)) == ("42", 3, ["X"])
     assert read.inputs["X"].data_ptr() == array.ctypes.data
 
@@ -40,19 +46,19 @@ def test_read_gives_a_view_of_the_array_that_the_stub_has_made(pb_utils):
 def test_read_bf16_goes_by_dlpack_since_numpy_lacks_it(pb_utils):
     source = torch.ones(2, 2, dtype=torch.bfloat16)
     spec = make_spec(inputs=[TensorSpec("X", "BF16", [2])])
-    [read] = Bridge(pb_utils, spec).read([InferenceRequest([Tensor.from_dlpack("X", source)])])
+    [read] = make_bridge(pb_utils, spec).read([InferenceRequest([Tensor.from_dlpack("X", source)])])
     assert torch.equal(read.inputs["X"], source)
 
 
 def test_read_model_that_does_not_batch_has_no_rows(pb_utils):
-    [read] = Bridge(pb_utils, make_spec(max_batch_size=0)).read([request([1, 2])])
+    [read] = make_bridge(pb_utils, make_spec(max_batch_size=0)).read([request([1, 2])])
     assert read.rows is None
 
 
 def test_read_inputs_with_different_rows_are_an_invalid_argument(pb_utils):
     inputs = [Tensor("A", np.zeros((2, 2), np.float32)), Tensor("B", np.zeros((3, 2), np.float32))]
     spec = make_spec(inputs=[TensorSpec("A", "FP32", [2]), TensorSpec("B", "FP32", [2])])
-    [bad, good] = Bridge(pb_utils, spec).read([InferenceRequest(inputs, "7"), request([[1, 2]])])
+    [bad, good] = make_bridge(pb_utils, spec).read([InferenceRequest(inputs, "7"), request([[1, 2]])])
     assert bad.code == "INVALID_ARG"
     assert bad.text.startswith("model 'm' request '7': expected inputs ")
     assert "the same number of rows, got rows {'A': 2, 'B': 3}; " in bad.text
@@ -65,7 +71,7 @@ def test_read_request_that_cannot_be_read_fails_alone(pb_utils):
             raise RuntimeError("stored in GPU")
 
     requests = [InferenceRequest([Unreadable("X", np.zeros(2))], "7"), request([[1, 2]])]
-    [bad, good] = Bridge(pb_utils, make_spec()).read(requests)
+    [bad, good] = make_bridge(pb_utils, make_spec()).read(requests)
     assert "request '7'" in bad.text
     assert "stored in GPU" in bad.text
     assert good.rows == 1
@@ -75,7 +81,7 @@ def test_respond_sends_only_what_was_asked_for_in_declared_order(pb_utils):
     spec = make_spec(outputs=[TensorSpec(name, "FP32", [1]) for name in "ABC"])
     outputs = {name: torch.zeros(1, 1) for name in "CAB"}
     asked = [("C", "A"), ("B",), ()]
-    responses = Bridge(pb_utils, spec).respond(
+    responses = make_bridge(pb_utils, spec).respond(
         [InferenceRequest([], requested=one) for one in asked], [outputs] * 3
     )
     assert [[one.name() for one in response.output_tensors] for response in responses] == [
@@ -88,14 +94,44 @@ def test_respond_sends_only_what_was_asked_for_in_declared_order(pb_utils):
 def test_respond_hands_numpy_over_without_a_copy_and_bf16_by_dlpack(pb_utils):
     spec = make_spec(outputs=[TensorSpec("Y", "FP32", [2]), TensorSpec("H", "BF16", [2])])
     outputs = {"Y": torch.ones(4, 2)[1:3], "H": torch.ones(4, 2, dtype=torch.bfloat16)[1:3]}
-    [response] = Bridge(pb_utils, spec).respond([InferenceRequest([], requested="YH")], [outputs])
+    [response] = make_bridge(pb_utils, spec).respond([InferenceRequest([], requested="YH")], [outputs])
     assert [one.made_by for one in response.output_tensors] == ["numpy", "dlpack"]
     assert response.output_tensors[0].as_numpy().ctypes.data == outputs["Y"].data_ptr()
 
 
+def test_respond_hands_a_tensor_of_the_device_over_as_an_object_with_its_stream_current(
+    pb_utils, monkeypatch
+):
+    log = []
+
+    class Runtime(CpuRuntime):
+        @contextlib.contextmanager
+        def scope(self):
+            log.append("enter")
+            yield
+            log.append("leave")
+
+    from_dlpack = pb_utils.Tensor.from_dlpack
+    monkeypatch.setattr(
+        pb_utils.Tensor,
+        "from_dlpack",
+        lambda name, tensor, /: log.append((name, tensor)) or from_dlpack(name, tensor),
+    )
+    spec = make_spec(outputs=[TensorSpec("Y", "FP32", [2]), TensorSpec("N", "FP32", [2])])
+    on_device = torch.ones(4, 2, device="meta")[1:3]
+    outputs = {"Y": on_device, "N": torch.ones(2, 2)}
+    [response] = make_bridge(pb_utils, spec, Runtime()).respond(
+        [InferenceRequest([], requested="YN")], [outputs]
+    )
+    assert [one.made_by for one in response.output_tensors] == ["dlpack", "numpy"]
+    assert [log[0], *log[2:]] == ["enter", "leave"]
+    assert log[1][0] == "Y"
+    assert log[1][1] is on_device
+
+
 @pytest.mark.parametrize("code", [code.name for code in ErrorCode])
 def test_respond_failure_becomes_tritons_error(pb_utils, code):
-    [response] = Bridge(pb_utils, make_spec()).respond([request([[1, 2]])], [Failure("why", code)])
+    [response] = make_bridge(pb_utils, make_spec()).respond([request([[1, 2]])], [Failure("why", code)])
     assert (response.error.text, response.error.code) == ("why", ErrorCode[code])
     assert response.output_tensors == []
 
@@ -104,13 +140,13 @@ def test_respond_failure_becomes_tritons_error(pb_utils, code):
     ("text", "sent"), [("caf\udce9", "caf\\udce9"), ("a\0b", "a\\0b"), ("Größe", "Größe")]
 )
 def test_respond_text_that_triton_cannot_carry_is_escaped(pb_utils, text, sent):
-    [response] = Bridge(pb_utils, make_spec()).respond([request([[1, 2]])], [Failure(text, "INTERNAL")])
+    [response] = make_bridge(pb_utils, make_spec()).respond([request([[1, 2]])], [Failure(text, "INTERNAL")])
     assert response.error.text == sent
 
 
 def test_respond_answer_that_cannot_be_built_fails_alone(pb_utils):
     outcomes = [{"Y": torch.ones(1, 2)}, {"Y": torch.ones(1, 2, requires_grad=True)}]
-    good, bad = Bridge(pb_utils, make_spec()).respond([request([[1, 2]])] * 2, outcomes)
+    good, bad = make_bridge(pb_utils, make_spec()).respond([request([[1, 2]])] * 2, outcomes)
     assert good.error is None
     assert "response not built, RuntimeError: Can't call numpy()" in bad.error.text
 
