@@ -131,7 +131,7 @@ class SimulatedAccelerator:
         self._listener = listener
         SimulatedAccelerator._active = self
         try:
-            with patched_torch():
+            with patched_torch(self):
                 yield
         finally:
             SimulatedAccelerator._active = None
@@ -142,8 +142,8 @@ class SimulatedAccelerator:
         """Let this thread's torch use the devices, as a process with current devices of its own."""
         from kindaware.testing.accelerator._functions import CudaFunctions, CudaOperations
 
-        before = getattr(self._local, "process", None), getattr(self._local, "depth", 0)
-        self._local.process, self._local.depth = id(process), before[1] + 1
+        before = self.process, getattr(self._local, "depth", 0)
+        self._local.process, self._local.depth = process, before[1] + 1
         try:
             with ExitStack() as stack:
                 if not before[1]:
@@ -154,10 +154,15 @@ class SimulatedAccelerator:
             self._local.process, self._local.depth = before
 
     @property
+    def process(self) -> Any:
+        """Whose code runs in this thread; None outside of all."""
+        return getattr(self._local, "process", None)
+
+    @property
     def current(self) -> _Current:
         """What is current for the thread and the process."""
         known: dict[int, _Current] = self._local.__dict__.setdefault("known", {})
-        return known.setdefault(getattr(self._local, "process", 0), _Current())
+        return known.setdefault(id(self.process), _Current())
 
     def ordinal_of(self, device: Any) -> int:
         """Find the number of a device, as torch takes them: None is the current one."""

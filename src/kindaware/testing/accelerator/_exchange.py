@@ -76,6 +76,7 @@ def from_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:
             elements = original(capsule)
             store = torch.empty(0, dtype=torch.uint8).set_(elements.untyped_storage())
         memory = accelerator.devices[device[1]].memory
-        return SimulatedTensor.wrap(accelerator, elements, Allocation(memory, Block(store)))
+        allocation = memory.find(elements.data_ptr()) or Allocation(memory, Block(store))
+        return SimulatedTensor.wrap(accelerator, elements, allocation)
 
     return take

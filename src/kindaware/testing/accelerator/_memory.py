@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,6 +126,7 @@ class DeviceMemory:
         self.num_allocations = 0
         self._timeline = timeline
         self._free: list[Block] = []
+        self._live: weakref.WeakSet[Allocation] = weakref.WeakSet()
 
     def allocate(self, num_bytes: int, pool: Any) -> Allocation:
         """Hand out memory from a pool; a stream's, or a graph's own.
@@ -144,7 +146,17 @@ class DeviceMemory:
         self.num_allocations += 1
         self.allocated_bytes += block.num_bytes
         self.peak_bytes = max(self.peak_bytes, self.allocated_bytes)
-        return Allocation(self, block)
+        allocation = Allocation(self, block)
+        self._live.add(allocation)
+        return allocation
+
+    def find(self, address: int) -> Allocation | None:
+        """Give the memory in use in which an address lies."""
+        for allocation in self._live:
+            start = allocation.block.store.data_ptr()
+            if start <= address < start + allocation.block.num_bytes:
+                return allocation
+        return None
 
     def out_of_memory(self, num_bytes: int) -> torch.OutOfMemoryError:
         """Make the error that torch raises; only its first words are torch's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -99,8 +100,26 @@ _FUNCTIONS: dict[str, Any] = {
 }
 
 
+def _start_of(accelerator: SimulatedAccelerator) -> Any:
+    """Wrap `Thread.start`: a thread that a model starts uses the devices as the model does."""
+    original = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        process, run = accelerator.process, thread.run
+
+        def entered() -> None:
+            with accelerator.entered(process):
+                run()
+
+        if process is not None:
+            thread.run = entered  # type: ignore[method-assign]  # for this thread alone
+        original(thread)
+
+    return start
+
+
 @contextlib.contextmanager
-def patched_torch() -> Iterator[None]:
+def patched_torch(accelerator: SimulatedAccelerator) -> Iterator[None]:
     """Put the accelerator in the place of torch's CUDA, for the whole process."""
     take = from_dlpack(torch.utils.dlpack.from_dlpack)
     was_swapping = torch.__future__.get_swap_module_params_on_conversion()
@@ -109,6 +128,7 @@ def patched_torch() -> Iterator[None]:
         stack.enter_context(mock.patch.object(torch.utils.dlpack, "from_dlpack", take))
         stack.enter_context(mock.patch.object(torch, "from_dlpack", take))
         stack.enter_context(mock.patch.object(torch, "compile", _refuse_compile))
+        stack.enter_context(mock.patch.object(threading.Thread, "start", _start_of(accelerator)))
         # A parameter that moves to a device keeps being the same object, as it is on CUDA.
         torch.__future__.set_swap_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_swap_module_params_on_conversion, was_swapping)

@@ -141,6 +141,10 @@ class SimulatedTensor(torch.Tensor):
         """Give the address, which nothing on the host may use."""
         return self.elements.data_ptr()
 
+    def untyped_storage(self) -> torch.UntypedStorage:
+        """Give the block's memory, which nothing on the host may use."""
+        return self.elements.untyped_storage()
+
     def to(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Move or convert; see `torch.Tensor.to`."""
         from kindaware.testing.accelerator._moves import move

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ _OPTIONS = (
     "requested_outputs",
     "cancelled",
     "trace",
+    "input_device",
 )
 
 
@@ -68,6 +71,7 @@ def build_request(
     requested_outputs: Any = None,
     cancelled: Cancelled = False,
     trace: str | None = None,
+    input_device: str = "cpu",
 ) -> Pending:
     """Build a request; see `ModelHarness.infer` for the arguments.
 
@@ -75,9 +79,12 @@ def build_request(
         TypeError: Triton has no data type for an input.
     """
     datatypes = {tensor["name"]: tensor["data_type"].removeprefix("TYPE_") for tensor in config["input"]}
+    gpu = _parse_device(input_device)
     wanted = (requested_outputs,) if isinstance(requested_outputs, str) else tuple(requested_outputs or ())
     sent = ClientRequest(
-        inputs=tuple(_to_wire(name, value, datatypes.get(name)) for name, value in inputs.items()),
+        inputs=tuple(
+            replace(_to_wire(name, value, datatypes.get(name)), gpu=gpu) for name, value in inputs.items()
+        ),
         requested_outputs=tuple(dict.fromkeys(wanted)),
         request_id=request_id,
         correlation_id=correlation_id,
@@ -87,6 +94,16 @@ def build_request(
         trace=trace,
     )
     return Pending(sent, cancelled)
+
+
+def _parse_device(device: str) -> int | None:
+    """Give the number of a GPU, or None for the host."""
+    found = re.fullmatch(r"cpu|cuda:(\d+)", device)
+    if found is None:
+        raise HarnessError.of(
+            "input_device", expected="'cpu' or 'cuda:N'", got=repr(device), remedy="pass one of those"
+        )
+    return None if found[1] is None else int(found[1])
 
 
 def _to_wire(name: str, value: Any, datatype: str | None) -> WireTensor:

@@ -64,6 +64,7 @@ class ModelClient(ABC):
         requested_outputs: Iterable[str] | None = None,
         cancelled: Cancelled = False,
         trace: str | None = None,
+        input_device: str = "cpu",
         instance: int | None = None,
         **named: Any,
     ) -> Result:
@@ -80,6 +81,9 @@ class ModelClient(ABC):
             cancelled: the client has cancelled; or a function that says so when the model asks, given the
                 number of responses that have come.
             trace: what `request.trace().get_context()` gives.
+            input_device: where the inputs lie when they reach the server: `cpu`, or `cuda:N` as in CUDA
+                shared memory or behind another model of an ensemble. The model gets them there if its
+                configuration says `FORCE_CPU_ONLY_INPUT_TENSORS: no`, on the CPU otherwise.
             instance: index of the instance that gets it; an idle one unless said.
             named: further inputs, by name.
 
@@ -98,6 +102,7 @@ class ModelClient(ABC):
             requested_outputs=requested_outputs,
             cancelled=cancelled,
             trace=trace,
+            input_device=input_device,
         )
         return self._infer([pending], instance)[0]
 
@@ -131,6 +136,7 @@ class ModelClient(ABC):
         requested_outputs: Iterable[str] | None = None,
         cancelled: Cancelled = False,
         trace: str | None = None,
+        input_device: str = "cpu",
         instance: int | None = None,
         empty_final: bool = False,
         **named: Any,
@@ -149,6 +155,7 @@ class ModelClient(ABC):
             requested_outputs: see `infer`.
             cancelled: see `infer`; `Stream.cancel` does it later.
             trace: see `infer`.
+            input_device: see `infer`.
             instance: see `infer`.
             empty_final: show a FINAL that was sent without a response as an empty Result.
             named: further inputs, by name.
@@ -164,6 +171,7 @@ class ModelClient(ABC):
             requested_outputs=requested_outputs,
             cancelled=cancelled,
             trace=trace,
+            input_device=input_device,
         )
         chosen = self._run([pending], instance)
         return Stream(pending, chosen, self._wait, raise_errors=self.raise_errors, empty_final=empty_final)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kindaware.testing.arguments import ConfigSource
 from kindaware.testing.harness._client import ModelClient
@@ -14,6 +14,9 @@ from kindaware.testing.harness._metrics_text import write_metrics
 from kindaware.testing.harness._served import ModelOptions, ModelSource, ServedModel
 from kindaware.testing.harness._server import PretendedServer
 from kindaware.testing.stand_in import NEWEST
+
+if TYPE_CHECKING:
+    from kindaware.testing.accelerator import SimulatedAccelerator
 
 
 class LoadedModel(ModelClient):
@@ -57,6 +60,8 @@ class ModelHarness(ModelClient):
         auto_complete: let the model complete its configuration.
         models: further models that this one may call: directories, or tuples of a class and a configuration.
             They are loaded first.
+        accelerator: `simulated`, or a `SimulatedAccelerator`: GPUs in host memory for torch's CUDA;
+            None is torch's own.
         hang_timeout_seconds: how long a model's threads may take to answer before it counts as a hang.
 
     Raises (on entering):
@@ -82,11 +87,13 @@ class ModelHarness(ModelClient):
         num_gpus: int | None = None,
         auto_complete: bool = True,
         models: Sequence[Any] = (),
+        accelerator: SimulatedAccelerator | str | None = None,
         hang_timeout_seconds: float = 10.0,
     ) -> None:
         self.raise_errors = raise_errors
         self._version = _parse_version(server_version)
         self._hang_timeout_seconds = hang_timeout_seconds
+        self.accelerator = _open_accelerator(accelerator, num_gpus, device_id)
         self._source = model
         self._models = list(models)
         self._options = ModelOptions(
@@ -125,7 +132,7 @@ class ModelHarness(ModelClient):
             raise HarnessError.of(
                 "ModelHarness", expected="one start", got="a second", remedy="call stop() first"
             )
-        self._open = self._last = PretendedServer(self._version, self._hang_timeout_seconds)
+        self._open = self._last = PretendedServer(self._version, self._hang_timeout_seconds, self.accelerator)
         try:
             for other in self._models:
                 self.add_model(*other) if isinstance(other, tuple) else self.add_model(other)
@@ -237,6 +244,26 @@ class ModelHarness(ModelClient):
         assert loaded is not None
         self._entered = loaded.space
         return self._entered
+
+
+def _open_accelerator(
+    accelerator: SimulatedAccelerator | str | None, num_gpus: int | None, device_id: int
+) -> SimulatedAccelerator | None:
+    if accelerator is None:
+        return None
+    from kindaware.testing.accelerator import SimulatedAccelerator
+
+    if accelerator == "simulated":
+        accelerator = SimulatedAccelerator()
+    if not isinstance(accelerator, SimulatedAccelerator):
+        raise HarnessError.of(
+            "accelerator",
+            expected="'simulated', a SimulatedAccelerator or None",
+            got=repr(accelerator),
+            remedy="pass one of those",
+        )
+    accelerator.require_devices(device_id + 1 if num_gpus is None else num_gpus)
+    return accelerator
 
 
 def _parse_version(version: tuple[int, int] | str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kindaware.testing.harness._pending import ClientRequest
@@ -70,9 +71,7 @@ class InputCheck:
             raise RefusedRequest(request.label + "out of bounds index 0: request has 0 inputs")
         if self._max_batch_size and num_rows == 0:
             raise HangingRequest
-        return tuple(
-            WireTensor(wire.name, wire.datatype, shapes[wire.name], wire.data) for wire in request.inputs
-        )
+        return tuple(replace(wire, shape=shapes[wire.name]) for wire in request.inputs)
 
     def output_names(self, request: ClientRequest) -> tuple[str, ...]:
         """The outputs that the model is asked for."""

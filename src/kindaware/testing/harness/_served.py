@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,8 @@ class ServedModel:
         self.config = arguments.config
         self.is_decoupled = bool(self.config.get("model_transaction_policy", {}).get("decoupled"))
         self._check = InputCheck(self.config)
+        forced = self.config.get("parameters", {}).get("FORCE_CPU_ONLY_INPUT_TENSORS", {})
+        self._takes_gpu_inputs = forced.get("string_value") == "no"
         has_sequences = "sequence_batching" in self.config
         self._sequences = SequenceBatcher(self.config) if has_sequences else None
         try:
@@ -153,6 +155,8 @@ class ServedModel:
             ) from None
         if self._sequences is not None:
             sent = self._sequences.admit(sent)
+        if not self._takes_gpu_inputs:
+            inputs = tuple(replace(wire, gpu=None) for wire in inputs)
         return Admitted(pending, sent, inputs, self._check.output_names(sent))
 
     def choose(self, index: int | None = None) -> Instance:

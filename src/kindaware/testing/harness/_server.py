@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from kindaware._errors import KindAwareError
 from kindaware.testing.harness._failures import HarnessError
@@ -25,6 +27,9 @@ from kindaware.testing.stand_in import (
     TritonContractError,
 )
 
+if TYPE_CHECKING:
+    from kindaware.testing.accelerator import SimulatedAccelerator
+
 NOT_FOUND_SINCE = (26, 6)
 """Since then an unknown model is `not found`, before it is `not ready`."""
 
@@ -35,12 +40,18 @@ class PretendedServer:
     Args:
         server_version: year and month of the release.
         hang_timeout_seconds: how long something may take before it counts as a hang.
+        accelerator: stands for the host's GPUs; None is torch's own CUDA.
 
     Attributes:
         hosts: all processes that there were.
     """
 
-    def __init__(self, server_version: tuple[int, int], hang_timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        server_version: tuple[int, int],
+        hang_timeout_seconds: float,
+        accelerator: SimulatedAccelerator | None = None,
+    ) -> None:
         self.server_version = server_version
         self.hang_timeout_seconds = hang_timeout_seconds
         self.log = ServerLog()
@@ -52,6 +63,15 @@ class PretendedServer:
         self._folders: list[TemporaryDirectory[str]] = []
         self._calls: dict[int, Pending] = {}
         self._seen: list[TritonContractError] = []
+        self.accelerator = accelerator
+        self._stack = ExitStack()
+        if accelerator is not None:
+            self._stack.enter_context(accelerator.installed(self._blame))
+
+    def _blame(self, outcome: str, remedy: str) -> None:
+        """Hold the instance whose code runs responsible for a violation of CUDA's rules."""
+        host = (self.accelerator and self.accelerator.process) or self.hosts[0]
+        host.violation(outcome, remedy)
 
     def load(self, source: ModelSource, options: ModelOptions) -> ServedModel:
         """Load a model; one of the same name is replaced, and finalized when it is idle."""
@@ -87,6 +107,7 @@ class PretendedServer:
             left = self.surroundings.restore()
             for folder in self._folders:
                 folder.cleanup()
+            self._stack.close()
         return left
 
     def raise_violations(self) -> None:

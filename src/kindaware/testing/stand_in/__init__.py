@@ -33,6 +33,7 @@ from kindaware.testing.stand_in._server_side import (
     check_returned,
     fail_request,
     new_server_request,
+    release_inputs,
     send_returned,
     state_of,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "new_c_module",
     "new_module",
     "new_server_request",
+    "release_inputs",
     "send_returned",
     "state_of",
 ]

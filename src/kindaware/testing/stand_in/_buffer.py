@@ -40,6 +40,24 @@ class Buffer:
         """Borrow the memory of a C-contiguous array."""
         return cls(array.ctypes.data, array.nbytes, owner=array)
 
+    @classmethod
+    def of_bytes_on_gpu(cls, data: bytes, ordinal: int) -> Buffer:
+        """Copy bytes into memory of a GPU.
+
+        Sync:
+            Waits for the copy, as the server has before it calls the model.
+        """
+        import torch
+
+        host = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        tensor = host.to(torch.device("cuda", ordinal))
+        return cls(tensor.data_ptr(), len(data), (_dlpack.CUDA, ordinal), tensor)
+
+    def overwrite(self) -> None:
+        """Fill memory of a GPU that the server has freed with bits that nobody takes for an answer."""
+        if self.is_on_gpu and self.num_bytes:
+            self.owner.fill_(0xFF).cpu()
+
     @property
     def is_on_gpu(self) -> bool:
         """Whether only a GPU can read it."""

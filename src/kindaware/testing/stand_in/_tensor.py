@@ -170,7 +170,10 @@ def _copy(datatype: str, shape: tuple[int, ...], buffer: Buffer) -> np.ndarray[A
 
 def new_tensor(host: Host, wire: WireTensor) -> Tensor:
     """Make a tensor of data that the server holds: an input, or an output of a BLS call."""
-    buffer = Buffer.of_bytes(wire.data)
+    if wire.gpu is None or not wire.data or wire.datatype == "BYTES":
+        buffer = Buffer.of_bytes(wire.data)
+    else:
+        buffer = Buffer.of_bytes_on_gpu(wire.data, wire.gpu)
     array = _copy(wire.datatype, wire.shape, buffer)
     state = TensorState(wire.name, wire.datatype, wire.shape, array, buffer, is_saved=True)
     made: Tensor = make(host.classes.Tensor, state)

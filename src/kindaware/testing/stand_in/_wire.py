@@ -21,12 +21,14 @@ class WireTensor:
         datatype: Triton's wire name, such as `FP32`, `BF16` or `BYTES`.
         shape: the dimensions, batch dimension included.
         data: the elements in C order, little endian; BYTES elements each after their length, 4 bytes.
+        gpu: number of the GPU in whose memory its producer left it; None is the host's.
     """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
     data: bytes = field(repr=False)
+    gpu: int | None = None
 
     @classmethod
     def of(cls, name: str, array: Any, datatype: str | None = None) -> WireTensor:
