@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Mapping, Sequence
 from logging import Logger
 from typing import Any
@@ -145,12 +147,19 @@ class DevicePass:
             )
 
     def attempt(self, requests: Sequence[Request]) -> dict[str, torch.Tensor] | Exception:
-        """Do as `run` does, and give what was raised instead of raising it."""
+        """Do as `run` does, and give what was raised instead of raising it.
+
+        What was raised holds no tensors any more. When memory ran out, what the device is still at work on
+        is waited for, and memory that nobody uses is handed back, so that a smaller batch finds room.
+        """
         try:
             try:
                 return self.run(requests)
-            except (torch.OutOfMemoryError, MemoryError):
-                self._runtime.release_memory()
+            except Exception as error:
+                release_frames(error)
+                if is_out_of_memory(error):
+                    self._runtime.wait()
+                    self._runtime.release_memory()
                 raise
         except Exception as error:
             self.note_fault(error)
@@ -185,6 +194,27 @@ class DevicePass:
         return prepare_input(self._staging.put(tensors), self._settings, self._precision)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a smaller batch may go where this one did not."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError))
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch may go where this one did not.
+
+    CUDA, cuBLAS and cuDNN say it in words of their own where torch's allocator did not ask for the memory.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    said = r"CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED"
+    return isinstance(error, RuntimeError) and bool(re.search(said, str(error)))
+
+
+def release_frames(error: BaseException) -> None:
+    """Empty the frames that an error's traceback leads through; where it was raised can still be told.
+
+    They hold the batch's tensors for as long as the error lives, so memory that ran out stayed full.
+    """
+    linked: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while linked:
+        one = linked.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            linked += [one.__cause__, one.__context__]

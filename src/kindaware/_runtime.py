@@ -45,7 +45,7 @@ class Runtime(Protocol):
         """Block until the device has nothing left to do, on any stream. Sync: host with device."""
 
     def release_memory(self) -> None:
-        """Hand cached device memory back after an out-of-memory error."""
+        """Hand device memory back that is cached and not in use."""
 
     def is_fault(self, error: BaseException) -> bool:
         """Whether the error leaves the device unusable for this process."""
@@ -138,21 +138,23 @@ class CudaRuntime:
         torch.cuda.synchronize(device)
 
     def release_memory(self) -> None:
-        """Wait for the stream and empty torch's cache. Sync: host with stream, then the whole device."""
-        self.stream.synchronize()
+        """Empty torch's cache. Sync: the whole device, as CUDA does to free memory."""
         torch.cuda.empty_cache()
 
     def is_fault(self, error: BaseException) -> bool:
-        """Whether CUDA itself failed; a CUDA error is sticky, running out of memory is not."""
-        if isinstance(error, torch.OutOfMemoryError):
+        """Whether CUDA itself failed: its errors are sticky, but for the few that say so.
+
+        Running out of memory is none, nor is what a capture of a graph refuses, nor a status that cuBLAS and
+        its like report in these words.
+        Source: CUDA Runtime API, "Enumerator for error types" (cudaErrorMemoryAllocation,
+        cudaErrorStreamCapture...).
+        """
+        if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
             return False
-        accelerator_error = getattr(torch, "AcceleratorError", None)
-        if accelerator_error is not None and isinstance(error, accelerator_error):
-            return True
-        # cuBLAS and its like report a status of their own in these words; that alone is not sticky.
-        return isinstance(error, RuntimeError) and bool(
-            re.search(r"CUDA error: (?!CU\w+_STATUS)", str(error))
-        )
+        said = re.search(r"CUDA error: (.*)", str(error))
+        if said is None:
+            return isinstance(error, getattr(torch, "AcceleratorError", ()))
+        return not re.match(r"out of memory|CU\w+_STATUS|.*captur", said.group(1))
 
 
 def open_runtime(placement: Placement) -> Runtime:

@@ -1,5 +1,7 @@
 """A shape that forward refuses, memory that runs out, a device that fails."""
 
+import weakref
+
 import pytest
 import torch
 from core_kit import BAD, Forward, answers_of, make_pipeline, make_request, make_spec, run
@@ -99,16 +101,33 @@ class Limited(Forward):
 
 
 class Releasing(CpuRuntime):
-    """Counts how often memory is handed back."""
+    """Notes waits and how often memory is handed back."""
 
     def __init__(self):
-        self.num_releases = 0
+        self.log = []
+
+    def wait(self):
+        self.log.append("wait")
 
     def release_memory(self):
-        self.num_releases += 1
+        self.log.append("release_memory")
+
+    @property
+    def num_releases(self):
+        return self.log.count("release_memory")
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
+def full(text):
+    """CUDA's own word for it, where no allocator of torch's was asked."""
+    return RuntimeError(f"CUDA error: out of memory\n{text}")
+
+
+def no_handle(text):
+    """That of cuBLAS."""
+    return RuntimeError(f"CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate {text}")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, full, no_handle])
 @pytest.mark.parametrize("isolate_errors", [True, False])
 @pytest.mark.parametrize("limit", [1, 3, 63])
 def test_run_out_of_memory_halves_until_the_batch_fits(error, isolate_errors, limit):
@@ -116,6 +135,71 @@ def test_run_out_of_memory_halves_until_the_batch_fits(error, isolate_errors, li
     pipeline = make_pipeline(forward, runtime=runtime, isolate_errors=isolate_errors)
     assert answers_of(run(pipeline, range(64))) == [2.0 * value for value in range(64)]
     assert runtime.num_releases == sum(rows > limit for rows in forward.batches)
+
+
+def test_run_out_of_memory_waits_before_memory_is_handed_back():
+    runtime = Releasing()
+    pipeline = make_pipeline(Limited(1, torch.OutOfMemoryError), runtime=runtime)
+    run(pipeline, range(2))
+    assert runtime.log == ["wait", "release_memory"]
+
+
+@pytest.mark.parametrize("how", ["plainly", "from", "while handling"])
+def test_run_out_of_memory_lets_go_of_the_batch_before_memory_is_handed_back(how):
+    held, alive = [], []
+
+    class Runtime(CpuRuntime):
+        def release_memory(self):
+            alive.append([reference() is not None for reference in held])
+
+    def allocate(X):
+        activations = X * 2
+        held.append(weakref.ref(activations))
+        if len(X) > 1:
+            raise torch.OutOfMemoryError("full")
+        return activations
+
+    def forward(X):
+        converted = X + 0
+        held.append(weakref.ref(converted))
+        if how == "plainly":
+            return allocate(converted)
+        try:
+            return allocate(converted)
+        except torch.OutOfMemoryError as error:
+            if how == "from":
+                raise torch.OutOfMemoryError("full") from error
+            raise MemoryError("full")  # noqa: B904 - the context alone links the two
+
+    outcomes = run(make_pipeline(forward, runtime=Runtime()), range(2))
+    assert answers_of(outcomes) == [0, 2]
+    assert alive == [[False, False]]
+
+
+def test_run_error_that_is_kept_until_the_end_of_the_call_holds_no_tensors():
+    held, alive = [], []
+
+    def forward(X):
+        alive.append(sum(reference() is not None for reference in held))
+        doubled = 2 * X
+        held.append(weakref.ref(doubled))
+        if (X == BAD).any():
+            raise ValueError("bad row")
+        return doubled.clone()
+
+    run(make_pipeline(forward), [1, BAD, 2, 3])
+    assert len(alive) > 3
+    assert sum(alive) == 0
+
+
+def test_run_device_that_fails_while_memory_is_handed_back_is_unavailable():
+    class Runtime(Faulty):
+        def wait(self):
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    pipeline = make_pipeline(Limited(1, torch.OutOfMemoryError), runtime=Runtime())
+    assert answers_of(run(pipeline, range(2))) == ["UNAVAILABLE"] * 2
+    assert pipeline._device_pass.fault == "RuntimeError: CUDA error: unspecified launch failure"
 
 
 def test_run_request_that_never_fits_fails_alone():
