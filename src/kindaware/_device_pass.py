@@ -184,7 +184,7 @@ class DevicePass:
             f"model {self._spec.name!r}",
             expected="a working device",
             got=f"{self._runtime.device} after {self.fault}",
-            remedy="reload the model: an error of the device lasts as long as its process",
+            remedy="unload and load the model, or restart the server: its process has lost the device",
         )
 
     def _put(self, name: str, requests: Sequence[Request]) -> torch.Tensor:

@@ -24,6 +24,7 @@ from kindaware._errors import ConfigError
 from kindaware._hooks import Call, Hooks
 from kindaware._modules import prepare_modules
 from kindaware._pipeline import Pipeline
+from kindaware._reload import Reload
 from kindaware._settings import SETTING_NAMES
 from kindaware._spec import ModelSpec, TensorSpec
 from kindaware._staging import open_staging
@@ -95,6 +96,7 @@ class KindAwareModel(DevicePlacement):
     logger: Logger
     _device_pass: DevicePass
     _pipeline: Pipeline
+    _reload_request: Reload | None = None
     _bridge: Bridge | None = None
     _is_placed = False
 
@@ -188,6 +190,9 @@ class KindAwareModel(DevicePlacement):
         )
         self._device_pass = DevicePass(self.spec, self.settings, hooks, self._runtime, staging, self.logger)
         self._pipeline = Pipeline(self.spec, self.settings, hooks, self._device_pass, self.logger)
+        self._reload_request = None
+        if self._bridge is not None and self.settings.reload_on_fault:
+            self._reload_request = Reload(self.args, self.parameters, self._bridge, self.logger)
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, getattr(self, "warmup_inputs", None))
         self._log_ready(load_seconds, warm_up.run(self._device_pass))
 
@@ -196,7 +201,10 @@ class KindAwareModel(DevicePlacement):
         if self._bridge is None:
             self._bridge = Bridge(require_pb_utils("execute"), self.spec, self._runtime)
         outcomes = self._pipeline.run(self._bridge.read(requests))
-        return self._bridge.respond(requests, outcomes)
+        responses = self._bridge.respond(requests, outcomes)
+        if self._reload_request is not None and self._device_pass.fault is not None:
+            self._reload_request.begin()
+        return responses
 
     def finalize(self) -> None:
         """Call `unload`, as the instance ends."""

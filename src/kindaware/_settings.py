@@ -10,6 +10,12 @@ from typing import Any
 from kindaware._errors import ConfigError
 
 PREFIX = "kindaware."
+RELOADS = PREFIX + "reloads"
+"""No setting: the library writes it into the configuration when it asks for a reload."""
+
+RELOADS = PREFIX + "reloads"
+"""No setting: the library writes it into the configuration when it asks for a reload."""
+
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 MAX_THREADS = 2**15 - 1
@@ -34,7 +40,7 @@ class Settings:
         warmup: batch sizes to run once before the instance is ready; empty for `off`; None where nothing
             was said.
         cast_outputs: convert an output of another dtype to the declared one.
-        reload_on_fault: only False in this version.
+        reload_on_fault: ask the server to load the model anew when the device has failed.
         isolate_errors: find the guilty requests by halving when `forward` raises on a batch.
         pad: only None in this version.
     """
@@ -78,7 +84,7 @@ class Settings:
         for name, value in attributes.items():
             values[name] = _read(name, value, f"setting {name!r}")
         for key, text in parameters.items():
-            if re.match(r"kind_?aware[\W_]", key, re.IGNORECASE):
+            if key != RELOADS and re.match(r"kind_?aware[\W_]", key, re.IGNORECASE):
                 name = key.removeprefix(PREFIX)
                 if not key.startswith(PREFIX) or name not in known:
                     raise ConfigError.of(
@@ -133,12 +139,6 @@ def _boolean(value: object) -> bool:
     if value in ("true", "false"):
         return value == "true"
     raise ValueError
-
-
-def _only_false(value: object) -> bool:
-    if _boolean(value):
-        raise ValueError
-    return False
 
 
 def _whole_number(value: object, lowest: int) -> int:
@@ -205,7 +205,7 @@ _PARSERS = {
     "pinned_limit_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
     "warmup": _Parser("'off' or batch sizes such as '1,8'", _warmup),
     "cast_outputs": _Parser("'true' or 'false'", _boolean),
-    "reload_on_fault": _Parser("'false', since this version can do no other", _only_false),
+    "reload_on_fault": _Parser("'true' or 'false'", _boolean),
     "isolate_errors": _Parser("'true' or 'false'", _boolean),
     "pad": _Parser("no value, since this version does not pad", _nothing),
 }

@@ -32,6 +32,7 @@ ORDER = [
     "_pipeline",
     "_warmup",
     "_bridge",
+    "_reload",
     "_device_placement",
     "_model",
 ]

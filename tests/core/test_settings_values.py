@@ -26,7 +26,7 @@ GOOD = [
     ("warmup", [], "off", ()),
     ("warmup", "1,8", "1,8", (1, 8)),
     ("cast_outputs", True, "true", True),
-    ("reload_on_fault", False, "false", False),
+    ("reload_on_fault", True, "true", True),
     ("isolate_errors", False, "false", False),
 ]
 
@@ -62,7 +62,7 @@ BAD = [
         "'off' or batch sizes such as '1,8'",
     ),
     ("cast_outputs", ["yes", "True", 1, None], "'true' or 'false'"),
-    ("reload_on_fault", [True, "true", "no"], "'false', since this version can do no other"),
+    ("reload_on_fault", ["yes", "True", 1, None], "'true' or 'false'"),
     ("isolate_errors", ["0", 0, None], "'true' or 'false'"),
     ("pad", ["INPUT=0", {}], "no value, since this version does not pad"),
 ]

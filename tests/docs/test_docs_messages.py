@@ -152,7 +152,22 @@ def four_features(self, X):
     return X
 
 
+class AcceleratorError(RuntimeError):
+    """Named as torch's own, which only a broken device raises."""
+
+
+def read_fault():
+    """What a client reads after a fault of a GPU; the model runs on the CPU."""
+    model = load(CONFIG | {"name": "sentiment"})
+    model._runtime.device = torch.device("cuda:1")
+    model._runtime.is_fault = lambda error: True
+    model._device_pass.note_fault(AcceleratorError("CUDA error: device-side assert triggered"))
+    (outcome,) = run(model, [Request("", {"A": torch.ones(1, 4)}, 1)])
+    return outcome.text
+
+
 def answers():
+    yield read_fault()
     yield read_failure(CONFIG, Request("42", {"A": torch.ones(1, 4)}, 1), no_such_id)
     scores = OUT | {"name": "SCORES"}
     ones = Request("", {"A": torch.ones(1, 4)}, 1)

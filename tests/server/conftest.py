@@ -45,3 +45,9 @@ def server():
 @pytest.fixture(scope="session")
 def client(server):
     return Client(server.grpc_url)
+
+
+@pytest.fixture(scope="session")
+def connect():
+    """Makes a client of another server."""
+    return lambda server: Client(server.grpc_url)
