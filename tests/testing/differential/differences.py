@@ -26,6 +26,11 @@ NOT_COMPARED = {
     "zero rows where max_batch_size is not 0": ("hang", "the server takes the request and never answers"),
     "metrics made while a model is imported or completed": ("hang", "the stub asks, and nobody answers"),
     "a model that calls itself with one instance": ("hang", "it waits for itself"),
+    "load_model of the model itself in initialize": ("hang", "the load waits for its own end"),
+    "load_model and is_model_ready while a server starts": (
+        "harness",
+        "the server says 'Server not ready'; a harness is ready at once, and its log warns",
+    ),
     "KeyboardInterrupt in execute": ("harness", "it is passed on, so that Ctrl-C ends a test"),
     "order of outputs on the wire": ("harness", "Result.outputs is a dict; both sides are sorted by name"),
     "several outputs of one name": ("harness", "Result.outputs is a dict; the last one stays"),

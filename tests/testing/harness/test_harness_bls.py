@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from harness_kit import DECOUPLED, ECHO, PLAIN, floats, infer_in_harness, write_model
+from harness_kit import DECOUPLED, PLAIN, floats, infer_in_harness, write_model
 from server_cases import model
 
 from kindaware.testing import ModelHarness, TritonContractError
@@ -137,28 +137,3 @@ def test_models_see_their_own_modules_during_a_call(tmp_path):
     with ModelHarness(tmp_path / "a", models=[tmp_path / "b"]) as harness:
         for _ in range(2):
             assert harness.infer(X=[1.0]).outputs["Y"].tolist() == [1.0]
-
-
-def test_model_control_loads_replaces_and_unloads(tmp_path):
-    write_model(tmp_path, "other", ECHO)
-    body = (
-        "step = requests[0].request_id()\n"
-        "if step == 'load':\n    pb_utils.load_model('other')\n"
-        "if step == 'unload':\n    pb_utils.unload_model('other')\n"
-        "if step == 'reload':\n    pb_utils.load_model('main', config=self.args['model_config'])\n"
-        "return [answer([float(pb_utils.is_model_ready('other'))])]\n"
-    )
-    source = model(body) + (
-        "\n    def initialize(self, args):\n        self.args = args\n        self.is_over = False\n"
-        "\n    def finalize(self):\n        self.is_over = True\n"
-    )
-    with ModelHarness(write_model(tmp_path, "main", source)) as harness:
-        steps = ["", "load", "", "unload", ""]
-        ready = [harness.infer(X=[1.0], request_id=step).outputs["Y"].tolist() for step in steps]
-        assert ready == [[0.0], [1.0], [1.0], [0.0], [0.0]]
-        before = harness.instance
-        harness.infer(X=[1.0], request_id="reload")
-        assert harness.instance is not before
-        assert (before.is_over, harness.instance.is_over) == (True, False)
-        with pytest.raises(Exception, match="failed to load 'nobody', failed to poll from model repository"):
-            harness.pb_utils.load_model("nobody")

@@ -274,6 +274,7 @@ class Instance(Host):
 
     def load_model(self, model_name: str, config: str, files: dict[str, bytes]) -> None:
         """Load another model, or one anew."""
+        self._note_start("load_model")
         self._server.load_model(model_name, config, files)
 
     def unload_model(self, model_name: str, unload_dependents: bool) -> None:
@@ -282,4 +283,13 @@ class Instance(Host):
 
     def is_model_ready(self, model_name: str, model_version: str) -> bool | None:
         """Say whether a model is ready."""
+        self._note_start("is_model_ready")
         return self._server.is_model_ready(model_name, model_version)
+
+    def _note_start(self, name: str) -> None:
+        if self.phase == "initialize":
+            text = (
+                f"{name} in initialize: a server that is starting answers 'Server not ready', so on a server "
+                "this model must be loaded later, through the repository API"
+            )
+            self.log("WARNING", text, "kindaware.testing", 0)

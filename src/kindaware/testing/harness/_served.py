@@ -133,6 +133,16 @@ class ServedModel:
     def _loading(self) -> Any:
         return _Loading(self.name, self.version)
 
+    def is_configured_as(self, source: ModelSource, options: ModelOptions) -> bool:
+        """Whether a configuration is the one that is served, whatever it says about instances.
+
+        Raises:
+            ConfigError: it can't be parsed or would be refused.
+        """
+        arguments = _read_arguments(source, options)
+        arguments.validate()
+        return {**arguments.config, "instance_group": None} == {**self.config, "instance_group": None}
+
     def stop(self) -> None:
         """Finalize all instances."""
         for instance in self.instances:

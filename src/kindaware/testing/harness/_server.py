@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from kindaware._errors import KindAwareError
-from kindaware.testing.harness._failures import HarnessError
+from kindaware._errors import ConfigError
+from kindaware.testing.harness._failures import HarnessError, ModelLoadError
 from kindaware.testing.harness._input_check import RefusedRequest
 from kindaware.testing.harness._instance import Instance
 from kindaware.testing.harness._log import ServerLog
 from kindaware.testing.harness._pending import ClientRequest, Pending
+from kindaware.testing.harness._repository import ModelRepository, StoredModel
 from kindaware.testing.harness._served import ModelOptions, ModelSource, ServedModel
 from kindaware.testing.harness._surroundings import Surroundings
 from kindaware.testing.harness._waiting import wait_for
@@ -60,7 +58,8 @@ class PretendedServer:
         self.hosts: list[Instance] = []
         self.models: dict[str, ServedModel] = {}
         self._retired: list[ServedModel] = []
-        self._folders: list[TemporaryDirectory[str]] = []
+        self._repository = ModelRepository()
+        self._loaded: dict[str, StoredModel] = {}
         self._calls: dict[int, Pending] = {}
         self._seen: list[TritonContractError] = []
         self.accelerator = accelerator
@@ -74,12 +73,23 @@ class PretendedServer:
         host.violation(outcome, remedy)
 
     def load(self, source: ModelSource, options: ModelOptions) -> ServedModel:
-        """Load a model; one of the same name is replaced, and finalized when it is idle."""
-        model = ServedModel(self, source, options)
+        """Load a model that the test hands over."""
+        stored = self._repository.open(source, options)
+        model = self._serve(stored)
+        self._repository.add(model.name, stored)
+        return model
+
+    def _serve(self, stored: StoredModel) -> ServedModel:
+        """Start a model; one of the same name is replaced, and finalized when it is idle."""
+        model = ServedModel(self, stored.source, stored.options)
         self._retire(self.models.pop(model.name, None))
         self.models[model.name] = model
-        self.log.add("INFO", f"successfully loaded '{model.name}'", "model_lifecycle.cc", 0, model.name)
+        self._note_loaded(model.name, stored)
         return model
+
+    def _note_loaded(self, name: str, stored: StoredModel) -> None:
+        self._loaded[name] = stored
+        self.log.add("INFO", f"successfully loaded '{name}'", "model_lifecycle.cc", 0, name)
 
     def find(self, name: str) -> ServedModel:
         """Give a loaded model.
@@ -105,8 +115,7 @@ class PretendedServer:
             self._retired.clear()
             self.models.clear()
             left = self.surroundings.restore()
-            for folder in self._folders:
-                folder.cleanup()
+            self._repository.close()
             self._stack.close()
         return left
 
@@ -177,38 +186,57 @@ class PretendedServer:
     def load_model(self, name: str, config: str, files: dict[str, bytes]) -> None:
         """Load what `pb_utils.load_model` asks for, from where the loaded models lie.
 
+        A model that is loaded stays as it is unless its files were changed or its configuration is another.
+        Files that come with the call count as older than any, so with the same configuration they are
+        ignored.
+
+        Source: core `model_repository_manager.cc`, ModelRepositoryManager::InitializeModelInfo, and
+        `model_lifecycle.cc`, ModelLifeCycle::AsyncLoad (commit 03f1b58); measured on 2.51.0.
+
         Raises:
             RefusalError: there is no such model, or it does not load.
         """
-        known = self.models.get(name)
-        source: ModelSource | None = known.source if known is not None else self._find_directory(name)
-        if files:
-            source = self._write_files(name, files)
-        options = ModelOptions() if known is None else known.options
-        if source is None:
-            raise RefusalError(f"failed to load '{name}', failed to poll from model repository")
+        self._check_not_loading(name)
+        stored = self._repository.write(name, files) if files else self._repository.find(name)
+        if stored is None:
+            raise self._poll_error(name, f"failed to poll model '{name}': model not found in any repository")
+        if files and not config:
+            raise self._poll_error(name, f"Poll failed for model directory '{name}': files without config")
         try:
-            self.load(source, replace(options, config=json.loads(config) if config else options.config))
-        except TritonContractError:
-            raise
-        except (KindAwareError, ValueError) as error:
-            raise RefusalError(str(error)) from error
+            if config:
+                stored = stored.with_config(json.loads(config))
+            if not self._is_up_to_date(name, stored):
+                self._serve(stored)
+        except ModelLoadError as error:
+            raise RefusalError(f"{error}\n") from error
+        except (ConfigError, ValueError) as error:
+            text = f"Poll failed for model directory '{name}': {error}"
+            raise self._poll_error(name, text) from error
 
-    def _find_directory(self, name: str) -> Path | None:
-        """Look for a model beside those that are loaded."""
-        repositories = {model.code.directory.parent for model in self.models.values() if model.code.directory}
-        found = [place / name for place in sorted(repositories) if (place / name).is_dir()]
-        return found[0] if found else None
+    def _poll_error(self, name: str, reason: str) -> RefusalError:
+        """Make the error for what is wrong in the repository; the reason is only logged."""
+        self.log.add("ERROR", reason, "model_repository_manager.cc", 0, name)
+        return RefusalError(f"failed to load '{name}', failed to poll from model repository")
 
-    def _write_files(self, name: str, files: dict[str, bytes]) -> Path:
-        folder = TemporaryDirectory(prefix="kindaware-harness-")
-        self._folders.append(folder)
-        directory = Path(folder.name, name)
-        for path, content in files.items():
-            place = directory / path.removeprefix("file:")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(content)
-        return directory
+    def _is_up_to_date(self, name: str, stored: StoredModel) -> bool:
+        """Whether a model can stay as it is."""
+        model, loaded = self.models.get(name), self._loaded.get(name)
+        if model is None or loaded is None:
+            return False
+        if not stored.is_override and stored.is_unchanged_since(loaded):
+            return True
+        if stored.files_ns <= loaded.files_ns and model.is_configured_as(stored.source, stored.options):
+            self._note_loaded(name, stored)
+            return True
+        return False
+
+    def _check_not_loading(self, name: str) -> None:
+        for host in self.hosts:
+            if host.model_name == name and host.phase in ("construct", "initialize"):
+                raise host.violation(
+                    f"wait for ever: load_model({name!r}) waits for a load that waits for it",
+                    "don't let a model load itself before it is loaded",
+                )
 
     def unload_model(self, name: str) -> None:
         """Unload a model; an unknown one is no error."""
