@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import re
-import traceback
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from logging import Logger
 from typing import Any
 
 import torch
 
 from kindaware._batch import Request
-from kindaware._errors import KindAwareError, OutputError, describe, format_traceback, message
+from kindaware._errors import (
+    KindAwareError,
+    OutputError,
+    describe,
+    format_traceback,
+    message,
+    release_frames,
+)
+from kindaware._graphs import Graphs
 from kindaware._hooks import Hooks
 from kindaware._modules import Precision, prepare_input
 from kindaware._outcomes import Tensors
 from kindaware._outputs import check_outputs, name_outputs
-from kindaware._runtime import Runtime
+from kindaware._runtime import Runtime, is_out_of_memory
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 from kindaware._staging import Staging
@@ -55,6 +62,7 @@ class DevicePass:
         self._runtime = runtime
         self._staging = staging
         self._logger = logger
+        self._graphs = Graphs(runtime, staging, self._forward)
         self._precision = Precision.of(settings.precision)
         self._input_names = {tensor.name for tensor in spec.inputs}
         self._required_names = {tensor.name for tensor in spec.inputs if not tensor.optional}
@@ -111,33 +119,87 @@ class DevicePass:
         """
         rows = [request.rows for request in requests]
         num_rows = None if rows[0] is None else sum(one or 0 for one in rows)
-        with self._runtime.scope():
+        with self._batch():
+            parts = self._parts(requests)
+            outputs = self._graphs.run(parts, num_rows)
+            if outputs is None:
+                outputs = self._forward({name: self._staging.put(tensors) for name, tensors in parts.items()})
+            fetched = self._staging.fetch(self._finish(outputs, num_rows))
+        self.has_answered = True
+        return fetched
+
+    def capture(self, requests: Sequence[Request]) -> list[int]:
+        """Record a CUDA graph of `forward` for the rows of each request; each must have been run before.
+
+        The largest comes first, so that the others find room in its memory.
+
+        Returns:
+            The rows for which there is a graph. Why there is none for the others is logged.
+
+        Sync:
+            Host with device.
+        """
+        refused: dict[str, list[int]] = {}
+        recorded = []
+        for request in sorted(requests, key=lambda one: one.rows or 0, reverse=True):
+            num_rows = request.rows or 0
+            with self._batch():
+                reason = self._graphs.capture(self._parts([request]), num_rows)
+            if reason is None:
+                recorded.append(num_rows)
+            else:
+                refused.setdefault(reason, []).append(num_rows)
+        for reason, sizes in refused.items():
+            text = message(
+                f"model {self._spec.name!r} cuda_graphs batch size(s) {', '.join(map(str, sorted(sizes)))}",
+                expected="a forward that can be captured",
+                got=reason,
+                remedy="these run without a graph; change forward, or set cuda_graphs to 'off'",
+            )
+            self._logger.warning("%s", text)
+        return sorted(recorded)
+
+    @contextlib.contextmanager
+    def _batch(self) -> Iterator[None]:
+        """Device and stream current, no gradients; what is queued is waited for, but not after a fault."""
+        with self._runtime.scope(), torch.no_grad():
             self._staging.begin_forward()
             try:
-                with torch.no_grad():
-                    inputs = {name: self._put(name, requests) for name in requests[0].inputs}
-                checked = self._compute(inputs, num_rows)
-                fetched = self._staging.fetch(checked)
+                yield
             except BaseException as error:
                 if not self._runtime.is_fault(error):
                     self._staging.settle()
                 raise
             self._staging.settle()
-        self.has_answered = True
-        return fetched
 
-    def _compute(self, inputs: dict[str, torch.Tensor], num_rows: int | None) -> dict[str, torch.Tensor]:
-        """Run the hooks in inference mode.
+    def _parts(self, requests: Sequence[Request]) -> dict[str, Sequence[torch.Tensor]]:
+        """What is to be joined, by input; `collate` has joined it already."""
+        parts: dict[str, Sequence[torch.Tensor]] = {}
+        for name in requests[0].inputs:
+            tensors = [request.inputs[name] for request in requests]
+            if self._hooks.collate is not None and requests[0].rows is not None:
+                tensors = [self._hooks.collate(name, tensors)]
+            parts[name] = tensors
+        return parts
+
+    def _forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Convert the inputs and run `forward` in inference mode.
 
         The inputs were joined outside of it: torch.compile tells tensors that were made in inference mode
         from others, so it would compile once for batches of one request and again for all others.
         """
         hooks = self._hooks
+        prepared = {
+            name: prepare_input(tensor, self._settings, self._precision) for name, tensor in inputs.items()
+        }
+        with torch.inference_mode(), self._precision.scope(self._runtime.device):
+            return name_outputs(hooks.call(hooks.forward, prepared), self._spec)
+
+    def _finish(self, outputs: dict[str, torch.Tensor], num_rows: int | None) -> dict[str, torch.Tensor]:
+        """Run `postprocess` in inference mode, and bring the outputs into the form that is declared."""
         with torch.inference_mode():
-            with self._precision.scope(self._runtime.device):
-                outputs = name_outputs(hooks.call(hooks.forward, inputs), self._spec)
-            if hooks.postprocess is not None:
-                outputs = name_outputs(hooks.postprocess(outputs), self._spec)
+            if self._hooks.postprocess is not None:
+                outputs = name_outputs(self._hooks.postprocess(outputs), self._spec)
             return check_outputs(
                 outputs,
                 self._spec,
@@ -186,35 +248,3 @@ class DevicePass:
             got=f"{self._runtime.device} after {self.fault}",
             remedy="unload and load the model, or restart the server: its process has lost the device",
         )
-
-    def _put(self, name: str, requests: Sequence[Request]) -> torch.Tensor:
-        tensors = [request.inputs[name] for request in requests]
-        if self._hooks.collate is not None and requests[0].rows is not None:
-            tensors = [self._hooks.collate(name, tensors)]
-        return prepare_input(self._staging.put(tensors), self._settings, self._precision)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller batch may go where this one did not.
-
-    CUDA, cuBLAS and cuDNN say it in words of their own where torch's allocator did not ask for the memory.
-    """
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    said = r"CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED"
-    return isinstance(error, RuntimeError) and bool(re.search(said, str(error)))
-
-
-def release_frames(error: BaseException) -> None:
-    """Empty the frames that an error's traceback leads through; where it was raised can still be told.
-
-    They hold the batch's tensors for as long as the error lives, so memory that ran out stayed full.
-    """
-    linked: list[BaseException | None] = [error]
-    seen: set[int] = set()
-    while linked:
-        one = linked.pop()
-        if one is not None and id(one) not in seen:
-            seen.add(id(one))
-            traceback.clear_frames(one.__traceback__)
-            linked += [one.__cause__, one.__context__]

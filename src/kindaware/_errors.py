@@ -47,6 +47,21 @@ def format_traceback(error: Exception) -> str:
     return "".join(traceback.format_exception(error))
 
 
+def release_frames(error: BaseException) -> None:
+    """Empty the frames that an error's traceback leads through; where it was raised can still be told.
+
+    They hold the batch's tensors for as long as the error lives, so memory that ran out stayed full.
+    """
+    linked: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while linked:
+        one = linked.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            linked += [one.__cause__, one.__context__]
+
+
 class KindAwareError(Exception):
     """Base class of everything that this library raises on purpose."""
 

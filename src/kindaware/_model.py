@@ -74,7 +74,7 @@ class KindAwareModel(DevicePlacement):
     precision: ClassVar[str] = "32-true"
     memory_format: ClassVar[str] = "contiguous"
     compile: ClassVar[str] = "off"
-    cuda_graphs: ClassVar[str] = "off"
+    cuda_graphs: ClassVar[str | Sequence[int]] = "off"
     output_device: ClassVar[str] = "cpu"
     pinned_limit_bytes: ClassVar[int] = 256 * 2**20
     warmup: ClassVar[str | Sequence[int] | None] = None

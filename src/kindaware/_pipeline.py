@@ -14,10 +14,11 @@ from logging import Logger
 import torch
 
 from kindaware._batch import Request, group, halve, shape_key
-from kindaware._device_pass import DevicePass, is_out_of_memory
+from kindaware._device_pass import DevicePass
 from kindaware._errors import KindAwareError, OutputError, RequestError, describe, message
 from kindaware._hooks import Hooks
 from kindaware._outcomes import Failure, Ledger, Outcome
+from kindaware._runtime import is_out_of_memory
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 

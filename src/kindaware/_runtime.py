@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -47,6 +48,16 @@ class Runtime(Protocol):
     def release_memory(self) -> None:
         """Hand device memory back that is cached and not in use."""
 
+    def forbid_waits(self) -> contextlib.AbstractContextManager[None]:
+        """Make operations raise, inside, that would have the host wait for the device."""
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Record what `work` queues on the stream instead of doing it; the result queues it again.
+
+        It reads and writes the memory that `work` did, on the stream that is current then. What it wrote may
+        be lost with the replay of any other capture. After an error it was as if nothing had been recorded.
+        """
+
     def is_fault(self, error: BaseException) -> bool:
         """Whether the error leaves the device unusable for this process."""
 
@@ -81,6 +92,14 @@ class CpuRuntime:
     def release_memory(self) -> None:
         """There is no cache of device memory."""
 
+    def forbid_waits(self) -> contextlib.AbstractContextManager[None]:
+        """There is nothing to wait for."""
+        return contextlib.nullcontext()
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Give the work itself: nothing is ever queued."""
+        return work
+
     def is_fault(self, error: BaseException) -> bool:
         """Tell that no error of a host operation leaves the CPU unusable."""
         return False
@@ -99,6 +118,8 @@ class CudaRuntime:
         self.device = device
         self._stream: torch.cuda.Stream | None = None
         self._event: torch.cuda.Event | None = None
+        self._first_graph: torch.cuda.CUDAGraph | None = None
+        self._lost_graphs: list[torch.cuda.CUDAGraph] = []
 
     def activate(self) -> None:
         """Make the GPU the current device and create the stream. Initialises CUDA."""
@@ -141,6 +162,38 @@ class CudaRuntime:
         """Empty torch's cache. Sync: the whole device, as CUDA does to free memory."""
         torch.cuda.empty_cache()
 
+    @contextlib.contextmanager
+    def forbid_waits(self) -> Iterator[None]:
+        """Have torch raise where an operation of its own would wait: `item`, `nonzero`, `cpu`."""
+        before = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Synchronization debug mode")  # that it may miss some
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Capture a CUDA graph on the instance's stream. Sync: the whole device, before.
+
+        All graphs share the memory of the first, which is right as long as one's outputs are read before
+        another is replayed. Only calls of this thread can spoil a capture. A graph whose capture was spoilt
+        is kept, empty: torch's allocator goes on asking it whose memory is whose.
+        Source: torch, CUDAGraph.cpp, create_allocate_filter; "CUDA semantics", Graph memory management.
+        """
+        graph = torch.cuda.CUDAGraph()
+        pool = None if self._first_graph is None else self._first_graph.pool()
+        try:
+            with torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
+                work()
+        except BaseException:
+            graph.reset()
+            self._lost_graphs.append(graph)
+            raise
+        self._first_graph = self._first_graph or graph
+        return graph.replay
+
     def is_fault(self, error: BaseException) -> bool:
         """Whether CUDA itself failed: its errors are sticky, but for the few that say so.
 
@@ -155,6 +208,17 @@ class CudaRuntime:
         if said is None:
             return isinstance(error, getattr(torch, "AcceleratorError", ()))
         return not re.match(r"out of memory|CU\w+_STATUS|.*captur", said.group(1))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch may go where this one did not.
+
+    CUDA, cuBLAS and cuDNN say it in words of their own where torch's allocator did not ask for the memory.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    said = r"CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED"
+    return isinstance(error, RuntimeError) and bool(re.search(said, str(error)))
 
 
 def open_runtime(placement: Placement) -> Runtime:

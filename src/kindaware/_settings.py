@@ -34,7 +34,7 @@ class Settings:
         precision: a name out of `PRECISIONS`, as Lightning uses them.
         memory_format: `contiguous` or `channels_last`.
         compile: `off` or a mode of `torch.compile`.
-        cuda_graphs: only `off` in this version.
+        cuda_graphs: batch sizes that get a CUDA graph of `forward`, in rising order; empty for `off`.
         output_device: `cpu`, or `instance` to leave the outputs of a GPU instance on its GPU.
         pinned_limit_bytes: how much pinned host memory a GPU instance may keep for staging.
         warmup: batch sizes to run once before the instance is ready; empty for `off`; None where nothing
@@ -51,7 +51,7 @@ class Settings:
     precision: str = "32-true"
     memory_format: str = "contiguous"
     compile: str = "off"
-    cuda_graphs: str = "off"
+    cuda_graphs: tuple[int, ...] = ()
     output_device: str = "cpu"
     pinned_limit_bytes: int = 256 * 2**20
     warmup: tuple[int, ...] | None = None
@@ -124,15 +124,6 @@ def _choice(*allowed: str) -> _Parser:
     return _Parser("one of " + ", ".join(allowed), parse)
 
 
-def _not_built(only: str) -> _Parser:
-    def parse(value: object) -> object:
-        if value != only:
-            raise ValueError
-        return value
-
-    return _Parser(f"{only!r}, since this version can do no other", parse)
-
-
 def _boolean(value: object) -> bool:
     if isinstance(value, bool):
         return value
@@ -158,9 +149,7 @@ def _num_threads(value: object) -> int | None:
     return number
 
 
-def _warmup(value: object) -> tuple[int, ...] | None:
-    if value is None:
-        return None
+def _sizes(value: object) -> tuple[int, ...]:
     if value == "off":
         return ()
     if isinstance(value, str):
@@ -170,6 +159,10 @@ def _warmup(value: object) -> tuple[int, ...] | None:
     if not isinstance(value, Sequence):
         raise TypeError
     return tuple(_whole_number(size, 1) for size in value)
+
+
+def _warmup(value: object) -> tuple[int, ...] | None:
+    return None if value is None else _sizes(value)
 
 
 def _model_devices(value: object) -> str | None:
@@ -191,6 +184,8 @@ def _nothing(value: object) -> None:
         raise ValueError
 
 
+_SIZES = "'off' or batch sizes such as '1,8'"
+
 _PARSERS = {
     "on_missing_gpu": _choice("error", "cpu"),
     "model_devices": _Parser(
@@ -200,10 +195,10 @@ _PARSERS = {
     "precision": _choice(*PRECISIONS),
     "memory_format": _choice(*MEMORY_FORMATS),
     "compile": _choice(*COMPILE_MODES),
-    "cuda_graphs": _not_built("off"),
+    "cuda_graphs": _Parser(_SIZES, lambda value: tuple(sorted(set(_sizes(value))))),
     "output_device": _choice("cpu", "instance"),
     "pinned_limit_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
-    "warmup": _Parser("'off' or batch sizes such as '1,8'", _warmup),
+    "warmup": _Parser(_SIZES, _warmup),
     "cast_outputs": _Parser("'true' or 'false'", _boolean),
     "reload_on_fault": _Parser("'true' or 'false'", _boolean),
     "isolate_errors": _Parser("'true' or 'false'", _boolean),

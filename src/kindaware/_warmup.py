@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from kindaware._batch import Request
 from kindaware._device_pass import DevicePass
 from kindaware._errors import ConfigError, RequestError, describe
+from kindaware._graphs import graph_sizes
 from kindaware._placement import Placement
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
@@ -25,14 +26,18 @@ class WarmUp:
     Attributes:
         spec: the model.
         sizes: batch sizes; a model that does not batch runs once when there is any.
+        graph_sizes: those among them that get a CUDA graph.
         make_inputs: the hook `warmup_inputs`, or None for zeros.
         reason: why nothing is run, for the log; empty when something is.
+        note: what else the log is to say.
     """
 
     spec: ModelSpec
     sizes: tuple[int, ...]
+    graph_sizes: tuple[int, ...]
     make_inputs: MakeInputs | None
     reason: str
+    note: str
 
     @classmethod
     def plan(
@@ -41,11 +46,13 @@ class WarmUp:
         """Choose the sizes: those of the setting, else 1, and on a GPU the preferred batch sizes too.
 
         With `compile`, 2 as well: torch compiles once for a size of 1 and once more, for all sizes, when
-        another one comes; no client should wait for that.
+        another one comes; no client should wait for that. Sizes that get a CUDA graph are run whatever the
+        setting says, since a capture needs all that a first run sets up.
         Source: torch, "Dynamic shapes" in the documentation of torch.compile (0/1 specialization).
 
         Raises:
-            ConfigError: a size of the setting is above the model's max_batch_size.
+            ConfigError: a size of the setting is above the model's max_batch_size, or CUDA graphs are asked
+                for that can't be had.
         """
         sizes = _default_sizes(spec, settings, placement) if settings.warmup is None else settings.warmup
         largest = max(sizes, default=0)
@@ -56,34 +63,49 @@ class WarmUp:
                 got=str(largest),
                 remedy="correct warmup or max_batch_size",
             )
-        if not sizes:
-            return cls(spec, (), make_inputs, "off")
         dynamic = [tensor.name for tensor in spec.inputs if tensor.is_dynamic and not tensor.optional]
+        if dynamic and make_inputs is None and settings.cuda_graphs:
+            raise ConfigError.of(
+                f"model {spec.name!r} setting 'cuda_graphs'",
+                expected="inputs to capture with",
+                got=f"input {dynamic[0]!r} with a dimension of -1, and no warmup_inputs",
+                remedy="define warmup_inputs(rows), or set cuda_graphs to 'off'",
+            )
+        graphs = graph_sizes(spec, settings, placement)
+        note = (
+            "" if graphs or not settings.cuda_graphs else f", cuda_graphs has no effect on {placement.device}"
+        )
+        sizes = (*sizes, *(size for size in graphs if size not in sizes))
+        if not sizes:
+            return cls(spec, (), (), make_inputs, "off", note)
         if dynamic and make_inputs is None:
             reason = f"skipped (input {dynamic[0]} has a dimension of -1; define warmup_inputs(rows))"
-            return cls(spec, (), None, reason)
-        return cls(spec, sizes, make_inputs, "")
+            return cls(spec, (), (), None, reason, note)
+        return cls(spec, sizes, graphs, make_inputs, "", note)
 
     def run(self, device_pass: DevicePass) -> str:
-        """Run the batches; give a phrase for the log.
+        """Run the batches, then record the graphs; give a phrase for the log.
 
         A model that refuses zeros with a `RequestError` works as it should: then nothing is warmed up.
 
         Raises:
             ConfigError: a hook failed, or returned what the configuration doesn't declare.
         """
-        if not self.sizes:
-            return f"warm-up {self.reason}"
+        return (self._run(device_pass) if self.sizes else f"warm-up {self.reason}") + self.note
+
+    def _run(self, device_pass: DevicePass) -> str:
         started = time.monotonic()
         sizes: tuple[int | None, ...] = self.sizes if self.spec.batches else (None,)
+        requests = {}
         for rows in sizes:
             try:
                 device_pass.begin_call()
-                request = Request("warm-up", self._inputs(rows), rows)
-                device_pass.run([device_pass.preprocess(request)])
+                requests[rows] = device_pass.preprocess(Request("warm-up", self._inputs(rows), rows))
+                device_pass.run([requests[rows]])
             except Exception as error:
                 if isinstance(error, RequestError) and self.make_inputs is None:
-                    return f"warm-up skipped (zeros are refused: {error}; define warmup_inputs(rows))"
+                    graphs = ", no CUDA graph" if self.graph_sizes else ""
+                    return f"warm-up skipped (zeros are refused: {error}; define warmup_inputs(rows)){graphs}"
                 raise ConfigError.of(
                     f"model {self.spec.name!r} warm-up with {rows or 1} row(s)",
                     expected="forward to answer "
@@ -92,8 +114,21 @@ class WarmUp:
                     remedy="correct forward, define warmup_inputs(rows) with data that it takes, or set "
                     "parameter kindaware.warmup to 'off'",
                 ) from error
+        graphs = self._capture(device_pass, [requests[size] for size in self.graph_sizes])
         named = ", ".join(map(str, self.sizes)) if self.spec.batches else "none"
-        return f"warm-up {time.monotonic() - started:.2f} s (batch sizes {named})"
+        return f"warm-up {time.monotonic() - started:.2f} s (batch sizes {named}){graphs}"
+
+    def _capture(self, device_pass: DevicePass, requests: Sequence[Request]) -> str:
+        """Record a graph for each request's rows, and replay it once: a graph is sent to the device then."""
+        if not requests:
+            return ""
+        recorded = device_pass.capture(requests)
+        for request in requests:
+            if request.rows in recorded:
+                device_pass.begin_call()
+                device_pass.run([request])
+        named = ", ".join(map(str, recorded))
+        return f", CUDA graphs for batch sizes {named}" if recorded else ", no CUDA graph"
 
     def _inputs(self, rows: int | None) -> Mapping[str, torch.Tensor]:
         if self.make_inputs is not None:

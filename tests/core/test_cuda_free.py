@@ -23,6 +23,7 @@ ORDER = [
     "_runtime",
     "_batch",
     "_staging",
+    "_graphs",
     "_contract",
     "_hooks",
     "_modules",

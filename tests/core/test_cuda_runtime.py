@@ -1,6 +1,7 @@
 """Which torch.cuda calls the CUDA runtime makes, in order. What CUDA does with them needs a GPU."""
 
 import contextlib
+import warnings
 
 import pytest
 import torch
@@ -46,8 +47,28 @@ def calls(monkeypatch):
 
         return enter
 
-    for name in ("set_device", "empty_cache", "synchronize"):
+    class CUDAGraph:
+        replay = "queue it again"
+
+        def pool(self):
+            return self, "pool"
+
+        def reset(self):
+            log.append(("reset", self))
+
+    @contextlib.contextmanager
+    def graph(graph, **options):
+        log.append(("begin capture", graph, options))
+        try:
+            yield
+        finally:
+            log.append(("end capture",))
+
+    for name in ("set_device", "empty_cache", "synchronize", "set_sync_debug_mode"):
         monkeypatch.setattr(torch.cuda, name, note(name))
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", CUDAGraph)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "Event", Event)
@@ -103,6 +124,60 @@ def test_release_memory_empties_the_cache(runtime, calls):
     calls.clear()
     runtime.release_memory()
     assert calls == [("empty_cache",)]
+
+
+def test_forbid_waits_ends_with_the_mode_that_was_there(runtime, calls):
+    calls.clear()
+    with runtime.forbid_waits():
+        calls.append("inside")
+    assert calls == [("set_sync_debug_mode", "error"), "inside", ("set_sync_debug_mode", 1)]
+    with pytest.raises(ValueError, match="inside"), runtime.forbid_waits():
+        raise ValueError("inside")
+    assert calls[-1] == ("set_sync_debug_mode", 1)
+
+
+def test_forbid_waits_hides_what_torch_says_about_the_mode(runtime, monkeypatch):
+    def warn(mode):
+        if mode == "error":
+            warnings.warn("Synchronization debug mode is a prototype feature", UserWarning, stacklevel=1)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", warn)
+    with runtime.forbid_waits():
+        pass
+
+
+def test_capture_is_on_the_instances_stream_and_shares_the_memory_of_the_first(runtime, calls):
+    calls.clear()
+    assert [runtime.capture(lambda: calls.append("work")) for _ in range(3)] == ["queue it again"] * 3
+    first = calls[0][1]
+    options = {"stream": runtime.stream, "capture_error_mode": "thread_local"}
+    assert [call[2] for call in calls[::3]] == [
+        {**options, "pool": None},
+        {**options, "pool": (first, "pool")},
+        {**options, "pool": (first, "pool")},
+    ]
+    assert calls[1::3] == ["work"] * 3
+    assert calls[2::3] == [("end capture",)] * 3
+    assert len({id(call[1]) for call in calls[::3]}) == 3
+
+
+def test_capture_that_fails_leaves_an_empty_graph_that_is_kept_and_not_shared(runtime, calls):
+    calls.clear()
+    with pytest.raises(ZeroDivisionError):
+        runtime.capture(lambda: 1 / 0)
+    lost = calls[0][1]
+    assert calls[1:] == [("end capture",), ("reset", lost)]
+    assert runtime._lost_graphs == [lost]  # torch's allocator keeps a pointer to it
+    runtime.capture(lambda: None)
+    assert calls[3][2]["pool"] is None
+
+
+def test_host_capture_is_the_work_itself():
+    done = []
+    replay = CpuRuntime().capture(lambda: done.append(1))
+    with CpuRuntime().forbid_waits():
+        replay()
+    assert done == [1]
 
 
 def test_copy_does_not_wait(runtime):

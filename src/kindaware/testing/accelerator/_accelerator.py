@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from kindaware.testing.accelerator._graphs import Capture
     from kindaware.testing.accelerator._tensor import SimulatedTensor
 
+_SYNC_ERROR = 2
+"""What torch calls "error" in `set_sync_debug_mode`."""
+
 Fault = Callable[[int, str], BaseException | None]
 
 
@@ -67,6 +70,7 @@ class SimulatedAccelerator:
         timeline: the streams.
         pinned: the page-locked memory.
         devices: the GPUs.
+        sync_debug_mode: 2 while operations that wait for the device raise.
     """
 
     _active: ClassVar[SimulatedAccelerator | None] = None
@@ -80,6 +84,7 @@ class SimulatedAccelerator:
         fault: Fault | None = None,
     ) -> None:
         self.num_calls = 0
+        self.sync_debug_mode = 0
         self.violations: list[tuple[str, str]] = []
         self.fault = fault
         self.timeline = Timeline(schedule or Latest(), self._lose)
@@ -291,7 +296,13 @@ class SimulatedAccelerator:
         self.raise_error(point.stream.ordinal)
 
     def synchronize_stream(self, ordinal: int) -> None:
-        """Wait for a device's current stream."""
+        """Wait for a device's current stream, as an operation of torch does.
+
+        Raises:
+            RuntimeError: `torch.cuda.set_sync_debug_mode` forbids it.
+        """
+        if self.sync_debug_mode == _SYNC_ERROR:
+            raise RuntimeError("called a synchronizing CUDA operation")
         self.finish(self.timeline.record(self.current_stream(ordinal)))
 
     def synchronize(self, ordinal: int) -> None:

@@ -49,6 +49,11 @@ def _reset_peak(device: Any = None) -> None:
     memory.peak_bytes = memory.allocated_bytes
 
 
+def _set_sync_debug_mode(mode: int | str) -> None:
+    modes = {"default": 0, "warn": 1, "error": 2}
+    _sim().sync_debug_mode = modes[mode] if isinstance(mode, str) else mode
+
+
 def _refuse_init() -> None:
     name = sys._getframe(1).f_code.co_name
     raise NotImplementedError(
@@ -77,6 +82,8 @@ _FUNCTIONS: dict[str, Any] = {
     "set_device": _cuda.set_device,
     "synchronize": _cuda.synchronize,
     "empty_cache": _cuda.empty_cache,
+    "get_sync_debug_mode": lambda: _sim().sync_debug_mode,
+    "set_sync_debug_mode": _set_sync_debug_mode,
     "is_current_stream_capturing": _cuda.is_current_stream_capturing,
     "graph_pool_handle": object,
     "is_available": lambda: bool(_sim().devices),
