@@ -72,10 +72,12 @@ def check_outputs(
     Raises:
         OutputError: an output has another dtype, shape or number of rows than declared.
     """
-    return {
-        declared.name: _check(outputs[declared.name], declared, spec, num_rows, cast, computed_dtype)
-        for declared in spec.outputs
-    }
+    # No comprehension: its frame would hold the outputs for as long as an error's traceback lives.
+    checked = {}
+    for declared in spec.outputs:
+        output = outputs[declared.name]
+        checked[declared.name] = _check(output, declared, spec, num_rows, cast, computed_dtype)
+    return checked
 
 
 def _check(
