@@ -158,6 +158,23 @@ class SimulatedAccelerator:
         finally:
             self._local.process, self._local.depth = before
 
+    @contextmanager
+    def of_server(self) -> Iterator[None]:
+        """Do, inside, what the server does in its own process.
+
+        It is no call of the model's, and a device that the model has lost still works.
+        """
+        before = self._is_server
+        self._local.is_server = True
+        try:
+            yield
+        finally:
+            self._local.is_server = before
+
+    @property
+    def _is_server(self) -> bool:
+        return bool(getattr(self._local, "is_server", False))
+
     @property
     def process(self) -> Any:
         """Whose code runs in this thread; None outside of all."""
@@ -190,8 +207,10 @@ class SimulatedAccelerator:
 
     def call(self, name: str, ordinal: int | None = None) -> None:
         """Count one call; raise what was asked for, or what the device was lost by."""
-        self.num_calls += 1
         self.timeline.advance()
+        if self._is_server:
+            return
+        self.num_calls += 1
         self.raise_error(ordinal)
         error = self.fault(self.num_calls, name) if self.fault is not None else None
         if error is not None:
@@ -206,7 +225,7 @@ class SimulatedAccelerator:
             torch.AcceleratorError: it was.
         """
         device = self.devices[self.current.ordinal if ordinal is None else ordinal] if self.devices else None
-        if device is not None and device.error is not None:
+        if device is not None and device.error is not None and not self._is_server:
             raise torch.AcceleratorError(device.error)
 
     def lose(self, ordinal: int, error: str = "CUDA error: device-side assert triggered") -> None:

@@ -217,7 +217,8 @@ class _Plan:
         self._new: list[tuple[int, torch.Tensor]] = []
 
     def carry_out(self) -> Any:
-        results = [self._result(index, leaf) for index, leaf in enumerate(self._leaves)]
+        # A comprehension's frame would hold tensors for as long as an error's traceback lives.
+        results = list(map(self._result, range(len(self._leaves)), self._leaves))
         written = self._call.written
         if self._new or written:
             self._queue(written)

@@ -51,9 +51,10 @@ def execute(instance: Instance, requests: Sequence[InferenceRequest]) -> None:
         _fail_all(instance, requests, describe(error), has_raised=True)
         return
     _check_unchanged(instance, handed, requests)
-    for request, response in zip(requests, responses, strict=True):
-        if response is not None:
-            send_returned(request, response)
+    with instance.server_memory():
+        for request, response in zip(requests, responses, strict=True):
+            if response is not None:
+                send_returned(request, response)
 
 
 def _call(instance: Instance, requests: list[InferenceRequest]) -> Any:

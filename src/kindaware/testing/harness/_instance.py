@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +100,7 @@ class Instance(Host):
 
     def load(self) -> LoadedCode:
         """Import the model's code."""
-        with self._devices(), self._server.surroundings.watched():
+        with self._server.devices(self), self._server.surroundings.watched():
             self.loaded = load_code(self._code, self)
         return self.loaded
 
@@ -111,13 +111,12 @@ class Instance(Host):
             raise HarnessError.of(
                 f"instance {self.instance_name}", expected="its code", got="none", remedy="load it first"
             )
-        with self.loaded.space.entered(), self._devices(), self._server.surroundings.watched():
+        with self.loaded.space.entered(), self._server.devices(self), self._server.surroundings.watched():
             yield self.loaded
 
-    def _devices(self) -> AbstractContextManager[None]:
-        """Let torch use the simulated devices, if there are any."""
-        accelerator = self._server.accelerator
-        return nullcontext() if accelerator is None else accelerator.entered(self)
+    def server_memory(self) -> AbstractContextManager[None]:
+        """See `PretendedServer.memory`."""
+        return self._server.memory()
 
     def start(self, args: dict[str, str]) -> None:
         """Import, construct and initialize."""
@@ -157,12 +156,14 @@ class Instance(Host):
         """
         with self._occupied(), self.running():
             for round_ in range(_MAX_ROUNDS):
-                requests = [self._new_request(one, is_first=round_ == 0) for one in batch]
+                with self.server_memory():
+                    requests = [self._new_request(one, is_first=round_ == 0) for one in batch]
                 self.num_calls += 1
                 execute(self, requests)
                 if not self.is_decoupled:
-                    for request in requests:
-                        release_inputs(request)
+                    with self.server_memory():
+                        for request in requests:
+                            release_inputs(request)
                 pairs = zip(batch, requests, strict=True)
                 batch = [one for one, request in pairs if self._is_rescheduled(one, request)]
                 if not batch:

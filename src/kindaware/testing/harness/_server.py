@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 from kindaware._errors import ConfigError
@@ -71,6 +71,14 @@ class PretendedServer:
         """Hold the instance whose code runs responsible for a violation of CUDA's rules."""
         host = (self.accelerator and self.accelerator.process) or self.hosts[0]
         host.violation(outcome, remedy)
+
+    def devices(self, process: object) -> AbstractContextManager[None]:
+        """Let torch use the simulated devices, if there are any."""
+        return nullcontext() if self.accelerator is None else self.accelerator.entered(process)
+
+    def memory(self) -> AbstractContextManager[None]:
+        """Let what is done to a GPU's memory inside be the server's doing, and not that of the model."""
+        return nullcontext() if self.accelerator is None else self.accelerator.of_server()
 
     def load(self, source: ModelSource, options: ModelOptions) -> ServedModel:
         """Load a model that the test hands over."""
