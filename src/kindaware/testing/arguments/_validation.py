@@ -8,6 +8,7 @@ from typing import Any
 from kindaware._errors import ConfigError
 
 _NO_DIM_LIMIT = -1
+_FORCED = "FORCE_CPU_ONLY_INPUT_TENSORS"
 
 
 def validate_config(config: Any) -> None:
@@ -21,7 +22,8 @@ def validate_config(config: Any) -> None:
     Raises:
         ConfigError: the model would not load.
 
-    Source: core `model_config_utils.cc`, ValidateModelConfig, ValidateModelIOConfig (commit 05295b7).
+    Source: core `model_config_utils.cc`, ValidateModelConfig, ValidateModelIOConfig (commit 05295b7);
+    python_backend `python_be.cc`, ModelState::ModelState (commit f9088ff).
     """
     for problem in _problems(config):
         raise ConfigError.of(
@@ -71,6 +73,8 @@ def _problems(config: Any) -> Iterator[str]:
         yield from _dynamic_batching_problems(config)
     if config.HasField("sequence_batching"):
         yield from _sequence_batching_problems(config)
+    if _FORCED in config.parameters and config.parameters[_FORCED].string_value not in ("yes", "no"):
+        yield f"Incorrect value for {_FORCED}: {config.parameters[_FORCED].string_value}'"
     if config.model_transaction_policy.decoupled and config.response_cache.enable:
         yield (
             f"Response Cache does not currently support model {name} with 'decoupled' transaction policy. "
