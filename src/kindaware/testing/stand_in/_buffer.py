@@ -51,6 +51,7 @@ class Buffer:
 
         host = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         tensor = host.to(torch.device("cuda", ordinal))
+        torch.cuda.current_stream(ordinal).synchronize()  # `to` did; torch's sanitizer sees no wait inside a copy
         return cls(tensor.data_ptr(), len(data), (_dlpack.CUDA, ordinal), tensor)
 
     def overwrite(self) -> None:
