@@ -51,7 +51,8 @@ class Buffer:
 
         host = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         tensor = host.to(torch.device("cuda", ordinal))
-        torch.cuda.current_stream(ordinal).synchronize()  # `to` did; torch's sanitizer sees no wait inside a copy
+        # `to` has waited already; but torch's sanitizer takes no notice of a wait inside a copy.
+        torch.cuda.current_stream(ordinal).synchronize()
         return cls(tensor.data_ptr(), len(data), (_dlpack.CUDA, ordinal), tensor)
 
     def overwrite(self) -> None:
