@@ -154,15 +154,23 @@ class Bridge:
     def read(self, requests: Sequence[Any]) -> list[Request | Failure]:
         """Read the requests of one call; the tensors are views of memory that Triton owns.
 
+        Raises:
+            Exception: the device has failed; found out where a tensor lies on it.
+
         Sync:
             Nothing. Triton has finished writing inputs before it calls `execute`.
         """
-        return [self._read(request) for request in requests]
+        arrivals = []
+        for request in requests:  # as a comprehension it would let go of tensors while an error is under way
+            arrivals.append(self._read(request))
+        return arrivals
 
     def _read(self, request: Any) -> Request | Failure:
         try:
             inputs = self._inputs(request)
         except Exception as error:  # of pb_utils, for this request only
+            if self._runtime.is_fault(error):
+                raise
             return self._unreadable(request, describe(error), "INTERNAL")
         if not self._batches:
             return Request(request.request_id(), inputs, None)
@@ -192,7 +200,11 @@ class Bridge:
         return Failure(text, code)
 
     def respond(self, requests: Sequence[Any], outcomes: Sequence[Outcome]) -> list[Any]:
-        """Build one response per request, in order, with the outputs that the request asked for."""
+        """Build one response per request, in order, with the outputs that the request asked for.
+
+        Raises:
+            Exception: the device has failed; found out where a tensor lies on it.
+        """
         return [self._respond(request, outcome) for request, outcome in zip(requests, outcomes, strict=True)]
 
     def _respond(self, request: Any, outcome: Outcome) -> Any:
@@ -200,6 +212,8 @@ class Bridge:
             try:
                 return self._answer(request, outcome)
             except Exception as error:  # of pb_utils, for this request only
+                if self._runtime.is_fault(error):
+                    raise
                 outcome = Failure(f"model {self._model!r}: response not built, {describe(error)}", "INTERNAL")
         # pybind11 takes no text that isn't UTF-8, and the client's ends at a NUL.
         text = outcome.text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

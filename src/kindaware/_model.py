@@ -23,6 +23,7 @@ from kindaware._device_placement import DevicePlacement
 from kindaware._errors import ConfigError
 from kindaware._hooks import Call, Hooks
 from kindaware._modules import prepare_modules
+from kindaware._outcomes import Failure
 from kindaware._pipeline import Pipeline
 from kindaware._reload import Reload
 from kindaware._settings import SETTING_NAMES
@@ -200,11 +201,20 @@ class KindAwareModel(DevicePlacement):
         """Answer one call of Triton's: always one response per request, in order. Not to be overridden."""
         if self._bridge is None:
             self._bridge = Bridge(require_pb_utils("execute"), self.spec, self._runtime)
-        outcomes = self._pipeline.run(self._bridge.read(requests))
-        responses = self._bridge.respond(requests, outcomes)
+        responses = self._respond(self._bridge, requests)
         if self._reload_request is not None and self._device_pass.fault is not None:
             self._reload_request.begin()
         return responses
+
+    def _respond(self, bridge: Bridge, requests: list[Any]) -> list[Any]:
+        try:
+            if self._device_pass.fault is None:
+                return bridge.respond(requests, self._pipeline.run(bridge.read(requests)))
+        except Exception as error:  # of the device, while a tensor on it was read or handed over
+            if not self._device_pass.note_fault(error):
+                raise
+        failure = Failure(self._device_pass.unavailable(), "UNAVAILABLE")
+        return bridge.respond(requests, [failure] * len(requests))
 
     def finalize(self) -> None:
         """Call `unload`, as the instance ends."""
