@@ -92,10 +92,8 @@ class Graphs:
         tried, unless it was for memory.
 
         Returns:
-            None; or why batches of the size run without a graph.
-
-        Raises:
-            Exception: the device has failed.
+            None; or why batches of the size run without a graph. Whether the device has survived shows with
+            the next wait.
 
         Sync:
             Host with device.
@@ -108,7 +106,6 @@ class Graphs:
             sizes[num_rows] = self._record(parts, num_rows)
         except Exception as error:
             release_frames(error)
-            self._runtime.synchronize(self._runtime.device)  # raises when the device is lost
             if is_out_of_memory(error):
                 self._runtime.release_memory()
             else:

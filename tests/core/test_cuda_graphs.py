@@ -1,5 +1,7 @@
 """CUDA graphs, recorded and replayed by the CUDA runtime on simulated GPUs."""
 
+import weakref
+
 import pytest
 import torch
 from core_kit import Doubler, start, tensor
@@ -7,11 +9,13 @@ from torch import nn
 
 from kindaware import ConfigError, KindAwareModel, RequestError
 from kindaware._batch import Request
-from kindaware._graphs import graph_sizes
+from kindaware._graphs import Graphs, graph_sizes
 from kindaware._outcomes import Failure
 from kindaware._placement import Placement
+from kindaware._runtime import CpuRuntime
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec, TensorSpec
+from kindaware._staging import HostStaging
 from kindaware.testing.accelerator import SimulatedAccelerator
 
 CPU = Placement("CPU", (torch.device("cpu"),), moves_modules=True, reason="")
@@ -84,6 +88,16 @@ def test_run_any_other_batch_runs_eagerly(accelerator, counts, width, sizes):
     model = start_on_gpu(Model, max_batch_size=16, **DYNAMIC)
     assert_doubled(model, *counts, width=width)
     assert model.sizes == sizes
+
+
+def test_run_batch_of_another_data_type_runs_eagerly(accelerator):
+    class Model(Graphed):
+        cast_outputs = True
+
+    model = start_on_gpu(Model)
+    [outcome] = model._pipeline.run([Request("r", {"X": torch.full((2, 4), 3)}, 2)])
+    assert outcome["Y"].tolist() == [[6] * 4] * 2
+    assert model.sizes == [2]
 
 
 def test_run_pads_with_copies_of_the_last_row(accelerator):
@@ -307,6 +321,34 @@ def test_initialize_size_without_room_runs_eagerly_and_no_larger_graph_stands_in
     for rows in range(1, 9):
         assert_doubled(model, rows)
     assert model.sizes == [3, 4]
+
+
+class NoRoom(CpuRuntime):
+    """Refuses captures; tells what was alive when memory was handed back."""
+
+    def __init__(self):
+        self.held, self.alive = [], []
+
+    def capture(self, work):
+        work()
+        raise torch.OutOfMemoryError("full")
+
+    def release_memory(self):
+        self.alive.append([reference() is not None for reference in self.held])
+
+
+def test_capture_without_room_lets_go_of_what_it_had_before_memory_is_handed_back():
+    runtime = NoRoom()
+
+    def compute(inputs):
+        doubled = 2 * inputs["X"]
+        runtime.held += [weakref.ref(doubled), weakref.ref(inputs["X"])]
+        return {"Y": doubled}
+
+    graphs = Graphs(runtime, HostStaging(), compute)
+    assert graphs.capture({"X": [torch.ones(2, 4)]}, 2) == "OutOfMemoryError: full"
+    assert runtime.alive == [[False] * 4]
+    assert graphs.run({"X": [torch.ones(2, 4)]}, 2) is None
 
 
 @pytest.mark.parametrize(
