@@ -22,7 +22,7 @@ def completing(body):
 INITIALIZE = CLASS + "    def initialize(self, args):\n        "
 
 # Name to source; the loads' errors are compared.
-FAILURES = {
+_FAILURES = {
     "load_import_error": "import nothing_of_this_name\n",
     "load_syntax_error": "#\nclass TritonPythonModel\n",
     "load_without_class": "x = 1\n",
@@ -51,6 +51,8 @@ FAILURES = {
         "config.add_input({'name': 'X', 'data_type': 'TYPE_INT8', 'dims': [-1]})\nreturn config"
     ),
 }
+
+FAILURES = {name: (source, PLAIN) for name, source in _FAILURES.items()}
 
 # Name to source and configuration; they load, and tell their completed configuration.
 COMPLETED = {

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from behaviours_loading import FAILURES, LOADING, PLAIN
+from behaviours_warmup import CONTENT, FILE
 from differential_kit import HarnessSide, RealSide
 from differential_models import (
     BATCHES,
@@ -21,7 +21,7 @@ from differential_models import (
     write,
 )
 from generated_model import GENERATED, GENERATED_CONFIG, GENERATED_ROWS_CONFIG
-from table import BEHAVIOURS
+from table import BEHAVIOURS, FAILURES, LOADING
 
 from kindaware.testing import ModelHarness, TritonServer
 
@@ -38,11 +38,12 @@ def repository(tmp_path_factory):
     write(folder, "callee", CALLED, CALLEE)
     write(folder, "generated", GENERATED, GENERATED_CONFIG)
     write(folder, "generated_rows", GENERATED, GENERATED_ROWS_CONFIG)
-    for name, (source, config) in LOADING.items():
+    for name, (source, config) in {**LOADING, **FAILURES}.items():
         write(folder, name, source, config)
+        if "model_warmup" in config:
+            (folder / name / "warmup").mkdir()
+            (folder / name / "warmup" / FILE).write_bytes(CONTENT)
     shutil.copytree(Path(__file__).with_name("plain_models"), folder, dirs_exist_ok=True)
-    for name, source in FAILURES.items():
-        write(folder, name, source, PLAIN)
     return folder
 
 

@@ -12,6 +12,10 @@ NOT_COMPARED = {
     "a numpy array passed to from_dlpack": ("crash", "numpy 1.26's destructor recurses in the stub"),
     "strided first dimension passed to from_dlpack": ("corruption", "the server sends what lies in memory"),
     "failing calls of metrics and of load_model": ("crash", "2.51 frees the message early, by chance"),
+    "more warm-up requests in a call than max_batch_size": (
+        "crash",
+        "the server refuses the model, or ends, by chance",
+    ),
     "os._exit in a model": ("crash", "it would end the test's own process in a harness"),
     "numpy 2 in the stub": ("corruption", "2.51 gives wrong arrays; the server is not started with it"),
     "None without a sent response": ("hang", "the client gets no answer"),

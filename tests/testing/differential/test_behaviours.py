@@ -5,9 +5,8 @@ import time
 import urllib.request
 
 import pytest
-from behaviours_loading import FAILURES
 from differential_kit import assert_same, clean, x
-from table import BEHAVIOURS
+from table import BEHAVIOURS, FAILURES
 
 from kindaware.testing import ModelHarness, ModelLoadError, ServerError, TritonContractError
 

@@ -9,8 +9,8 @@ from typing import Any
 from kindaware.testing.harness._build import build_batch_entry, build_request
 from kindaware.testing.harness._failures import HarnessError
 from kindaware.testing.harness._input_check import RefusedRequest
-from kindaware.testing.harness._instance import Admitted, Instance
-from kindaware.testing.harness._pending import Cancelled, Pending
+from kindaware.testing.harness._instance import Instance
+from kindaware.testing.harness._pending import Admitted, Cancelled, Pending
 from kindaware.testing.harness._result import Result, unpack
 from kindaware.testing.harness._served import ServedModel
 from kindaware.testing.harness._server import PretendedServer

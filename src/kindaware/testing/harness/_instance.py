@@ -5,20 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kindaware.testing.harness._execute import RESCHEDULE, execute
 from kindaware.testing.harness._failures import HarnessError, describe
 from kindaware.testing.harness._loader import LoadedCode, ModelCode, load_code
 from kindaware.testing.harness._loop import BackgroundLoop
-from kindaware.testing.harness._pending import ClientRequest, Pending
+from kindaware.testing.harness._pending import Admitted, Pending
 from kindaware.testing.stand_in import (
     Answer,
     BlsCall,
     Host,
     InferenceRequest,
-    WireTensor,
     new_server_request,
     release_inputs,
     state_of,
@@ -30,23 +28,6 @@ if TYPE_CHECKING:
 
 _SEQUENCE_END = 2
 _MAX_ROUNDS = 10_000
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """A request that the server lets through to the model.
-
-    Attributes:
-        pending: where the answers go.
-        sent: what the client sent, with what the sequence batcher added.
-        inputs: reshaped.
-        output_names: all that are wanted.
-    """
-
-    pending: Pending
-    sent: ClientRequest
-    inputs: tuple[WireTensor, ...]
-    output_names: tuple[str, ...]
 
 
 class Instance(Host):
@@ -175,7 +156,9 @@ class Instance(Host):
     def _new_request(self, one: Admitted, *, is_first: bool) -> InferenceRequest:
         """Make the request; one that comes again has lost its flags."""
         flags = one.sent.flags if is_first else 0
-        controls = () if self._sequences is None else self._sequences.controls(one.sent, flags)
+        controls = (
+            () if self._sequences is None or one.is_warmup else self._sequences.controls(one.sent, flags)
+        )
         request = new_server_request(
             self,
             inputs=[*one.inputs, *controls],

@@ -90,3 +90,22 @@ class Pending:
         if callable(self._cancelled):
             return bool(self._cancelled(len(self.answers)))
         return self._cancelled
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A request that the server lets through to the model.
+
+    Attributes:
+        pending: where the answers go.
+        sent: what the client sent, with what the sequence batcher added.
+        inputs: reshaped.
+        output_names: all that are wanted.
+        is_warmup: whether it comes past the scheduler, which would add control tensors.
+    """
+
+    pending: Pending
+    sent: ClientRequest
+    inputs: tuple[WireTensor, ...]
+    output_names: tuple[str, ...]
+    is_warmup: bool = False

@@ -12,10 +12,11 @@ from kindaware._errors import ConfigError
 from kindaware.testing.arguments import ConfigSource, ModelArguments
 from kindaware.testing.harness._failures import ModelLoadError, describe
 from kindaware.testing.harness._input_check import HangingRequest, InputCheck
-from kindaware.testing.harness._instance import Admitted, Instance
+from kindaware.testing.harness._instance import Instance
 from kindaware.testing.harness._loader import find_code
-from kindaware.testing.harness._pending import Pending
+from kindaware.testing.harness._pending import Admitted, Pending
 from kindaware.testing.harness._sequences import SequenceBatcher
+from kindaware.testing.harness._warmup import Warmup
 from kindaware.testing.stand_in import TritonContractError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class ServedModel:
         self.config = arguments.config
         self.is_decoupled = bool(self.config.get("model_transaction_policy", {}).get("decoupled"))
         self._check = InputCheck(self.config)
+        self._warmup = Warmup(self.config, arguments.directory, self.version, self._check)
         forced = self.config.get("parameters", {}).get("FORCE_CPU_ONLY_INPUT_TENSORS", {})
         self._takes_gpu_inputs = forced.get("string_value") == "no"
         has_sequences = "sequence_batching" in self.config
@@ -128,6 +130,7 @@ class ServedModel:
         self.instances.append(instance)
         with self._loading():
             instance.start(arguments.args(placed, self.version))
+        self._warmup.run(instance, self._server.hang_timeout_seconds)
         self.config = arguments.config
 
     def _loading(self) -> Any:
