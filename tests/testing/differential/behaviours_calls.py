@@ -69,6 +69,17 @@ CALLS = {
     "call_of_plain_model_as_decoupled": calls(
         "type(found).__name__, *map(told, found)", "found = new([tensor(1.0)], ['Y']).exec(decoupled=True)"
     ),
+    "call_of_streams_begins_before_they_are_read": calls(
+        "told(new([tensor(1.0)], ['Y'], parameters={'counted': 1}).exec()), *map(told, kept[1])",
+        "kept = [new([tensor(float(i))], ['Y'], parameters={'count': 1}).exec(decoupled=True)"
+        " for i in range(3)]\ntime.sleep(0.5)",
+    ),
+    "call_async_of_streams_begins_before_they_are_read": Behaviour(
+        "call = new([tensor(1.0)], ['Y'], parameters={'count': 1})\n"
+        "kept = await call.async_exec(decoupled=True)\nawait asyncio.sleep(0.5)\n"
+        "return [report(told(new([tensor(1.0)], ['Y'], parameters={'counted': 1}).exec()))]",
+        is_async=True,
+    ),
     "call_iterator_by_hand": calls(
         "tries('iter(i) is i\\ntold(next(i))\\n list(map(told, i))\\nnext(i)\\n"
         'hasattr(i, "__len__")\\n[told(one) for one in i]\', i=i)',

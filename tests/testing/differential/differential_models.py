@@ -153,6 +153,8 @@ class TritonPythonModel:
 """
 CALLED = """
 class TritonPythonModel:
+    num_counted = 0
+
     def execute(self, requests):
         return [self.one(request) for request in requests]
 
@@ -160,6 +162,10 @@ class TritonPythonModel:
         array, wish = get(request), json.loads(request.parameters())
         if "code" in wish:
             return failure("callee says no", wish["code"])
+        if "count" in wish:
+            self.num_counted += 1
+        if "counted" in wish:
+            return answer([self.num_counted])
         if "raise" in wish:
             raise ValueError("callee raises")
         fields = [request.request_id(), request.correlation_id(), request.flags(), request.timeout()]
