@@ -74,7 +74,7 @@ class DevicePass:
     def preprocess(self, request: Request) -> Request:
         """Run the user's `preprocess` on one request, with the device and stream current and no gradients.
 
-        Not in inference mode; see `_compute`.
+        Not in inference mode; see `_forward`.
 
         Raises:
             OutputError: it returned what `forward` can't take.
@@ -82,8 +82,14 @@ class DevicePass:
         if self._hooks.preprocess is None:
             return request
         with self._runtime.scope(), torch.no_grad():
-            inputs = self._hooks.preprocess(dict(request.inputs))
-        return Request(request.id, self._checked(inputs, request), request.rows)
+            try:
+                inputs = self._checked(self._hooks.preprocess(dict(request.inputs)), request)
+            except Exception as error:
+                # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
+                if not self._runtime.is_fault(error):
+                    self._runtime.wait()
+                raise
+        return Request(request.id, inputs, request.rows)
 
     def _checked(self, inputs: Any, request: Request) -> Tensors:
         is_mapping = isinstance(inputs, Mapping) and self._required_names <= set(inputs) <= self._input_names
@@ -163,8 +169,8 @@ class DevicePass:
     def _batch(self) -> Iterator[None]:
         """Device and stream current, no gradients; what is queued is waited for, but not after a fault."""
         with self._runtime.scope(), torch.no_grad():
-            self._staging.begin_forward()
             try:
+                self._staging.begin_forward()
                 yield
             except BaseException as error:
                 if not self._runtime.is_fault(error):

@@ -160,6 +160,7 @@ class PinnedStaging:
 
     def begin_forward(self) -> None:
         """Copy outputs on the device that the coming forward could overwrite; on the host, none can be."""
+        self._is_pending = True  # of this copy, or of what a hook does with inputs in Triton's memory
         self._exposed.protect()
 
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
