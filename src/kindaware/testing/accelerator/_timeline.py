@@ -168,6 +168,7 @@ class Timeline:
         for stream in streams:
             stream.pending.clear()
             stream.done = stream.submitted
+            _merge(self._host, {stream: stream.submitted})
 
     def _run_to(self, stream: Stream, ticket: int) -> None:
         while stream.done < ticket and stream.pending:
