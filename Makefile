@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check docs dist clean
+.PHONY: help demo test check bench docs dist clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[server,examples,cli,test,docs,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[server,examples,cli,test,docs,bench,dev]'
 	@touch $@
 
 demo: $(INSTALLED) ## Serve both examples on a real tritonserver and classify a cat
@@ -26,6 +26,9 @@ check: $(INSTALLED) ## Lint, types and documentation
 	$(BIN)/mypy
 	$(MAKE) --no-print-directory docs
 
+bench: $(INSTALLED) ## Measure the forms of a model side by side on real servers; BENCH_ARGS=--quick is shorter
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
 docs: $(INSTALLED) ## Build the documentation; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
@@ -33,4 +36,4 @@ dist: $(INSTALLED) ## Build sdist and wheel into dist/
 	$(BIN)/python -m build --outdir dist .
 
 clean: ## Remove everything that was built, .venv included
-	rm -rf $(VENV) dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

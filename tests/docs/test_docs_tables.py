@@ -254,7 +254,8 @@ def test_command_is_one_that_exists(command, targets, extras, serve_help):
     if words[0] == "make":
         named = [word for word in words[1:] if "=" not in word]
         assert set(named) <= targets
-        assert {word.split("=")[0] for word in words if "=" in word} <= {"PYTHON", "PYTEST_ARGS"}
+        variables = {word.split("=")[0] for word in words if "=" in word}
+        assert variables <= {"PYTHON", "PYTEST_ARGS", "BENCH_ARGS"}
     elif words[0] == "kindaware":
         assert words[1] == "serve"
         assert all(word in serve_help for word in words[2:] if word.startswith("-"))

@@ -1,0 +1,62 @@
+"""The bars: what has to be reached, and whether it was. Data, and one comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from benchmarks.rounds import Spread
+
+NEEDED_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A limit on a ratio.
+
+    Attributes:
+        subject: the scenario, or the part of the benchmark, that measures the ratio.
+        ratio: its name there.
+        limit: the median has to be at least this, or at most.
+        is_least: which of the two.
+    """
+
+    subject: str
+    ratio: str
+    limit: float
+    is_least: bool = True
+
+    def verdict(self, spread: Spread | None) -> str:
+        """Say whether it is met: a median of too few rounds settles nothing."""
+        if spread is None:
+            return "not measured"
+        is_met = spread.median >= self.limit if self.is_least else spread.median <= self.limit
+        word = "met" if is_met else "missed"
+        return word if spread.number >= NEEDED_ROUNDS else f"{word} in only {spread.number} rounds"
+
+
+RATE_OFFICIAL = "rate: kindaware / official"
+RATE_HAND_WRITTEN = "rate: kindaware / hand_written"
+RATE_PYTRITON = "rate: kindaware / pytriton"
+P50_OFFICIAL = "p50: kindaware / official"
+P50_HAND_WRITTEN = "p50: kindaware / hand_written"
+OVERHEAD = "execute / unavoidable calls, 32 requests"
+IMPORT = "import kindaware / import torch"
+
+BARS = (
+    Bar("mlp, 1 instance", RATE_OFFICIAL, 1.3),
+    Bar("mlp, 2 instances", RATE_OFFICIAL, 1.5),
+    Bar("transformer, 1 instance", RATE_OFFICIAL, 3),
+    Bar("transformer, 2 instances", RATE_OFFICIAL, 8),
+    Bar("resnet50", RATE_OFFICIAL, 2.2),
+    Bar("mlp, 1 instance", RATE_HAND_WRITTEN, 0.97),
+    Bar("mlp, 2 instances", RATE_HAND_WRITTEN, 0.97),
+    Bar("transformer, 1 instance", RATE_HAND_WRITTEN, 0.97),
+    Bar("transformer, 2 instances", RATE_HAND_WRITTEN, 0.97),
+    Bar("mlp, concurrency 1", P50_HAND_WRITTEN, 1.03, is_least=False),
+    Bar("transformer, concurrency 1", P50_HAND_WRITTEN, 1.03, is_least=False),
+    Bar("mlp, concurrency 1", P50_OFFICIAL, 1.0, is_least=False),
+    Bar("transformer, concurrency 1", P50_OFFICIAL, 1.0, is_least=False),
+    Bar("mlp, 1 instance", RATE_PYTRITON, 1.7),
+    Bar("overhead", OVERHEAD, 1.5, is_least=False),
+    Bar("imports", IMPORT, 0.03, is_least=False),
+)

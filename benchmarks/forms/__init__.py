@@ -1,0 +1,1 @@
+"""The forms in which a network is served, one file each."""

@@ -1,0 +1,185 @@
+"""The load generator: a fixed number of clients, each of which sends its next request on an answer.
+
+It shares its cores with the server, so it does as little as it can: the requests are bytes that were made
+before, answers are counted and not parsed. Over HTTP it speaks to the sockets itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.target import Target
+
+_Ask = Callable[[bytes], Awaitable[bytes]]
+_GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+_ANSWER_SECONDS = 120.0
+
+
+class LoadError(Exception):
+    """A request was not answered as it should be; the message has the server's words."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one measurement saw.
+
+    Attributes:
+        requests_per_second: answers over the time from the first request to the last answer.
+        p50_ms: median latency of a request.
+        p99_ms: the latency that one request in a hundred exceeds.
+        num_requests: how many were answered.
+        client_us: processor time of the client per request, microseconds.
+    """
+
+    requests_per_second: float
+    p50_ms: float
+    p99_ms: float
+    num_requests: int
+    client_us: float
+
+
+def measure(target: Target, concurrency: int, seconds: float, settle_seconds: float = 0.2) -> Load:
+    """Keep `concurrency` requests in flight for some seconds; waits until the last one is answered.
+
+    Args:
+        target: the model.
+        concurrency: number of clients, each with one request at a time.
+        seconds: for how long new requests are sent, at least one per client.
+        settle_seconds: the same before it, without counting.
+
+    Raises:
+        LoadError: a request was refused or not answered in time.
+    """
+    return asyncio.run(_measure(target, concurrency, seconds, settle_seconds))
+
+
+def ask(target: Target, number: int = 1) -> list[bytes]:
+    """Send a request that many times at once, and return the answers; over HTTP with their headers.
+
+    Raises:
+        LoadError: one of them was refused.
+    """
+
+    async def once() -> list[bytes]:
+        async with _clients(target, number) as clients:
+            work = asyncio.gather(*[client(target.message) for client in clients])
+            return await asyncio.wait_for(work, _ANSWER_SECONDS)
+
+    return asyncio.run(once())
+
+
+async def _measure(target: Target, concurrency: int, seconds: float, settle_seconds: float) -> Load:
+    async with _clients(target, concurrency) as clients:
+        await _run(clients, target.message, settle_seconds)
+        started, started_cpu = time.perf_counter(), time.process_time()
+        latencies = await _run(clients, target.message, seconds)
+        wall, cpu = time.perf_counter() - started, time.process_time() - started_cpu
+    p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
+    return Load(
+        requests_per_second=len(latencies) / wall,
+        p50_ms=float(p50),
+        p99_ms=float(p99),
+        num_requests=len(latencies),
+        client_us=cpu / len(latencies) * 1e6,
+    )
+
+
+async def _run(clients: list[_Ask], message: bytes, seconds: float) -> list[float]:
+    """Let every client ask until the time is over, and give the latencies in seconds."""
+    latencies: list[float] = []
+    now = time.perf_counter
+    end = now() + seconds
+
+    async def keep_asking(client: _Ask) -> None:
+        sent = now()
+        while True:
+            await client(message)
+            answered = now()
+            latencies.append(answered - sent)
+            if answered > end:
+                return
+            sent = answered
+
+    work = asyncio.gather(*[keep_asking(client) for client in clients])
+    try:
+        await asyncio.wait_for(work, seconds + _ANSWER_SECONDS)
+    except asyncio.TimeoutError as error:
+        raise LoadError(f"no answer within {_ANSWER_SECONDS:g} s") from error
+    return latencies
+
+
+class _HttpClient(asyncio.Protocol):
+    """One connection that asks and reads answers with a Content-Length."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._length = 0
+        self._answer: asyncio.Future[bytes] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self._loop = asyncio.get_running_loop()
+
+    def ask(self, message: bytes) -> asyncio.Future[bytes]:
+        """Send a whole request; the future gets the answer's body."""
+        self._answer = self._loop.create_future()
+        self.transport.write(message)
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if not self._length:
+            end = self._received.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            self._length = end + 4 + _content_length(bytes(self._received[:end]).lower())
+        if len(self._received) >= self._length:
+            self._finish(bytes(self._received))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(LoadError(f"connection closed without an answer ({exc})"))
+
+    def _finish(self, answer: bytes) -> None:
+        self._received.clear()
+        self._length = 0
+        assert self._answer is not None
+        if answer.startswith(b"HTTP/1.1 200"):
+            self._answer.set_result(answer)
+        else:
+            self._answer.set_exception(LoadError(answer[:2000].decode(errors="replace")))
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name == b"content-length":
+            return int(value)
+    raise LoadError(f"answer without Content-Length: {head!r}")
+
+
+@contextlib.asynccontextmanager
+async def _clients(target: Target, number: int) -> AsyncIterator[list[_Ask]]:
+    """Open that many clients, and close them in the end."""
+    if target.protocol == "grpc":
+        import grpc
+
+        async with grpc.aio.insecure_channel(target.address) as channel:
+            call = channel.unary_unary(_GRPC_METHOD)
+            yield [call] * number
+        return
+    host, _, port = target.address.rpartition(":")
+    loop = asyncio.get_running_loop()
+    made = [(await loop.create_connection(_HttpClient, host, int(port)))[1] for _ in range(number)]
+    try:
+        yield [client.ask for client in made]
+    finally:
+        for client in made:
+            client.transport.close()

@@ -1,0 +1,85 @@
+"""Model repositories: a form's model.py, the networks beside it, and one configuration for all forms."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.networks import INPUT, NETWORKS, OUTPUT
+
+HERE = Path(__file__).resolve().parent
+MAX_BATCH_SIZE = 64
+BATCHING = "dynamic_batching { }"
+
+_CONFIG = """\
+name: "{name}"
+backend: "python"
+max_batch_size: {max_batch_size}
+input [ {{ name: "{input}" data_type: TYPE_{input_type} dims: [ {input_dims} ] }} ]
+output [ {{ name: "{output}" data_type: TYPE_FP32 dims: [ {output_dims} ] }} ]
+instance_group [ {{ kind: KIND_CPU count: {instances} }} ]
+{batching}
+"""
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model of a repository.
+
+    Attributes:
+        form: the file in `forms` that becomes its model.py.
+        network: what it serves.
+        instances: how many instances, on the CPU.
+        label: tells models of the same form apart.
+        parameters: of the configuration, beside the network's name.
+        max_batch_size: of the configuration.
+        batching: how the server batches, as text of config.pbtxt.
+    """
+
+    form: str
+    network: str
+    instances: int = 1
+    label: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    max_batch_size: int = MAX_BATCH_SIZE
+    batching: str = BATCHING
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return "_".join(part for part in (self.network, self.form, str(self.instances), self.label) if part)
+
+    def config(self) -> str:
+        """The text of its config.pbtxt."""
+        network = NETWORKS[self.network]
+        text = _CONFIG.format(
+            name=self.name,
+            max_batch_size=self.max_batch_size,
+            input=INPUT,
+            input_type=network.input_type,
+            input_dims=_dims(network.input_shape),
+            output=OUTPUT,
+            output_dims=_dims(network.output_shape),
+            instances=self.instances,
+            batching=self.batching,
+        )
+        for key, value in {"network": self.network, **self.parameters}.items():
+            text += f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
+        return text
+
+
+def write_model(folder: Path, served: Served) -> Path:
+    """Write one model into a repository and return its directory."""
+    model = folder / served.name
+    version = model / "1"
+    version.mkdir(parents=True)
+    (model / "config.pbtxt").write_text(served.config())
+    shutil.copy(HERE / "networks.py", version / "networks.py")
+    shutil.copy(HERE / "forms" / f"{served.form}.py", version / "model.py")
+    return model
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))

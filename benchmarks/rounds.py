@@ -1,0 +1,53 @@
+"""Rounds in which the candidates take turns, and ratios of what was measured side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+Measured = TypeVar("Measured")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median with its interquartile range.
+
+    Attributes:
+        median: of the values.
+        lower: first quartile.
+        upper: third quartile.
+        number: of values.
+    """
+
+    median: float
+    lower: float
+    upper: float
+    number: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Summarise at least one value."""
+        lower, median, upper = np.percentile(values, [25, 50, 75])
+        return cls(float(median), float(lower), float(upper), len(values))
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({self.lower:.3g} to {self.upper:.3g})"
+
+
+def interleave(
+    candidates: Mapping[str, Callable[[], Measured]], num_rounds: int
+) -> list[dict[str, Measured]]:
+    """Measure all candidates once per round, in the same order in every round: A B C A B C.
+
+    Returns:
+        One mapping per round, by the candidates' names.
+    """
+    return [{name: run() for name, run in candidates.items()} for _ in range(num_rounds)]
+
+
+def paired_ratio(values: Sequence[float], others: Sequence[float]) -> Spread:
+    """Divide what was measured in the same round, then summarise: noise that lasts longer cancels out."""
+    return Spread.of([value / other for value, other in zip(values, others, strict=True)])

@@ -1,0 +1,89 @@
+"""What `serving` measures: data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.repository import Served
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Forms of one network, driven in the same way, in turns.
+
+    Attributes:
+        name: by which bars refer to it.
+        network: what is served.
+        instances: of each model on the tritonserver.
+        concurrency: requests in flight.
+        seconds: of one measurement.
+        forms: in the order of a round.
+    """
+
+    name: str
+    network: str
+    instances: int
+    concurrency: int
+    seconds: float
+    forms: tuple[str, ...]
+
+    def served(self) -> dict[str, Served]:
+        """The models of its forms on the tritonserver, by form."""
+        found = {}
+        for form in self.forms:
+            if form == HAND_WRITTEN_1:
+                found[form] = Served(
+                    HAND_WRITTEN, self.network, self.instances, "one_thread", {"kindaware.num_threads": "1"}
+                )
+            elif form not in ELSEWHERE:
+                parameters = parameters_of(self.network, form)
+                found[form] = Served(form, self.network, self.instances, parameters=parameters)
+        return found
+
+
+CANDIDATE = "kindaware"
+HAND_WRITTEN = "hand_written"
+HAND_WRITTEN_1 = "hand_written, 1 thread"
+"""The same file with one thread: who writes by hand tries both, and keeps what is faster."""
+
+ELSEWHERE = ("pytriton", "litserve")
+"""Forms that bring a server of their own."""
+
+_FORMS = ("official", HAND_WRITTEN, CANDIDATE)
+_TUNED = ("official", HAND_WRITTEN, HAND_WRITTEN_1, CANDIDATE)
+_ALL = (*_TUNED, "floor", *ELSEWHERE)
+
+SCENARIOS = (
+    Scenario("mlp, 1 instance", "mlp", 1, 32, 1.5, _ALL),
+    Scenario("mlp, 2 instances", "mlp", 2, 32, 1.5, _FORMS),
+    Scenario("mlp, concurrency 1", "mlp", 1, 1, 1.0, _TUNED),
+    Scenario("transformer, 1 instance", "transformer", 1, 32, 2.0, _ALL),
+    Scenario("transformer, 2 instances", "transformer", 2, 32, 2.0, _FORMS),
+    Scenario("transformer, concurrency 1", "transformer", 1, 1, 1.0, _TUNED),
+    Scenario("resnet50", "resnet50", 1, 8, 4.0, _FORMS),
+)
+
+CURVE_NETWORKS = ("mlp", "transformer")
+CURVE_FORMS = (*_TUNED, "pytriton")
+CURVE_CONCURRENCY = (1, 2, 4, 8, 16, 32, 64)
+CURVE_SECONDS = 0.7
+
+
+def parameters_of(network: str, form: str) -> dict[str, str]:
+    """The settings with which a form serves a network: the same ones where batches are computed.
+
+    A ResNet50 is served in bf16 and channels_last where the processor has instructions for bf16.
+    """
+    if network == "resnet50" and form in (HAND_WRITTEN, CANDIDATE):
+        parameters = {"kindaware.memory_format": "channels_last"}
+        if has_bf16():
+            parameters["kindaware.precision"] = "bf16-true"
+        return parameters
+    return {}
+
+
+def has_bf16() -> bool:
+    """Whether this processor computes with bf16 in hardware."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,0 +1,167 @@
+"""The servers that are compared, each for as long as a `with` block lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from benchmarks.networks import NETWORKS
+from benchmarks.repository import HERE, MAX_BATCH_SIZE, Served, write_model
+from benchmarks.target import Protocol, Target, plain_target, triton_target
+from kindaware.testing import TritonServer
+
+ROOT = HERE.parent
+LITSERVE_VENV = ROOT / ".bench" / "litserve"
+LITSERVE = "litserve==0.2.19"
+START_SECONDS = 60.0
+
+
+class ServerUnavailableError(Exception):
+    """A server that is not a part of this project can't be had here; the message says why."""
+
+
+@contextlib.contextmanager
+def triton(models: Sequence[Served]) -> Iterator[TritonServer]:
+    """Serve models on a real tritonserver; waits until all are ready."""
+    with tempfile.TemporaryDirectory(prefix="kindaware-bench-") as folder:
+        for served in models:
+            write_model(Path(folder), served)
+        with TritonServer(folder, startup_timeout_seconds=900) as server:
+            yield server
+
+
+def target_of(server: TritonServer, served: Served, protocol: Protocol, num_rows: int = 1) -> Target:
+    """Make the request that a model of a running server gets."""
+    address = server.http_url if protocol == "http" else server.grpc_url
+    return triton_target(protocol, address, served.name, NETWORKS[served.network].sample(num_rows))
+
+
+@contextlib.contextmanager
+def pytriton(network: str, protocol: Protocol) -> Iterator[Target]:
+    """Serve one network with PyTriton; waits until it answers.
+
+    Raises:
+        ServerUnavailableError: it does not start.
+    """
+    http, grpc, metrics = _free_ports(3)
+    command = [sys.executable, "-m", "benchmarks.forms.pytriton_server", network]
+    command += [f"--http-port={http}", f"--grpc-port={grpc}", f"--metrics-port={metrics}"]
+    command.append(f"--max-batch-size={MAX_BATCH_SIZE}")
+    # Its stub has to load the libpython of the interpreter that is used, not another that the system has.
+    libraries = [sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH")]
+    environment = {"LD_LIBRARY_PATH": os.pathsep.join(path for path in libraries if path)}
+    with _process(command, f"http://127.0.0.1:{http}/v2/models/{network}/ready", environment):
+        address = f"127.0.0.1:{http if protocol == 'http' else grpc}"
+        yield triton_target(protocol, address, network, NETWORKS[network].sample(1))
+
+
+@contextlib.contextmanager
+def litserve(network: str) -> Iterator[Target]:
+    """Serve one network with LitServe, in an environment of its own; waits until it answers.
+
+    Raises:
+        ServerUnavailableError: it can't be installed, or does not start.
+    """
+    python = make_litserve_environment(LITSERVE_VENV)
+    (http,) = _free_ports(1)
+    command = [str(python), "-m", "benchmarks.forms.litserve_server", network]
+    command += [f"--http-port={http}", f"--max-batch-size={MAX_BATCH_SIZE}"]
+    with _process(command, f"http://127.0.0.1:{http}/health"):
+        yield plain_target(f"127.0.0.1:{http}", "/predict", NETWORKS[network].sample(1))
+
+
+def make_litserve_environment(folder: Path) -> Path:
+    """Install LitServe where it was not before, and return the environment's interpreter.
+
+    The environment's own packages come first. torch and numpy are those of the environment that runs this:
+    all forms compute with the same ones.
+
+    Raises:
+        ServerUnavailableError: pip can't install it.
+    """
+    python = folder / "bin" / "python"
+    done = folder / "installed"
+    if done.exists() and done.read_text() == LITSERVE:
+        return python
+    shutil.rmtree(folder, ignore_errors=True)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    try:
+        for command in (
+            [sys.executable, "-m", "venv", str(folder)],
+            [str(python), "-m", "pip", "install", "--quiet", LITSERVE],
+        ):
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1]
+        raise ServerUnavailableError(f"{LITSERVE} can't be installed: {reason}") from error
+    packages = folder / "lib" / version / "site-packages"
+    (packages / "torch_of_the_benchmark.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    done.write_text(LITSERVE)
+    return python
+
+
+@contextlib.contextmanager
+def _process(
+    command: list[str], ready_url: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[None]:
+    """Run a server in a session of its own until the block is left; all its processes end with it."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            if not _is_ready(process, ready_url):
+                log.seek(0)
+                last = log.read().strip().splitlines()[-5:]
+                raise ServerUnavailableError(f"{command[2]} did not start: {' / '.join(last)}")
+            yield
+        finally:
+            _end(process)
+
+
+def _is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError, urllib.error.URLError), opener.open(url, timeout=2) as answer:
+            if answer.status == 200:
+                return True
+        time.sleep(0.2)
+    return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the server to end, and kill what is left of its session."""
+    process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(15)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]

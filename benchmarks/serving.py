@@ -1,0 +1,144 @@
+"""The part `serving`: the forms of each network on their servers, in turns, under the same load."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from benchmarks import scenarios, servers
+from benchmarks.load import Load, LoadError, ask, measure
+from benchmarks.networks import NETWORKS
+from benchmarks.rounds import Spread, interleave, paired_ratio
+from benchmarks.scenarios import CANDIDATE, ELSEWHERE, HAND_WRITTEN, Scenario
+from benchmarks.target import Protocol, Target, read_values
+
+TOLERANCE = {"resnet50": 0.2}
+"""How far an answer may be from that of the official form, of its largest value: bf16 for ResNet50."""
+DEFAULT_TOLERANCE = 1e-4
+
+
+def run_serving(
+    protocol: Protocol, num_rounds: int, speed: float, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure all scenarios, network by network.
+
+    Args:
+        protocol: how the tritonservers are asked; LitServe only knows HTTP.
+        num_rounds: of each scenario.
+        speed: by how much measurements are shortened.
+        say: told what goes on.
+
+    Returns:
+        Scenarios with their raw rounds and ratios, and what could not be measured.
+    """
+    measured: list[dict[str, Any]] = []
+    missing: list[str] = []
+    for network in dict.fromkeys(one.network for one in scenarios.SCENARIOS):
+        ours = [one for one in scenarios.SCENARIOS if one.network == network]
+        with open_targets(ours, protocol, missing, say) as targets:
+            for scenario in ours:
+                say(f"{scenario.name}: {num_rounds} rounds")
+                measured.append(_run(scenario, targets[scenario.name], num_rounds, speed))
+    return {"protocol": protocol, "scenarios": measured, "not_measured": missing}
+
+
+@contextlib.contextmanager
+def open_targets(
+    ours: Sequence[Scenario], protocol: Protocol, missing: list[str], say: Callable[[str], None]
+) -> Iterator[dict[str, dict[str, Target]]]:
+    """Start all servers of one network's scenarios, and check that their forms give the same answers.
+
+    Yields:
+        Targets by scenario and form; without the forms that can't be had, which `missing` is told.
+    """
+    network = ours[0].network
+    models = {served.name: served for scenario in ours for served in scenario.served().values()}
+    say(f"{network}: starting a tritonserver with {len(models)} models")
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(servers.triton(list(models.values())))
+        others: dict[str, Target] = {}
+        for form in ELSEWHERE:
+            if any(form in scenario.forms for scenario in ours):
+                try:
+                    others[form] = stack.enter_context(
+                        servers.pytriton(network, protocol)
+                        if form == "pytriton"
+                        else servers.litserve(network)
+                    )
+                except servers.ServerUnavailableError as error:
+                    missing.append(str(error))
+                    say(f"NOT MEASURED: {error}")
+        targets = {}
+        for scenario in ours:
+            own = {f: servers.target_of(server, s, protocol) for f, s in scenario.served().items()}
+            targets[scenario.name] = {**own, **{f: t for f, t in others.items() if f in scenario.forms}}
+            check_answers(network, targets[scenario.name])
+        yield targets
+
+
+def check_answers(network: str, targets: dict[str, Target]) -> None:
+    """Ask every form but the floor the same, and compare with the official one.
+
+    Raises:
+        LoadError: a form gives other answers, so its speed means nothing.
+    """
+    shape = NETWORKS[network].output_shape
+    answers = {
+        form: read_values(target, ask(target)[0], shape)
+        for form, target in targets.items()
+        if form != "floor"
+    }
+    reference = answers["official"]
+    tolerance = TOLERANCE.get(network, DEFAULT_TOLERANCE) * float(np.abs(reference).max())
+    for form, answer in answers.items():
+        difference = float(np.abs(answer - reference).max())
+        if not difference <= tolerance:
+            raise LoadError(
+                f"{network} as {form}: expected the answer of the official form within {tolerance:.3g}, "
+                f"got a difference of {difference:.3g}; correct the form"
+            )
+
+
+def _run(scenario: Scenario, targets: dict[str, Target], num_rounds: int, speed: float) -> dict[str, Any]:
+    seconds = scenario.seconds / speed
+
+    def measurement(target: Target) -> Callable[[], Load]:
+        return lambda: measure(target, scenario.concurrency, seconds)
+
+    for target in targets.values():
+        measure(target, scenario.concurrency, 0.5 / speed)
+    rounds = interleave({form: measurement(target) for form, target in targets.items()}, num_rounds)
+    rates = {form: [one[form].requests_per_second for one in rounds] for form in targets}
+    latencies = {form: [one[form].p50_ms for one in rounds] for form in targets}
+    fastest = best_hand_written(rates)
+    ratios = {
+        f"{name}: {CANDIDATE} / {HAND_WRITTEN if form == fastest else form}": asdict(
+            paired_ratio(values[CANDIDATE], values[form])
+        )
+        for name, values in (("rate", rates), ("p50", latencies))
+        for form in targets
+        if form != CANDIDATE and (form == fastest or not form.startswith(HAND_WRITTEN))
+    }
+    return {
+        "name": scenario.name,
+        "concurrency": scenario.concurrency,
+        "instances": scenario.instances,
+        "seconds": seconds,
+        "best_hand_written": fastest,
+        "parameters": {form: dict(served.parameters) for form, served in scenario.served().items()},
+        "rates": {form: asdict(Spread.of(values)) for form, values in rates.items()},
+        "p50_ms": {form: asdict(Spread.of(values)) for form, values in latencies.items()},
+        "ratios": ratios,
+        "rounds": [{form: asdict(load) for form, load in one.items()} for one in rounds],
+    }
+
+
+def best_hand_written(rates: Mapping[str, Sequence[float]]) -> str:
+    """Choose the hand-written form with the highest median, which the ratios are taken against."""
+    return max(
+        (form for form in rates if form.startswith(HAND_WRITTEN)), key=lambda form: np.median(rates[form])
+    )

@@ -1,0 +1,119 @@
+"""The forms: what they answer, without a server."""
+
+import numpy as np
+import pytest
+import torch
+from benchmarks.memory import read_memory
+from benchmarks.networks import INPUT, NETWORKS, OUTPUT
+from benchmarks.probe import SIZES, times_in_process
+from benchmarks.repository import Served, write_model
+from benchmarks.results import describe_run
+from benchmarks.scenarios import SCENARIOS
+
+from kindaware.testing import ModelHarness, instance_args
+
+
+@pytest.fixture(autouse=True)
+def _keep_threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("form", ["official", "hand_written", "kindaware"])
+@pytest.mark.parametrize("network", ["mlp", "transformer"])
+def test_form_gives_each_request_its_rows(form, network, tmp_path):
+    rows = NETWORKS[network].sample(6)
+    with torch.inference_mode():
+        expected = NETWORKS[network].build()(rows).numpy()
+
+    with ModelHarness(write_model(tmp_path, Served(form, network))) as model:
+        parts = [rows[:1], rows[1:3], rows[3:]]
+        results = model.infer_batch([{INPUT: part.numpy()} for part in parts])
+
+    assert [len(result.outputs[OUTPUT]) for result in results] == [1, 2, 3]
+    np.testing.assert_allclose(
+        np.concatenate([result.outputs[OUTPUT] for result in results]), expected, rtol=1e-3, atol=1e-5
+    )
+
+
+def test_hand_written_form_uses_the_settings_of_the_kindaware_one(tmp_path):
+    settings = {"kindaware.precision": "bf16-true", "kindaware.memory_format": "channels_last"}
+    row = NETWORKS["resnet50"].sample(1)
+
+    answers = {}
+    for form in ("hand_written", "kindaware"):
+        with ModelHarness(write_model(tmp_path, Served(form, "resnet50", parameters=settings))) as model:
+            answers[form] = model.infer({INPUT: row.numpy()}).outputs[OUTPUT]
+
+    np.testing.assert_array_equal(answers["hand_written"], answers["kindaware"])
+
+
+def test_floor_answers_in_the_shape_of_the_network(tmp_path):
+    with ModelHarness(write_model(tmp_path, Served("floor", "mlp"))) as model:
+        answer = model.infer({INPUT: NETWORKS["mlp"].sample(1).numpy()}).outputs[OUTPUT]
+
+    assert answer.shape == (1, 1000)
+
+
+def test_models_of_a_network_have_the_same_configuration_but_for_names_and_parameters(tmp_path):
+    for scenario in SCENARIOS:
+        configs = []
+        for served in scenario.served().values():
+            model = tmp_path / served.name
+            folder = model if model.exists() else write_model(tmp_path, served)
+            args = instance_args(config=folder / "config.pbtxt")
+            assert args["model_name"] == served.name
+            text = (folder / "config.pbtxt").read_text()
+            configs.append(
+                [line for line in text.splitlines() if not line.startswith(("name", "parameters"))]
+            )
+        assert all(config == configs[0] for config in configs)
+
+
+def test_networks_have_the_same_weights_in_every_process():
+    first, second = NETWORKS["mlp"].build(), NETWORKS["mlp"].build()
+
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    assert not first.training
+
+
+def test_times_in_process_has_both_for_every_size():
+    times = times_in_process(repetitions=1, num_runs=1)
+
+    assert times.shape == (1, 2, len(SIZES), 1)
+    assert (times > 0).all()
+
+
+def test_description_of_a_run_names_neither_host_nor_paths(root):
+    import getpass
+    import json
+    import socket
+
+    run = describe_run(["serving", "--quick"], "2.51.0")
+    text = json.dumps(run)
+
+    assert run["command"] == "python -m benchmarks serving --quick"
+    assert len(run["commit"]) == 40 or not run["commit"]
+    assert str(root) not in text
+    assert "/" not in text.replace("GNU/Linux", "")
+    assert socket.gethostname() not in text.replace("kindaware", "")
+    assert getpass.getuser() != "root" or '"root"' not in text
+
+
+def test_memory_of_this_process_is_read():
+    import os
+
+    memory = read_memory(os.getpid())
+
+    assert memory["resident_mib"] > memory["anonymous_mib"] > 10
+
+
+def test_crops_are_enough_and_differ():
+    from benchmarks.pictures import make_crops
+
+    crops = make_crops()
+
+    assert len(crops) >= 200
+    assert len({crop.numpy().tobytes() for crop in crops}) == len(crops)
+    assert {(crop.shape, crop.dtype) for crop in crops} == {((1, 3, 224, 224), torch.float32)}

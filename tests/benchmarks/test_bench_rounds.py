@@ -1,0 +1,83 @@
+"""Turns, ratios, bars, and the fit: what the figures are made of."""
+
+import pytest
+from benchmarks.bars import BARS, OVERHEAD, Bar
+from benchmarks.probe import fit_line
+from benchmarks.report import judge
+from benchmarks.rounds import Spread, interleave, paired_ratio
+from benchmarks.scenarios import CANDIDATE, SCENARIOS
+from benchmarks.serving import best_hand_written
+
+
+def test_interleave_takes_turns():
+    calls = []
+    candidates = {name: (lambda name=name: calls.append(name) or len(calls)) for name in "ABC"}
+
+    rounds = interleave(candidates, 2)
+
+    assert calls == list("ABCABC")
+    assert rounds == [{"A": 1, "B": 2, "C": 3}, {"A": 4, "B": 5, "C": 6}]
+
+
+def test_paired_ratio_of_a_machine_that_slows_down_is_steady():
+    spread = paired_ratio([200.0, 100.0, 20.0], [100.0, 50.0, 10.0])
+
+    assert spread == Spread(median=2.0, lower=2.0, upper=2.0, number=3)
+
+
+def test_spread_has_the_quartiles():
+    assert Spread.of([1.0, 2.0, 3.0, 4.0, 5.0]) == Spread(3.0, 2.0, 4.0, 5)
+
+
+@pytest.mark.parametrize(
+    ("is_least", "median", "number", "verdict"),
+    [
+        (True, 1.5, 10, "met"),
+        (True, 1.49, 10, "missed"),
+        (False, 1.5, 10, "met"),
+        (False, 1.51, 10, "missed"),
+        (True, 2.0, 9, "met in only 9 rounds"),
+    ],
+)
+def test_verdict_of_a_median_names_what_is_missing(is_least, median, number, verdict):
+    bar = Bar("mlp", "ratio", 1.5, is_least=is_least)
+
+    assert bar.verdict(Spread(median, 0.0, 9.0, number)) == verdict
+
+
+def test_verdict_without_a_measurement_is_not_met():
+    assert Bar("mlp", "ratio", 1.5).verdict(None) == "not measured"
+
+
+def test_bars_are_about_what_is_measured():
+    forms = {scenario.name: scenario.forms for scenario in SCENARIOS}
+    for bar in BARS:
+        if bar.subject in forms:
+            candidate, form = bar.ratio.partition(": ")[2].split(" / ")
+            assert candidate == CANDIDATE
+            assert form in forms[bar.subject]
+        else:
+            assert bar.subject in ("overhead", "imports")
+
+
+def test_judge_has_a_line_for_each_bar_of_the_parts_that_ran():
+    parts = {"overhead": {"ratios": {OVERHEAD: {"median": 2.3, "lower": 2.2, "upper": 2.4, "number": 12}}}}
+
+    lines = list(judge(parts))
+
+    assert len(lines) == 2
+    assert lines[1].endswith("at most 1.5    2.3 (2.2 to 2.4) missed")
+
+
+def test_best_hand_written_is_the_fastest_of_them():
+    rates = {"official": [9.0], "hand_written": [1.0, 1.0, 9.0], "hand_written, 1 thread": [2.0, 2.0, 2.0]}
+
+    assert best_hand_written(rates) == "hand_written, 1 thread"
+
+
+def test_fit_line_finds_the_costs_that_made_the_times():
+    sizes = [1, 2, 4, 256]
+
+    fit = fit_line(sizes, [50 + 7 * size for size in sizes])
+
+    assert fit == pytest.approx({"fixed_us": 50, "per_request_us": 7, "max_deviation": 0}, abs=1e-6)
