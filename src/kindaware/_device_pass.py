@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kindaware._batch import Request
+from kindaware._counts import Counts, Stopwatch
 from kindaware._errors import (
     KindAwareError,
     OutputError,
@@ -43,6 +44,7 @@ class DevicePass:
     Attributes:
         fault: the error after which the device is unusable; None while all is well.
         has_answered: whether a batch has ever come back.
+        counts: what was done so far.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class DevicePass:
     ) -> None:
         self.fault: str | None = None
         self.has_answered = False
+        self.counts = Counts()
         self._spec = spec
         self._settings = settings
         self._hooks = hooks
@@ -125,13 +128,22 @@ class DevicePass:
         """
         rows = [request.rows for request in requests]
         num_rows = None if rows[0] is None else sum(one or 0 for one in rows)
+        statistics = self._staging.statistics
+        num_in, num_out = statistics.bytes_in, statistics.bytes_out
+        stopwatch = Stopwatch(self.counts)
         with self._batch():
             parts = self._parts(requests)
             outputs = self._graphs.run(parts, num_rows)
             if outputs is None:
-                outputs = self._forward({name: self._staging.put(tensors) for name, tensors in parts.items()})
+                inputs = {name: self._staging.put(tensors) for name, tensors in parts.items()}
+                stopwatch.lap("copy_in")
+                outputs = self._forward(inputs)
+            stopwatch.lap("forward")
             fetched = self._staging.fetch(self._finish(outputs, num_rows))
+            stopwatch.lap("copy_out")
         self.has_answered = True
+        self.counts.add_batch(len(requests), len(requests) if num_rows is None else num_rows)
+        self.counts.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
         return fetched
 
     def capture(self, requests: Sequence[Request]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from logging import Logger
+from types import ModuleType
 from typing import Any, ClassVar
 
 import torch
@@ -18,10 +19,12 @@ from kindaware._contract import (
     check_definition,
     own_attribute_error,
 )
+from kindaware._counts import Counts, Stopwatch
 from kindaware._device_pass import DevicePass
 from kindaware._device_placement import DevicePlacement
 from kindaware._errors import ConfigError
 from kindaware._hooks import Call, Hooks
+from kindaware._metrics import Metrics
 from kindaware._modules import prepare_modules
 from kindaware._outcomes import Failure
 from kindaware._pipeline import Pipeline
@@ -81,6 +84,7 @@ class KindAwareModel(DevicePlacement):
     warmup: ClassVar[str | Sequence[int] | None] = None
     cast_outputs: ClassVar[bool] = False
     reload_on_fault: ClassVar[bool] = False
+    metrics: ClassVar[bool] = True
     isolate_errors: ClassVar[bool] = True
     pad: ClassVar[str | None] = None
 
@@ -99,6 +103,7 @@ class KindAwareModel(DevicePlacement):
     _pipeline: Pipeline
     _reload_request: Reload | None = None
     _bridge: Bridge | None = None
+    _metrics: Metrics | None = None
     _is_placed = False
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -196,6 +201,8 @@ class KindAwareModel(DevicePlacement):
             self._reload_request = Reload(self.args, self.parameters, self._bridge, self.logger)
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, getattr(self, "warmup_inputs", None))
         self._log_ready(load_seconds, warm_up.run(self._device_pass))
+        self._device_pass.counts = Counts()  # the warm-up answered nobody
+        self._metrics = None if pb_utils is None else self._open_metrics(pb_utils)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer one call of Triton's: always one response per request, in order. Not to be overridden."""
@@ -204,20 +211,32 @@ class KindAwareModel(DevicePlacement):
         responses = self._respond(self._bridge, requests)
         if self._reload_request is not None and self._device_pass.fault is not None:
             self._reload_request.begin()
+        if self._metrics is not None:
+            self._metrics.flush_if_due(self._device_pass.counts)
         return responses
 
     def _respond(self, bridge: Bridge, requests: list[Any]) -> list[Any]:
         try:
             if self._device_pass.fault is None:
-                return bridge.respond(requests, self._pipeline.run(bridge.read(requests)))
+                stopwatch = Stopwatch(self._device_pass.counts)
+                arrivals = bridge.read(requests)
+                stopwatch.lap("gather")
+                outcomes = self._pipeline.run(arrivals)
+                stopwatch.restart()
+                responses = bridge.respond(requests, outcomes)
+                stopwatch.lap("scatter")
+                return responses
         except Exception as error:  # of the device, while a tensor on it was read or handed over
             if not self._device_pass.note_fault(error):
                 raise
         failure = Failure(self._device_pass.unavailable(), "UNAVAILABLE")
+        self._device_pass.counts.add_errors([failure.code] * len(requests))
         return bridge.respond(requests, [failure] * len(requests))
 
     def finalize(self) -> None:
-        """Call `unload`, as the instance ends."""
+        """Hand over the last counts and call `unload`, as the instance ends."""
+        if self._metrics is not None:
+            self._metrics.flush(self._device_pass.counts)
         self.unload()
 
     def unload(self) -> None:
@@ -239,6 +258,17 @@ class KindAwareModel(DevicePlacement):
                 remedy="return the module, or keep what you made on self and return nothing",
             )
         prepare_modules(self, self.placement, self.settings)
+
+    def _open_metrics(self, pb_utils: ModuleType) -> Metrics | None:
+        if not self.settings.metrics:
+            return None
+        labels = {
+            "model": self.args.model_name,
+            "version": self.args.model_version,
+            "instance": self.args.instance_name,
+            "device": ",".join(map(str, self.devices)),
+        }
+        return Metrics(pb_utils, labels)
 
     def _hooks(self, call: Call) -> Hooks:
         optional = {name: getattr(self, name, None) for name in ("preprocess", "collate", "postprocess")}

@@ -81,7 +81,9 @@ class Pipeline:
         if self._device_pass.fault is not None and self._settings.output_device == "instance":
             ledger.forget_answers()
         ledger.log(self._logger)
-        return ledger.outcomes(lambda: Failure(self._device_pass.unavailable(), "UNAVAILABLE"))
+        outcomes = ledger.outcomes(lambda: Failure(self._device_pass.unavailable(), "UNAVAILABLE"))
+        self._device_pass.counts.add_errors(one.code for one in outcomes if isinstance(one, Failure))
+        return outcomes
 
     def _preprocess(self, ledger: Ledger, position: int, request: Request) -> None:
         if self._device_pass.fault is not None:
@@ -104,11 +106,13 @@ class Pipeline:
         Returns:
             The parts that got no answer, with what forward raised for them; none after a fault of the device.
         """
+        counts = self._device_pass.counts
         num_further = int(2 * math.log2(len(positions))) + 2
         pending = [positions]
         failed: list[_Failed] = []
         while pending and self._device_pass.fault is None:
             part = pending.pop(0)
+            counts.retries += part is not positions
             requests = [ledger.requests[position] for position in part]
             result = self._device_pass.attempt(requests)
             if not isinstance(result, Exception):
@@ -122,7 +126,9 @@ class Pipeline:
                 rest = [unnamed] if unnamed else []
             else:
                 rest = list(halve(part)) if len(part) > 1 and self._isolates(result) else []
-            cost = 0 if is_out_of_memory(result) else len(rest)
+            is_too_large = is_out_of_memory(result)
+            counts.out_of_memory += is_too_large and bool(rest)
+            cost = 0 if is_too_large else len(rest)
             if rest and cost <= num_further:
                 num_further -= cost
                 pending += rest

@@ -13,9 +13,6 @@ PREFIX = "kindaware."
 RELOADS = PREFIX + "reloads"
 """No setting: the library writes it into the configuration when it asks for a reload."""
 
-RELOADS = PREFIX + "reloads"
-"""No setting: the library writes it into the configuration when it asks for a reload."""
-
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 MAX_THREADS = 2**15 - 1
@@ -41,6 +38,7 @@ class Settings:
             was said.
         cast_outputs: convert an output of another dtype to the declared one.
         reload_on_fault: ask the server to load the model anew when the device has failed.
+        metrics: show the instance's counts on Triton's `/metrics`.
         isolate_errors: find the guilty requests by halving when `forward` raises on a batch.
         pad: only None in this version.
     """
@@ -57,6 +55,7 @@ class Settings:
     warmup: tuple[int, ...] | None = None
     cast_outputs: bool = False
     reload_on_fault: bool = False
+    metrics: bool = True
     isolate_errors: bool = True
     pad: str | None = None
 
@@ -201,6 +200,7 @@ _PARSERS = {
     "warmup": _Parser(_SIZES, _warmup),
     "cast_outputs": _Parser("'true' or 'false'", _boolean),
     "reload_on_fault": _Parser("'true' or 'false'", _boolean),
+    "metrics": _Parser("'true' or 'false'", _boolean),
     "isolate_errors": _Parser("'true' or 'false'", _boolean),
     "pad": _Parser("no value, since this version does not pad", _nothing),
 }

@@ -24,8 +24,31 @@ PIECE_BYTES = 2 * 2**20
 the host fills the next. A smaller piece costs more in calls than it saves. On a GPU: not measured."""
 
 
+@dataclass(slots=True)
+class StagingStatistics:
+    """What a staging has done since it was made; all 0 on the CPU, where nothing is copied to a device.
+
+    Attributes:
+        bytes_in: bytes copied to the device.
+        bytes_out: bytes copied to the host.
+        pinned_bytes: page-locked bytes that it holds.
+        num_unpinned: copies that went through pageable memory because the limit was reached.
+    """
+
+    bytes_in: int = 0
+    bytes_out: int = 0
+    pinned_bytes: int = 0
+    num_unpinned: int = 0
+
+
 class Staging(Protocol):
-    """Moves one batch's tensors to the device and its outputs back."""
+    """Moves one batch's tensors to the device and its outputs back.
+
+    Attributes:
+        statistics: what it has done.
+    """
+
+    statistics: StagingStatistics
 
     def begin_call(self) -> None:
         """Start a call of `execute`: the outputs of the call before are no longer needed."""
@@ -85,6 +108,7 @@ class HostStaging:
     """Staging for the CPU: inputs are joined, outputs are handed on as they are."""
 
     def __init__(self) -> None:
+        self.statistics = StagingStatistics()
         self._exposed = _Exposed()
 
     def begin_call(self) -> None:
@@ -106,23 +130,6 @@ class HostStaging:
 
     def settle(self) -> None:
         """Nothing is ever queued."""
-
-
-@dataclass(slots=True)
-class StagingStatistics:
-    """What a `PinnedStaging` has done since it was made.
-
-    Attributes:
-        bytes_in: bytes copied to the device.
-        bytes_out: bytes copied to the host.
-        pinned_bytes: page-locked bytes that it holds.
-        num_unpinned: copies that went through pageable memory because the limit was reached.
-    """
-
-    bytes_in: int = 0
-    bytes_out: int = 0
-    pinned_bytes: int = 0
-    num_unpinned: int = 0
 
 
 class PinnedStaging:

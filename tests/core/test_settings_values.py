@@ -30,6 +30,7 @@ GOOD = [
     ("warmup", "1,8", "1,8", (1, 8)),
     ("cast_outputs", True, "true", True),
     ("reload_on_fault", True, "true", True),
+    ("metrics", False, "false", False),
     ("isolate_errors", False, "false", False),
 ]
 
@@ -66,6 +67,7 @@ BAD = [
     ),
     ("cast_outputs", ["yes", "True", 1, None], "'true' or 'false'"),
     ("reload_on_fault", ["yes", "True", 1, None], "'true' or 'false'"),
+    ("metrics", ["off", 1, None], "'true' or 'false'"),
     ("isolate_errors", ["0", 0, None], "'true' or 'false'"),
     ("pad", ["INPUT=0", {}], "no value, since this version does not pad"),
 ]

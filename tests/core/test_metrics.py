@@ -1,0 +1,172 @@
+"""The counts of an instance, and how they come to Triton's metrics."""
+
+import numpy as np
+import pytest
+import torch
+
+from kindaware import KindAwareModel, RequestError
+from kindaware._counts import Counts
+from kindaware._metrics import FAMILIES, Metrics
+from kindaware.testing import ModelHarness
+
+CONFIG = """
+name: "counted" backend: "python" max_batch_size: 8
+input { name: "X" data_type: TYPE_FP32 dims: [2] }
+output { name: "Y" data_type: TYPE_FP32 dims: [2] }
+"""
+LABELS = {"device": "cpu", "instance": "counted_0", "model": "counted", "version": "1"}
+
+
+class Picky(KindAwareModel):
+    def load(self):
+        return None
+
+    def forward(self, X):
+        if (X < 0).any():
+            raise ValueError("negative")
+        if (X > 9).any():
+            raise RequestError("too large", code="UNSUPPORTED")
+        return X * 2
+
+
+class FakeClock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class FakeUtils:
+    """Counts the calls that would cost a hop to the server."""
+
+    def __init__(self):
+        self.calls = []
+        utils = self
+
+        class MetricFamily:
+            COUNTER = 0
+
+            def __init__(self, *, name, description, kind):
+                self.name = name
+
+            def Metric(self, *, labels):
+                return Metric(self.name, labels)
+
+        class Metric:
+            def __init__(self, name, labels):
+                self.name, self.labels = name, labels
+
+            def increment(self, value):
+                utils.calls.append((self.name, tuple(sorted(self.labels.items())), value))
+
+        self.MetricFamily = MetricFamily
+
+
+def rows(value, count=1):
+    return {"X": np.full((count, 2), value, np.float32)}
+
+
+def finished(*batches, **options):
+    """The harness' metrics once the model has ended, which hands the last counts over."""
+    with ModelHarness(Picky, config=CONFIG, raise_errors=False, **options) as model:
+        for batch in batches:
+            model.infer_batch(batch)
+        model.instance._metrics.flush(model.instance._device_pass.counts)
+        return {name: _values(model, name) for name in FAMILIES}
+
+
+def _values(model, family):
+    return {
+        tuple(sample.labels[key] for key in sorted(set(sample.labels) - set(LABELS))): sample.value
+        for sample in model._server.metrics.samples()
+        if sample.name == family
+    }
+
+
+def test_counts_of_answered_batches_are_rows_requests_and_batches():
+    found = finished([rows(1, 2), rows(2, 3)], [rows(3)])
+    assert found["kindaware_rows_total"] == {(): 6}
+    assert found["kindaware_requests_total"] == {(): 3}
+    assert found["kindaware_batches_total"] == {(): 2}
+    assert found["kindaware_retries_total"] in ({}, {(): 0})
+
+
+def test_counts_of_failed_requests_are_by_code_and_their_retries():
+    found = finished([rows(1), rows(-1)], [rows(10)])
+    assert found["kindaware_errors_total"] == {("INTERNAL",): 1, ("UNSUPPORTED",): 1}
+    assert found["kindaware_retries_total"] == {(): 2}
+    assert found["kindaware_requests_total"] == {(): 1}
+
+
+def test_counts_leave_the_warm_up_out():
+    found = finished(parameters={"kindaware.warmup": "8"})
+    assert all(sum(values.values()) == 0 for values in found.values())
+
+
+def test_counts_of_bytes_on_a_gpu_are_those_of_the_batch():
+    with ModelHarness(Picky, config=CONFIG, kind="GPU", accelerator="simulated") as model:
+        model.infer(**rows(1, 4))
+        model.instance._metrics.flush(model.instance._device_pass.counts)
+        assert _values(model, "kindaware_copied_bytes_total") == {("in",): 32, ("out",): 32}
+
+
+def test_counts_of_a_batch_too_large_for_memory_are_told_apart():
+    class Hungry(Picky):
+        def forward(self, X):
+            if len(X) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return X
+
+    with ModelHarness(Hungry, config=CONFIG) as model:
+        model.infer_batch([rows(1), rows(2)])
+        counts = model.instance._device_pass.counts
+        assert (counts.out_of_memory, counts.retries, counts.requests) == (1, 2, 2)
+
+
+def test_metrics_within_a_second_are_handed_over_once():
+    utils, clock, counts = FakeUtils(), FakeClock(), Counts()
+    metrics = Metrics(utils, LABELS, clock)
+    for now in (0.5, 0.9, 1.0, 1.5, 1.9):
+        clock.now = now
+        counts.add_batch(1, 2)
+        metrics.flush_if_due(counts)
+    assert [(name, value) for name, _, value in utils.calls] == [
+        ("kindaware_batches_total", 3),
+        ("kindaware_requests_total", 3),
+        ("kindaware_rows_total", 6),
+    ]
+
+
+def test_metrics_hand_over_what_was_added_and_nothing_else():
+    utils, clock, counts = FakeUtils(), FakeClock(), Counts()
+    metrics = Metrics(utils, LABELS, clock)
+    counts.add_errors(["INTERNAL", "INTERNAL", "UNAVAILABLE"])
+    metrics.flush(counts)
+    metrics.flush(counts)
+    counts.add_errors(["INTERNAL"])
+    metrics.flush(counts)
+    codes = [(dict(labels)["code"], value) for _, labels, value in utils.calls]
+    assert codes == [("INTERNAL", 2), ("UNAVAILABLE", 1), ("INTERNAL", 1)]
+
+
+def test_metrics_at_the_end_hand_over_the_last_second():
+    with ModelHarness(Picky, config=CONFIG) as model:
+        model.infer(**rows(1))
+        instance, registry = model.instance, model._server.metrics
+        assert not [one for one in registry.samples() if one.name == "kindaware_rows_total"]
+        instance.finalize()
+        assert [one.value for one in registry.samples() if one.name == "kindaware_rows_total"] == [1]
+
+
+def test_metrics_that_are_off_make_none():
+    with ModelHarness(Picky, config=CONFIG, parameters={"kindaware.metrics": "false"}) as model:
+        model.infer(**rows(1))
+        assert model.instance._metrics is None
+        assert model.metrics_text() == ""
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_metrics_names_follow_the_conventions_of_prometheus(name):
+    assert name.startswith("kindaware_")
+    assert name.endswith("_total")
