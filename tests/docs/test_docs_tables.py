@@ -20,6 +20,7 @@ from kindaware._modules import Precision
 from kindaware._settings import _PARSERS, PRECISIONS, SETTING_NAMES, Settings
 from kindaware._spec import InstanceGroup
 from kindaware._threads import ThreadBudget
+from kindaware.testing.harness._readiness import ASKED_SINCE
 from kindaware.testing.harness._server import NOT_FOUND_SINCE
 from kindaware.testing.stand_in import NEWEST
 from kindaware.testing.stand_in._bls import STREAM_ERRORS_SINCE
@@ -192,7 +193,7 @@ def test_quoted_fixtures_and_markers_are_those_of_the_plugin():
 
 
 def test_versions_of_the_stand_in_are_those_of_the_code():
-    since = {PARAMETERS_SINCE, STREAM_ERRORS_SINCE, UNKNOWN_MODEL_RAISES_SINCE, NOT_FOUND_SINCE}
+    since = {PARAMETERS_SINCE, STREAM_ERRORS_SINCE, ASKED_SINCE, UNKNOWN_MODEL_RAISES_SINCE, NOT_FOUND_SINCE}
     rows = table_with(DOCS / "testing.md", "From")
     assert [row[0] for row in rows] == [f"{year}.{month:02}" for year, month in sorted(since)]
     assert "{}.{:02}".format(*NEWEST) in (DOCS / "testing.md").read_text()

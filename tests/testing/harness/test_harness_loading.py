@@ -126,6 +126,14 @@ def test_a_class_without_a_config_is_refused():
         ModelHarness(Plain).start()
 
 
+def test_a_model_with_implicit_state_is_refused():
+    state = 'state { input_name: "I" output_name: "O" data_type: TYPE_FP32 dims: 1 }'
+    with pytest.raises(
+        ConfigError, match="expected no state in a harness, got implicit state; test this model"
+    ):
+        ModelHarness(Plain, config=PLAIN + f"sequence_batching {{ {state} }}").start()
+
+
 def test_siblings_and_relative_imports_work(tmp_path):
     source = "import beside\nfrom . import inside\n" + model("return [answer([beside.A, inside.B])]")
     folder = write_model(tmp_path, "m", source)

@@ -52,6 +52,13 @@ class ModelClient(ABC):
         """What `initialize` of the first instance got."""
         return self.served.instances[0].args
 
+    def is_ready(self) -> bool:
+        """Ask whether the model is ready, as a client's readiness query does.
+
+        Servers from 26.03 on ask the `is_ready` of every instance; what is in its way stands in the log.
+        """
+        return self.served.is_ready()
+
     def infer(
         self,
         inputs: Mapping[str, Any] | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from kindaware.testing.harness._failures import HarnessError, describe
 from kindaware.testing.harness._loader import LoadedCode, ModelCode, load_code
 from kindaware.testing.harness._loop import BackgroundLoop
 from kindaware.testing.harness._pending import Admitted, Pending
+from kindaware.testing.harness._readiness import ASKED_SINCE, find_obstacle
 from kindaware.testing.stand_in import (
     Answer,
     BlsCall,
@@ -74,6 +75,7 @@ class Instance(Host):
         self._server = server
         self._code = code
         self._sequences = sequences
+        self._ready_check: Callable[[], Any] | None = None
         self._pendings: dict[InferenceRequest, Pending] = {}
         self._lock = threading.Lock()
         self._owner: int | None = None
@@ -109,6 +111,7 @@ class Instance(Host):
             self.phase = "initialize"
             if hasattr(self.model, "initialize"):
                 self.model.initialize(args)
+            self._ready_check = getattr(self.model, "is_ready", None)
             self.phase = "execute"
 
     def stop(self) -> None:
@@ -214,6 +217,16 @@ class Instance(Host):
         finally:
             self._owner = None
             self._lock.release()
+
+    def is_ready(self) -> bool:
+        """Say what the model answers to a readiness query; one without `is_ready` is ready."""
+        if self._ready_check is None or self.server_version < ASKED_SINCE:
+            return True
+        with self.running():
+            obstacle = find_obstacle(self._ready_check, self.instance_name)
+        if obstacle:
+            self.log("WARNING", obstacle, "python_be.cc", 0)
+        return not obstacle
 
     def is_busy(self) -> bool:
         """Whether a batch runs."""

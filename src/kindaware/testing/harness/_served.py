@@ -146,6 +146,10 @@ class ServedModel:
         arguments.validate()
         return {**arguments.config, "instance_group": None} == {**self.config, "instance_group": None}
 
+    def is_ready(self) -> bool:
+        """Whether all instances say so."""
+        return all(instance.is_ready() for instance in self.instances)
+
     def stop(self) -> None:
         """Finalize all instances."""
         for instance in self.instances:

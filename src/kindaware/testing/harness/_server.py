@@ -255,7 +255,7 @@ class PretendedServer:
         model = self.models.get(name)
         if model is None:
             return None
-        return not version or int(version) in (-1, int(model.version))
+        return (not version or int(version) in (-1, int(model.version))) and model.is_ready()
 
     def _retire(self, model: ServedModel | None) -> None:
         """Finalize a model, at once or when it is idle."""
