@@ -129,7 +129,7 @@ def test_a_class_without_a_config_is_refused():
 def test_a_model_with_implicit_state_is_refused():
     state = 'state { input_name: "I" output_name: "O" data_type: TYPE_FP32 dims: 1 }'
     with pytest.raises(
-        ConfigError, match="expected no state in a harness, got implicit state; test this model"
+        ConfigError, match="expected no state in a harness, got implicit state"
     ):
         ModelHarness(Plain, config=PLAIN + f"sequence_batching {{ {state} }}").start()
 
