@@ -158,6 +158,16 @@ def test_plan_on_a_gpu_runs_the_preferred_sizes_too():
     gpu = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason="")
     assert WarmUp.plan(spec, Settings(), gpu, None).sizes == (1, 4, 8)
     assert WarmUp.plan(spec, Settings(warmup=(2,)), gpu, None).sizes == (2,)
+    assert WarmUp.plan(spec, Settings(compile="default"), gpu, None).sizes == (1, 2, 4, 8)
+
+
+def test_plan_on_a_gpu_runs_the_sizes_that_get_a_graph_too():
+    spec = ModelSpec("m", 8, (TensorSpec("X", "FP32", [4]),), (), preferred_batch_sizes=(4,))
+    gpu = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason="")
+    plan = WarmUp.plan(spec, Settings(cuda_graphs=(2, 4, 8)), gpu, None)
+    assert (plan.sizes, plan.graph_sizes) == ((1, 4, 2, 8), (2, 4, 8))
+    plan = WarmUp.plan(spec, Settings(cuda_graphs=(8,), warmup=()), gpu, None)
+    assert (plan.sizes, plan.graph_sizes) == ((8,), (8,))
 
 
 def test_is_ready_after_initialize_until_the_device_fails():
