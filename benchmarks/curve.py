@@ -7,10 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import Load, measure
-from benchmarks.rounds import Spread, interleave
+from benchmarks.rounds import Spread
 from benchmarks.scenarios import CURVE_CONCURRENCY, CURVE_FORMS, CURVE_NETWORKS, CURVE_SECONDS, Scenario
-from benchmarks.serving import open_targets
+from benchmarks.serving import measure_in_turns, open_targets
 from benchmarks.target import Protocol, Target
 
 _MEASURES = ("requests_per_second", "p50_ms", "p99_ms")
@@ -38,10 +37,7 @@ def run_curve(
 
 
 def _point(targets: dict[str, Target], concurrency: int, seconds: float, num_rounds: int) -> dict[str, Any]:
-    def measurement(target: Target) -> Callable[[], Load]:
-        return lambda: measure(target, concurrency, seconds)
-
-    rounds = interleave({form: measurement(target) for form, target in targets.items()}, num_rounds)
+    rounds = measure_in_turns(targets, concurrency, seconds, num_rounds)
     return {
         form: {name: asdict(Spread.of([getattr(one[form], name) for one in rounds])) for name in _MEASURES}
         for form in targets

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from benchmarks import servers
-from benchmarks.load import Load, ask, measure
+from benchmarks.load import ask
 from benchmarks.networks import NETWORKS
 from benchmarks.pictures import make_crops
 from benchmarks.repository import Served
-from benchmarks.rounds import Spread, interleave, paired_ratio
+from benchmarks.rounds import Spread, paired_ratio
+from benchmarks.serving import measure_in_turns
 from benchmarks.target import Protocol, read_values, triton_target
 from kindaware.testing import TritonServer
 
@@ -83,12 +84,7 @@ def _measure(
 ) -> dict[str, Any]:
     targets = {name: servers.target_of(server, served, protocol) for name, served in models.items()}
 
-    def measurement(name: str) -> Callable[[], Load]:
-        return lambda: measure(targets[name], CONCURRENCY, seconds)
-
-    for target in targets.values():
-        measure(target, CONCURRENCY, seconds)  # what is compiled for further batch sizes is compiled now
-    rounds = interleave({name: measurement(name) for name in models}, num_rounds)
+    rounds = measure_in_turns(targets, CONCURRENCY, seconds, num_rounds)
     rates = {name: [one[name].requests_per_second for one in rounds] for name in models}
     return {
         "rates": {name: asdict(Spread.of(values)) for name, values in rates.items()},

@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -63,9 +64,10 @@ def pytriton(network: str, protocol: Protocol) -> Iterator[Target]:
     # Its stub has to load the libpython of the interpreter that is used, not another that the system has.
     libraries = [sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH")]
     environment = {"LD_LIBRARY_PATH": os.pathsep.join(path for path in libraries if path)}
-    with _process(command, f"http://127.0.0.1:{http}/v2/models/{network}/ready", environment):
+    with _process(command, f"http://127.0.0.1:{http}/v2/models/{network}/ready", environment) as group:
         address = f"127.0.0.1:{http if protocol == 'http' else grpc}"
-        yield triton_target(protocol, address, network, NETWORKS[network].sample(1))
+        target = triton_target(protocol, address, network, NETWORKS[network].sample(1))
+        yield replace(target, process_group=group)
 
 
 @contextlib.contextmanager
@@ -79,8 +81,25 @@ def litserve(network: str) -> Iterator[Target]:
     (http,) = _free_ports(1)
     command = [str(python), "-m", "benchmarks.forms.litserve_server", network]
     command += [f"--http-port={http}", f"--max-batch-size={MAX_BATCH_SIZE}"]
-    with _process(command, f"http://127.0.0.1:{http}/health"):
-        yield plain_target(f"127.0.0.1:{http}", "/predict", NETWORKS[network].sample(1))
+    with _process(command, f"http://127.0.0.1:{http}/health") as group:
+        target = plain_target(f"127.0.0.1:{http}", "/predict", NETWORKS[network].sample(1))
+        yield replace(target, process_group=group)
+
+
+@contextlib.contextmanager
+def awake(target: Target) -> Iterator[None]:
+    """Let a target's server run while the block lasts.
+
+    Servers of other projects sleep while it isn't their turn: LitServe's processes ask their queues without a
+    pause, and would take the cores from the others.
+    """
+    if target.process_group:
+        os.killpg(target.process_group, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        if target.process_group:
+            os.killpg(target.process_group, signal.SIGSTOP)
 
 
 def make_litserve_environment(folder: Path) -> Path:
@@ -116,8 +135,12 @@ def make_litserve_environment(folder: Path) -> Path:
 @contextlib.contextmanager
 def _process(
     command: list[str], ready_url: str, environment: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[None]:
-    """Run a server in a session of its own until the block is left; all its processes end with it."""
+) -> Iterator[int]:
+    """Run a server until the block is left; all its processes end with it.
+
+    Yields:
+        Its process group, asleep.
+    """
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             command,
@@ -133,7 +156,8 @@ def _process(
                 log.seek(0)
                 last = log.read().strip().splitlines()[-5:]
                 raise ServerUnavailableError(f"{command[2]} did not start: {' / '.join(last)}")
-            yield
+            os.killpg(process.pid, signal.SIGSTOP)
+            yield process.pid
         finally:
             _end(process)
 
@@ -150,8 +174,10 @@ def _is_ready(process: subprocess.Popen[bytes], url: str) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the server to end, and kill what is left of its session."""
+    """Ask the server to end, and kill what is left of its group."""
     process.terminate()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGCONT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(15)
     with contextlib.suppress(ProcessLookupError):

@@ -88,7 +88,7 @@ def check_answers(network: str, targets: dict[str, Target]) -> None:
     """
     shape = NETWORKS[network].output_shape
     answers = {
-        form: read_values(target, ask(target)[0], shape)
+        form: read_values(target, ask_awake(target), shape)
         for form, target in targets.items()
         if form != "floor"
     }
@@ -106,12 +106,7 @@ def check_answers(network: str, targets: dict[str, Target]) -> None:
 def _run(scenario: Scenario, targets: dict[str, Target], num_rounds: int, speed: float) -> dict[str, Any]:
     seconds = scenario.seconds / speed
 
-    def measurement(target: Target) -> Callable[[], Load]:
-        return lambda: measure(target, scenario.concurrency, seconds)
-
-    for target in targets.values():
-        measure(target, scenario.concurrency, 0.5 / speed)
-    rounds = interleave({form: measurement(target) for form, target in targets.items()}, num_rounds)
+    rounds = measure_in_turns(targets, scenario.concurrency, seconds, num_rounds)
     rates = {form: [one[form].requests_per_second for one in rounds] for form in targets}
     latencies = {form: [one[form].p50_ms for one in rounds] for form in targets}
     fastest = best_hand_written(rates)
@@ -142,3 +137,26 @@ def best_hand_written(rates: Mapping[str, Sequence[float]]) -> str:
     return max(
         (form for form in rates if form.startswith(HAND_WRITTEN)), key=lambda form: np.median(rates[form])
     )
+
+
+def measure_in_turns(
+    targets: Mapping[str, Target], concurrency: int, seconds: float, num_rounds: int
+) -> list[dict[str, Load]]:
+    """Measure all targets once per round, after a round that isn't kept."""
+
+    def measurement(target: Target) -> Callable[[], Load]:
+        def run() -> Load:
+            with servers.awake(target):
+                return measure(target, concurrency, seconds)
+
+        return run
+
+    candidates = {name: measurement(target) for name, target in targets.items()}
+    interleave(candidates, 1)
+    return interleave(candidates, num_rounds)
+
+
+def ask_awake(target: Target) -> bytes:
+    """Ask once, whether or not the server sleeps."""
+    with servers.awake(target):
+        return ask(target)[0]

@@ -23,11 +23,13 @@ class Target:
         protocol: how it is asked.
         address: host and port.
         message: one request; over HTTP with its headers.
+        process_group: of a server that `servers.awake` has to wake; 0 for one that is always awake.
     """
 
     protocol: Protocol
     address: str
     message: bytes
+    process_group: int = 0
 
 
 def triton_target(protocol: Protocol, address: str, model: str, rows: torch.Tensor) -> Target:

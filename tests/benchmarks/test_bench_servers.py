@@ -1,0 +1,76 @@
+"""Servers of other projects: asleep but for their turn, and gone in the end."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks.load import ask
+from benchmarks.target import Target, plain_target
+
+from benchmarks import servers
+
+SERVER = """
+import http.server, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self):
+        body = str(child.pid).encode()
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = answer
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def state_of(pid):
+    """`S` sleeps, `T` is stopped, None is gone."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None
+    return None if state in "ZX" else state
+
+
+@pytest.fixture
+def port():
+    (port,) = servers._free_ports(1)
+    return port
+
+
+def test_server_sleeps_between_its_turns_and_leaves_no_process(port):
+    command = [sys.executable, "-c", SERVER, str(port)]
+    with servers._process(command, f"http://127.0.0.1:{port}/") as group:
+        made = plain_target(f"127.0.0.1:{port}", "/", torch.zeros(1, 1))
+        target = Target(made.protocol, made.address, made.message, group)
+        assert state_of(group) == "T"
+        with servers.awake(target):
+            child = int(ask(target)[0].rpartition(b"\r\n\r\n")[2])
+            assert state_of(child) == "S"
+        assert state_of(group) == state_of(child) == "T"
+
+    assert state_of(group) is None
+    assert state_of(child) is None
+
+
+def test_server_that_ends_at_once_is_unavailable_in_its_own_words(port):
+    command = [sys.executable, "-c", "raise SystemExit('no such thing')"]
+    with (
+        pytest.raises(servers.ServerUnavailableError, match="did not start: no such thing"),
+        servers._process(command, f"http://127.0.0.1:{port}/"),
+    ):
+        pass
+
+
+def test_litserve_that_cannot_be_installed_is_unavailable(tmp_path, monkeypatch):
+    monkeypatch.setattr(servers, "LITSERVE", "/there/is/no/such/package")
+    with pytest.raises(servers.ServerUnavailableError, match="can't be installed: "):
+        servers.make_litserve_environment(tmp_path / "venv")
