@@ -1,6 +1,7 @@
 """Serve PyTorch models from Triton's Python backend, on the device their instance_group asks for."""
 
 from kindaware._args import InstanceArgs
+from kindaware._device_map import place_module
 from kindaware._device_placement import DevicePlacement
 from kindaware._errors import ConfigError, KindAwareError, RequestError
 from kindaware._model import KindAwareModel
@@ -19,4 +20,5 @@ __all__ = [
     "Placement",
     "RequestError",
     "TensorSpec",
+    "place_module",
 ]

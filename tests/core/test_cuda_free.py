@@ -22,6 +22,7 @@ ORDER = [
     "_threads",
     "_counts",
     "_runtime",
+    "_device_map",
     "_batch",
     "_staging",
     "_graphs",

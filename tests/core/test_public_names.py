@@ -31,6 +31,7 @@ def test_all_names_what_there_is():
         "Placement",
         "RequestError",
         "TensorSpec",
+        "place_module",
     ]
     assert all(hasattr(kindaware, name) for name in kindaware.__all__)
 
