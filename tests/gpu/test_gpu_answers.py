@@ -75,7 +75,7 @@ def on_device(request, ordinal=0):
 def test_answers_of_random_batches_belong_to_their_requests(gpu, seed):
     with gpu.harness(Late, raise_errors=False) as model:
         requests = Requests(seed)
-        for _ in range(gpu.count(2500, 20)):
+        for _ in range(gpu.count(2500, 6)):
             batch = requests.batch()
             assert_own_answers(batch, model.infer_batch(batch))
 
@@ -86,7 +86,7 @@ def test_answers_beyond_the_pinned_limit_belong_to_their_requests(gpu, limit):
         Late, raise_errors=False, parameters={"kindaware.pinned_limit_bytes": str(limit)}
     ) as model:
         requests = Requests(limit)
-        for _ in range(gpu.count(500, 20)):
+        for _ in range(gpu.count(500, 6)):
             batch = requests.batch()
             assert_own_answers(batch, model.infer_batch(batch))
         statistics = model.instance._device_pass._staging.statistics
@@ -100,7 +100,7 @@ def test_answers_of_inputs_on_the_device_belong_to_their_requests(gpu, output_de
     parameters = {**ON_THE_DEVICE, "kindaware.output_device": output_device}
     with gpu.harness(Late, raise_errors=False, parameters=parameters) as model:
         requests, choice = Requests(7), np.random.default_rng(7)
-        for _ in range(gpu.count(1000, 20)):
+        for _ in range(gpu.count(1000, 6)):
             batch = requests.batch()
             sent = [on_device(one) if choice.random() < 0.7 else one for one in batch]
             assert_own_answers(batch, model.infer_batch(sent))

@@ -1,0 +1,77 @@
+"""Time on a GPU: the host's clock around work that is waited for, and CUDA's events around the same work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+Call = Callable[[int], object]
+"""Does the work of one call; gets the number of the call."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of one call.
+
+    Attributes:
+        seconds: by the host's clock, from the first call to the end of the device's work.
+        device_seconds: between two events on the current stream; less than `seconds` where the host is late.
+    """
+
+    seconds: float
+    device_seconds: float
+
+
+def time_calls(call: Call, num_calls: int) -> Timing:
+    """Make calls one behind the other and give the time of one; one more comes before, without counting.
+
+    Sync:
+        The device, before the first call and after the last.
+    """
+    threads = torch.get_num_threads()
+    call(0)
+    started, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    started.record()
+    for number in range(num_calls):
+        call(number)
+    ended.record()
+    torch.cuda.synchronize()
+    seconds = time.perf_counter() - began
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return Timing(seconds / num_calls, started.elapsed_time(ended) / 1e3 / num_calls)
+
+
+def choose_num_calls(call: Call, seconds: float) -> int:
+    """Find how many calls take so many seconds, after a warm-up; at least one, at most 1000."""
+    for number in range(3):
+        call(number)
+    once = time_calls(call, 2).seconds
+    return max(1, min(1000, round(seconds / once)))
+
+
+class Deadline:
+    """Time that is left for measurements.
+
+    Args:
+        seconds: from now on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._started = time.monotonic()
+        self._seconds = seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._started
+
+    @property
+    def left(self) -> float:
+        """Seconds until the end; below 0 after it."""
+        return self._seconds - self.elapsed

@@ -1,0 +1,156 @@
+"""The part `staging`: the library's way to the device and back, against plain copies of the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_candidates import DEVICE
+from benchmarks.gpu_clock import Deadline, choose_num_calls, time_calls
+from benchmarks.rounds import Spread, interleave, paired_ratio
+from kindaware._runtime import CudaRuntime
+from kindaware._staging import PinnedStaging
+
+MIB = 2**20
+NUM_REQUESTS = 32
+NUM_SETS = 4
+"""How many batches take turns, so that the last one is in no cache."""
+
+HOST, PINNED_IN, PINNED_OUT = "host copy", "pinned copy to the device", "pinned copy to the host"
+STAGED_IN, STAGED_OUT = "staging to the device", "staging to the host"
+IN_RATIO = "staging in / the larger of host copy and pinned copy"
+OUT_RATIO = "staging out / pinned copy"
+
+
+def name_of(num_bytes: int) -> str:
+    """A size as a person writes it."""
+    return f"{num_bytes // MIB} MiB" if num_bytes >= MIB else f"{num_bytes // 1024} KiB"
+
+
+def run_staging(
+    sizes: Sequence[int], rounds: int, seconds: float, deadline: Deadline, say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    """Measure each size; gives what was found so far after each.
+
+    A batch has 32 requests. What is compared is waited for at the end of each call, as a batch's answers are.
+    """
+    num_threads = torch.get_num_threads()
+    found: dict[str, Any] = {"sizes": {}, "not_measured": {}, "threads_of_an_instance": num_threads}
+    runtime = CudaRuntime(torch.device(DEVICE))
+    runtime.activate()
+    for size in sizes:
+        if deadline.left < 15:
+            found["not_measured"][name_of(size)] = "there was no time left"
+            continue
+        say(f"staging, {name_of(size)}: {rounds} rounds")
+        with runtime.scope():
+            found["sizes"][name_of(size)] = _measure(_Copies(runtime, size), num_threads, rounds, seconds)
+        yield found
+
+
+class _Copies:
+    """The copies of one size; each waits until it is done.
+
+    Args:
+        runtime: the device, whose scope is entered.
+        num_bytes: of a batch.
+    """
+
+    def __init__(self, runtime: CudaRuntime, num_bytes: int) -> None:
+        self.num_bytes = num_bytes
+        self._runtime = runtime
+        self._staging = PinnedStaging(runtime, 4 * max(num_bytes, MIB))
+        width = num_bytes // NUM_REQUESTS // 4
+        self._sets = [[torch.rand(1, width) for _ in range(NUM_REQUESTS)] for _ in range(NUM_SETS)]
+        self._pinned = runtime.new_pinned(num_bytes).view(torch.float32).view(NUM_REQUESTS, width)
+        self._pinned.fill_(1.0)
+        self._device = torch.rand(NUM_REQUESTS, width).to(DEVICE)
+
+    def on_host(self, number: int) -> None:
+        """Join the requests in page-locked memory."""
+        torch.cat(self._sets[number % NUM_SETS], out=self._pinned)
+
+    def pinned_in(self, number: int) -> None:
+        """Copy from page-locked memory to the device."""
+        self._device.copy_(self._pinned, non_blocking=True)
+        self._runtime.wait()
+
+    def pinned_out(self, number: int) -> None:
+        """Copy from the device to page-locked memory."""
+        self._pinned.copy_(self._device, non_blocking=True)
+        self._runtime.wait()
+
+    def staged_in(self, number: int) -> torch.Tensor:
+        """Take the requests to the device as an instance does."""
+        self._staging.begin_call()
+        batch = self._staging.put(self._sets[number % NUM_SETS])
+        self._staging.settle()
+        return batch
+
+    def staged_out(self, number: int) -> torch.Tensor:
+        """Take an output to the host as an instance does."""
+        self._staging.begin_call()
+        return self._staging.fetch({"Y": self._device})["Y"]
+
+    def check(self) -> None:
+        """Compare what arrives.
+
+        Raises:
+            AssertionError: it is not what was sent.
+        """
+        for number in range(NUM_SETS):
+            assert torch.equal(self.staged_in(number).cpu(), torch.cat(self._sets[number]))
+        assert torch.equal(self.staged_out(0), self._device.cpu())
+
+
+def _measure(copies: _Copies, num_threads: int, rounds: int, seconds: float) -> dict[str, Any]:
+    copies.check()
+    calls = {
+        f"{HOST}, {number} threads": _threaded(copies.on_host, number)
+        for number in _thread_counts(num_threads)
+    }
+    calls |= {PINNED_IN: copies.pinned_in, STAGED_IN: copies.staged_in}
+    calls |= {PINNED_OUT: copies.pinned_out, STAGED_OUT: copies.staged_out}
+    counts = {name: choose_num_calls(call, seconds) for name, call in calls.items()}
+    timings = interleave(
+        {
+            name: lambda name=name: time_calls(calls[name], counts[name]).seconds  # type: ignore[misc]
+            for name in calls
+        },
+        rounds,
+    )
+    taken = {name: [one[name] for one in timings] for name in calls}
+    own_copy = taken[f"{HOST}, {num_threads} threads"]
+    larger = [max(pair) for pair in zip(own_copy, taken[PINNED_IN], strict=True)]
+    return {
+        "gb_per_second": {
+            name: asdict(Spread.of([copies.num_bytes / one / 1e9 for one in values]))
+            for name, values in taken.items()
+        },
+        "ratios": {
+            IN_RATIO: asdict(paired_ratio(taken[STAGED_IN], larger)),
+            OUT_RATIO: asdict(paired_ratio(taken[STAGED_OUT], taken[PINNED_OUT])),
+        },
+        "num_calls": counts,
+        "rounds": timings,
+    }
+
+
+def _thread_counts(num_threads: int) -> list[int]:
+    """1, 2, 4 and so on up to the cores; with the number that an instance has."""
+    import os
+
+    cores = len(os.sched_getaffinity(0))
+    return sorted({num_threads, *(one for one in (1, 2, 4, 8, 16) if one <= cores)})
+
+
+def _threaded(call: Callable[[int], Any], num_threads: int) -> Callable[[int], Any]:
+    def with_threads(number: int) -> Any:
+        if torch.get_num_threads() != num_threads:
+            torch.set_num_threads(num_threads)
+        return call(number)
+
+    return with_threads
