@@ -176,7 +176,19 @@ class ModelSpec:
 
         Inside a server that never happens, since auto-complete has written the declarations into the
         configuration; in a unit test they need not be repeated.
+
+        Raises:
+            ConfigError: the configuration's batches are larger than the class's, which auto-complete refuses.
+                Source: python_backend `triton_python_backend_utils.py`, ModelConfig.set_max_batch_size.
         """
+        _integer(max_batch_size, "class attribute max_batch_size", lowest=0, remedy="correct the class")
+        if 0 < max_batch_size < self.max_batch_size:
+            raise ConfigError.of(
+                f"model {self.name!r} max_batch_size",
+                expected=f"at most {max_batch_size}, which the class declares",
+                got=f"{self.max_batch_size} in the configuration",
+                remedy="correct one of the two, or leave it out",
+            )
         if self.inputs or self.outputs:
             return self
         batch = self.max_batch_size or max_batch_size
@@ -281,10 +293,10 @@ def _text(config: Mapping[str, Any], key: str, subject: str) -> str:
     return value
 
 
-def _integer(value: object, subject: str, *, lowest: int) -> int:
+def _integer(value: object, subject: str, *, lowest: int, remedy: str = _REMEDY) -> int:
     if type(value) is not int or not lowest <= value < 2**31:
         raise ConfigError.of(
-            subject, expected=f"a whole number from {lowest} on", got=_short(value), remedy=_REMEDY
+            subject, expected=f"a whole number from {lowest} on", got=_short(value), remedy=remedy
         )
     return value
 

@@ -1,7 +1,7 @@
 """What the class declares, written into Triton's ModelConfig."""
 
 import pytest
-from core_kit import Doubler, tensor
+from core_kit import Doubler, start, tensor
 from pb_fakes import ModelConfig
 
 from kindaware import ConfigError, TensorSpec
@@ -63,6 +63,28 @@ def test_auto_complete_larger_batch_than_the_model_takes_is_refused_by_triton():
         match=r"agree with config.pbtxt, got .* max_batch_size 32, .* max_batch_size 16",
     ):
         complete(max_batch_size=32)
+
+
+@pytest.mark.parametrize("config", [{}, {"input": [], "output": []}], ids=["tensors", "no tensors"])
+def test_initialize_larger_batch_than_the_class_declares_is_refused_without_auto_complete_too(config):
+    class Small(Doubler):
+        max_batch_size = 4
+
+    with pytest.raises(
+        ConfigError,
+        match="max_batch_size: expected at most 4, which the class declares, got 8 in the configuration",
+    ):
+        start(Small, **config)
+    assert start(Small, max_batch_size=3).spec.max_batch_size == 3
+
+
+@pytest.mark.parametrize("wrong", ["4", 4.0, -1, None])
+def test_initialize_class_whose_batch_is_no_number_is_refused(wrong):
+    model_class = type("Wrong", (Doubler,), {"max_batch_size": wrong})
+    with pytest.raises(
+        ConfigError, match="class attribute max_batch_size: expected a whole number from 0 on"
+    ):
+        start(model_class)
 
 
 @pytest.mark.parametrize(
