@@ -85,6 +85,10 @@ class RequestError(KindAwareError):
             the first request) or as a mask of booleans with an entry per row. The requests that own these
             rows fail, the others are run again without them.
 
+    Attributes:
+        rows: the numbers of the rows; None if `rows` was not given.
+        mask_length: how many entries the mask had; None if `rows` was none.
+
     Raises:
         ValueError: `code` is not one of Triton's.
         TypeError: `rows` are no whole numbers.
@@ -104,15 +108,22 @@ class RequestError(KindAwareError):
             )
         super().__init__(text)
         self.code = code
-        self.rows = None if rows is None else _row_numbers(rows)
+        self.rows: tuple[int, ...] | None = None
+        self.mask_length: int | None = None
+        if rows is not None:
+            self.rows, self.mask_length = _read_rows(rows)
 
 
-def _row_numbers(rows: Iterable[SupportsIndex]) -> tuple[int, ...]:
-    """Give the numbers of rows; a mask of booleans, in whatever holds it, stands for its true ones."""
+def _read_rows(rows: Iterable[SupportsIndex]) -> tuple[tuple[int, ...], int | None]:
+    """Give the numbers of rows; a mask of booleans, in whatever holds it, stands for its true ones.
+
+    Returns:
+        The numbers, and the length of the mask, if it is one.
+    """
     plain = rows.tolist() if hasattr(rows, "tolist") else list(rows)
     values = [one.tolist() if hasattr(one, "tolist") else one for one in plain]
     if values and all(isinstance(one, bool) for one in values):
-        return tuple(row for row, is_guilty in enumerate(values) if is_guilty)
+        return tuple(row for row, is_guilty in enumerate(values) if is_guilty), len(values)
     if any(isinstance(one, (bool, list)) for one in values):
         raise TypeError(
             message(
@@ -122,7 +133,7 @@ def _row_numbers(rows: Iterable[SupportsIndex]) -> tuple[int, ...]:
                 remedy="pass one or the other",
             )
         )
-    return tuple(map(operator.index, values))
+    return tuple(map(operator.index, values)), None
 
 
 class OutputError(KindAwareError):

@@ -119,6 +119,7 @@ class Pipeline:
                 ledger.answer(part, result)
                 self._remember_shapes(requests)
                 continue
+            result = _refuse_other_mask(result, sum(map(_num_rows, requests)))
             named = _named(ledger, part, result)
             unnamed = [position for position in part if position not in named]
             if named:
@@ -197,6 +198,20 @@ def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
         return []
     named = {owners[row] for row in error.rows}
     return [position for position in part if position in named]
+
+
+def _refuse_other_mask(error: Exception, num_rows: int) -> Exception:
+    """Put another error in the place of one whose mask is not over the rows of the batch."""
+    if not isinstance(error, RequestError) or error.mask_length in (None, num_rows):
+        return error
+    return OutputError(
+        message(
+            "forward",
+            expected=f"RequestError(rows=mask) with one boolean for each of the {num_rows} rows of the batch",
+            got=f"{error.mask_length} booleans, for {str(error)[:80]!r}",
+            remedy="make the mask of what forward got, or name the rows by number",
+        )
+    )
 
 
 def _where_raised(error: Exception) -> _Place:

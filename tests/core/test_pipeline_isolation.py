@@ -119,6 +119,32 @@ def test_run_mask_of_guilty_rows_fails_their_requests(mask):
     assert answers_of(run(make_pipeline(forward), [1, 2, BAD, 4])) == [2, 4, "INVALID_ARG", 8]
 
 
+@pytest.mark.parametrize("num_rows", [1, 3, 5])
+def test_run_mask_of_another_length_than_the_batch_blames_nobody_by_it(num_rows):
+    def forward(X):
+        if (X == BAD).any():
+            raise RequestError("bad", rows=[True] * num_rows if len(X) == 4 else None)
+        return 2 * X
+
+    outcomes = run(make_pipeline(forward), [1, BAD, 3, 4])
+    assert answers_of(outcomes) == [2, "INVALID_ARG", 6, 8]
+    [alone] = run(make_pipeline(forward), [BAD])
+    assert alone.text == "bad"
+
+
+def test_run_mask_of_another_length_says_how_long_it_has_to_be():
+    def forward(X):
+        raise RequestError("bad", rows=[True] * 3)
+
+    first, second = run(make_pipeline(forward), [1, 2])
+    assert first.code == second.code == "INTERNAL"
+    assert first.text == second.text
+    assert (
+        "expected RequestError(rows=mask) with one boolean for each of the 1 rows of the batch, got 3 "
+        "booleans, for 'bad'; make the mask of what forward got" in first.text
+    )
+
+
 @pytest.mark.parametrize("rows", [[1, True], torch.ones(2, 2, dtype=torch.bool)])
 def test_request_error_rows_neither_numbers_nor_a_mask_raises(rows):
     with pytest.raises(TypeError, match="expected whole numbers, or a mask with one boolean per row, got"):
