@@ -5,8 +5,10 @@ Shapes: B is the rows of a batch, b the rows of one request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 
@@ -68,6 +70,43 @@ def _rank_key(request: Request) -> object:
 def gather(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Join the requests' rows, [b, ...] each, into [B, ...]; a single tensor is taken as it is."""
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def gather_into(tensors: Sequence[torch.Tensor], target: torch.Tensor) -> None:
+    """Join the requests' rows in memory that is there, [B, ...]."""
+    if len(tensors) == 1:
+        target.copy_(tensors[0])
+    else:
+        torch.cat(list(tensors), out=target)
+
+
+def pieces(
+    tensors: Sequence[torch.Tensor], num_bytes: int
+) -> Iterator[tuple[slice | EllipsisType, Sequence[torch.Tensor]]]:
+    """Cut a batch at rows into pieces of about a size.
+
+    Args:
+        tensors: the requests' rows, [b, ...] each.
+        num_bytes: of a piece; a batch of no more is one piece, whatever its dimensions.
+
+    Returns:
+        For each piece its place among the batch's rows, and the tensors to gather there.
+    """
+    if sum(tensor.nbytes for tensor in tensors) <= num_bytes:
+        yield ..., tensors
+        return
+    num_rows = max(1, num_bytes // (math.prod(tensors[0].shape[1:]) * tensors[0].dtype.itemsize))
+    piece: list[torch.Tensor] = []
+    start = stop = 0
+    for tensor in tensors:
+        for chunk in torch.split(tensor, num_rows) if len(tensor) > num_rows else (tensor,):
+            piece.append(chunk)
+            stop += len(chunk)
+            if stop - start >= num_rows:
+                yield slice(start, stop), piece
+                start, piece = stop, []
+    if piece:
+        yield slice(start, stop), piece
 
 
 def scatter(

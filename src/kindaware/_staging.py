@@ -9,14 +9,13 @@ Source: python_backend `pb_stub.cc`, Stub::ProcessRequests.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import EllipsisType
 from typing import Protocol
 
 import torch
 
-from kindaware._batch import gather
+from kindaware._batch import gather, gather_into, pieces
 from kindaware._runtime import Runtime
 
 PIECE_BYTES = 2 * 2**20
@@ -192,8 +191,8 @@ class PinnedStaging:
         pinned = self._borrow(shape, first.dtype, self._with_batch)
         if target is None:
             target = torch.empty(shape, dtype=first.dtype, device=self._runtime.device)
-        for rows, piece in _pieces(tensors):
-            _join(piece, pinned[rows])
+        for rows, piece in pieces(tensors, PIECE_BYTES):
+            gather_into(piece, pinned[rows])
             self._runtime.copy(target[rows], pinned[rows])
         self.statistics.bytes_in += target.nbytes
         return target
@@ -266,38 +265,9 @@ class PinnedStaging:
         return buffer
 
 
-def _pieces(
-    tensors: Sequence[torch.Tensor],
-) -> Iterator[tuple[slice | EllipsisType, Sequence[torch.Tensor]]]:
-    """Cut a batch into pieces of about `PIECE_BYTES`, at rows; give each one's rows, and what fills them."""
-    row_bytes = math.prod(tensors[0].shape[1:]) * tensors[0].dtype.itemsize
-    if sum(tensor.nbytes for tensor in tensors) <= PIECE_BYTES:
-        yield ..., tensors
-        return
-    num_rows = max(1, PIECE_BYTES // row_bytes)
-    piece: list[torch.Tensor] = []
-    start = stop = 0
-    for tensor in tensors:
-        for chunk in torch.split(tensor, num_rows) if len(tensor) > num_rows else (tensor,):
-            piece.append(chunk)
-            stop += len(chunk)
-            if stop - start >= num_rows:
-                yield slice(start, stop), piece
-                start, piece = stop, []
-    if piece:
-        yield slice(start, stop), piece
-
-
 def _start_of(tensor: torch.Tensor) -> int:
     """Where the memory begins that a tensor and its views share."""
     return tensor.untyped_storage().data_ptr()
-
-
-def _join(tensors: Sequence[torch.Tensor], target: torch.Tensor) -> None:
-    if len(tensors) == 1:
-        target.copy_(tensors[0])
-    else:
-        torch.cat(list(tensors), out=target)
 
 
 def open_staging(runtime: Runtime, limit_bytes: int, *, keeps_outputs: bool = False) -> Staging:

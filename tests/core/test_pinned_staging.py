@@ -77,7 +77,7 @@ def test_put_above_the_size_of_a_piece_queues_a_copy_per_piece(runtime, staging,
 
 def test_put_queues_each_piece_before_the_next_one_is_copied_on_the_host(runtime, staging, monkeypatch):
     monkeypatch.setattr(_staging, "PIECE_BYTES", 8)
-    monkeypatch.setattr(_staging, "_join", lambda piece, target: runtime.log.append("host copy"))
+    monkeypatch.setattr(_staging, "gather_into", lambda piece, target: runtime.log.append("host copy"))
     staging.put([torch.rand(1, 2), torch.rand(1, 2), torch.rand(1, 2)])
     assert [entry for entry in runtime.log if isinstance(entry, str)] == ["host copy", "copy"] * 3
 
