@@ -89,7 +89,7 @@ def pieces(
         tensors: the requests' rows, [b, ...] each.
         num_bytes: of a piece; a batch of no more is one piece, whatever its dimensions.
 
-    Returns:
+    Yields:
         For each piece its place among the batch's rows, and the tensors to gather there.
     """
     if sum(tensor.nbytes for tensor in tensors) <= num_bytes:
