@@ -3,8 +3,8 @@
 import time
 
 import pytest
+from harness_cases import model
 from harness_kit import DECOUPLED, PLAIN, floats, infer_in_harness, write_model
-from server_cases import model
 
 from kindaware.testing import ModelHarness, TritonContractError
 

@@ -1,8 +1,8 @@
 """Where a server would hang or crash, the harness says so, whatever the model caught."""
 
 import pytest
+from harness_cases import model
 from harness_kit import BATCHED, DECOUPLED, PLAIN, floats, write_model
-from server_cases import model
 
 from kindaware.testing import ModelHarness, TritonContractError
 

@@ -8,8 +8,8 @@ import traceback
 from pathlib import Path
 
 import pytest
+from harness_cases import model
 from harness_kit import ECHO, PLAIN, floats, write_model
-from server_cases import model
 
 from kindaware import ConfigError
 from kindaware.testing import ModelHarness, ModelLoadError
@@ -128,9 +128,7 @@ def test_a_class_without_a_config_is_refused():
 
 def test_a_model_with_implicit_state_is_refused():
     state = 'state { input_name: "I" output_name: "O" data_type: TYPE_FP32 dims: 1 }'
-    with pytest.raises(
-        ConfigError, match="expected no state in a harness, got implicit state"
-    ):
+    with pytest.raises(ConfigError, match="expected no state in a harness, got implicit state"):
         ModelHarness(Plain, config=PLAIN + f"sequence_batching {{ {state} }}").start()
 
 

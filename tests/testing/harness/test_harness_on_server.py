@@ -3,8 +3,12 @@
 from dataclasses import replace
 
 import pytest
+from harness_cases import merged
 from harness_kit import DECOUPLED, PLAIN, ServerClient, infer_in_harness, stream_in_harness, write_model
-from server_cases import INPUTS, LOADS, OUTCOMES, STREAMS, merged
+from input_cases import INPUTS
+from load_cases import LOADS
+from outcome_cases import OUTCOMES
+from stream_cases import STREAMS
 
 from kindaware.testing import ModelHarness, ModelLoadError, ServerError, TritonServer
 

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from harness_cases import model
 from harness_kit import ECHO, PLAIN, floats, write_model
-from server_cases import model
 
 from kindaware.testing import ModelHarness, ModelLoadError
 from kindaware.testing.harness._loader import PB_UTILS

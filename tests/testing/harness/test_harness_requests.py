@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from harness_cases import DESCRIBE, described, model
 from harness_kit import BATCHED, DECOUPLED, PLAIN, floats, write_model
-from server_cases import DESCRIBE, described, model
 
 from kindaware import ConfigError
 from kindaware.testing import InferenceError, ModelHarness
