@@ -179,7 +179,7 @@ class ModelSpec:
 
         Raises:
             ConfigError: the configuration's batches are larger than the class's, which auto-complete refuses.
-                Source: python_backend `triton_python_backend_utils.py`, ModelConfig.set_max_batch_size.
+                Source: python_backend, ModelConfig.set_max_batch_size.
         """
         _integer(max_batch_size, "class attribute max_batch_size", lowest=0, remedy="correct the class")
         if 0 < max_batch_size < self.max_batch_size:

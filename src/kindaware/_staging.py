@@ -173,8 +173,8 @@ class PinnedStaging:
         """Copy the rows into a pinned buffer, piece by piece, and queue a copy to the device for each.
 
         The host's copy uses torch's threads: two of them copied 8 to 77 MiB, from memory that was in no
-        cache, 1.2 to 1.7 times as fast as one (two shared cores; a pool of threads that copy with numpy: 0.8
-        to 1.25 times).
+        cache, 1.04 to 1.7 times as fast as one (medians, two shared cores; a pool of threads that copy with
+        numpy: 0.72 to 1.25 times).
 
         Tensors that are on a device are joined there, on the current stream. A single one is handed on
         without a copy.

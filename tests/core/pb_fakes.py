@@ -112,6 +112,16 @@ def make_module():
     for name in ("log_error", "log_warn", "log_info", "log_verbose"):
         setattr(Logger, name, staticmethod(lambda text, name=name: module.log.append((name, text))))
     module.Logger = Logger
+
+    class MetricFamily:
+        """Stands for `pb_utils.MetricFamily`; nobody reads these."""
+
+        COUNTER = 0
+
+        def __init__(self, *, name, description, kind):
+            self.name = name
+
+    module.MetricFamily = MetricFamily
     for one in (Tensor, InferenceRequest, InferenceResponse, TritonError):
         setattr(module, one.__name__, one)
     return module
