@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check bench docs dist clean
+.PHONY: help demo test test-gpu check bench bench-gpu docs dist clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ demo: $(INSTALLED) ## Serve both examples on a real tritonserver and classify a 
 test: $(INSTALLED) ## Run all tests, those on the real server included
 	KINDAWARE_REQUIRE_SERVER=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-gpu: $(INSTALLED) ## Run the tests of the GPU path on a GPU
+	KINDAWARE_REQUIRE_CUDA=1 $(BIN)/python -m pytest tests/gpu -m gpu $(PYTEST_ARGS)
+
 check: $(INSTALLED) ## Lint, types and documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -28,6 +31,9 @@ check: $(INSTALLED) ## Lint, types and documentation
 
 bench: $(INSTALLED) ## Measure the forms of a model side by side on real servers; BENCH_ARGS=--quick is shorter
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-gpu: $(INSTALLED) ## Measure the GPU path on a GPU; BENCH_ARGS=--quick is shorter
+	$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
 
 docs: $(INSTALLED) ## Build the documentation; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

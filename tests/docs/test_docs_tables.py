@@ -233,7 +233,7 @@ def inline_commands():
 
 @pytest.fixture(scope="module")
 def targets():
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,13 @@ def test_command_is_one_that_exists(command, targets, extras, serve_help):
             assert set(names.split(",")) <= set(extras)
     else:
         own = "from kindaware.testing.stand_in import TYPINGS; print(TYPINGS)"
-        known = ("python -m venv .venv", ". .venv/bin/activate", "pytest test_", "curl -s ")
+        known = (
+            "python -m venv .venv",
+            ". .venv/bin/activate",
+            "pytest test_",
+            "curl -s ",
+            "scripts/gpu-day ",
+        )
         known += (f"python -c '{own}'", f"MYPYPATH=$(python -c '{own}') mypy models/")
         assert command.startswith(known)
 
