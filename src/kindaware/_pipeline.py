@@ -170,7 +170,8 @@ class Pipeline:
         is_known = shape_key(request) in self._answered_shapes
         if not (self._is_dynamic and self._device_pass.has_answered) or is_known or self._device_pass.fault:
             return None
-        zeros = {name: torch.zeros_like(tensor) for name, tensor in request.inputs.items()}
+        # On the host: made on the device, here outside of the scope, they would be work of another stream.
+        zeros = {name: torch.zeros(one.shape, dtype=one.dtype) for name, one in request.inputs.items()}
         result = self._device_pass.attempt([Request(request.id, zeros, request.rows)])
         if not isinstance(result, Exception) or self._device_pass.fault:
             return None
