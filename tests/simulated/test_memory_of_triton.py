@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from simulated_kit import ON_GPU, Doubler, assert_answers, assert_clean, entries, serve
+from simulated_kit import ON_GPU, Doubler, assert_answers, assert_clean, entries, make_config, serve, tensor
 
 from kindaware import RequestError
 
@@ -122,3 +122,24 @@ def test_execute_output_that_is_an_input_of_triton_keeps_its_values(model, rows,
     with serve_gpu_inputs(model, output_device=output_device) as harness:
         assert_answers(harness.infer_batch(sent), sent, factor=1)
         assert_clean(harness)
+
+
+class OnlyFour(Doubler):
+    """Takes rows of four numbers."""
+
+    def forward(self, X):
+        if X.shape[1] != 4:
+            raise ValueError(f"{X.sum()} in rows of another size")
+        return 2 * X
+
+
+def test_execute_shape_of_inputs_on_the_gpu_is_tried_with_zeros_in_order():
+    sent = entries(2, input_device=ON_GPU) + entries(1, 2, first=10, width=3, input_device=ON_GPU)
+    config = make_config(input=[tensor("X", [-1])], output=[tensor("Y", [-1])])
+    with serve_gpu_inputs(OnlyFour, config=config, warmup="off") as harness:
+        for _ in range(2):
+            good, *refused = harness.infer_batch(sent)
+            assert_answers([good], sent[:1])
+            for result in refused:
+                assert result.error.code().name == "INVALID_ARG"
+            assert_clean(harness)
