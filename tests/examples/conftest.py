@@ -1,13 +1,15 @@
 """Where the examples lie, how their clients are run, and a cat."""
 
 import importlib.util
-import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from kindaware.testing import instance_args
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -49,27 +51,14 @@ def load_model():
     """The example's own model class, initialized from an args dict alone, as in a user's unit test."""
 
     def load(name, **parameters):
-        path = EXAMPLES / name / "models" / name / "1" / "model.py"
+        folder = EXAMPLES / name / "models" / name
         config = {
-            "name": name,
             "max_batch_size": 128,
             "input": [{"name": "INPUT", "data_type": "TYPE_FP32", "dims": [3, 224, 224]}],
             "output": [{"name": "OUTPUT", "data_type": "TYPE_FP32", "dims": [1000]}],
-            "instance_group": [{"name": f"{name}_0", "kind": "KIND_CPU", "count": 1}],
-            "parameters": {key: {"string_value": value} for key, value in parameters.items()},
         }
-        model = import_file(path, f"{name}_model").TritonPythonModel()
-        model.initialize(
-            {
-                "model_config": json.dumps(config),
-                "model_instance_kind": "CPU",
-                "model_instance_name": f"{name}_0_0",
-                "model_instance_device_id": "0",
-                "model_repository": str(path.parents[1]),
-                "model_version": "1",
-                "model_name": name,
-            }
-        )
+        model = import_file(folder / "1" / "model.py", f"{name}_model").TritonPythonModel()
+        model.initialize(instance_args(config=config, repository=folder, parameters=parameters))
         return model
 
     return load
@@ -86,6 +75,14 @@ def cat_file(cat, tmp_path_factory):
     path = tmp_path_factory.mktemp("cat") / "chelsea.png"
     cat.save(path)
     return path
+
+
+@pytest.fixture
+def closed_port():
+    """A port that nobody listens on; bound, so that nobody will."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 @pytest.fixture(params=["resnet50", "efficientnet_lite0"])
