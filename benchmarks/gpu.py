@@ -82,7 +82,11 @@ TRY = Plan(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the parts, write what was found after each, print the tables; returns the exit status."""
+    """Run the parts, write what was found after each, print the tables.
+
+    Returns:
+        The exit status: 1 where a part failed.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     args = _parse(given)
     plan = TRY if args.is_trial else QUICK if args.quick else FULL
@@ -108,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("this was a trial: its figures mean nothing, and are not written")
     else:
         say(f"results in benchmarks/results/{name}.json")
-    return 0
+    return 1 if "not_measured" in parts else 0
 
 
 def _measure(

@@ -15,6 +15,11 @@ from kindaware import KindAwareModel
 DEVICE = "cuda:0"
 
 
+def threaded(name: str, num_threads: int) -> str:
+    """Name what is done with so many threads."""
+    return f"{name}, {num_threads} thread{'s' if num_threads > 1 else ''}"
+
+
 class Candidate(Protocol):
     """Computes batches."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu_candidates import BareForward, Candidate, HostCopy, PerRequestLoop, Served
+from benchmarks.gpu_candidates import BareForward, Candidate, HostCopy, PerRequestLoop, Served, threaded
 from benchmarks.gpu_clock import Deadline, Timing, choose_num_calls, time_calls
 from benchmarks.gpu_requests import Batch
 from benchmarks.networks import NETWORKS, Network
@@ -116,7 +116,7 @@ def names_of(*, is_compiled: bool) -> list[str]:
     """The candidates of a part; what is compiled has a part of its own, since compiling is slow."""
     if is_compiled:
         return [BARE_BF16, BF16, COMPILED, COMPILED_GRAPHS]
-    copies = [f"{HOST_COPY}, {number} threads" for number in dict.fromkeys((1, torch.get_num_threads()))]
+    copies = [threaded(HOST_COPY, number) for number in dict.fromkeys((1, torch.get_num_threads()))]
     return [BARE, BARE_BF16, *copies, LOOP, EAGER, BF16, GRAPHS]
 
 

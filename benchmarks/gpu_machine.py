@@ -63,7 +63,9 @@ def slug_of(gpu: str) -> str:
 
 
 def _commit() -> str:
-    said = _output_of("git", "-C", str(ROOT), "rev-parse", "HEAD")
+    said = _output_of(
+        "git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty= with changes"
+    )
     if said == UNKNOWN and PACKED_COMMIT.exists():
         said = PACKED_COMMIT.read_text().strip()
     return said
@@ -81,7 +83,7 @@ def _driver() -> str:
 
 def _processor() -> str:
     """The processor's name, and the numbers by which its vendor tells it from others."""
-    fields = {}
+    fields: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             key, _, value = line.partition(":")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from benchmarks.gpu_candidates import DEVICE
+from benchmarks.gpu_candidates import DEVICE, threaded
 from benchmarks.gpu_clock import Deadline, choose_num_calls, time_calls
 from benchmarks.rounds import Spread, interleave, paired_ratio
 from kindaware._runtime import CudaRuntime
@@ -109,7 +110,7 @@ class _Copies:
 def _measure(copies: _Copies, num_threads: int, rounds: int, seconds: float) -> dict[str, Any]:
     copies.check()
     calls = {
-        f"{HOST}, {number} threads": _threaded(copies.on_host, number)
+        threaded(HOST, number): _with_threads(copies.on_host, number)
         for number in _thread_counts(num_threads)
     }
     calls |= {PINNED_IN: copies.pinned_in, STAGED_IN: copies.staged_in}
@@ -123,7 +124,7 @@ def _measure(copies: _Copies, num_threads: int, rounds: int, seconds: float) -> 
         rounds,
     )
     taken = {name: [one[name] for one in timings] for name in calls}
-    own_copy = taken[f"{HOST}, {num_threads} threads"]
+    own_copy = taken[threaded(HOST, num_threads)]
     larger = [max(pair) for pair in zip(own_copy, taken[PINNED_IN], strict=True)]
     return {
         "gb_per_second": {
@@ -141,16 +142,14 @@ def _measure(copies: _Copies, num_threads: int, rounds: int, seconds: float) -> 
 
 def _thread_counts(num_threads: int) -> list[int]:
     """1, 2, 4 and so on up to the cores; with the number that an instance has."""
-    import os
-
     cores = len(os.sched_getaffinity(0))
     return sorted({num_threads, *(one for one in (1, 2, 4, 8, 16) if one <= cores)})
 
 
-def _threaded(call: Callable[[int], Any], num_threads: int) -> Callable[[int], Any]:
-    def with_threads(number: int) -> Any:
+def _with_threads(call: Callable[[int], Any], num_threads: int) -> Callable[[int], Any]:
+    def run(number: int) -> Any:
         if torch.get_num_threads() != num_threads:
             torch.set_num_threads(num_threads)
         return call(number)
 
-    return with_threads
+    return run
