@@ -126,6 +126,21 @@ def test_a_class_without_a_config_is_refused():
         ModelHarness(Plain).start()
 
 
+def test_the_version_is_one_that_the_policy_names(tmp_path):
+    policy = PLAIN + "version_policy { specific { versions: [ 1, 2, 9 ] } }"
+    for version in ("1", "2", "3"):
+        folder = write_model(tmp_path, "m", PHASES, policy, version)
+    with ModelHarness(folder) as harness:
+        assert harness.args["model_version"] == "2"
+    with ModelHarness(folder, version=3) as harness:
+        assert harness.args["model_version"] == "3"
+    (folder / "config.pbtxt").write_text(PLAIN + "version_policy { specific { versions: 9 } }")
+    with pytest.raises(
+        ConfigError, match=r"a version of its version_policy, \[9\], in it, got \['1'"
+    ):
+        ModelHarness(folder).start()
+
+
 def test_a_model_with_implicit_state_is_refused():
     state = 'state { input_name: "I" output_name: "O" data_type: TYPE_FP32 dims: 1 }'
     with pytest.raises(ConfigError, match="expected no state in a harness, got implicit state"):

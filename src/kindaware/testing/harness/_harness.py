@@ -52,7 +52,7 @@ class ModelHarness(ModelClient):
         raise_errors: a request that fails raises `InferenceError`; else its Result has the error.
         server_version: the release whose behaviour is wanted: `(24, 10)`, `"24.10"`, or `"current"`.
         name: the model's name; unless said, that of configuration or directory.
-        version: the version; unless said, the highest of the directory.
+        version: the version; unless said, the highest of the directory that `version_policy` allows.
         parameters: of the model, over those of the configuration.
         instances: how many; a server would start as many as the configuration's `count`.
         group_index: which of the configuration's groups they are of.

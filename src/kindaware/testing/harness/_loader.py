@@ -6,6 +6,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -48,13 +49,16 @@ class _SourceLoader(importlib.machinery.SourceFileLoader):
         raise OSError(path)
 
 
-def find_code(model: Any, version: str | None, filename: str) -> ModelCode:
+def find_code(
+    model: Any, version: str | None, filename: str, allowed: Collection[int] | None = None
+) -> ModelCode:
     """Find model.py.
 
     Args:
         model: a model's directory, or a class.
         version: the version; unless said, the highest of the directory.
         filename: `default_model_filename`.
+        allowed: the versions that `version_policy` names; None is any.
 
     Raises:
         ConfigError: there is none.
@@ -65,7 +69,7 @@ def find_code(model: Any, version: str | None, filename: str) -> ModelCode:
     if not directory.is_dir():
         raise _missing(directory, "a model's directory, <model>/<version>/model.py", "no such directory")
     if version is None:
-        version = _find_version(directory, filename)
+        version = _find_version(directory, filename, allowed)
     file = directory / version / filename
     if not file.is_file():
         raise _missing(directory, f"{version}/{filename} in it", "no such file")
@@ -74,14 +78,17 @@ def find_code(model: Any, version: str | None, filename: str) -> ModelCode:
     return ModelCode(file, None, directory, version)
 
 
-def _find_version(directory: Path, filename: str) -> str:
+def _find_version(directory: Path, filename: str, allowed: Collection[int] | None) -> str:
     numbers = [path.name for path in directory.iterdir() if path.is_dir() and path.name.isdigit()]
     if not numbers:
         remedy = ""
         if (directory / filename).is_file():
             remedy = f"put {filename} into the directory of a version, {directory / '1'}"
         raise _missing(directory, f"a version, such as {Path('1', filename)}, in it", "none", remedy)
-    return max(numbers, key=int)
+    found = [number for number in numbers if allowed is None or int(number) in allowed]
+    if not found:
+        raise _missing(directory, f"a version of its version_policy, {allowed}, in it", f"{sorted(numbers)}")
+    return max(found, key=int)
 
 
 def _missing(directory: Path, expected: str, got: str, remedy: str = "") -> ConfigError:

@@ -61,7 +61,9 @@ class ServedModel:
         self.options = options
         arguments = _read_arguments(source, options)
         self.name = arguments.name
-        self.code = find_code(source, options.version, arguments.config["default_model_filename"])
+        config = arguments.config
+        allowed = config["version_policy"].get("specific", {}).get("versions")
+        self.code = find_code(source, options.version, config["default_model_filename"], allowed)
         self.instances: list[Instance] = []
         if options.auto_complete:
             self._auto_complete(arguments)
