@@ -46,11 +46,8 @@ class Metrics:
         self._labels = dict(labels)
         self._clock = clock
         self._flushed_at = clock()
-        kind = pb_utils.MetricFamily.COUNTER
-        self._families = {
-            name: pb_utils.MetricFamily(name=name, description=text, kind=kind)
-            for name, text in FAMILIES.items()
-        }
+        self._new_family = pb_utils.MetricFamily
+        self._families: dict[str, Any] = {}
         self._metrics: dict[tuple[str, str, str], Any] = {}
         self._handed: dict[tuple[str, str, str], float] = {}
 
@@ -70,10 +67,18 @@ class Metrics:
 
     def _metric(self, key: tuple[str, str, str]) -> Any:
         if key not in self._metrics:
-            family, label, value = key
+            name, label, value = key
             labels = {**self._labels, label: value} if label else self._labels
-            self._metrics[key] = self._families[family].Metric(labels=labels)
+            self._metrics[key] = self._family(name).Metric(labels=labels)
         return self._metrics[key]
+
+    def _family(self, name: str) -> Any:
+        """Make a family when it is first needed: a server that loads models is busy enough."""
+        if name not in self._families:
+            self._families[name] = self._new_family(
+                name=name, description=FAMILIES[name], kind=self._new_family.COUNTER
+            )
+        return self._families[name]
 
 
 def _values(counts: Counts) -> dict[tuple[str, str, str], float]:
