@@ -9,6 +9,9 @@ from differential_models import CODES, DATATYPES
 from generated_model import OUTPUTS, input_name
 from hypothesis import strategies as st
 
+GENERATED_MODELS = ("generated", "generated_rows")
+FEWEST_COMPARED = 300  # requests per model
+
 SIZES = st.sampled_from([1, 2, 3, 4, 5, 1, 2, 3, 0])
 WORDS = [b"", b"a", b"\xff\x00", "€ and more".encode(), b"\x00", b"long" * 20]
 BITS = {"BOOL": 8, "BF16": 16}

@@ -4,8 +4,11 @@ from collections import Counter
 from pathlib import Path
 
 from differences import NOT_COMPARED
+from generated_requests import FEWEST_COMPARED, GENERATED_MODELS
 from plain_requests import REQUESTS
 from table import BEHAVIOURS, FAILURES
+
+PAGE = Path(__file__).parents[3] / "docs" / "testing.md"
 
 
 def test_enough_behaviours_are_compared():
@@ -22,9 +25,15 @@ def test_every_difference_has_a_known_kind_and_a_reason():
     assert len(NOT_COMPARED) == 35
 
 
-def test_the_page_on_testing_lists_every_difference():
-    page = " ".join(Path(__file__).parents[3].joinpath("docs/testing.md").read_text().split())
-    for name, (kind, reason) in NOT_COMPARED.items():
-        assert f"| {name} | {kind} | {reason} |" in page
-    assert f"{len(BEHAVIOURS) + len(FAILURES)} named behaviours" in page
-    assert f"{len(REQUESTS)} models after the ideas of Triton's examples" in page
+def test_the_page_on_testing_lists_every_difference_and_no_other():
+    lines = PAGE.read_text().splitlines()
+    start = lines.index("| What | Kind | Why |") + 2
+    rows = lines[start : lines.index("", start)]
+    assert rows == [f"| {name} | {kind} | {reason} |" for name, (kind, reason) in NOT_COMPARED.items()]
+
+
+def test_the_page_on_testing_says_how_much_is_compared():
+    text = " ".join(PAGE.read_text().split())
+    assert f"{len(BEHAVIOURS) + len(FAILURES)} named behaviours" in text
+    assert f"at least {len(GENERATED_MODELS) * FEWEST_COMPARED} generated requests" in text
+    assert f"{len(REQUESTS)} models after the ideas of Triton's examples" in text

@@ -5,13 +5,12 @@ from collections import Counter
 import pytest
 from differential_kit import assert_same
 from differential_models import DATATYPES
-from generated_requests import bursts
+from generated_requests import FEWEST_COMPARED, GENERATED_MODELS, bursts
 from hypothesis import HealthCheck, Phase, given, settings
 
 pytestmark = pytest.mark.server
 
 BURSTS = 250
-FEWEST_COMPARED = 300  # per model
 GENERATION = settings(
     max_examples=BURSTS,
     derandomize=True,
@@ -33,7 +32,7 @@ def test_generated_requests_get_the_same_answers(real, ours):
     counted = Counter()
 
     @GENERATION
-    @given(bursts("generated", has_rows=False))
+    @given(bursts(GENERATED_MODELS[0], has_rows=False))
     def compare(asked):
         theirs = real.burst(asked)
         assert_same([ours.infer(one) for one in asked], theirs)
@@ -47,7 +46,7 @@ def test_generated_batches_get_the_same_answers(real, ours, server):
     counted = Counter()
 
     @GENERATION
-    @given(bursts("generated_rows", has_rows=True))
+    @given(bursts(GENERATED_MODELS[1], has_rows=True))
     def compare(asked):
         # The server makes one batch of them, or several; no answer depends on that.
         theirs = real.burst(asked)
@@ -56,7 +55,7 @@ def test_generated_batches_get_the_same_answers(real, ours, server):
 
     compare()
     check(counted, EXPECTED)
-    numbers = real.statistics("generated_rows")
+    numbers = real.statistics(GENERATED_MODELS[1])
     assert numbers.execution_count < counted["requests"] * 0.8, "the server has made hardly any batches"
 
 

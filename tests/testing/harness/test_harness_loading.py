@@ -135,9 +135,7 @@ def test_the_version_is_one_that_the_policy_names(tmp_path):
     with ModelHarness(folder, version=3) as harness:
         assert harness.args["model_version"] == "3"
     (folder / "config.pbtxt").write_text(PLAIN + "version_policy { specific { versions: 9 } }")
-    with pytest.raises(
-        ConfigError, match=r"a version of its version_policy, \[9\], in it, got \['1'"
-    ):
+    with pytest.raises(ConfigError, match=r"a version of its version_policy, \[9\], in it, got \['1'"):
         ModelHarness(folder).start()
 
 
