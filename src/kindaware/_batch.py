@@ -1,4 +1,4 @@
-"""Requests to batches and back: grouping, and gather with its inverse, scatter. Pure torch, no Triton.
+"""Requests to batches and back: grouping, and gather with its inverse, scatter. No Triton.
 
 Shapes: B is the rows of a batch, b the rows of one request.
 """
@@ -10,7 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 
+import numpy as np
 import torch
+
+from kindaware._bytes import BytesArray, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +22,13 @@ class Request:
 
     Attributes:
         id: the client's request id, empty if it gave none.
-        inputs: tensors by name, [b, ...] when the model batches. Host memory, or the GPU's where Triton
-            hands inputs over there.
+        inputs: tensors by name, [b, ...] when the model batches; BYTES are numpy arrays of objects. Host
+            memory, or the GPU's where Triton hands inputs over there.
         rows: b; None when the model does not batch.
     """
 
     id: str
-    inputs: Mapping[str, torch.Tensor]
+    inputs: Mapping[str, Value]
     rows: int | None
 
     def __repr__(self) -> str:
@@ -56,20 +59,25 @@ def group(requests: Mapping[int, Request], *, by_shape: bool) -> list[list[int]]
 def shape_key(request: Request) -> object:
     """What requests have in common whose rows can be joined: names, dtypes, devices, sizes of a row."""
     first = 0 if request.rows is None else 1
-    return frozenset(
-        (name, tensor.dtype, tensor.device, tensor.shape[first:]) for name, tensor in request.inputs.items()
-    )
+    return frozenset((name, _kind(tensor), tensor.shape[first:]) for name, tensor in request.inputs.items())
 
 
 def _rank_key(request: Request) -> object:
-    return frozenset(
-        (name, tensor.dtype, tensor.device, tensor.dim()) for name, tensor in request.inputs.items()
-    )
+    return frozenset((name, _kind(tensor), tensor.ndim) for name, tensor in request.inputs.items())
+
+
+def _kind(value: Value) -> object:
+    return (value.dtype, value.device) if isinstance(value, torch.Tensor) else "BYTES"
 
 
 def gather(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     """Join the requests' rows, [b, ...] each, into [B, ...]; a single tensor is taken as it is."""
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def gather_bytes(arrays: Sequence[BytesArray]) -> BytesArray:
+    """Do as `gather` does, with BYTES."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def gather_into(tensors: Sequence[torch.Tensor], target: torch.Tensor) -> None:
@@ -109,13 +117,11 @@ def pieces(
         yield slice(start, stop), piece
 
 
-def scatter(
-    outputs: Mapping[str, torch.Tensor], rows: Sequence[int | None]
-) -> list[Mapping[str, torch.Tensor]]:
+def scatter(outputs: Mapping[str, Value], rows: Sequence[int | None]) -> list[Mapping[str, Value]]:
     """Cut a batch's outputs, [B, ...] each, into one mapping per request: the inverse of `gather`.
 
     Args:
-        outputs: contiguous tensors by name.
+        outputs: contiguous tensors and arrays by name.
         rows: b of each request, in the order in which they were gathered; None for a model that does not
             batch, whose outputs belong to its one request whole.
 
@@ -124,7 +130,7 @@ def scatter(
     """
     if rows[0] is None:
         return [outputs]
-    answers: list[Mapping[str, torch.Tensor]] = []
+    answers: list[Mapping[str, Value]] = []
     start = 0
     for num_rows in rows:
         stop = start + (num_rows or 0)

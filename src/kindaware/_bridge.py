@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from kindaware._batch import Request
+from kindaware._bytes import Value
 from kindaware._errors import ConfigError, KindAwareError, describe, message
 from kindaware._outcomes import Failure, Outcome
 from kindaware._runtime import Runtime
@@ -134,6 +135,7 @@ class Bridge:
         self._runtime = runtime
         self._batches = spec.batches
         self._no_numpy = {tensor.name for tensor in spec.inputs if tensor.dtype.numpy is None}
+        self._no_torch = {tensor.name for tensor in spec.inputs if tensor.dtype.torch is None}
         self._may_be_on_gpu = spec.parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
         self._names = [tensor.name for tensor in spec.outputs]
         self._model = spec.name
@@ -174,17 +176,19 @@ class Bridge:
             return self._unreadable(request, describe(error), "INTERNAL")
         if not self._batches:
             return Request(request.request_id(), inputs, None)
-        sizes = {name: len(tensor) if tensor.dim() else 0 for name, tensor in inputs.items()}
+        sizes = {name: len(tensor) if tensor.ndim else 0 for name, tensor in inputs.items()}
         if len(set(sizes.values())) != 1:
             return self._unreadable(request, f"rows {sizes}" if sizes else "no inputs", "INVALID_ARG")
         return Request(request.request_id(), inputs, next(iter(sizes.values())))
 
-    def _inputs(self, request: Any) -> dict[str, torch.Tensor]:
-        inputs = {}
+    def _inputs(self, request: Any) -> dict[str, Value]:
+        inputs: dict[str, Value] = {}
         for tensor in request.inputs():
             name = tensor.name()
             # A view of the numpy array that the stub has made already; DLPack would try and fail first.
-            if name in self._no_numpy or (self._may_be_on_gpu and not tensor.is_cpu()):
+            if name in self._no_torch:
+                inputs[name] = tensor.as_numpy()
+            elif name in self._no_numpy or (self._may_be_on_gpu and not tensor.is_cpu()):
                 inputs[name] = torch.utils.dlpack.from_dlpack(tensor)
             else:
                 inputs[name] = torch.from_numpy(tensor.as_numpy())
@@ -227,13 +231,16 @@ class Bridge:
             [self._tensor(name, outputs[name]) for name in self._names if name in requested]
         )
 
-    def _tensor(self, name: str, tensor: torch.Tensor) -> Any:
+    def _tensor(self, name: str, tensor: Value) -> Any:
         """Wrap contiguous memory. On the CPU numpy is taken without a copy, and DLPack hides one.
 
+        BYTES are copied into Triton's form at once.
         A tensor on a GPU goes as an object, never as a capsule, with the stream that filled it current: the
         stub then waits for that stream, and for a capsule it does not.
         Source: python_backend `pb_tensor.cc`, PbTensor::FromDLPack.
         """
+        if not isinstance(tensor, torch.Tensor):
+            return self._pb_utils.Tensor(name, tensor)
         if tensor.device.type != "cpu":
             with self._runtime.scope():
                 return self._pb_utils.Tensor.from_dlpack(name, tensor)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from logging import Logger
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from kindaware._batch import Request
+from kindaware._batch import Request, gather_bytes
+from kindaware._bytes import BytesArray, Value, is_value
 from kindaware._counts import Counts, Stopwatch
 from kindaware._errors import (
     KindAwareError,
@@ -28,6 +30,8 @@ from kindaware._runtime import Runtime, is_out_of_memory
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 from kindaware._staging import Staging
+
+_NOTHING: Mapping[str, BytesArray] = MappingProxyType({})
 
 
 class DevicePass:
@@ -97,14 +101,15 @@ class DevicePass:
     def _checked(self, inputs: Any, request: Request) -> Tensors:
         is_mapping = isinstance(inputs, Mapping) and self._required_names <= set(inputs) <= self._input_names
         if is_mapping and all(
-            isinstance(one, torch.Tensor) and (request.rows is None or one.shape[:1] == (request.rows,))
+            is_value(one) and (request.rows is None or one.shape[:1] == (request.rows,))
             for one in inputs.values()
         ):
             return inputs  # type: ignore[no-any-return]  # a mapping of tensors, as just checked
         raise OutputError(
             message(
                 f"model {self._spec.name!r} preprocess",
-                expected=f"a mapping of {sorted(self._input_names)} to tensors with {request.rows} rows",
+                expected=f"a mapping of {sorted(self._input_names)} to tensors, or arrays of dtype object, "
+                f"with {request.rows} rows",
                 got=repr({k: list(getattr(v, "shape", ())) for k, v in inputs.items()})
                 if isinstance(inputs, Mapping)
                 else type(inputs).__name__,
@@ -112,7 +117,7 @@ class DevicePass:
             )
         )
 
-    def run(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
+    def run(self, requests: Sequence[Request]) -> dict[str, Value]:
         """Take one batch through the device and back.
 
         Args:
@@ -120,7 +125,8 @@ class DevicePass:
 
         Returns:
             Tensors by name, contiguous, [B, ...] when the model batches, computed, valid until `begin_call`:
-            on the host, or with `output_device` `instance` where `forward` and `postprocess` left them.
+            on the host, or with `output_device` `instance` where `forward` and `postprocess` left them. BYTES
+            are arrays on the host.
 
         Sync:
             Waits once for the device; on an error too, if anything is queued. Not after a fault: a wait would
@@ -132,14 +138,14 @@ class DevicePass:
         num_in, num_out = statistics.bytes_in, statistics.bytes_out
         stopwatch = Stopwatch(self.counts)
         with self._batch():
-            parts = self._parts(requests)
-            outputs = self._graphs.run(parts, num_rows)
+            parts, texts = self._parts(requests)
+            outputs: dict[str, Any] | None = None if texts else self._graphs.run(parts, num_rows)
             if outputs is None:
                 inputs = {name: self._staging.put(tensors) for name, tensors in parts.items()}
                 stopwatch.lap("copy_in")
-                outputs = self._forward(inputs)
+                outputs = self._forward(inputs, texts)
             stopwatch.lap("forward")
-            fetched = self._staging.fetch(self._finish(outputs, num_rows))
+            fetched = self._fetch(self._finish(outputs, num_rows))
             stopwatch.lap("copy_out")
         self.has_answered = True
         self.counts.add_batch(len(requests), len(requests) if num_rows is None else num_rows)
@@ -162,7 +168,7 @@ class DevicePass:
         for request in sorted(requests, key=lambda one: one.rows or 0, reverse=True):
             num_rows = request.rows or 0
             with self._batch():
-                reason = self._graphs.capture(self._parts([request]), num_rows)
+                reason = self._graphs.capture(self._parts([request])[0], num_rows)
             if reason is None:
                 recorded.append(num_rows)
             else:
@@ -190,30 +196,48 @@ class DevicePass:
                 raise
             self._staging.settle()
 
-    def _parts(self, requests: Sequence[Request]) -> dict[str, Sequence[torch.Tensor]]:
-        """What is to be joined, by input; `collate` has joined it already."""
+    def _parts(
+        self, requests: Sequence[Request]
+    ) -> tuple[dict[str, Sequence[torch.Tensor]], dict[str, BytesArray]]:
+        """What is to be joined, by input, and BYTES joined already; `collate` joins both."""
         parts: dict[str, Sequence[torch.Tensor]] = {}
+        texts: dict[str, BytesArray] = {}
         for name in requests[0].inputs:
-            tensors = [request.inputs[name] for request in requests]
+            values: Any = [request.inputs[name] for request in requests]
             if self._hooks.collate is not None and requests[0].rows is not None:
-                tensors = [self._hooks.collate(name, tensors)]
-            parts[name] = tensors
-        return parts
+                values = [self._hooks.collate(name, values)]
+                _check_collated(name, values[0])
+            if isinstance(values[0], torch.Tensor):
+                parts[name] = values
+            else:
+                texts[name] = gather_bytes(values)
+        return parts, texts
 
-    def _forward(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _fetch(self, outputs: Mapping[str, Value]) -> dict[str, Value]:
+        """Bring tensors to where the answers need them; BYTES are there, in arrays of the answers' own."""
+        tensors = {name: one for name, one in outputs.items() if isinstance(one, torch.Tensor)}
+        fetched: dict[str, Any] = self._staging.fetch(tensors)
+        if len(tensors) < len(outputs):  # into the same mapping, since the staging may change it later
+            fetched.update({name: one for name, one in outputs.items() if name not in tensors})
+        return fetched
+
+    def _forward(
+        self, inputs: Mapping[str, torch.Tensor], texts: Mapping[str, BytesArray] = _NOTHING
+    ) -> dict[str, Any]:
         """Convert the inputs and run `forward` in inference mode.
 
         The inputs were joined outside of it: torch.compile tells tensors that were made in inference mode
         from others, so it would compile once for batches of one request and again for all others.
         """
         hooks = self._hooks
-        prepared = {
+        prepared: dict[str, Value] = {
             name: prepare_input(tensor, self._settings, self._precision) for name, tensor in inputs.items()
         }
+        prepared.update(texts)
         with torch.inference_mode(), self._precision.scope(self._runtime.device):
             return name_outputs(hooks.call(hooks.forward, prepared), self._spec)
 
-    def _finish(self, outputs: dict[str, torch.Tensor], num_rows: int | None) -> dict[str, torch.Tensor]:
+    def _finish(self, outputs: dict[str, Any], num_rows: int | None) -> dict[str, Value]:
         """Run `postprocess` in inference mode, and bring the outputs into the form that is declared."""
         with torch.inference_mode():
             if self._hooks.postprocess is not None:
@@ -226,7 +250,7 @@ class DevicePass:
                 computed_dtype=self._precision.dtype,
             )
 
-    def attempt(self, requests: Sequence[Request]) -> dict[str, torch.Tensor] | Exception:
+    def attempt(self, requests: Sequence[Request]) -> dict[str, Value] | Exception:
         """Do as `run` does, and give what was raised instead of raising it.
 
         What was raised holds no tensors any more. When memory ran out, what the device is still at work on
@@ -265,4 +289,16 @@ class DevicePass:
             expected="a working device",
             got=f"{self._runtime.device} after {self.fault}",
             remedy="unload and load the model, or restart the server: its process has lost the device",
+        )
+
+
+def _check_collated(name: str, value: object) -> None:
+    if not is_value(value):
+        raise OutputError(
+            message(
+                f"collate of input {name!r}",
+                expected="a torch.Tensor, or an array of dtype object",
+                got=type(value).__name__,
+                remedy="return the rows of all requests, joined",
+            )
         )

@@ -16,19 +16,24 @@ class DType:
 
     Attributes:
         triton: Triton's wire name, such as `FP32`.
-        torch: torch's dtype.
+        torch: torch's dtype, or None for BYTES, which torch doesn't have.
         numpy: numpy's dtype, or None for BF16, which numpy doesn't have.
     """
 
     triton: str
-    torch: torch.dtype
+    torch: torch.dtype | None
     numpy: np.dtype[np.generic] | None
 
     def __str__(self) -> str:
         return self.triton
 
+    @property
+    def in_config(self) -> str:
+        """The name in config.pbtxt, such as `TYPE_FP32`; BYTES are `TYPE_STRING` there."""
+        return "TYPE_STRING" if self.torch is None else f"TYPE_{self.triton}"
 
-def _row(triton: str, torch_dtype: torch.dtype, numpy_type: type[np.generic] | None) -> DType:
+
+def _row(triton: str, torch_dtype: torch.dtype | None, numpy_type: type[np.generic] | None) -> DType:
     return DType(triton, torch_dtype, None if numpy_type is None else np.dtype(numpy_type))
 
 
@@ -48,11 +53,12 @@ DTYPES = {
         _row("FP32", torch.float32, np.float32),
         _row("FP64", torch.float64, np.float64),
         _row("BF16", torch.bfloat16, None),
+        _row("BYTES", None, np.object_),
     )
 }
-"""Every data type that this version can carry, by Triton's name."""
+"""Every data type, by Triton's name."""
 
-_BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values()}
+_BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values() if dtype.torch is not None}
 
 
 def find_dtype(name: object, subject: str) -> DType:
@@ -63,18 +69,10 @@ def find_dtype(name: object, subject: str) -> DType:
         subject: who declares it, for the error's text.
 
     Raises:
-        ConfigError: the name is not Triton's, or it is a string type.
+        ConfigError: the name is not Triton's.
     """
-    short = name.removeprefix("TYPE_") if isinstance(name, str) else name
-    if short in ("BYTES", "STRING"):
-        raise ConfigError.of(
-            subject,
-            expected="a numeric data type",
-            got=repr(name),
-            remedy="string tensors are not supported by this version; encode the text as UINT8, or read it "
-            "in a model of your own with kindaware.DevicePlacement",
-        )
-    dtype = DTYPES.get(short) if isinstance(short, str) else None
+    short = name.removeprefix("TYPE_") if isinstance(name, str) else ""
+    dtype = DTYPES.get("BYTES" if short == "STRING" else short)
     if dtype is None:
         raise ConfigError.of(
             subject,

@@ -46,6 +46,8 @@ def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tu
         expected, got = "compile 'off' or 'default'", f"{settings.compile!r}, which makes graphs of its own"
     elif len(placement.devices) > 1:
         expected, got = "an instance with one device", f"{len(placement.devices)} devices"
+    elif texts := [one.name for one in (*spec.inputs, *spec.outputs) if one.dtype.torch is None]:
+        expected, got = "tensors that lie on the device", f"{texts[0]!r} of type BYTES"
     if expected:
         raise ConfigError.of(
             f"model {spec.name!r} setting 'cuda_graphs'",

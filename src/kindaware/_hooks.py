@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
+from kindaware._bytes import Value
 from kindaware._errors import ConfigError
 from kindaware._spec import ModelSpec
 
@@ -27,7 +26,7 @@ class Call:
 
     positional: tuple[str, ...] | None
 
-    def __call__(self, forward: Callable[..., Any], inputs: Mapping[str, torch.Tensor]) -> Any:
+    def __call__(self, forward: Callable[..., Any], inputs: Mapping[str, Value]) -> Any:
         """Call `forward` with one batch."""
         if self.positional is None:
             return forward(**inputs)
@@ -91,9 +90,9 @@ class Hooks:
 
     forward: Callable[..., Any]
     call: Call
-    preprocess: Callable[[dict[str, torch.Tensor]], Mapping[str, torch.Tensor]] | None = None
-    collate: Callable[[str, list[torch.Tensor]], torch.Tensor] | None = None
-    postprocess: Callable[[dict[str, torch.Tensor]], Mapping[str, torch.Tensor]] | None = None
+    preprocess: Callable[[dict[str, Value]], Mapping[str, Value]] | None = None
+    collate: Callable[[str, list[Any]], Value] | None = None
+    postprocess: Callable[[dict[str, Any]], Any] | None = None
 
 
 def _signature(forward: Callable[..., Any]) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import Logger
 
-import torch
-
 from kindaware._batch import Request, scatter
+from kindaware._bytes import Value
 from kindaware._errors import OutputError, describe, format_traceback, message
 
-Tensors = Mapping[str, torch.Tensor]
+Tensors = Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +44,11 @@ class Ledger:
         self.requests: dict[int, Request] = {}
         self._model = model
         self._outcomes: list[Outcome | None] = [one if isinstance(one, Failure) else None for one in arrivals]
-        self._answers: list[tuple[Sequence[int], dict[str, torch.Tensor]]] = []
+        self._answers: list[tuple[Sequence[int], Tensors]] = []
         self._ids = [one.id if isinstance(one, Request) else "" for one in arrivals]
         self._to_log: dict[str, list[str]] = {}
 
-    def answer(self, part: Sequence[int], outputs: dict[str, torch.Tensor]) -> None:
+    def answer(self, part: Sequence[int], outputs: Tensors) -> None:
         """Keep a batch's outputs; they are cut into rows when all forwards of the call are done."""
         self._answers.append((part, outputs))
 

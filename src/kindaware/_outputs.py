@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
+from kindaware._bytes import Value, to_bytes
 from kindaware._dtypes import triton_name
 from kindaware._errors import OutputError, message
 from kindaware._spec import ModelSpec, TensorSpec
@@ -15,16 +17,21 @@ from kindaware._spec import ModelSpec, TensorSpec
 _REMEDY = "correct forward, or the outputs in config.pbtxt"
 
 
-def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, torch.Tensor]:
-    """Put a name to each tensor that `forward` returned.
+def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, Any]:
+    """Put a name to each output that `forward` returned.
 
     Args:
         returned: a tensor (one output), a tuple or list in the configuration's order, or a mapping,
-            dataclass or named tuple by name.
+            dataclass or named tuple by name. Where the one output is of type BYTES, a list or tuple is that
+            output, unless it holds one array.
         spec: the model.
 
+    Returns:
+        Tensors by name; for outputs of type BYTES, what was returned.
+
     Raises:
-        OutputError: the names or their number are not those that are declared, or a value is no tensor.
+        OutputError: the names or their number are not those that are declared, or a value that should be a
+            tensor is none.
     """
     names = [output.name for output in spec.outputs]
     subject = f"model {spec.name!r} forward"
@@ -35,31 +42,39 @@ def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, torch.Tensor]:
     elif isinstance(returned, tuple) and hasattr(returned, "_fields"):
         named = dict(zip(returned._fields, returned, strict=True))
     else:
-        values = list(returned) if isinstance(returned, (tuple, list)) else [returned]
+        is_many = isinstance(returned, (tuple, list)) and not _is_text(returned, spec)
+        values = list(returned) if is_many else [returned]
         if len(values) != len(names):
             got = f"{len(values)} of type {type(returned).__name__}"
             raise _error(subject, f"{len(names)} outputs {names}", got)
         named = dict(zip(names, values, strict=True))
     if set(named) != set(names):
         raise _error(subject, f"outputs {sorted(names)}", f"outputs {sorted(map(str, named))}")
-    for name, value in named.items():
-        if not isinstance(value, torch.Tensor):
-            raise _error(f"{subject} output {name!r}", "a torch.Tensor", type(value).__name__)
+    for output in spec.outputs:
+        value = named[output.name]
+        if output.dtype.torch is not None and not isinstance(value, torch.Tensor):
+            raise _error(f"{subject} output {output.name!r}", "a torch.Tensor", type(value).__name__)
     return named
 
 
+def _is_text(returned: Any, spec: ModelSpec) -> bool:
+    """Whether a list is the elements of the one output, rather than a list of outputs."""
+    is_one = len(spec.outputs) == 1 and spec.outputs[0].dtype.torch is None
+    return is_one and not (len(returned) == 1 and isinstance(returned[0], (np.ndarray, torch.Tensor)))
+
+
 def check_outputs(
-    outputs: Mapping[str, torch.Tensor],
+    outputs: Mapping[str, Any],
     spec: ModelSpec,
     *,
     num_rows: int | None,
     cast: bool,
     computed_dtype: torch.dtype | None,
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Value]:
     """Check outputs against the configuration and make them contiguous.
 
     Args:
-        outputs: tensors by name on any device, [B, ...] when the model batches.
+        outputs: tensors by name on any device, [B, ...] when the model batches; BYTES in any form.
         spec: the model.
         num_rows: B; None when the model does not batch.
         cast: convert an output of another dtype to the declared one.
@@ -67,7 +82,8 @@ def check_outputs(
             declared floating dtype, as Lightning does; None for full precision.
 
     Returns:
-        Contiguous dense tensors of the declared dtypes without gradient, in the configuration's order.
+        Contiguous dense tensors of the declared dtypes without gradient, in the configuration's order; for
+        BYTES contiguous arrays of `bytes`, copied.
 
     Raises:
         OutputError: an output has another dtype, shape or number of rows than declared.
@@ -81,17 +97,22 @@ def check_outputs(
 
 
 def _check(
-    tensor: torch.Tensor,
+    value: Any,
     declared: TensorSpec,
     spec: ModelSpec,
     num_rows: int | None,
     cast: bool,
     computed_dtype: torch.dtype | None,
-) -> torch.Tensor:
+) -> Value:
     subject = f"model {spec.name!r} output {declared.name!r}"
+    wanted = declared.dtype.torch
+    if wanted is None:
+        array = to_bytes(value, subject)
+        _check_shape(array, declared, num_rows, subject)
+        return array
+    tensor: torch.Tensor = value
     if tensor.layout is not torch.strided:
         raise _error(subject, "a dense tensor", f"layout {tensor.layout}")
-    wanted = declared.dtype.torch
     if tensor.dtype is not wanted:
         is_computed = tensor.dtype is computed_dtype and wanted.is_floating_point
         if not (cast or is_computed):
@@ -105,16 +126,20 @@ def _check(
                 )
             )
         tensor = tensor.to(wanted)
+    _check_shape(tensor, declared, num_rows, subject)
+    return tensor.detach().resolve_neg().contiguous()
+
+
+def _check_shape(value: Value, declared: TensorSpec, num_rows: int | None, subject: str) -> None:
     if num_rows is None:
-        row_shape = tensor.shape
-    elif tensor.dim() == 0 or tensor.shape[0] != num_rows:
-        raise _error(subject, f"{num_rows} rows, as many as the batch has", f"shape {list(tensor.shape)}")
+        row_shape: Sequence[int] = value.shape
+    elif value.ndim == 0 or value.shape[0] != num_rows:
+        raise _error(subject, f"{num_rows} rows, as many as the batch has", f"shape {list(value.shape)}")
     else:
-        row_shape = tensor.shape[1:]
+        row_shape = value.shape[1:]
     if not declared.fits(row_shape):
         batch = [] if num_rows is None else ["B"]
-        raise _error(subject, f"shape {_text([*batch, *declared.shape])}", f"shape {_text(tensor.shape)}")
-    return tensor.detach().resolve_neg().contiguous()
+        raise _error(subject, f"shape {_text([*batch, *declared.shape])}", f"shape {_text(value.shape)}")
 
 
 def _text(shape: Any) -> str:

@@ -11,9 +11,8 @@ import traceback
 from collections.abc import Sequence
 from logging import Logger
 
-import torch
-
 from kindaware._batch import Request, group, halve, shape_key
+from kindaware._bytes import host_zeros
 from kindaware._device_pass import DevicePass
 from kindaware._errors import KindAwareError, OutputError, RequestError, describe, message
 from kindaware._hooks import Hooks
@@ -171,7 +170,7 @@ class Pipeline:
         if not (self._is_dynamic and self._device_pass.has_answered) or is_known or self._device_pass.fault:
             return None
         # On the host: made on the device, here outside of the scope, they would be work of another stream.
-        zeros = {name: torch.zeros(one.shape, dtype=one.dtype) for name, one in request.inputs.items()}
+        zeros = {name: host_zeros(one) for name, one in request.inputs.items()}
         result = self._device_pass.attempt([Request(request.id, zeros, request.rows)])
         if not isinstance(result, Exception) or self._device_pass.fault:
             return None

@@ -80,7 +80,7 @@ class TensorSpec:
 
     def to_config(self) -> dict[str, Any]:
         """Give the entry as `pb_utils.ModelConfig.add_input` and `add_output` take it."""
-        return {"name": self.name, "data_type": f"TYPE_{self.dtype}", "dims": list(self.shape)}
+        return {"name": self.name, "data_type": self.dtype.in_config, "dims": list(self.shape)}
 
     def __repr__(self) -> str:
         optional = ", optional=True" if self.optional else ""

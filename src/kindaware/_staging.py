@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -84,7 +84,7 @@ class _Exposed:
     """
 
     def __init__(self) -> None:
-        self._batches: list[dict[str, torch.Tensor]] = []
+        self._batches: list[dict[str, Any]] = []
 
     def add(self, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Remember a batch's outputs; give the mapping in which copies will take their place."""
@@ -98,8 +98,9 @@ class _Exposed:
     def protect(self) -> None:
         """Copy what the coming forward could overwrite, on the current stream."""
         for outputs in self._batches:
-            for name, tensor in outputs.items():
-                outputs[name] = tensor.clone()
+            for name, value in outputs.items():
+                if isinstance(value, torch.Tensor):  # arrays of BYTES are the answers' own
+                    outputs[name] = value.clone()
         self._batches.clear()
 
 

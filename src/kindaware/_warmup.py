@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import torch
 
 from kindaware._batch import Request
+from kindaware._bytes import Value, empty_bytes
 from kindaware._device_pass import DevicePass
 from kindaware._errors import ConfigError, RequestError, describe
 from kindaware._graphs import graph_sizes
 from kindaware._placement import Placement
 from kindaware._settings import Settings
-from kindaware._spec import ModelSpec
+from kindaware._spec import ModelSpec, TensorSpec
 
-MakeInputs = Callable[[int], Mapping[str, torch.Tensor]]
+MakeInputs = Callable[[int], Mapping[str, Value]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +131,20 @@ class WarmUp:
         named = ", ".join(map(str, recorded))
         return f", CUDA graphs for batch sizes {named}" if recorded else ", no CUDA graph"
 
-    def _inputs(self, rows: int | None) -> Mapping[str, torch.Tensor]:
+    def _inputs(self, rows: int | None) -> Mapping[str, Value]:
         if self.make_inputs is not None:
             return self.make_inputs(rows or 1)
         batch = () if rows is None else (rows,)
         return {
-            tensor.name: torch.zeros((*batch, *tensor.shape), dtype=tensor.dtype.torch)
+            tensor.name: _zeros((*batch, *tensor.shape), tensor)
             for tensor in self.spec.inputs
             if not tensor.optional
         }
+
+
+def _zeros(shape: tuple[int, ...], tensor: TensorSpec) -> Value:
+    dtype = tensor.dtype.torch
+    return empty_bytes(shape) if dtype is None else torch.zeros(shape, dtype=dtype)
 
 
 def _default_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tuple[int, ...]:

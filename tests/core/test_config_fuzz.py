@@ -182,7 +182,6 @@ def test_initialize_the_rich_configuration_itself_works():
             "tensor 'X' data_type: expected a data type out of BOOL, UINT8",
         ),
         ({"input": [tensor("X", [4], 32)]}, "tensor 'X' data_type: expected a data type out of BOOL"),
-        ({"input": [tensor("X", [4], "TYPE_STRING")]}, "tensor 'X' data_type: expected a numeric data type"),
         ({"input": [tensor("X", [0])]}, "tensor 'X' dims: expected a list of sizes, each -1 or above 0"),
         ({"input": [tensor("X", [-2])]}, "tensor 'X' dims: expected a list of sizes"),
         ({"input": [tensor("X", [True])]}, "tensor 'X' dims: expected a list of sizes"),

@@ -180,12 +180,11 @@ def test_device_placement_takes_settings_that_it_has():
     "changes",
     [
         {"model_transaction_policy": {"decoupled": True}},
-        {"input": [tensor("T", [-1], "TYPE_STRING")]},
         {"sequence_batching": {"oldest": {"max_candidate_sequences": 4}}},
         {"batch_input": [{"kind": "BATCH_ACCUMULATED_ELEMENT_COUNT"}]},
         {"input": [tensor("R", [-1], allow_ragged_batch=True)]},
     ],
-    ids=["decoupled", "string", "sequence", "batch_input", "ragged"],
+    ids=["decoupled", "sequence", "batch_input", "ragged"],
 )
 def test_device_placement_takes_configurations_that_the_model_refuses(changes):
     assert start(Placed, **changes).device.type == "cpu"

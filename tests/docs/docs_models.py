@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import torch
 from google.protobuf import json_format, text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -54,14 +55,20 @@ def requests_for(config, rows, size=3):
     requests = []
     for number, num_rows in enumerate(rows):
         inputs = {
-            tensor["name"]: torch.ones(
+            tensor["name"]: ones(
                 [*([num_rows] if batches else []), *(size if n == -1 else n for n in tensor["dims"])],
-                dtype={"TYPE_FP32": torch.float32, "TYPE_INT64": torch.int64}[tensor["data_type"]],
+                tensor["data_type"],
             )
             for tensor in config["input"]
         }
         requests.append(Request(str(number), inputs, num_rows if batches else None))
     return requests
+
+
+def ones(shape, data_type):
+    if data_type == "TYPE_STRING":
+        return np.full(shape, b"1", dtype=object)
+    return torch.ones(shape, dtype={"TYPE_FP32": torch.float32, "TYPE_INT64": torch.int64}[data_type])
 
 
 def run(model, requests):

@@ -58,11 +58,6 @@ REFUSALS = {
         CONFIG + "model_transaction_policy { decoupled: true }",
         "got model_transaction_policy { decoupled: true }; remove it",
     ),
-    "string_input": (
-        MODEL,
-        CONFIG.replace("TYPE_FP32", "TYPE_STRING", 1),
-        "tensor 'INPUT' data_type: expected a numeric data type, got 'TYPE_STRING'",
-    ),
     "misspelt_hook": (
         MODEL + "    def pre_process(self, inputs):\n        return inputs\n",
         CONFIG,
