@@ -6,6 +6,7 @@ from kindaware._device_placement import DevicePlacement
 from kindaware._errors import ConfigError, KindAwareError, RequestError
 from kindaware._model import KindAwareModel
 from kindaware._placement import Placement
+from kindaware._request_info import RequestInfo
 from kindaware._spec import ModelSpec, TensorSpec
 
 __version__ = "0.1.0"
@@ -19,6 +20,7 @@ __all__ = [
     "ModelSpec",
     "Placement",
     "RequestError",
+    "RequestInfo",
     "TensorSpec",
     "place_module",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from kindaware._bytes import BytesArray, Value
+from kindaware._request_info import RequestInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,17 @@ class Request:
         inputs: tensors by name, [b, ...] when the model batches; BYTES are numpy arrays of objects. Host
             memory, or the GPU's where Triton hands inputs over there.
         rows: b; None when the model does not batch.
+        info: what else it says, where a hook asks for it.
     """
 
     id: str
     inputs: Mapping[str, Value]
     rows: int | None
+    info: RequestInfo | None = None
+
+    def with_inputs(self, inputs: Mapping[str, Value]) -> Request:
+        """Give the request with other inputs of as many rows."""
+        return Request(self.id, inputs, self.rows, self.info)
 
     def __repr__(self) -> str:
         shapes = {name: list(tensor.shape) for name, tensor in self.inputs.items()}

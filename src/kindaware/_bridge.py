@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from kindaware._batch import Request
 from kindaware._bytes import Value
 from kindaware._errors import ConfigError, KindAwareError, describe, message
 from kindaware._outcomes import Failure, Outcome
+from kindaware._request_info import RequestInfo
 from kindaware._runtime import Runtime
 from kindaware._spec import ModelSpec
 
@@ -128,12 +130,16 @@ class Bridge:
         pb_utils: Triton's module, or a stand-in.
         spec: the model.
         runtime: the device, for outputs that stay there.
+        reads_info: read what requests say about themselves too.
     """
 
-    def __init__(self, pb_utils: ModuleType, spec: ModelSpec, runtime: Runtime) -> None:
+    def __init__(
+        self, pb_utils: ModuleType, spec: ModelSpec, runtime: Runtime, *, reads_info: bool = False
+    ) -> None:
         self._pb_utils = pb_utils
         self._runtime = runtime
         self._batches = spec.batches
+        self._reads_info = reads_info
         self._no_numpy = {tensor.name for tensor in spec.inputs if tensor.dtype.numpy is None}
         self._no_torch = {tensor.name for tensor in spec.inputs if tensor.dtype.torch is None}
         self._may_be_on_gpu = spec.parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
@@ -175,11 +181,25 @@ class Bridge:
                 raise
             return self._unreadable(request, describe(error), "INTERNAL")
         if not self._batches:
-            return Request(request.request_id(), inputs, None)
+            return Request(request.request_id(), inputs, None, self._info(request, None))
         sizes = {name: len(tensor) if tensor.ndim else 0 for name, tensor in inputs.items()}
         if len(set(sizes.values())) != 1:
             return self._unreadable(request, f"rows {sizes}" if sizes else "no inputs", "INVALID_ARG")
-        return Request(request.request_id(), inputs, next(iter(sizes.values())))
+        rows = next(iter(sizes.values()))
+        return Request(request.request_id(), inputs, rows, self._info(request, rows))
+
+    def _info(self, request: Any, rows: int | None) -> RequestInfo | None:
+        if not self._reads_info:
+            return None
+        return RequestInfo(
+            id=request.request_id(),
+            rows=rows,
+            parameters=json.loads(request.parameters()),
+            timeout=request.timeout(),
+            correlation_id=request.correlation_id(),
+            flags=request.flags(),
+            requested_outputs=frozenset(request.requested_output_names()),
+        )
 
     def _inputs(self, request: Any) -> dict[str, Value]:
         inputs: dict[str, Value] = {}

@@ -23,6 +23,9 @@ HOOKS = {
 }
 """The hooks, and how many arguments each gets beside self; None where its parameters are read otherwise."""
 
+WITH_REQUESTS = ("preprocess", "postprocess")
+"""The hooks, beside `forward`, that may name a further parameter `requests`."""
+
 DECLARATIONS = ("inputs", "outputs", "max_batch_size")
 LIFE_CYCLE = {"initialize": "load", "execute": "forward", "finalize": "unload"}
 """What Triton calls, and the hook that stands in its place."""
@@ -135,8 +138,9 @@ def _check_hook(subject: str, model_class: type, name: str) -> None:
     if hook is None or num_arguments is None:
         return
     is_bound = not inspect.isfunction(inspect.getattr_static(model_class, name))
+    by_name = {"requests": None} if name in WITH_REQUESTS and names_requests(hook) else {}
     try:
-        inspect.signature(hook).bind(*[None] * (num_arguments + (not is_bound)))
+        inspect.signature(hook).bind(*[None] * (num_arguments + (not is_bound)), **by_name)
     except TypeError as error:
         raise ConfigError.of(
             f"{subject} hook {name}{inspect.signature(hook)}",
@@ -144,6 +148,11 @@ def _check_hook(subject: str, model_class: type, name: str) -> None:
             got=str(error),
             remedy="correct its parameters; docs/hooks.md has the signature",
         ) from None
+
+
+def names_requests(hook: Any) -> bool:
+    """Whether a hook names a parameter `requests`, and so gets a `RequestInfo` per request."""
+    return hook is not None and "requests" in inspect.signature(hook).parameters
 
 
 def _own_names(model_class: type, base: type) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from kindaware._batch import Request, gather_bytes
 from kindaware._bytes import BytesArray, Value, is_value
 from kindaware._counts import Counts, Stopwatch
 from kindaware._errors import (
+    ConfigError,
     KindAwareError,
     OutputError,
     describe,
@@ -26,6 +27,7 @@ from kindaware._hooks import Hooks
 from kindaware._modules import Precision, prepare_input
 from kindaware._outcomes import Tensors
 from kindaware._outputs import check_outputs, name_outputs
+from kindaware._request_info import RequestInfo
 from kindaware._runtime import Runtime, is_out_of_memory
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
@@ -69,6 +71,7 @@ class DevicePass:
         self._runtime = runtime
         self._staging = staging
         self._logger = logger
+        _refuse_in_graphs(spec, settings, hooks)
         self._graphs = Graphs(runtime, staging, self._forward)
         self._precision = Precision.of(settings.precision)
         self._input_names = {tensor.name for tensor in spec.inputs}
@@ -90,13 +93,14 @@ class DevicePass:
             return request
         with self._runtime.scope(), torch.no_grad():
             try:
-                inputs = self._checked(self._hooks.preprocess(dict(request.inputs)), request)
+                extras = self._requests_for("preprocess", [request])
+                inputs = self._checked(self._hooks.preprocess(dict(request.inputs), **extras), request)
             except Exception as error:
                 # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
                 if not self._runtime.is_fault(error):
                     self._runtime.wait()
                 raise
-        return Request(request.id, inputs, request.rows)
+        return request.with_inputs(inputs)
 
     def _checked(self, inputs: Any, request: Request) -> Tensors:
         is_mapping = isinstance(inputs, Mapping) and self._required_names <= set(inputs) <= self._input_names
@@ -143,14 +147,21 @@ class DevicePass:
             if outputs is None:
                 inputs = {name: self._staging.put(tensors) for name, tensors in parts.items()}
                 stopwatch.lap("copy_in")
-                outputs = self._forward(inputs, texts)
+                outputs = self._forward(inputs, texts, **self._requests_for("forward", requests))
             stopwatch.lap("forward")
-            fetched = self._fetch(self._finish(outputs, num_rows))
+            extras = self._requests_for("postprocess", requests)
+            fetched = self._fetch(self._finish(outputs, num_rows, **extras))
             stopwatch.lap("copy_out")
         self.has_answered = True
         self.counts.add_batch(len(requests), len(requests) if num_rows is None else num_rows)
         self.counts.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
         return fetched
+
+    def _requests_for(self, hook: str, requests: Sequence[Request]) -> dict[str, list[RequestInfo]]:
+        """What a hook that names a parameter `requests` gets by it; the warm-up's say nothing more."""
+        if hook not in self._hooks.with_requests:
+            return {}
+        return {"requests": [one.info or RequestInfo(one.id, one.rows) for one in requests]}
 
     def capture(self, requests: Sequence[Request]) -> list[int]:
         """Record a CUDA graph of `forward` for the rows of each request; each must have been run before.
@@ -222,7 +233,7 @@ class DevicePass:
         return fetched
 
     def _forward(
-        self, inputs: Mapping[str, torch.Tensor], texts: Mapping[str, BytesArray] = _NOTHING
+        self, inputs: Mapping[str, torch.Tensor], texts: Mapping[str, BytesArray] = _NOTHING, **extras: Any
     ) -> dict[str, Any]:
         """Convert the inputs and run `forward` in inference mode.
 
@@ -235,13 +246,13 @@ class DevicePass:
         }
         prepared.update(texts)
         with torch.inference_mode(), self._precision.scope(self._runtime.device):
-            return name_outputs(hooks.call(hooks.forward, prepared), self._spec)
+            return name_outputs(hooks.call(hooks.forward, prepared, **extras), self._spec)
 
-    def _finish(self, outputs: dict[str, Any], num_rows: int | None) -> dict[str, Value]:
+    def _finish(self, outputs: dict[str, Any], num_rows: int | None, **extras: Any) -> dict[str, Value]:
         """Run `postprocess` in inference mode, and bring the outputs into the form that is declared."""
         with torch.inference_mode():
             if self._hooks.postprocess is not None:
-                outputs = name_outputs(self._hooks.postprocess(outputs), self._spec)
+                outputs = name_outputs(self._hooks.postprocess(outputs, **extras), self._spec)
             return check_outputs(
                 outputs,
                 self._spec,
@@ -289,6 +300,16 @@ class DevicePass:
             expected="a working device",
             got=f"{self._runtime.device} after {self.fault}",
             remedy="unload and load the model, or restart the server: its process has lost the device",
+        )
+
+
+def _refuse_in_graphs(spec: ModelSpec, settings: Settings, hooks: Hooks) -> None:
+    if settings.cuda_graphs and hooks.call.extras:
+        raise ConfigError.of(
+            f"model {spec.name!r} setting 'cuda_graphs'",
+            expected="a forward whose parameters are inputs, since a graph repeats none of its Python",
+            got=f"the parameter {hooks.call.extras[0]!r}",
+            remedy="read it in preprocess or postprocess, or set cuda_graphs to 'off'",
         )
 
 

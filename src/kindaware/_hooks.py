@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kindaware._bytes import Value
+from kindaware._contract import WITH_REQUESTS, names_requests
 from kindaware._errors import ConfigError
 from kindaware._spec import ModelSpec
 
@@ -22,15 +23,17 @@ class Call:
 
     Attributes:
         positional: input names in order, or None when tensors go by keyword.
+        extras: which of `RESERVED_PARAMETERS` it names; they always go by keyword.
     """
 
     positional: tuple[str, ...] | None
+    extras: tuple[str, ...] = ()
 
-    def __call__(self, forward: Callable[..., Any], inputs: Mapping[str, Value]) -> Any:
+    def __call__(self, forward: Callable[..., Any], inputs: Mapping[str, Value], **extras: Any) -> Any:
         """Call `forward` with one batch."""
         if self.positional is None:
-            return forward(**inputs)
-        return forward(*[inputs[name] for name in self.positional])
+            return forward(**inputs, **extras)
+        return forward(*[inputs[name] for name in self.positional], **extras)
 
     @classmethod
     def bind(cls, forward: Callable[..., Any], spec: ModelSpec, subject: str) -> Call:
@@ -47,18 +50,20 @@ class Call:
         named = _by_name(parameters)
         takes_any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
         subject = f"{subject} forward{_signature(forward)}"
-        reserved = [name for name in RESERVED_PARAMETERS if name in named and name not in names]
-        if reserved:
+        extras = tuple(name for name in RESERVED_PARAMETERS if name in named and name not in names)
+        if "lengths" in extras:
             raise ConfigError.of(
                 subject,
                 expected="parameters for inputs only",
-                got=f"the reserved parameter {reserved[0]!r}",
-                remedy="rename it; this version does not pass lengths or request metadata",
+                got="the reserved parameter 'lengths'",
+                remedy="rename it; this version does not pass lengths",
             )
+        behind = parameters[len(names) :]
+        parameters = [parameter for parameter in parameters if parameter.name not in extras]
         matching = [name for name in names if name in named]
         if names and (len(matching) == len(names) or takes_any_name):
             _check_keywords(parameters, spec, subject)
-            return cls(positional=None)
+            return cls(None, extras)
         if matching:
             missing = [name for name in names if name not in named]
             raise ConfigError.of(
@@ -69,7 +74,15 @@ class Call:
             )
         _check_positions(parameters, spec, subject)
         _check_order(parameters, names, subject)
-        return cls(positional=tuple(names))
+        for name in extras:
+            if named[name] not in behind and named[name].kind is not inspect.Parameter.KEYWORD_ONLY:
+                raise ConfigError.of(
+                    subject,
+                    expected=f"{name!r} behind the parameters for the inputs {names}",
+                    got="it among them",
+                    remedy=f"make {name} the last parameter",
+                )
+        return cls(tuple(names), extras)
 
 
 def _by_name(parameters: Sequence[inspect.Parameter]) -> dict[str, inspect.Parameter]:
@@ -86,13 +99,20 @@ class Hooks:
         preprocess: per request.
         collate: per input of a group.
         postprocess: per batch.
+        with_requests: names of those that get the requests' `RequestInfo`.
     """
 
     forward: Callable[..., Any]
     call: Call
-    preprocess: Callable[[dict[str, Value]], Mapping[str, Value]] | None = None
+    preprocess: Callable[..., Mapping[str, Value]] | None = None
     collate: Callable[[str, list[Any]], Value] | None = None
-    postprocess: Callable[[dict[str, Any]], Any] | None = None
+    postprocess: Callable[..., Any] | None = None
+    with_requests: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        named = {name for name in WITH_REQUESTS if names_requests(getattr(self, name))}
+        forward = {"forward"} if "requests" in self.call.extras else set()
+        object.__setattr__(self, "with_requests", frozenset(named | forward))
 
 
 def _signature(forward: Callable[..., Any]) -> str:

@@ -105,6 +105,7 @@ class KindAwareModel(DevicePlacement):
     _bridge: Bridge | None = None
     _metrics: Metrics | None = None
     _is_placed = False
+    _reads_info = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -179,7 +180,6 @@ class KindAwareModel(DevicePlacement):
             self.inputs, self.outputs, self.max_batch_size
         )
         call = Call.bind(self.forward, self.spec, f"model {self.spec.name!r}")
-        self._bridge = None if pb_utils is None else Bridge(pb_utils, self.spec, self._runtime)
         self._is_placed = True
         started = time.monotonic()
         with self._runtime.scope():
@@ -189,6 +189,8 @@ class KindAwareModel(DevicePlacement):
             self._runtime.synchronize(device)
         load_seconds = time.monotonic() - started
         hooks = self._hooks(call)
+        self._reads_info = bool(hooks.with_requests)
+        self._bridge = None if pb_utils is None else self._open_bridge(pb_utils)
         staging = open_staging(
             self._runtime,
             self.settings.pinned_limit_bytes,
@@ -207,7 +209,7 @@ class KindAwareModel(DevicePlacement):
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer one call of Triton's: always one response per request, in order. Not to be overridden."""
         if self._bridge is None:
-            self._bridge = Bridge(require_pb_utils("execute"), self.spec, self._runtime)
+            self._bridge = self._open_bridge(require_pb_utils("execute"))
         responses = self._respond(self._bridge, requests)
         if self._reload_request is not None and self._device_pass.fault is not None:
             self._reload_request.begin()
@@ -269,6 +271,9 @@ class KindAwareModel(DevicePlacement):
             "device": ",".join(map(str, self.devices)),
         }
         return Metrics(pb_utils, labels)
+
+    def _open_bridge(self, pb_utils: ModuleType) -> Bridge:
+        return Bridge(pb_utils, self.spec, self._runtime, reads_info=self._reads_info)
 
     def _hooks(self, call: Call) -> Hooks:
         optional = {name: getattr(self, name, None) for name in ("preprocess", "collate", "postprocess")}

@@ -171,7 +171,7 @@ class Pipeline:
             return None
         # On the host: made on the device, here outside of the scope, they would be work of another stream.
         zeros = {name: host_zeros(one) for name, one in request.inputs.items()}
-        result = self._device_pass.attempt([Request(request.id, zeros, request.rows)])
+        result = self._device_pass.attempt([request.with_inputs(zeros)])
         if not isinstance(result, Exception) or self._device_pass.fault:
             return None
         return None if isinstance(result, OutputError) or is_out_of_memory(result) else _where_raised(result)

@@ -30,6 +30,7 @@ def test_all_names_what_there_is():
         "ModelSpec",
         "Placement",
         "RequestError",
+        "RequestInfo",
         "TensorSpec",
         "place_module",
     ]

@@ -1,0 +1,45 @@
+"""What a request says about itself, beside its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_SEQUENCE_START = 1
+_SEQUENCE_END = 2
+"""Bits of `flags`. Source: triton core `tritonserver.h`, TRITONSERVER_REQUEST_FLAG_SEQUENCE_START."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestInfo:
+    """One request of a batch, for a hook that names a parameter `requests`.
+
+    Attributes:
+        id: the client's request id, empty if it gave none.
+        parameters: the request's own, by name: text, whole numbers, floats and booleans. Those that
+            Triton itself reads, such as `timeout` and `sequence_id`, are not among them.
+        timeout: microseconds that the client gave; 0 for none.
+        correlation_id: the sequence's number or name; 0 or empty for none.
+        flags: Triton's bits; `is_start` and `is_end` read them.
+        rows: how many rows of the batch are the request's; None when the model does not batch.
+        requested_outputs: names of the outputs that the client asked for; all, where it named none.
+    """
+
+    id: str
+    rows: int | None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    timeout: int = 0
+    correlation_id: int | str = 0
+    flags: int = 0
+    requested_outputs: frozenset[str] = frozenset()
+
+    @property
+    def is_start(self) -> bool:
+        """Whether the request is the first of its sequence."""
+        return bool(self.flags & _SEQUENCE_START)
+
+    @property
+    def is_end(self) -> bool:
+        """Whether the request is the last of its sequence."""
+        return bool(self.flags & _SEQUENCE_END)

@@ -1,0 +1,142 @@
+"""What requests say about themselves, for the hooks that ask for it and for no other."""
+
+import pytest
+import torch
+from core_kit import Doubler, make_pipeline, make_request, make_spec, run, start
+
+from kindaware import ConfigError, KindAwareModel, RequestInfo, TensorSpec
+from kindaware._bridge import Bridge
+from kindaware.testing import ModelHarness
+
+CONFIG = {
+    "name": "m",
+    "backend": "python",
+    "max_batch_size": 8,
+    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [4]}],
+    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [4]}],
+}
+X = torch.ones(1, 4).numpy()
+
+
+class Asking(KindAwareModel):
+    """Keeps what its hooks got."""
+
+    def load(self):
+        self.seen = []
+
+    def preprocess(self, inputs, requests):
+        self.seen.append(("preprocess", requests))
+        return inputs
+
+    def forward(self, X, *, requests):
+        self.seen.append(("forward", requests))
+        return X
+
+    def postprocess(self, outputs, requests):
+        self.seen.append(("postprocess", requests))
+        return outputs
+
+
+def test_hooks_that_name_requests_get_what_each_request_says():
+    with ModelHarness(Asking, config=CONFIG) as model:
+        del model.instance.seen[:]
+        model.infer_batch(
+            [
+                {
+                    "inputs": {"X": X.repeat(2, 0)},
+                    "request_id": "a",
+                    "timeout": 5_000_000,
+                    "parameters": {"scale": 2.5, "n": 3, "on": True, "é": "é"},
+                },
+                {"inputs": {"X": X}, "correlation_id": 7, "flags": 3, "requested_outputs": ["Y"]},
+            ]
+        )
+        seen = model.instance.seen
+
+    first, second = seen[2][1]
+    assert [(hook, len(requests)) for hook, requests in seen] == [
+        ("preprocess", 1),
+        ("preprocess", 1),
+        ("forward", 2),
+        ("postprocess", 2),
+    ]
+    assert seen[0][1] == [first]
+    assert seen[1][1] == [second]
+    assert seen[3][1] == seen[2][1]
+    assert (first.id, first.rows, first.timeout) == ("a", 2, 5_000_000)
+    assert first.parameters == {"scale": 2.5, "n": 3, "on": True, "é": "é"}
+    assert (first.correlation_id, first.is_start, first.is_end) == (0, False, False)
+    assert (second.correlation_id, second.flags, second.is_start, second.is_end) == (7, 3, True, True)
+    assert second.requested_outputs == {"Y"}
+    assert second.parameters == {}
+
+
+def test_request_info_reads_the_bits_of_flags_one_by_one():
+    assert RequestInfo("a", 1, flags=1).is_start
+    assert not RequestInfo("a", 1, flags=1).is_end
+    assert RequestInfo("a", 1, flags=2).is_end
+    assert not RequestInfo("a", 1, flags=2).is_start
+
+
+def test_warm_up_has_requests_that_say_only_what_they_are():
+    model = start(Asking)
+    assert [requests for _, requests in model.seen] == [[RequestInfo("warm-up", 1)]] * 3
+
+
+def test_model_that_does_not_ask_has_nothing_read(monkeypatch):
+    """Reading it costs every request; a request without its getters is answered all the same."""
+    asked = []
+    plain = Bridge._info
+    monkeypatch.setattr(Bridge, "_info", lambda *args: asked.append(plain(*args)) or asked[-1])
+    with ModelHarness(Doubler, config=CONFIG) as model:
+        model.infer(X=X)
+    assert asked == [None]
+
+
+def test_forward_by_position_takes_requests_behind_its_inputs():
+    seen = []
+
+    def forward(values, requests):
+        seen.extend(one.id for one in requests)
+        return values
+
+    run(make_pipeline(forward), [1.0, 2.0])
+    assert seen == ["0", "1"]
+
+
+def test_requests_of_a_part_are_those_of_its_rows():
+    """After a failure the batch is halved, and each half gets its own."""
+    seen = []
+
+    def forward(X, requests):
+        seen.append([one.id for one in requests])
+        if (X < 0).any():
+            raise ValueError
+        return X
+
+    run(make_pipeline(forward), [1.0, -1.0])
+    assert seen == [["0", "1"], ["0"], ["1"]]
+
+
+def test_input_called_requests_is_an_input():
+    def forward(requests):
+        return requests
+
+    pipeline = make_pipeline(forward, spec=make_spec(inputs=[TensorSpec("requests", "FP32", [2])]))
+    request = make_request("a", 1.0)
+    found = pipeline.run([request.with_inputs({"requests": request.inputs["X"]})])
+    assert found[0]["Y"].tolist() == [[1.0, 1.0]]
+
+
+def test_preprocess_whose_inputs_are_called_requests_is_refused():
+    class Confused(Doubler):
+        def preprocess(self, requests):
+            return requests
+
+    with pytest.raises(ConfigError, match=r"hook preprocess\(self, requests\): expected to be called with 1"):
+        start(Confused)
+
+
+def test_cuda_graphs_and_requests_are_refused_together():
+    with pytest.raises(ConfigError, match="a graph repeats none of its Python, got the parameter 'requests'"):
+        start(Asking, parameters={"kindaware.cuda_graphs": "1"})
