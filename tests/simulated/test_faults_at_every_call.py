@@ -67,6 +67,7 @@ SERVED = {
     "plain": (Doubler, {}),
     "hooks": (Hooked, {}),
     "outputs stay": (Doubler, {"output_device": "instance"}),
+    "graphs": (Doubler, {"cuda_graphs": "4,6"}),
 }
 
 

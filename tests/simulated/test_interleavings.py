@@ -95,7 +95,7 @@ class Graphed(Unread):
         return {"X": torch.zeros(rows, 4), "Z": torch.zeros(rows, 2, dtype=torch.int64)}
 
 
-@pytest.fixture(scope="module", params=SERVED)
+@pytest.fixture(params=SERVED)
 def kept(request):
     model, options = SERVED[request.param]
     if "cuda_graphs" in options:
