@@ -118,9 +118,10 @@ class ServerClient:
             **for_client(options),
         )
         found = []
-        with contextlib.suppress(queue.Empty):  # an error may or may not be the last response
+        with contextlib.suppress(queue.Empty):  # an error may or may not be the last, and one has no end
             while True:
-                result, error = answers.get(timeout=0.5 if found and found[-1].text else 30)
+                silence = 30 if not found else 0.5 if found[-1].text else 5
+                result, error = answers.get(timeout=silence)
                 if error is not None:
                     found.append(failed(error))
                     continue

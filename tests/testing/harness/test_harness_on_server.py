@@ -36,7 +36,8 @@ def repository(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(repository):
-    with TritonServer(repository, models=[*SINGLE, *MERGED]) as running:
+    # A response without its FINAL, as some cases have it, makes the server wait at its end.
+    with TritonServer(repository, models=[*SINGLE, *MERGED], args=["--exit-timeout-secs=8"]) as running:
         yield running
 
 
