@@ -6,7 +6,7 @@ Shapes: B is the rows of a batch, b the rows of one request.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import EllipsisType
 
@@ -43,13 +43,12 @@ class Request:
         return f"Request(id={self.id!r}, rows={self.rows}, shapes={shapes})"
 
 
-def group(requests: Mapping[int, Request], *, by_shape: bool) -> list[list[int]]:
+def group(requests: Mapping[int, Request], key_of: Callable[[Request], object]) -> list[list[int]]:
     """Put requests together that can share a forward.
 
     Args:
         requests: the requests by their position in the call.
-        by_shape: whether the sizes behind the batch dimension must be equal too; otherwise only the number
-            of dimensions.
+        key_of: what requests must have in common; asked only where the model batches.
 
     Returns:
         Positions by group, in the order of each group's first request; requests keep their order within.
@@ -58,7 +57,7 @@ def group(requests: Mapping[int, Request], *, by_shape: bool) -> list[list[int]]
     for position, request in requests.items():
         key: object = position
         if request.rows is not None:
-            key = shape_key(request) if by_shape else _rank_key(request)
+            key = key_of(request)
         groups.setdefault(key, []).append(position)
     return list(groups.values())
 
@@ -66,14 +65,16 @@ def group(requests: Mapping[int, Request], *, by_shape: bool) -> list[list[int]]
 def shape_key(request: Request) -> object:
     """What requests have in common whose rows can be joined: names, dtypes, devices, sizes of a row."""
     first = 0 if request.rows is None else 1
-    return frozenset((name, _kind(tensor), tensor.shape[first:]) for name, tensor in request.inputs.items())
+    return frozenset((name, kind_of(tensor), tensor.shape[first:]) for name, tensor in request.inputs.items())
 
 
-def _rank_key(request: Request) -> object:
-    return frozenset((name, _kind(tensor), tensor.ndim) for name, tensor in request.inputs.items())
+def rank_key(request: Request) -> object:
+    """What requests have in common that `collate` may join: names, dtypes, devices, number of dimensions."""
+    return frozenset((name, kind_of(tensor), tensor.ndim) for name, tensor in request.inputs.items())
 
 
-def _kind(value: Value) -> object:
+def kind_of(value: Value) -> object:
+    """Data type and device, which must be the same where rows are joined."""
     return (value.dtype, value.device) if isinstance(value, torch.Tensor) else "BYTES"
 
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 
-from kindaware._batch import Request, gather_bytes
+from kindaware._batch import Request, scatter
 from kindaware._bytes import BytesArray, Value, is_value
 from kindaware._counts import Counts, Stopwatch
 from kindaware._errors import (
-    ConfigError,
     KindAwareError,
     OutputError,
     describe,
@@ -22,12 +21,13 @@ from kindaware._errors import (
     message,
     release_frames,
 )
-from kindaware._graphs import Graphs
+from kindaware._graphs import Graphs, refuse_extras
 from kindaware._hooks import Hooks
+from kindaware._joining import Joining
 from kindaware._modules import Precision, prepare_input
 from kindaware._outcomes import Tensors
 from kindaware._outputs import check_outputs, name_outputs
-from kindaware._request_info import RequestInfo
+from kindaware._padding import Padding
 from kindaware._runtime import Runtime, is_out_of_memory
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
@@ -51,6 +51,7 @@ class DevicePass:
         fault: the error after which the device is unusable; None while all is well.
         has_answered: whether a batch has ever come back.
         counts: what was done so far.
+        padding: how requests of different sizes come together; None where they don't.
     """
 
     def __init__(
@@ -65,13 +66,15 @@ class DevicePass:
         self.fault: str | None = None
         self.has_answered = False
         self.counts = Counts()
+        self.padding = Padding.plan(spec, settings, hooks)
+        self._joining = Joining(hooks, self.padding)
         self._spec = spec
         self._settings = settings
         self._hooks = hooks
         self._runtime = runtime
         self._staging = staging
         self._logger = logger
-        _refuse_in_graphs(spec, settings, hooks)
+        refuse_extras(spec, settings, hooks)
         self._graphs = Graphs(runtime, staging, self._forward)
         self._precision = Precision.of(settings.precision)
         self._input_names = {tensor.name for tensor in spec.inputs}
@@ -93,7 +96,7 @@ class DevicePass:
             return request
         with self._runtime.scope(), torch.no_grad():
             try:
-                extras = self._requests_for("preprocess", [request])
+                extras = self._joining.requests_for("preprocess", [request])
                 inputs = self._checked(self._hooks.preprocess(dict(request.inputs), **extras), request)
             except Exception as error:
                 # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
@@ -108,16 +111,18 @@ class DevicePass:
             is_value(one) and (request.rows is None or one.shape[:1] == (request.rows,))
             for one in inputs.values()
         ):
+            if self.padding is not None:
+                for name, one in inputs.items():
+                    self.padding.check_rank(name, one)
             return inputs  # type: ignore[no-any-return]  # a mapping of tensors, as just checked
         raise OutputError(
             message(
                 f"model {self._spec.name!r} preprocess",
-                expected=f"a mapping of {sorted(self._input_names)} to tensors, or arrays of dtype object, "
-                f"with {request.rows} rows",
+                expected=f"a mapping of {sorted(self._input_names)} to tensors with {request.rows} rows",
                 got=repr({k: list(getattr(v, "shape", ())) for k, v in inputs.items()})
                 if isinstance(inputs, Mapping)
                 else type(inputs).__name__,
-                remedy="return the inputs, changed, with as many rows as they had",
+                remedy="return the inputs, changed, with as many rows as they had; BYTES in object arrays",
             )
         )
 
@@ -142,26 +147,34 @@ class DevicePass:
         num_in, num_out = statistics.bytes_in, statistics.bytes_out
         stopwatch = Stopwatch(self.counts)
         with self._batch():
-            parts, texts = self._parts(requests)
+            parts, texts = self._joining.parts(requests)
             outputs: dict[str, Any] | None = None if texts else self._graphs.run(parts, num_rows)
             if outputs is None:
                 inputs = {name: self._staging.put(tensors) for name, tensors in parts.items()}
                 stopwatch.lap("copy_in")
-                outputs = self._forward(inputs, texts, **self._requests_for("forward", requests))
+                outputs = self._forward(inputs, texts, **self._extras(requests))
             stopwatch.lap("forward")
-            extras = self._requests_for("postprocess", requests)
-            fetched = self._fetch(self._finish(outputs, num_rows, **extras))
+            extras = self._joining.requests_for("postprocess", requests)
+            finished = self._finish(outputs, num_rows, **extras)
+            if self.padding is not None:
+                self.padding.cuts(finished, requests)  # raises here, where a smaller batch is tried
+            fetched = self._fetch(finished)
             stopwatch.lap("copy_out")
         self.has_answered = True
         self.counts.add_batch(len(requests), len(requests) if num_rows is None else num_rows)
         self.counts.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
         return fetched
 
-    def _requests_for(self, hook: str, requests: Sequence[Request]) -> dict[str, list[RequestInfo]]:
-        """What a hook that names a parameter `requests` gets by it; the warm-up's say nothing more."""
-        if hook not in self._hooks.with_requests:
-            return {}
-        return {"requests": [one.info or RequestInfo(one.id, one.rows) for one in requests]}
+    def scatter(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Tensors]:
+        """Cut a batch's outputs into one answer per request, on the instance's stream where that copies."""
+        if self.padding is None:
+            return scatter(outputs, [request.rows for request in requests])
+        with self._runtime.scope():
+            return self.padding.scatter(outputs, requests)
+
+    def _extras(self, requests: Sequence[Request]) -> dict[str, Any]:
+        lengths = {name: self._staging.put([one]) for name, one in self._joining.lengths(requests).items()}
+        return self._joining.extras(lengths, requests)
 
     def capture(self, requests: Sequence[Request]) -> list[int]:
         """Record a CUDA graph of `forward` for the rows of each request; each must have been run before.
@@ -179,7 +192,7 @@ class DevicePass:
         for request in sorted(requests, key=lambda one: one.rows or 0, reverse=True):
             num_rows = request.rows or 0
             with self._batch():
-                reason = self._graphs.capture(self._parts([request])[0], num_rows)
+                reason = self._graphs.capture(self._joining.parts([request])[0], num_rows)
             if reason is None:
                 recorded.append(num_rows)
             else:
@@ -206,23 +219,6 @@ class DevicePass:
                     self._staging.settle()
                 raise
             self._staging.settle()
-
-    def _parts(
-        self, requests: Sequence[Request]
-    ) -> tuple[dict[str, Sequence[torch.Tensor]], dict[str, BytesArray]]:
-        """What is to be joined, by input, and BYTES joined already; `collate` joins both."""
-        parts: dict[str, Sequence[torch.Tensor]] = {}
-        texts: dict[str, BytesArray] = {}
-        for name in requests[0].inputs:
-            values: Any = [request.inputs[name] for request in requests]
-            if self._hooks.collate is not None and requests[0].rows is not None:
-                values = [self._hooks.collate(name, values)]
-                _check_collated(name, values[0])
-            if isinstance(values[0], torch.Tensor):
-                parts[name] = values
-            else:
-                texts[name] = gather_bytes(values)
-        return parts, texts
 
     def _fetch(self, outputs: Mapping[str, Value]) -> dict[str, Value]:
         """Bring tensors to where the answers need them; BYTES are there, in arrays of the answers' own."""
@@ -300,26 +296,4 @@ class DevicePass:
             expected="a working device",
             got=f"{self._runtime.device} after {self.fault}",
             remedy="unload and load the model, or restart the server: its process has lost the device",
-        )
-
-
-def _refuse_in_graphs(spec: ModelSpec, settings: Settings, hooks: Hooks) -> None:
-    if settings.cuda_graphs and hooks.call.extras:
-        raise ConfigError.of(
-            f"model {spec.name!r} setting 'cuda_graphs'",
-            expected="a forward whose parameters are inputs, since a graph repeats none of its Python",
-            got=f"the parameter {hooks.call.extras[0]!r}",
-            remedy="read it in preprocess or postprocess, or set cuda_graphs to 'off'",
-        )
-
-
-def _check_collated(name: str, value: object) -> None:
-    if not is_value(value):
-        raise OutputError(
-            message(
-                f"collate of input {name!r}",
-                expected="a torch.Tensor, or an array of dtype object",
-                got=type(value).__name__,
-                remedy="return the rows of all requests, joined",
-            )
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from kindaware._errors import ConfigError, KindAwareError, describe, message, release_frames
+from kindaware._hooks import Hooks
 from kindaware._placement import Placement
 from kindaware._runtime import Runtime, is_out_of_memory
 from kindaware._settings import Settings
@@ -56,6 +57,21 @@ def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tu
             remedy="correct it, or set cuda_graphs to 'off'",
         )
     return sizes if placement.uses_cuda else ()
+
+
+def refuse_extras(spec: ModelSpec, settings: Settings, hooks: Hooks) -> None:
+    """Refuse CUDA graphs of a `forward` that gets more than its inputs.
+
+    Raises:
+        ConfigError: it names a parameter that is no input; asked on the CPU too.
+    """
+    if settings.cuda_graphs and hooks.call.extras:
+        raise ConfigError.of(
+            f"model {spec.name!r} setting 'cuda_graphs'",
+            expected="a forward whose parameters are inputs, since a graph repeats none of its Python",
+            got=f"the parameter {hooks.call.extras[0]!r}",
+            remedy="read it in preprocess or postprocess, or set cuda_graphs to 'off'",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,13 +51,6 @@ class Call:
         takes_any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
         subject = f"{subject} forward{_signature(forward)}"
         extras = tuple(name for name in RESERVED_PARAMETERS if name in named and name not in names)
-        if "lengths" in extras:
-            raise ConfigError.of(
-                subject,
-                expected="parameters for inputs only",
-                got="the reserved parameter 'lengths'",
-                remedy="rename it; this version does not pass lengths",
-            )
         behind = parameters[len(names) :]
         parameters = [parameter for parameter in parameters if parameter.name not in extras]
         matching = [name for name in names if name in named]

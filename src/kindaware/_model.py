@@ -62,7 +62,7 @@ class KindAwareModel(DevicePlacement):
         preprocess(self, inputs): per request, before batching. Gets and returns host tensors by name,
             [b, ...]; raises `RequestError` to refuse the request.
         collate(self, name, tensors): per input, joins the requests' tensors into one host tensor [B, ...];
-            when it is there, requests of different shapes come together.
+            when it is there, requests of different shapes come together. The setting `pad` does so too.
         postprocess(self, outputs): per batch. Gets and returns tensors by name on the device.
         warmup_inputs(self, rows): host tensors by name for one warm-up batch.
         unload(self): called when the instance ends.
@@ -86,7 +86,7 @@ class KindAwareModel(DevicePlacement):
     reload_on_fault: ClassVar[bool] = False
     metrics: ClassVar[bool] = True
     isolate_errors: ClassVar[bool] = True
-    pad: ClassVar[str | None] = None
+    pad: ClassVar[str | Mapping[str, Any] | None] = None
 
     inputs: ClassVar[Sequence[TensorSpec]] = ()
     outputs: ClassVar[Sequence[TensorSpec]] = ()

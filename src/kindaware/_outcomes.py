@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from logging import Logger
 
-from kindaware._batch import Request, scatter
+from kindaware._batch import Request
 from kindaware._bytes import Value
 from kindaware._errors import OutputError, describe, format_traceback, message
 
 Tensors = Mapping[str, Value]
+
+Scatter = Callable[[Tensors, Sequence[Request]], Sequence[Tensors]]
+"""From a batch's outputs and its requests, in order, to an answer for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,15 @@ class Ledger:
         for text, ids in self._to_log.items():
             logger.error("model %r failed %d request(s), ids %s\n%s", self._model, len(ids), ids, text)
 
-    def outcomes(self, missing: Callable[[], Failure]) -> list[Outcome]:
-        """Give what became of each request; `missing` tells it for one that was never run."""
+    def outcomes(self, scatter: Scatter, missing: Callable[[], Failure]) -> list[Outcome]:
+        """Give what became of each request.
+
+        Args:
+            scatter: cuts a batch's outputs apart.
+            missing: tells it for a request that was never run.
+        """
         for part, outputs in self._answers:
-            rows = [self.requests[position].rows for position in part]
-            for position, answer in zip(part, scatter(outputs, rows), strict=True):
+            answers = scatter(outputs, [self.requests[position] for position in part])
+            for position, answer in zip(part, answers, strict=True):
                 self._outcomes[position] = answer
         return [missing() if outcome is None else outcome for outcome in self._outcomes]

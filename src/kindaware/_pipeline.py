@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from logging import Logger
 
-from kindaware._batch import Request, group, halve, shape_key
+from kindaware._batch import Request, group, halve, rank_key, shape_key
 from kindaware._bytes import host_zeros
 from kindaware._device_pass import DevicePass
 from kindaware._errors import KindAwareError, OutputError, RequestError, describe, message
@@ -51,6 +51,9 @@ class Pipeline:
         self._logger = logger
         self._is_dynamic = any(tensor.is_dynamic for tensor in spec.inputs)
         self._answered_shapes: set[object] = set()
+        self._key_of = shape_key if hooks.collate is None else rank_key
+        if device_pass.padding is not None:
+            self._key_of = device_pass.padding.key
 
     def run(self, arrivals: Sequence[Request | Failure]) -> list[Outcome]:
         """Answer every request of one call.
@@ -71,7 +74,7 @@ class Pipeline:
             for position, arrival in enumerate(arrivals):
                 if isinstance(arrival, Request):
                     self._preprocess(ledger, position, arrival)
-            groups = group(ledger.requests, by_shape=self._hooks.collate is None)
+            groups = group(ledger.requests, self._key_of)
             unanswered = [self._answer(ledger, positions) for positions in groups]
             # Not before every group was tried is it known whether the model has ever answered.
             for positions, failed in zip(groups, unanswered, strict=True):
@@ -80,7 +83,9 @@ class Pipeline:
         if self._device_pass.fault is not None and self._settings.output_device == "instance":
             ledger.forget_answers()
         ledger.log(self._logger)
-        outcomes = ledger.outcomes(lambda: Failure(self._device_pass.unavailable(), "UNAVAILABLE"))
+        outcomes = ledger.outcomes(
+            self._device_pass.scatter, lambda: Failure(self._device_pass.unavailable(), "UNAVAILABLE")
+        )
         self._device_pass.counts.add_errors(one.code for one in outcomes if isinstance(one, Failure))
         return outcomes
 
@@ -140,7 +145,7 @@ class Pipeline:
         if self._is_dynamic:
             if len(self._answered_shapes) > _MAX_SHAPES:
                 self._answered_shapes.clear()
-            differing = requests[:1] if self._hooks.collate is None else requests
+            differing = requests[:1] if self._key_of is shape_key else requests
             self._answered_shapes.update(map(shape_key, differing))
 
     def _fail(self, ledger: Ledger, failed: Sequence[_Failed], *, may_be_shape: bool) -> None:

@@ -40,7 +40,7 @@ class Settings:
         reload_on_fault: ask the server to load the model anew when the device has failed.
         metrics: show the instance's counts on Triton's `/metrics`.
         isolate_errors: find the guilty requests by halving when `forward` raises on a batch.
-        pad: only None in this version.
+        pad: what inputs of different size are padded with, by name, as it was written; None for none.
     """
 
     on_missing_gpu: str = "error"
@@ -57,7 +57,7 @@ class Settings:
     reload_on_fault: bool = False
     metrics: bool = True
     isolate_errors: bool = True
-    pad: str | None = None
+    pad: Mapping[str, Any] | None = None
 
     @classmethod
     def resolve(
@@ -178,9 +178,19 @@ def _model_devices(value: object) -> str | None:
     return ",".join(f"cuda:{ordinal}" for ordinal in ordinals)
 
 
-def _nothing(value: object) -> None:
-    if value is not None:
-        raise ValueError
+def _pad(value: object) -> Mapping[str, Any] | None:
+    if value in (None, "off"):
+        return None
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",")]
+        if not all(equals for _, equals, _ in pairs):
+            raise ValueError
+        value = {name.strip(): text.strip() for name, _, text in pairs}
+        if len(value) < len(pairs):
+            raise ValueError
+    if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
+        raise TypeError
+    return dict(value)
 
 
 _SIZES = "'off' or batch sizes such as '1,8'"
@@ -202,7 +212,7 @@ _PARSERS = {
     "reload_on_fault": _Parser("'true' or 'false'", _boolean),
     "metrics": _Parser("'true' or 'false'", _boolean),
     "isolate_errors": _Parser("'true' or 'false'", _boolean),
-    "pad": _Parser("no value, since this version does not pad", _nothing),
+    "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
 }
 
 SETTING_NAMES = tuple(_PARSERS)

@@ -53,14 +53,6 @@ class TensorSpec:
         """
         if not isinstance(entry, Mapping):
             raise ConfigError.of(subject, expected="an object", got=_short(entry), remedy=_REMEDY)
-        if entry.get("allow_ragged_batch"):
-            raise ConfigError.of(
-                f"{subject} {entry.get('name')!r}",
-                expected="allow_ragged_batch: false",
-                got="allow_ragged_batch: true",
-                remedy="declare the varying dimension as -1, and requests are grouped by shape; this version "
-                "does not pad",
-            )
         reshape = entry.get("reshape")
         dims = reshape.get("shape", []) if isinstance(reshape, Mapping) else entry.get("dims")
         optional = entry.get("optional") is True

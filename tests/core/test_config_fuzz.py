@@ -187,7 +187,6 @@ def test_initialize_the_rich_configuration_itself_works():
         ({"input": [tensor("X", [True])]}, "tensor 'X' dims: expected a list of sizes"),
         ({"input": [tensor("X", [2**20, 2**21])]}, "at most 2**40 elements in all, got [1048576, 2097152]"),
         ({"input": [{**tensor("X", [4]), "dims": "4"}]}, "tensor 'X' dims: expected a list of sizes"),
-        ({"input": [tensor("X", [4], allow_ragged_batch=True)]}, "expected allow_ragged_batch: false"),
         ({"instance_group": [group(count=-1)]}, "instance_group[0] count: expected a whole number from 0 on"),
         ({"instance_group": [group(kind=3)]}, "instance_group[0] kind: expected text, got 3"),
         ({"instance_group": [{**group(), "gpus": 0.5}]}, "instance_group[0] gpus: expected a list, got 0.5"),

@@ -84,7 +84,6 @@ def test_bind_names_no_identifiers_go_by_position_or_by_mapping(names):
         (lambda x: 0, "", r"each of the 0 inputs \[\], got 1 positional"),
         (lambda x, *, mode: 0, "A", "a parameter for each of the 1 inputs"),
         (lambda x, y, *xs: 0, "A", "got 2 to"),
-        (lambda A, lengths: 0, "A", "got the reserved parameter 'lengths'; rename it"),
         (lambda requests, x: 0, "A", r"expected 'requests' behind the parameters for the inputs \['A'\]"),
     ],
 )

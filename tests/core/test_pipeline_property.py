@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindaware import RequestError, TensorSpec
-from kindaware._batch import Request, gather, group, halve, scatter
+from kindaware._batch import Request, gather, group, halve, rank_key, scatter, shape_key
 from kindaware._outcomes import Failure
 
 BAD, REFUSED, REFUSED_WIDTH = 91, 92, 3
@@ -144,16 +144,16 @@ def test_group_separates_names_dtypes_and_trailing_shapes_in_order_of_arrival():
         9: make((1, 2), name="Y"),
         1: make((1, 2)),
     }
-    assert group(requests, by_shape=True) == [[4, 7, 1], [2], [3], [9]]
+    assert group(requests, shape_key) == [[4, 7, 1], [2], [3], [9]]
 
 
 def test_group_for_collate_only_needs_the_same_number_of_dimensions():
     requests = {0: make((1, 2)), 1: make((1, 3)), 2: make((1, 2, 2))}
-    assert group(requests, by_shape=False) == [[0, 1], [2]]
+    assert group(requests, rank_key) == [[0, 1], [2]]
 
 
 def test_group_model_that_does_not_batch_runs_each_request_alone():
-    assert group({0: make((2,), rows=None), 1: make((2,), rows=None)}, by_shape=True) == [[0], [1]]
+    assert group({0: make((2,), rows=None), 1: make((2,), rows=None)}, shape_key) == [[0], [1]]
 
 
 def test_request_repr_shows_shapes_and_no_data():

@@ -118,7 +118,6 @@ LOADS = [
     lambda: load(parameters={"cuda_graphs": "8", "compile": "reduce-overhead"}),
     lambda: load(parameters={"warmup": "16"}),
     lambda: load(forward=no_zeros),
-    lambda: load(CONFIG | {"input": [IN | {"allow_ragged_batch": True}]}),
     lambda: load(CONFIG | {"model_transaction_policy": {"decoupled": True}}),
     lambda: load(preprocess=lambda self: None),
     lambda: load(load=overwrites_device),

@@ -1,0 +1,82 @@
+"""The rows of several requests as one batch, and what `forward` and other hooks get beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from kindaware._batch import Request, gather_bytes
+from kindaware._bytes import BytesArray, is_value
+from kindaware._errors import OutputError, message
+from kindaware._hooks import Hooks
+from kindaware._padding import Padding
+from kindaware._request_info import RequestInfo
+
+
+class Joining:
+    """Joins the requests of a batch.
+
+    Args:
+        hooks: the user's part.
+        padding: how inputs of different sizes are joined; None where they are not.
+    """
+
+    def __init__(self, hooks: Hooks, padding: Padding | None) -> None:
+        self._hooks = hooks
+        self._padding = padding
+        self._gives_lengths = "lengths" in hooks.call.extras
+
+    def parts(
+        self, requests: Sequence[Request]
+    ) -> tuple[dict[str, Sequence[torch.Tensor]], dict[str, BytesArray]]:
+        """Give what is to be joined, by input, and BYTES joined already; `collate` and padding join both.
+
+        Raises:
+            OutputError: `collate` returned what is no input.
+        """
+        parts: dict[str, Sequence[torch.Tensor]] = {}
+        texts: dict[str, BytesArray] = {}
+        for name in requests[0].inputs:
+            values: Any = [request.inputs[name] for request in requests]
+            if self._hooks.collate is not None and requests[0].rows is not None:
+                values = [self._hooks.collate(name, values)]
+                _check_collated(name, values[0])
+            elif self._padding is not None:
+                values = self._padding.pad(name, values)
+            if isinstance(values[0], torch.Tensor):
+                parts[name] = values
+            else:
+                texts[name] = gather_bytes(values)
+        return parts, texts
+
+    def lengths(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
+        """Give host tensors with each row's own size, by padded input, where `forward` asks for them."""
+        return self._padding.lengths(requests) if self._padding is not None and self._gives_lengths else {}
+
+    def extras(self, lengths: dict[str, torch.Tensor], requests: Sequence[Request]) -> dict[str, Any]:
+        """Give what `forward` gets beside its inputs; `lengths` lie on the device by now."""
+        extras: dict[str, Any] = {**self.requests_for("forward", requests)}
+        if self._padding is not None and self._gives_lengths:
+            is_one = len(self._padding.fills) == 1
+            extras["lengths"] = next(iter(lengths.values()), None) if is_one else lengths
+        return extras
+
+    def requests_for(self, hook: str, requests: Sequence[Request]) -> dict[str, list[RequestInfo]]:
+        """Give what a hook that names a parameter `requests` gets by it; the warm-up's say nothing more."""
+        if hook not in self._hooks.with_requests:
+            return {}
+        return {"requests": [one.info or RequestInfo(one.id, one.rows) for one in requests]}
+
+
+def _check_collated(name: str, value: object) -> None:
+    if not is_value(value):
+        raise OutputError(
+            message(
+                f"collate of input {name!r}",
+                expected="a torch.Tensor, or an array of dtype object",
+                got=type(value).__name__,
+                remedy="return the rows of all requests, joined",
+            )
+        )

@@ -1,0 +1,289 @@
+"""Requests of different sizes in one batch: padded, told apart by lengths, and outputs cut back."""
+
+import numpy as np
+import pytest
+import torch
+from core_kit import Doubler, make_pipeline, make_spec, start, tensor
+
+from kindaware import ConfigError, KindAwareModel, TensorSpec
+from kindaware._batch import Request
+from kindaware._dtypes import DTYPES
+from kindaware._outcomes import Failure
+from kindaware._padding import _fill
+
+IDS = TensorSpec("IDS", "INT64", [-1])
+SAME = TensorSpec("SAME", "INT64", [-1])
+ROWS = TensorSpec("ROWS", "INT64", [1])
+
+
+def ids(*rows, name="IDS", request_id="r", more=None):
+    inputs = {name: torch.tensor(rows), **(more or {})}
+    return Request(request_id, inputs, len(rows))
+
+
+def padded(forward, *, inputs=(IDS,), outputs=(SAME,), pad=None, **more):
+    spec = make_spec(inputs=inputs, outputs=outputs)
+    return make_pipeline(forward, spec=spec, pad={"IDS": -1} if pad is None else pad, **more)
+
+
+def values(found, name="SAME"):
+    return [one if isinstance(one, Failure) else one[name].tolist() for one in found]
+
+
+def test_requests_of_different_length_share_a_batch_padded_to_the_longest():
+    seen = []
+
+    def forward(IDS, lengths):
+        seen.append((IDS.tolist(), lengths.tolist(), lengths.dtype))
+        return IDS * 10
+
+    found = padded(forward).run([ids([1]), ids([2, 3, 4], [5, 6, 7]), ids([8, 9])])
+
+    assert seen == [([[1, -1, -1], [2, 3, 4], [5, 6, 7], [8, 9, -1]], [1, 3, 3, 2], torch.int64)]
+    assert values(found) == [[[10]], [[20, 30, 40], [50, 60, 70]], [[80, 90]]]
+    assert all(one["SAME"].is_contiguous() for one in found)
+
+
+def test_requests_of_the_same_length_are_joined_without_padding():
+    shapes = []
+    found = padded(lambda IDS: shapes.append(IDS.shape) or IDS).run([ids([1, 2]), ids([3, 4])])
+    assert shapes == [(2, 2)]
+    assert values(found) == [[[1, 2]], [[3, 4]]]
+
+
+def test_without_pad_requests_are_grouped_by_shape():
+    shapes = []
+    spec = make_spec(inputs=[IDS], outputs=[SAME])
+    pipeline = make_pipeline(lambda IDS: shapes.append(tuple(IDS.shape)) or IDS, spec=spec)
+    assert values(pipeline.run([ids([1]), ids([2, 3]), ids([4])])) == [[[1]], [[2, 3]], [[4]]]
+    assert shapes == [(2, 1), (1, 2)]
+
+
+def test_empty_requests_are_padded_and_cut_back():
+    found = padded(lambda IDS: IDS).run(
+        [Request("a", {"IDS": torch.zeros(2, 0, dtype=torch.int64)}, 2), ids([1])]
+    )
+    assert values(found) == [[[], []], [[1]]]
+
+
+def test_output_of_another_size_and_of_fixed_size_is_left_as_it_is():
+    outputs = (TensorSpec("TOP", "INT64", [-1]), TensorSpec("FIX", "INT64", [3]))
+
+    def forward(IDS):
+        return torch.ones(len(IDS), 5, dtype=torch.int64), torch.ones(len(IDS), 3, dtype=torch.int64)
+
+    found = padded(forward, outputs=outputs).run([ids([1]), ids([1, 2, 3])])
+    assert [tuple(one["TOP"].shape) for one in found] == [(1, 5), (1, 5)]
+    assert [tuple(one["FIX"].shape) for one in found] == [(1, 3), (1, 3)]
+
+
+IMAGE = TensorSpec("IMAGE", "FP32", [2, -1, -1])
+
+
+def test_every_varying_dimension_is_padded_and_has_its_length():
+    seen = []
+
+    def forward(IMAGE, lengths):
+        seen.append((tuple(IMAGE.shape), lengths.tolist()))
+        return IMAGE + 1
+
+    out = TensorSpec("SAME", "FP32", [2, -1, -1])
+    images = [torch.full((1, 2, 3, 1), 1.0), torch.full((2, 2, 1, 4), 2.0)]
+    requests = [Request("r", {"IMAGE": one}, len(one)) for one in images]
+    found = padded(forward, inputs=(IMAGE,), outputs=(out,), pad={"IMAGE": 0.5}).run(requests)
+    assert seen == [((3, 2, 3, 4), [[3, 1], [1, 4], [1, 4]])]
+    for image, answer in zip(images, found, strict=True):
+        assert torch.equal(answer["SAME"], image + 1)
+
+
+def test_several_padded_inputs_get_their_lengths_by_name_and_absent_ones_none():
+    mask = TensorSpec("MASK", "FP32", [-1], optional=True)
+    seen = []
+
+    def forward(IDS, MASK=None, *, lengths):
+        seen.append({name: one.tolist() for name, one in lengths.items()})
+        return IDS
+
+    pipeline = padded(forward, inputs=(IDS, mask), pad={"IDS": 0, "MASK": 0.0})
+    full = [ids([1] * n, more={"MASK": torch.ones(1, n)}) for n in (2, 3)]
+    found = pipeline.run([*full, ids([1])])
+    assert seen == [{"IDS": [2, 3], "MASK": [2, 3]}, {"IDS": [1]}]
+    assert values(found) == [[[1, 1]], [[1, 1, 1]], [[1]]]
+
+
+def test_output_that_could_follow_either_of_two_inputs_is_settled_in_smaller_batches():
+    """QUERY and PASSAGE happen to have the same longest, and different lengths else."""
+    inputs = (TensorSpec("QUERY", "INT64", [-1]), TensorSpec("PASSAGE", "INT64", [-1]))
+    batches = []
+
+    def forward(QUERY, PASSAGE):
+        batches.append(len(QUERY))
+        return QUERY
+
+    def request(query, passage):
+        one = torch.ones
+        return Request("r", {"QUERY": one(1, query).long(), "PASSAGE": one(1, passage).long()}, 1)
+
+    pipeline = padded(forward, inputs=inputs, pad={"QUERY": 0, "PASSAGE": 0})
+    found = pipeline.run([request(3, 1), request(2, 3)])
+    assert values(found) == [[[1, 1, 1]], [[1, 1]]]
+    assert batches == [2, 1, 1]
+
+
+def test_rows_that_do_not_fit_by_their_fixed_sizes_have_a_batch_of_their_own():
+    shapes = []
+    spec = TensorSpec("IMAGE", "FP32", [-1, -1, 2])
+    pipeline = padded(
+        lambda IMAGE: shapes.append(tuple(IMAGE.shape)) or IMAGE.sum(dim=(2, 3)).long(),
+        inputs=(spec,),
+        pad={"IMAGE": 0},
+        preprocess=lambda inputs: {"IMAGE": inputs["IMAGE"][..., : int(inputs["IMAGE"][0, 0, 0, 0])]},
+    )
+    images = [torch.full((1, 2, n, 2), float(w)) for n, w in ((1, 1), (3, 1), (2, 2))]
+    pipeline.run([Request("r", {"IMAGE": one}, 1) for one in images])
+    assert shapes == [(2, 2, 3, 1), (1, 2, 2, 2)]
+
+
+def test_preprocess_that_changes_the_dimensions_of_a_padded_input_fails_its_request():
+    (found,) = padded(lambda IDS: IDS, preprocess=lambda inputs: {"IDS": inputs["IDS"][:, None]}).run(
+        [ids([1])]
+    )
+    assert (
+        "preprocess input 'IDS', which is padded: expected 2 dimensions, as declared, got shape" in found.text
+    )
+
+
+def test_bytes_are_padded_and_cut_back_too():
+    text = TensorSpec("TEXT", "BYTES", [-1])
+    seen = []
+
+    def forward(TEXT, lengths):
+        seen.append((TEXT.tolist(), lengths.tolist()))
+        return TEXT
+
+    arrays = [np.array([[b"a"]], dtype=object), np.array([[b"b", b"c"]], dtype=object)]
+    requests = [Request("r", {"TEXT": one}, 1) for one in arrays]
+    out = TensorSpec("SAME", "BYTES", [-1])
+    found = padded(forward, inputs=(text,), outputs=(out,), pad={"TEXT": "-"}).run(requests)
+    assert seen == [([[b"a", b"-"], [b"b", b"c"]], [1, 2])]
+    assert values(found) == [[[b"a"]], [[b"b", b"c"]]]
+
+
+def test_half_of_a_batch_is_padded_to_its_own_longest():
+    seen = []
+
+    def forward(IDS, lengths, requests):
+        seen.append((tuple(IDS.shape), lengths.tolist(), [one.id for one in requests]))
+        if (IDS == 666).any():
+            raise ValueError
+        return IDS
+
+    requests = [ids([1], request_id="a"), ids([2, 3], request_id="b"), ids([666, 1, 1, 1], request_id="c")]
+    found = padded(forward).run(requests)
+    assert values(found)[:2] == [[[1]], [[2, 3]]]
+    assert seen[:3] == [
+        ((3, 4), [1, 2, 4], ["a", "b", "c"]),
+        ((2, 2), [1, 2], ["a", "b"]),
+        ((1, 4), [4], ["c"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "fill"),
+    [
+        ("FP32", "1.5", 1.5),
+        ("FP32", 0, 0.0),
+        ("FP16", "-inf", float("-inf")),
+        ("INT64", "-100", -100),
+        ("UINT8", 255, 255),
+        ("BOOL", "true", True),
+        ("BOOL", False, False),
+        ("BOOL", 0, False),
+        ("BYTES", "0", b"0"),
+        ("BYTES", b"", b""),
+    ],
+)
+def test_value_is_read_as_one_of_the_inputs_data_type(dtype, value, fill):
+    found = _fill(value, DTYPES[dtype], "x")
+    assert (type(found), found) == (type(fill), fill)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("FP32", "x"),
+        ("FP16", 1e6),
+        ("FP32", None),
+        ("FP32", True),
+        ("INT64", 1.5),
+        ("INT64", "1.5"),
+        ("INT64", True),
+        ("INT8", 128),
+        ("UINT8", -1),
+        ("BOOL", "yes"),
+        ("BOOL", 2),
+        ("BOOL", []),
+        ("BYTES", 0),
+    ],
+)
+def test_value_that_the_data_type_lacks_is_refused(dtype, value):
+    with pytest.raises(ConfigError, match=rf"x: expected a value of type {dtype}, got "):
+        _fill(value, DTYPES[dtype], "x")
+
+
+class Same(KindAwareModel):
+    """SAME = IDS; pads."""
+
+    pad = {"IDS": 0}
+
+    def load(self):
+        """Make nothing."""
+
+    def forward(self, IDS):
+        return IDS
+
+
+RAGGED = {
+    "input": [tensor("IDS", [-1], "TYPE_INT64", allow_ragged_batch=True)],
+    "output": [tensor("SAME", [-1], "TYPE_INT64")],
+}
+
+
+def test_pad_of_the_configuration_takes_the_place_of_the_classes():
+    assert start(Same, **RAGGED)._device_pass.padding.fills == {"IDS": 0}
+    assert start(Same, parameters={"kindaware.pad": "IDS=7"}, **RAGGED)._device_pass.padding.fills == {
+        "IDS": 7
+    }
+    assert start(Same, parameters={"kindaware.pad": "off"}, **RAGGED)._device_pass.padding is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "members", "text"),
+    [
+        ({}, {"pad": {"X": 0}}, r"expected inputs with a dimension of -1, \['IDS'\], got 'X'"),
+        ({"max_batch_size": 0}, {}, "expected a model with max_batch_size above 0, got 0"),
+        ({}, {"collate": lambda self, name, tensors: None}, "expected either pad or collate, got both"),
+        (
+            {},
+            {"pad": None, "forward": lambda self, IDS, lengths: IDS},
+            "expected inputs to pad, since forward names lengths, got none",
+        ),
+        (
+            {"parameters": {"kindaware.cuda_graphs": "1"}},
+            {
+                "forward": lambda self, IDS, lengths: IDS,
+                "warmup_inputs": lambda self, rows: {"IDS": torch.ones(rows, 1, dtype=torch.int64)},
+            },
+            "a graph repeats none of its Python, got the parameter 'lengths'",
+        ),
+    ],
+    ids=["input", "batch", "collate", "lengths", "graphs"],
+)
+def test_pad_that_can_not_be_kept_is_refused(changes, members, text):
+    with pytest.raises(ConfigError, match=text):
+        start(type("Changed", (Same,), members), **{**RAGGED, **changes})
+
+
+def test_allow_ragged_batch_without_pad_is_taken():
+    assert start(type("Plain", (Same,), {"pad": None}), **RAGGED)._device_pass.padding is None
+    assert start(Doubler)._device_pass.padding is None
