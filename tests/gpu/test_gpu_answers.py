@@ -127,7 +127,7 @@ class Handed(KindAwareModel):
 
 @pytest.mark.parametrize("output_device", ["cpu", "instance"])
 @pytest.mark.parametrize("num_requests", [1, 3])
-def test_answers_that_are_inputs_on_the_device_outlive_them(gpu, output_device, num_requests):
+def test_answers_that_are_inputs_on_the_device_are_those_of_their_requests(gpu, output_device, num_requests):
     parameters = {**ON_THE_DEVICE, "kindaware.output_device": output_device}
     with gpu.harness(Handed, parameters=parameters, config=config_of(8)) as model:
         for round_ in range(gpu.count(200, 3)):

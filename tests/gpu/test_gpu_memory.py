@@ -57,7 +57,8 @@ def little_memory(gpu, model):
 
 @pytest.fixture
 def hungry(gpu):
-    with gpu.harness(Hungry, accelerator=SimulatedAccelerator(1), raise_errors=False) as model:
+    options = {"raise_errors": False, "parameters": {"kindaware.isolate_errors": "false"}}
+    with gpu.harness(Hungry, accelerator=SimulatedAccelerator(1), **options) as model:
         model.infer(X=[[1.0]])
         with little_memory(gpu, model):
             model.instance.tried.clear()

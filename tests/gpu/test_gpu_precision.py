@@ -9,6 +9,7 @@ from kindaware import KindAwareModel, TensorSpec
 
 TOLERANCE = {"32": 2e-3, "bf16": 3e-2, "16": 5e-3}
 """Of the largest element. Convolutions in FP32 run in TF32 unless torch is told not to."""
+DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
 class Convolutional(KindAwareModel):
@@ -19,8 +20,9 @@ class Convolutional(KindAwareModel):
 
     def load(self):
         torch.manual_seed(0)
-        return torch.nn.Sequential(
-            torch.nn.Conv2d(3, 16, 3, padding=1),
+        self.dtypes, self.are_channels_last = set(), set()
+        self.first = torch.nn.Conv2d(3, 16, 3, padding=1)
+        self.rest = torch.nn.Sequential(
             torch.nn.BatchNorm2d(16),
             torch.nn.ReLU(),
             torch.nn.Conv2d(16, 16, 3, stride=2),
@@ -30,7 +32,10 @@ class Convolutional(KindAwareModel):
 
     def forward(self, X):
         delay(X)
-        return self.model(X)
+        self.are_channels_last.add(not X.is_contiguous())
+        hidden = self.first(X)
+        self.dtypes.add(hidden.dtype)
+        return self.rest(hidden)
 
 
 def pictures(num_requests, seed):
@@ -50,6 +55,8 @@ def assert_within_tolerance(gpu, precision, **settings):
                 assert result.outputs["Y"].dtype == np.float32
                 difference = largest_difference(result.outputs["Y"], expected["Y"])
                 assert difference < TOLERANCE[precision.split("-")[0]]
+        assert model.instance.are_channels_last == {settings.get("memory_format") == "channels_last"}
+        assert model.instance.dtypes == {DTYPES[precision.split("-")[0]]}
 
 
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
