@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from kindaware._bridge import Bridge, check_pb_utils, find_pb_utils, open_logger, require_pb_utils
+from kindaware._cancellation import asks_for_cancelled
 from kindaware._contract import (
     OWN_ATTRIBUTES,
     check_class,
@@ -85,6 +86,7 @@ class KindAwareModel(DevicePlacement):
     cast_outputs: ClassVar[bool] = False
     reload_on_fault: ClassVar[bool] = False
     metrics: ClassVar[bool] = True
+    cancellation: ClassVar[str] = "auto"
     isolate_errors: ClassVar[bool] = True
     pad: ClassVar[str | Mapping[str, Any] | None] = None
 
@@ -221,7 +223,8 @@ class KindAwareModel(DevicePlacement):
         try:
             if self._device_pass.fault is None:
                 stopwatch = Stopwatch(self._device_pass.counts)
-                arrivals = bridge.read(requests)
+                asks = asks_for_cancelled(self.settings.cancellation, self._device_pass.counts)
+                arrivals = bridge.read(requests, asks_for_cancelled=asks)
                 stopwatch.lap("gather")
                 outcomes = self._pipeline.run(arrivals)
                 stopwatch.restart()

@@ -39,6 +39,8 @@ class Settings:
         cast_outputs: convert an output of another dtype to the declared one.
         reload_on_fault: ask the server to load the model anew when the device has failed.
         metrics: show the instance's counts on Triton's `/metrics`.
+        cancellation: `on` to answer what was cancelled before its batch is formed, `off`, or `auto` where
+            that is worth what asking costs.
         isolate_errors: find the guilty requests by halving when `forward` raises on a batch.
         pad: what inputs of different size are padded with, by name, as it was written; None for none.
     """
@@ -56,6 +58,7 @@ class Settings:
     cast_outputs: bool = False
     reload_on_fault: bool = False
     metrics: bool = True
+    cancellation: str = "auto"
     isolate_errors: bool = True
     pad: Mapping[str, Any] | None = None
 
@@ -211,6 +214,7 @@ _PARSERS = {
     "cast_outputs": _Parser("'true' or 'false'", _boolean),
     "reload_on_fault": _Parser("'true' or 'false'", _boolean),
     "metrics": _Parser("'true' or 'false'", _boolean),
+    "cancellation": _choice("auto", "on", "off"),
     "isolate_errors": _Parser("'true' or 'false'", _boolean),
     "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
 }

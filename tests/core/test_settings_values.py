@@ -31,6 +31,7 @@ GOOD = [
     ("cast_outputs", True, "true", True),
     ("reload_on_fault", True, "true", True),
     ("metrics", False, "false", False),
+    ("cancellation", "on", "on", "on"),
     ("isolate_errors", False, "false", False),
     ("pad", {"A": "0", "B": "x y"}, "A=0, B = x y", {"A": "0", "B": "x y"}),
     ("pad", None, "off", None),
@@ -70,6 +71,7 @@ BAD = [
     ("cast_outputs", ["yes", "True", 1, None], "'true' or 'false'"),
     ("reload_on_fault", ["yes", "True", 1, None], "'true' or 'false'"),
     ("metrics", ["off", 1, None], "'true' or 'false'"),
+    ("cancellation", ["true", True, "", None], "one of auto, on, off"),
     ("isolate_errors", ["0", 0, None], "'true' or 'false'"),
     ("pad", ["INPUT", "", "A=0,", "A=0,A=1", {}, 0, {1: 2}], "'off' or values by input"),
 ]
