@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts, write what was found after each, print the tables.
 
     Returns:
-        The exit status: 1 where a part failed.
+        The exit status: 1 where a part failed, or was not begun.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     args = _parse(given)
@@ -101,12 +101,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = describe_run(given)
         name = args.name or f"{'quick-' if args.quick else ''}gpu-{slug_of(run['gpu']['name'])}"
         say(f"{run['gpu']['name']}, driver {run['gpu']['driver']}, torch {run['versions']['torch']}")
+
+        def save() -> None:
+            if not args.is_trial:
+                results.save(name, run, {**parts, "bars": judge(parts)})
+
         try:
             for _ in _measure(plan, args.parts, parts, deadline, say):
-                if not args.is_trial:
-                    results.save(name, run, {**parts, "bars": judge(parts)})
+                save()
         except KeyboardInterrupt:
             parts.setdefault("not_measured", {})["what is not listed"] = "the run was interrupted"
+        save()
     print("\n".join(report(parts)))
     if args.is_trial:
         say("this was a trial: its figures mean nothing, and are not written")
@@ -130,6 +135,10 @@ def _measure(
                     yield
             else:
                 for network, size in plan.processes:
+                    if deadline.left < 30:
+                        missing = parts.setdefault("not_measured", {})
+                        missing[f"{part}, {network}"] = "there was no time left"
+                        continue
                     found = run_processes(
                         network, size, plan.device, plan.forwards.rounds, plan.process_seconds, say
                     )
