@@ -46,8 +46,8 @@ class Effort:
 
 
 FULL = Effort(
-    rounds=12,
-    curve_rounds=5,
+    rounds=11,
+    curve_rounds=3,
     gains_rounds=10,
     runs=12,
     repetitions=60,
@@ -56,7 +56,7 @@ FULL = Effort(
     speed=1.0,
 )
 QUICK = Effort(
-    rounds=3, curve_rounds=1, gains_rounds=2, runs=4, repetitions=20, imports=3, requests=10_000, speed=3.0
+    rounds=2, curve_rounds=1, gains_rounds=2, runs=4, repetitions=20, imports=3, requests=10_000, speed=3.0
 )
 
 
@@ -95,8 +95,12 @@ def _jobs(
 
     rounds = args.rounds
     return {
-        "serving": lambda: serving.run_serving(args.client, rounds or effort.rounds, effort.speed, say),
-        "curve": lambda: curve.run_curve(args.client, rounds or effort.curve_rounds, effort.speed, say),
+        "serving": lambda: serving.run_serving(
+            args.client, rounds or effort.rounds, effort.speed, args.networks, say
+        ),
+        "curve": lambda: curve.run_curve(
+            args.client, rounds or effort.curve_rounds, effort.speed, args.networks, say
+        ),
         "overhead": lambda: probe.run_overhead(rounds or effort.runs, effort.repetitions, say),
         "growth": lambda: probe.run_growth(rounds or effort.runs, effort.repetitions, say),
         "imports": lambda: imports.run_imports(rounds or effort.imports, say),
@@ -121,7 +125,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--networks",
         type=lambda text: text.split(","),
         default=["mlp", "transformer", "efficientnet_lite0", "resnet50"],
-        help="for gains, with commas",
+        help="those of serving, curve and gains; with commas",
     )
     args = parser.parse_args(arguments)
     unknown = [part for part in args.parts if part not in every]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,17 @@ _MEASURES = ("requests_per_second", "p50_ms", "p99_ms")
 
 
 def run_curve(
-    protocol: Protocol, num_rounds: int, speed: float, say: Callable[[str], None]
+    protocol: Protocol,
+    num_rounds: int,
+    speed: float,
+    only: Sequence[str],
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measure the forms in turns at each concurrency, one instance each."""
     networks: dict[str, Any] = {}
     missing: list[str] = []
     seconds = CURVE_SECONDS / speed
-    for network in CURVE_NETWORKS:
+    for network in [one for one in CURVE_NETWORKS if one in only]:
         scenario = Scenario(f"{network}, curve", network, 1, max(CURVE_CONCURRENCY), seconds, CURVE_FORMS)
         points = []
         with open_targets([scenario], protocol, missing, say) as opened:
@@ -73,6 +77,7 @@ def plot(curve: dict[str, Any], path: Path) -> None:
             concurrency = [point["concurrency"] for point in points]
             axis.set_title(f"{network}, {concurrency[0]} to {concurrency[-1]} requests in flight")
             axis.grid(visible=True, alpha=0.3)
-    axes[0][0].legend()
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

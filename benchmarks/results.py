@@ -24,7 +24,7 @@ def describe_run(arguments: Sequence[str], server_version: str) -> dict[str, Any
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join(["python -m benchmarks", *arguments]),
         "commit": _git("rev-parse", "HEAD"),
-        "uncommitted_changes": bool(_git("status", "--porcelain", "--", "src", "benchmarks")),
+        "uncommitted_changes": bool(_git("status", "--porcelain", "--", ":/src", ":/benchmarks")),
         "machine": {
             "processor": _processor(),
             "cores": len(os.sched_getaffinity(0)),

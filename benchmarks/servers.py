@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -31,7 +32,14 @@ START_SECONDS = 60.0
 
 
 class ServerUnavailableError(Exception):
-    """A server that is not a part of this project can't be had here; the message says why."""
+    """A server that is not a part of this project can't be had here.
+
+    Args:
+        text: why; the message has it without the folders of this machine, for it goes into the results.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(re.sub(r"(?<![\w:/])/(?:[^\s/:]+/)+", "", text))
 
 
 @contextlib.contextmanager

@@ -22,7 +22,11 @@ DEFAULT_TOLERANCE = 1e-4
 
 
 def run_serving(
-    protocol: Protocol, num_rounds: int, speed: float, say: Callable[[str], None]
+    protocol: Protocol,
+    num_rounds: int,
+    speed: float,
+    networks: Sequence[str],
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Measure all scenarios, network by network.
 
@@ -30,6 +34,7 @@ def run_serving(
         protocol: how the tritonservers are asked; LitServe only knows HTTP.
         num_rounds: of each scenario.
         speed: by how much measurements are shortened.
+        networks: those that are measured.
         say: told what goes on.
 
     Returns:
@@ -37,8 +42,9 @@ def run_serving(
     """
     measured: list[dict[str, Any]] = []
     missing: list[str] = []
-    for network in dict.fromkeys(one.network for one in scenarios.SCENARIOS):
-        ours = [one for one in scenarios.SCENARIOS if one.network == network]
+    wanted = [one for one in scenarios.SCENARIOS if one.network in networks]
+    for network in dict.fromkeys(one.network for one in wanted):
+        ours = [one for one in wanted if one.network == network]
         with open_targets(ours, protocol, missing, say) as targets:
             for scenario in ours:
                 say(f"{scenario.name}: {num_rounds} rounds")
@@ -142,18 +148,17 @@ def best_hand_written(rates: Mapping[str, Sequence[float]]) -> str:
 def measure_in_turns(
     targets: Mapping[str, Target], concurrency: int, seconds: float, num_rounds: int
 ) -> list[dict[str, Load]]:
-    """Measure all targets once per round, after a round that isn't kept."""
+    """Measure all targets once per round, after a short round that isn't kept."""
 
-    def measurement(target: Target) -> Callable[[], Load]:
+    def measurement(target: Target, duration: float) -> Callable[[], Load]:
         def run() -> Load:
             with servers.awake(target):
-                return measure(target, concurrency, seconds)
+                return measure(target, concurrency, duration, settle_seconds=min(0.2, duration / 3))
 
         return run
 
-    candidates = {name: measurement(target) for name, target in targets.items()}
-    interleave(candidates, 1)
-    return interleave(candidates, num_rounds)
+    interleave({name: measurement(target, min(0.5, seconds)) for name, target in targets.items()}, 1)
+    return interleave({name: measurement(target, seconds) for name, target in targets.items()}, num_rounds)
 
 
 def ask_awake(target: Target) -> bytes:
