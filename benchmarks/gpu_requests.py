@@ -68,6 +68,10 @@ class Request:
         """Give none."""
         return ""
 
+    def is_cancelled(self) -> bool:
+        """Say no."""
+        return False
+
     def requested_output_names(self) -> Sequence[str]:
         """Name the output."""
         return self._wanted
