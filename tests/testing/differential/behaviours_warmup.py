@@ -2,7 +2,7 @@
 
 import numpy as np
 from behaviour import Behaviour
-from behaviours_loading import CLASS, PLAIN
+from behaviours_loading import PLAIN
 from differential_kit import ask
 from differential_models import PYTHON
 
@@ -23,11 +23,6 @@ class TritonPythonModel:
         fields = [request.request_id(), request.correlation_id(), request.flags(), request.parameters()]
         return [inputs, fields, sorted(request.requested_output_names()), request.is_cancelled()]
 """
-RAISING = CLASS + "    def execute(self, requests):\n        raise ValueError('cold')\n"
-REFUSING = (
-    CLASS
-    + "    def execute(self, requests):\n        return [failure('cold', 'NOT_FOUND') for _ in requests]\n"
-)
 
 ROWS = (
     PYTHON
@@ -82,9 +77,8 @@ _LOADING = {
 LOADING = {name: (WARMED, config) for name, (config, _) in _LOADING.items()}
 BEHAVIOURS = {name: Behaviour("", (asked(name),), name) for name, (_, asked) in _LOADING.items()}
 
+# Settings that are wrong. Where a request of a warm-up fails, the server ends by chance.
 FAILURES = {
-    "warmup_raises": (RAISING, ROWS + sample(tensor(), batch_size=2)),
-    "warmup_is_refused": (REFUSING, ROWS + sample(tensor(), batch_size=2, count=3)),
     "warmup_with_another_shape": (WARMED, ROWS + sample(tensor(dims="[ 3 ]"))),
     "warmup_with_another_type": (WARMED, ROWS + sample(tensor(kind="TYPE_INT32"))),
     "warmup_without_an_input": (WARMED, ROWS.replace('"X"', '"NEEDED"') + sample(tensor())),

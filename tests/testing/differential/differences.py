@@ -12,7 +12,7 @@ NOT_COMPARED = {
     "a numpy array passed to from_dlpack": ("crash", "numpy 1.26's destructor recurses in the stub"),
     "strided first dimension passed to from_dlpack": ("corruption", "the server sends what lies in memory"),
     "failing calls of metrics and of load_model": ("crash", "2.51 frees the message early, by chance"),
-    "more warm-up requests in a call than max_batch_size": (
+    "warm-up requests that fail, or are too many": (
         "crash",
         "the server refuses the model, or ends, by chance",
     ),

@@ -46,6 +46,33 @@ def test_every_instance_gets_the_warmup_requests_before_others():
         assert [instance.shapes for instance in harness.instances] == [[[[1, 3], [1, 3]]]] * 2
 
 
+class Refuses:
+    def execute(self, requests):
+        import triton_python_backend_utils as pb_utils
+
+        error = pb_utils.TritonError("cold", pb_utils.TritonError.NOT_FOUND)
+        return [pb_utils.InferenceResponse(error=error) for _ in requests]
+
+
+class Raises:
+    def execute(self, requests):
+        raise ValueError("cold")
+
+
+def test_warmup_that_is_refused_does_not_load():
+    with pytest.raises(ModelLoadError) as raised:
+        ModelHarness(Refuses, config=BATCHED + warmup("[ 3 ]", batch_size=2)).start()
+    assert str(raised.value).endswith(": Invalid argument: failed to run warmup sample 'w': cold; cold; ;")
+
+
+def test_warmup_that_raises_does_not_load():
+    with pytest.raises(ModelLoadError) as raised:
+        ModelHarness(Raises, config=BATCHED + warmup("[ 3 ]", batch_size=2)).start()
+    text = "Failed to process the request(s) for model 'model_0', message: ValueError: cold\n\nAt:\n  "
+    assert raised.value.reason.startswith(f"failed to run warmup sample 'w': {text}")
+    assert raised.value.reason.count(text) == 2
+
+
 def test_warmup_of_more_requests_than_a_batch_has_does_not_load():
     with pytest.raises(ModelLoadError, match="batch size 9 for 'model_0', max allowed is 8; ") as raised:
         ModelHarness(Counts, config=BATCHED + warmup("[ 3 ]", batch_size=9)).start()
