@@ -1,6 +1,10 @@
 """GPUs in host memory: CUDA's rules of order, without a GPU."""
 
-from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
-from kindaware.testing.accelerator._timeline import Latest, Schedule, Stream
+from __future__ import annotations
 
-__all__ = ["Latest", "Schedule", "SimulatedAccelerator", "Stream"]
+from kindaware.testing.accelerator import _bindings as _bindings
+from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
+from kindaware.testing.accelerator._schedules import Drawn, Latest, Schedule, Seeded
+from kindaware.testing.accelerator._timeline import Stream
+
+__all__ = ["Drawn", "Latest", "Schedule", "Seeded", "SimulatedAccelerator", "Stream"]

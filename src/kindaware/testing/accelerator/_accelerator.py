@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from kindaware.testing.accelerator._memory import Allocation, Block, DeviceMemory, PinnedMemory, RaceCheck
-from kindaware.testing.accelerator._timeline import Latest, Point, Schedule, Stream, Timeline
+from kindaware.testing.accelerator._errors import cuda_error, is_cuda_error
+from kindaware.testing.accelerator._host_memory import HostMemory
+from kindaware.testing.accelerator._memory import DeviceMemory
+from kindaware.testing.accelerator._processes import Current, Users
+from kindaware.testing.accelerator._races import RaceCheck, Span
+from kindaware.testing.accelerator._random import DeviceRandom
+from kindaware.testing.accelerator._schedules import Latest, Schedule
+from kindaware.testing.accelerator._timeline import Point, Stream, Timeline
 
 if TYPE_CHECKING:
     from kindaware.testing.accelerator._graphs import Capture
-    from kindaware.testing.accelerator._tensor import SimulatedTensor
 
 _SYNC_ERROR = 2
 """What torch calls "error" in `set_sync_debug_mode`."""
@@ -30,24 +34,16 @@ class Device:
     Attributes:
         ordinal: its number.
         memory: its allocator.
-        default_stream: handle 0.
+        random: its random numbers.
         error: what it was lost by; None while it works.
         captures: what is being captured, by stream.
     """
 
     ordinal: int
     memory: DeviceMemory
-    default_stream: Stream
-    error: str | None = None
+    random: DeviceRandom = field(default_factory=DeviceRandom)
+    error: Exception | None = None
     captures: dict[Stream, Capture] = field(default_factory=dict)
-
-
-@dataclass
-class _Current:
-    """What is current in one thread of one process."""
-
-    ordinal: int = 0
-    streams: dict[int, Stream] = field(default_factory=dict)
 
 
 class SimulatedAccelerator:
@@ -65,12 +61,11 @@ class SimulatedAccelerator:
         fault: is asked at each call with its number and name, and gives an exception to raise there, or None.
 
     Attributes:
-        num_calls: calls so far: operations, copies, and functions of `torch.cuda`.
+        num_calls: calls so far: operations but for views, copies, allocations, and functions of `torch.cuda`.
         violations: what was against CUDA's rules, as (what would happen, remedy).
-        timeline: the streams.
-        pinned: the page-locked memory.
-        devices: the GPUs.
-        sync_debug_mode: 2 while operations that wait for the device raise.
+        sync_debug_mode: 2 while operations that wait for a device raise.
+        devices: the GPUs; `devices[n].memory` has `allocated_bytes`, `peak_bytes`, `limit_bytes` and
+            `num_allocations`.
     """
 
     _active: ClassVar[SimulatedAccelerator | None] = None
@@ -87,16 +82,15 @@ class SimulatedAccelerator:
         self.sync_debug_mode = 0
         self.violations: list[tuple[str, str]] = []
         self.fault = fault
-        self.timeline = Timeline(schedule or Latest(), self._lose)
-        self.pinned = PinnedMemory()
+        self.timeline = Timeline(schedule or Latest(), self._fail)
+        self.host = HostMemory(self.report)
         self.devices: list[Device] = []
         self.memory_bytes = memory_bytes
         self.num_devices = num_devices
         self._races = RaceCheck(self.timeline, self.report)
-        self._local = threading.local()
+        self._users = Users(self.timeline, {})
         self._listener: Callable[[str, str], Any] | None = None
-        for ordinal in range(num_devices or 0):
-            self._add_device(ordinal)
+        self.require_devices(num_devices or 0)
 
     def __repr__(self) -> str:
         return f"<SimulatedAccelerator: {len(self.devices)} devices, {self.num_pending} queued>"
@@ -112,13 +106,10 @@ class SimulatedAccelerator:
         return SimulatedAccelerator._active
 
     def require_devices(self, count: int) -> None:
-        """Make devices, unless their number was said."""
-        for ordinal in range(len(self.devices), count if self.num_devices is None else 0):
-            self._add_device(ordinal)
-
-    def _add_device(self, ordinal: int) -> None:
-        memory = DeviceMemory(ordinal, self.memory_bytes, self.timeline)
-        self.devices.append(Device(ordinal, memory, self.timeline.open_stream(ordinal, is_default=True)))
+        """Make devices that are not there yet, unless their number was said."""
+        for ordinal in range(len(self.devices), count if self.num_devices is None else self.num_devices):
+            memory = DeviceMemory(ordinal, self.memory_bytes, self.timeline)
+            self.devices.append(Device(ordinal, memory))
 
     @contextmanager
     def installed(self, listener: Callable[[str, str], Any]) -> Iterator[None]:
@@ -126,12 +117,16 @@ class SimulatedAccelerator:
 
         Args:
             listener: takes each violation, as (what would happen, remedy).
+
+        Raises:
+            RuntimeError: there is one already.
         """
         from kindaware.testing.accelerator._patches import patched_torch
 
         if SimulatedAccelerator._active is not None:
             raise RuntimeError(
-                "simulated accelerator: expected to be the only one, got a second; close the harness before"
+                "simulated accelerator: expected to be the only one in the process, got a second; end the "
+                "harness with the first one before"
             )
         self._listener = listener
         SimulatedAccelerator._active = self
@@ -144,19 +139,11 @@ class SimulatedAccelerator:
 
     @contextmanager
     def entered(self, process: object = None) -> Iterator[None]:
-        """Let this thread's torch use the devices, as a process with current devices of its own."""
-        from kindaware.testing.accelerator._functions import CudaFunctions, CudaOperations
+        """Let this thread's torch use the devices, as a process that has streams of its own."""
+        from kindaware.testing.accelerator._modes import modes_of
 
-        before = self.process, getattr(self._local, "depth", 0)
-        self._local.process, self._local.depth = process, before[1] + 1
-        try:
-            with ExitStack() as stack:
-                if not before[1]:
-                    stack.enter_context(CudaFunctions(self))
-                    stack.enter_context(CudaOperations())  # type: ignore[no-untyped-call]  # torch's base has no types
-                yield
-        finally:
-            self._local.process, self._local.depth = before
+        with self._users.acting(process), modes_of(self):
+            yield
 
     @contextmanager
     def of_server(self) -> Iterator[None]:
@@ -164,82 +151,82 @@ class SimulatedAccelerator:
 
         It is no call of the model's, and a device that the model has lost still works.
         """
-        before = self._is_server
-        self._local.is_server = True
-        try:
+        with self._users.acting(self._users.owner, is_server=True):
             yield
-        finally:
-            self._local.is_server = before
-
-    @property
-    def _is_server(self) -> bool:
-        return bool(getattr(self._local, "is_server", False))
 
     @property
     def process(self) -> Any:
         """Whose code runs in this thread; None outside of all."""
-        return getattr(self._local, "process", None)
+        return self._users.owner
 
     @property
-    def current(self) -> _Current:
+    def current(self) -> Current:
         """What is current for the thread and the process."""
-        known: dict[int, _Current] = self._local.__dict__.setdefault("known", {})
-        return known.setdefault(id(self.process), _Current())
+        return self._users.current
 
     def ordinal_of(self, device: Any) -> int:
-        """Find the number of a device, as torch takes them: None is the current one."""
+        """Find the number of a device, as torch takes them: None is the current one.
+
+        Raises:
+            torch.AcceleratorError: there is no such device.
+            ValueError: it is not a CUDA device.
+        """
         if isinstance(device, int):
             ordinal = device
         else:
             named = torch.device(device) if isinstance(device, str) else device
+            if isinstance(named, torch.device) and named.type != "cuda":
+                raise ValueError(f"Expected a cuda device, but got: {named}")
             index = getattr(named, "index", getattr(named, "idx", None))
             ordinal = self.current.ordinal if index is None else index
         if not 0 <= ordinal < len(self.devices):
-            raise torch.AcceleratorError(
-                "CUDA error: invalid device ordinal\n"
-                f"(simulated: cuda:{ordinal} of {len(self.devices)} devices)"
-            )
+            raise cuda_error("invalid device ordinal", f"cuda:{ordinal} of {len(self.devices)} devices")
         return ordinal
 
     def current_stream(self, ordinal: int) -> Stream:
         """Give the stream on which work for a device is queued now."""
-        return self.current.streams.get(ordinal, self.devices[ordinal].default_stream)
+        return self.current.stream(ordinal)
 
     def call(self, name: str, ordinal: int | None = None) -> None:
         """Count one call; raise what was asked for, or what the device was lost by."""
-        self.timeline.advance()
-        if self._is_server:
-            return
-        self.num_calls += 1
+        with self.timeline.lock:
+            self.timeline.advance()
+            if self._users.is_server:
+                return
+            self.num_calls += 1
+            number = self.num_calls
         self.raise_error(ordinal)
-        error = self.fault(self.num_calls, name) if self.fault is not None else None
+        error = self.fault(number, name) if self.fault is not None else None
         if error is not None:
-            if isinstance(error, torch.AcceleratorError):
+            if is_cuda_error(error):
                 self.lose(self.current.ordinal if ordinal is None else ordinal, str(error))
             raise error
 
     def raise_error(self, ordinal: int | None = None) -> None:
-        """Raise what a device was lost by.
+        """Raise what a device was lost by; unless said, the current one.
 
         Raises:
             torch.AcceleratorError: it was.
         """
         device = self.devices[self.current.ordinal if ordinal is None else ordinal] if self.devices else None
-        if device is not None and device.error is not None and not self._is_server:
-            raise torch.AcceleratorError(device.error)
+        if device is not None and device.error is not None and not self._users.is_server:
+            raise type(device.error)(*device.error.args)
 
     def lose(self, ordinal: int, error: str = "CUDA error: device-side assert triggered") -> None:
         """Let a device fail for good: everything that uses it raises `torch.AcceleratorError` from now on."""
+        self._lose(ordinal, cuda_error(error.removeprefix("CUDA error: ")))
+
+    def _lose(self, ordinal: int, error: Exception) -> None:
         device = self.devices[ordinal]
         device.error = device.error or error
         device.captures.clear()
         self.timeline.drop(one for one in self.timeline.streams if one.ordinal == ordinal)
 
-    def _lose(self, stream: Stream, name: str, error: Exception) -> None:
-        self.lose(
-            stream.ordinal,
-            f"CUDA error: device-side assert triggered\n(simulated: {name} raised {error!r})",
-        )
+    def _fail(self, stream: Stream, name: str, error: Exception) -> None:
+        """Lose a device by what a kernel raised; in its own words if it is the host that has none."""
+        if not isinstance(error, NotImplementedError):
+            error = cuda_error("device-side assert triggered", f"{name} raised {error!r}")
+        self._lose(stream.ordinal, error)
 
     def report(self, outcome: str, remedy: str) -> None:
         """Note what was against CUDA's rules."""
@@ -247,45 +234,24 @@ class SimulatedAccelerator:
         if self._listener is not None:
             self._listener(outcome, remedy)
 
-    def allocate(self, ordinal: int, num_bytes: int) -> Allocation:
-        """Take memory on a device's current stream; reused memory is poisoned where the stream gets there.
-
-        Raises:
-            torch.OutOfMemoryError: there is too little.
-        """
-        self.call("allocate", ordinal)
-        stream = self.current_stream(ordinal)
-        device = self.devices[ordinal]
-        capture = device.captures.get(stream)
-        return device.memory.allocate(num_bytes, stream if capture is None else capture.graph)
-
-    def empty_like(self, like: torch.Tensor, ordinal: int) -> SimulatedTensor:
-        """Make a tensor of the shape, strides and dtype of another; its elements are poison."""
-        from kindaware.testing.accelerator._operations import elements_of
-        from kindaware.testing.accelerator._tensor import SimulatedTensor
-
-        span = 1 + sum((size - 1) * step for size, step in zip(like.size(), like.stride(), strict=True))
-        allocation = self.allocate(ordinal, span * like.itemsize if like.numel() else 0)
-        return SimulatedTensor.wrap(self, elements_of(allocation.block, like), allocation)
-
     def submit(
         self,
         ordinal: int,
         name: str,
         run: Callable[[], Any] | None,
-        reads: list[Block],
-        writes: list[Block],
-        stream: Stream | None = None,
+        reads: Sequence[Span],
+        writes: Sequence[Span],
     ) -> None:
-        """Queue work on a device's current stream, or on the one given; while it captures, only note it."""
-        stream = self.current_stream(ordinal) if stream is None else stream
+        """Queue work on a device's current stream; while it captures, only note it."""
+        stream = self.current_stream(ordinal)
         capture = self.devices[ordinal].captures.get(stream)
         if capture is not None:
             capture.graph.add(name, run, reads, writes)
             return
-        self._races.before(stream, name, reads, writes)
-        ticket = self.timeline.submit(stream, name, run)
-        self._races.after(stream, ticket, reads, writes)
+        with self.timeline.lock:
+            self._races.before(stream, name, reads, writes)
+            ticket = self.timeline.submit(stream, name, run)
+            self._races.after(stream, ticket, reads, writes)
 
     def order(self, ordinal: int, *, after: int) -> None:
         """Let a device's current stream wait for another device's."""
@@ -299,10 +265,7 @@ class SimulatedAccelerator:
             torch.AcceleratorError: a stream of the device captures.
         """
         for capture in self.devices[ordinal].captures.values():
-            capture.is_lost = True
-            raise torch.AcceleratorError(
-                f"CUDA error: operation not permitted when stream is capturing\n(simulated: {what})"
-            )
+            raise capture.lose("operation not permitted when stream is capturing", what)
 
     def finish(self, point: Point) -> None:
         """Wait for a place in a stream.
@@ -325,23 +288,11 @@ class SimulatedAccelerator:
         self.finish(self.timeline.record(self.current_stream(ordinal)))
 
     def synchronize(self, ordinal: int) -> None:
-        """Wait for all streams of a device."""
-        for stream in [one for one in self.timeline.streams if one.ordinal == ordinal]:
+        """Wait for all streams that the process has of a device."""
+        for stream in self.current.process.streams(ordinal):
             self.finish(self.timeline.record(stream))
 
     @property
     def num_pending(self) -> int:
         """Pieces of work that are queued and not done."""
         return sum(len(stream.pending) for stream in self.timeline.streams)
-
-    def export(self, tensor: SimulatedTensor, handle: int | None) -> Any:
-        """Give a DLPack capsule of a tensor; a stream named by its handle waits for the current one."""
-        from kindaware.testing.accelerator._exchange import export
-
-        return export(self, tensor, handle)
-
-    def stream_of_handle(self, handle: int, ordinal: int) -> Stream:
-        """Find a stream by what `cuda_stream` gives; 0 and DLPack's 1 are the default one."""
-        if handle in (0, 1):
-            return self.devices[ordinal].default_stream
-        return next(stream for stream in self.timeline.streams if stream.handle == handle)

@@ -1,16 +1,17 @@
-"""What stands for the objects of `torch.cuda`: streams, events, graphs, and what is current."""
+"""What stands for streams, events and current devices of `torch.cuda`."""
 
 from __future__ import annotations
 
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
-from kindaware.testing.accelerator._graphs import Capture, Graph, begin_capture, end_capture
+from kindaware.testing.accelerator._errors import cuda_error, not_simulated
+from kindaware.testing.accelerator._processes import stream_of_handle
 
 if TYPE_CHECKING:
+    from kindaware.testing.accelerator._graphs import Capture
     from kindaware.testing.accelerator._timeline import Point
     from kindaware.testing.accelerator._timeline import Stream as Queue
 
@@ -24,8 +25,9 @@ class Stream:
         if queue is None:
             ordinal = _sim().ordinal_of(device)
             _sim().call("make a stream", ordinal)
-            queue = _sim().timeline.open_stream(ordinal)
+            queue = _sim().current.process.open_stream(ordinal)
         self.queue = queue
+        self.priority = priority
 
     @property
     def device(self) -> torch.device:
@@ -59,7 +61,7 @@ class Stream:
     def query(self) -> bool:
         """Say whether all is done."""
         _sim().call("ask a stream", self.queue.ordinal)
-        return not self.queue.pending
+        return _ask(_sim().timeline.record(self.queue))
 
     def record_event(self, event: Event | None = None) -> Event:
         """Record an event."""
@@ -76,116 +78,86 @@ class Stream:
         self.wait_event(stream.record_event())
 
 
+class ExternalStream(Stream):
+    """Stands for `torch.cuda.ExternalStream`: a stream that is known by its handle."""
+
+    def __init__(self, stream_ptr: int, device: Any = None, **_: Any) -> None:
+        ordinal = _sim().ordinal_of(device)
+        super().__init__(queue=stream_of_handle(_sim().current, stream_ptr, ordinal))
+
+
 class Event:
     """Stands for `torch.cuda.Event`."""
 
     def __init__(self, enable_timing: bool = False, blocking: bool = False, **_: Any) -> None:
         self._point: Point | None = None
+        self._capture: Capture | None = None
 
     def record(self, stream: Stream | None = None) -> None:
         """Name the place behind all that was queued on a stream."""
-        stream = current_stream() if stream is None else stream
-        _sim().call("record an event", stream.queue.ordinal)
-        self._point = _sim().timeline.record(stream.queue)
+        queue = (current_stream() if stream is None else stream).queue
+        _sim().call("record an event", queue.ordinal)
+        self._point = _sim().timeline.record(queue)
+        self._capture = _sim().devices[queue.ordinal].captures.get(queue)
 
     def wait(self, stream: Stream | None = None) -> None:
-        """Let a stream's further work wait for the place."""
-        stream = current_stream() if stream is None else stream
-        _sim().call("wait for an event on the device", stream.queue.ordinal)
-        if self._point is not None:
-            _sim().timeline.wait_for(stream.queue, self._point)
+        """Let a stream's further work wait for the place.
+
+        Raises:
+            torch.AcceleratorError: one of the two is in a capture, the other isn't.
+            NotImplementedError: the capture would go over two streams.
+        """
+        queue = (current_stream() if stream is None else stream).queue
+        _sim().call("wait for an event on the device", queue.ordinal)
+        if self._point is None or self._point.stream is queue:
+            return
+        capture = _sim().devices[queue.ordinal].captures.get(queue)
+        if capture is not None and capture is not self._capture:
+            raise capture.lose(
+                "dependency created on uncaptured work in another stream", f"{queue!r} waits in a capture"
+            )
+        if self._capture is not None:
+            raise not_simulated(
+                expected="a capture of one stream",
+                got=f"an event of the capture for which {queue!r} waits",
+                remedy="capture the streams apart, or test this graph on a real GPU",
+            )
+        _sim().timeline.wait_for(queue, self._point)
 
     def synchronize(self) -> None:
         """Wait for the place; one that was never recorded is reached."""
         _sim().call("wait for an event", None if self._point is None else self._point.stream.ordinal)
+        self._refuse_captured()
         if self._point is not None:
             _sim().finish(self._point)
 
     def query(self) -> bool:
         """Say whether the place was reached."""
-        _sim().call("ask an event")
-        return self._point is None or _sim().timeline.is_done(self._point)
+        _sim().call("ask an event", None if self._point is None else self._point.stream.ordinal)
+        self._refuse_captured()
+        return self._point is None or _ask(self._point)
+
+    def _refuse_captured(self) -> None:
+        if self._capture is not None:
+            raise cuda_error("operation not permitted on an event last recorded in a capturing stream")
 
     def elapsed_time(self, end: Event) -> float:
         """There is no time on a simulated device: always 0 ms."""
         return 0.0
 
 
-class CUDAGraph:
-    """Stands for `torch.cuda.CUDAGraph`."""
-
-    def __init__(self, keep_graph: bool = False) -> None:
-        self._capture: Capture | None = None
-        self._graph: Graph | None = None
-
-    def capture_begin(self, pool: Any = None, capture_error_mode: str = "global") -> None:
-        """Note what the current stream is given from now on."""
-        _sim().call("begin a capture")
-        self._capture = begin_capture(_sim())
-
-    def capture_end(self) -> None:
-        """End the capture."""
-        capture, self._capture = self._capture, None
-        if capture is None:
-            raise RuntimeError("capture_end: expected a capture under way, got none; call capture_begin")
-        self._graph = end_capture(_sim(), capture)
-        _sim().call("end a capture")
-
-    def replay(self) -> None:
-        """Queue what was noted on the current stream."""
-        if self._graph is None:
-            raise RuntimeError("replay: expected a captured graph, got none; capture before")
-        _sim().call("replay a graph")
-        self._graph.replay(_sim())
-
-    def reset(self) -> None:
-        """Forget what was noted."""
-        self._graph = None
-
-    def pool(self) -> Any:
-        """Name the graph's memory."""
-        return self._graph
-
-
-class graph:  # noqa: N801 - torch's name
-    """Stands for `torch.cuda.graph`."""
-
-    def __init__(
-        self,
-        cuda_graph: CUDAGraph,
-        pool: Any = None,
-        stream: Stream | None = None,
-        capture_error_mode: str = "global",
-    ) -> None:
-        self._graph = cuda_graph
-        self._stream = stream
-        self._entered: Any = None
-
-    def __enter__(self) -> None:
-        synchronize()
-        empty_cache()
-        self._entered = use_stream(Stream() if self._stream is None else self._stream)
-        self._entered.__enter__()
-        try:
-            self._graph.capture_begin()
-        except BaseException:
-            self._entered.__exit__(None, None, None)
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._graph.capture_end()
-        finally:
-            self._entered.__exit__(kind, error, trace)
+def _ask(point: Point) -> bool:
+    _sim().refuse_capture(point.stream.ordinal, "asking the device")
+    is_done = _sim().timeline.ask(point)
+    _sim().raise_error(point.stream.ordinal)
+    return is_done
 
 
 class use_device:  # noqa: N801 - stands for a class of torch
     """Stands for `torch.cuda.device`."""
 
     def __init__(self, device: Any) -> None:
-        self.idx = -1 if device is None else _sim().ordinal_of(device)
+        self.idx = -1 if device in (None, -1) else _sim().ordinal_of(device)
         self._before = -1
 
     def __enter__(self) -> None:
@@ -195,6 +167,13 @@ class use_device:  # noqa: N801 - stands for a class of torch
 
     def __exit__(self, *_: object) -> None:
         _sim().current.ordinal = self._before
+
+
+class use_device_of(use_device):  # noqa: N801 - stands for a class of torch
+    """Stands for `torch.cuda.device_of`."""
+
+    def __init__(self, obj: Any) -> None:
+        super().__init__(obj.device if obj.is_cuda else None)
 
 
 class use_stream:  # noqa: N801 - stands for a class of torch
@@ -208,7 +187,7 @@ class use_stream:  # noqa: N801 - stands for a class of torch
         if self.stream is None:
             return
         current, queue = _sim().current, self.stream.queue
-        self._before = current.ordinal, _sim().current_stream(queue.ordinal)
+        self._before = current.ordinal, current.stream(queue.ordinal)
         current.ordinal = queue.ordinal
         current.streams[queue.ordinal] = queue
 
@@ -226,7 +205,7 @@ def current_stream(device: Any = None) -> Stream:
 
 def default_stream(device: Any = None) -> Stream:
     """Give the default stream of a device."""
-    return Stream(queue=_sim().devices[_sim().ordinal_of(device)].default_stream)
+    return Stream(queue=_sim().current.process.default_stream(_sim().ordinal_of(device)))
 
 
 def set_stream(stream: Stream) -> None:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from kindaware.testing.accelerator._memory import Allocation, Block
 from kindaware.testing.accelerator._plain import plain_torch
+from kindaware.testing.accelerator._processes import stream_of_handle
 from kindaware.testing.accelerator._tensor import SimulatedTensor
 from kindaware.testing.stand_in import _dlpack as dlpack
 
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
+_NO_ORDER = -1
 
 
-def export(accelerator: SimulatedAccelerator, tensor: SimulatedTensor, handle: int | None) -> Any:
+def export(tensor: SimulatedTensor, handle: int | None = None) -> Any:
     """Give a capsule; the stream of the handle, if there is one, waits for the tensor's current stream."""
-    accelerator.call("export by DLPack", tensor.ordinal)
-    if handle is not None and handle != -1:
-        current = accelerator.current_stream(tensor.ordinal)
-        consumer = accelerator.stream_of_handle(handle, tensor.ordinal)
+    accelerator, ordinal = tensor.accelerator, tensor.ordinal
+    accelerator.call("export by DLPack", ordinal)
+    if handle is not None and handle != _NO_ORDER:
+        current = accelerator.current_stream(ordinal)
+        consumer = stream_of_handle(accelerator.current, int(handle), ordinal)
         if consumer is not current:
             accelerator.timeline.wait_for(consumer, accelerator.timeline.record(current))
     elements = tensor.elements
@@ -29,7 +29,7 @@ def export(accelerator: SimulatedAccelerator, tensor: SimulatedTensor, handle: i
         elements.data_ptr(),
         tuple(elements.shape),
         _code_of(elements.dtype),
-        (dlpack.CUDA, tensor.ordinal),
+        (dlpack.CUDA, ordinal),
         tensor.allocation,  # nobody else is given the memory as long as the capsule may be used
         elements.stride(),
     )
@@ -49,7 +49,16 @@ def _code_of(dtype: torch.dtype) -> tuple[int, int]:
     return int(not dtype.is_signed), bits
 
 
-def from_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:
+def to_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `torch.utils.dlpack.to_dlpack`, which orders nothing."""
+
+    def give(tensor: torch.Tensor) -> Any:
+        return export(tensor) if isinstance(tensor, SimulatedTensor) else original(tensor)
+
+    return give
+
+
+def from_dlpack(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Wrap `torch.from_dlpack`: what lies on CUDA becomes a simulated tensor without a copy."""
 
     def take(producer: Any, **kwargs: Any) -> torch.Tensor:
@@ -60,23 +69,21 @@ def from_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:
             return producer.detach()
         capsule = producer
         if not dlpack.is_capsule(producer):
-            if not hasattr(producer, "__dlpack_device__"):
-                return original(producer, **kwargs)  # type: ignore[no-any-return]  # torch's own
             kind, ordinal = producer.__dlpack_device__()
             if kind != dlpack.CUDA:
-                return original(producer, **kwargs)  # type: ignore[no-any-return]  # the same
+                return original(producer, **kwargs)
             stream = accelerator.current_stream(ordinal)
             capsule = producer.__dlpack__(stream=stream.handle or 1)
-        device = dlpack.device_of(capsule)
-        if device[0] != dlpack.CUDA:
-            return original(capsule, **kwargs)  # type: ignore[no-any-return]  # the same
-        accelerator.call("import by DLPack", device[1])
+        kind, ordinal = dlpack.device_of(capsule)
+        if kind != dlpack.CUDA:
+            return original(capsule, **kwargs)
+        accelerator.call("import by DLPack", ordinal)
         dlpack.relabel(capsule, (dlpack.CPU, 0))
         with plain_torch():
             elements = original(capsule)
             store = torch.empty(0, dtype=torch.uint8).set_(elements.untyped_storage())
-        memory = accelerator.devices[device[1]].memory
-        allocation = memory.find(elements.data_ptr()) or Allocation(memory, Block(store))
+        memory = accelerator.devices[ordinal].memory
+        allocation = memory.find(elements.data_ptr()) or memory.borrow(store)
         return SimulatedTensor.wrap(accelerator, elements, allocation)
 
     return take

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from kindaware.testing.accelerator._memory import Block
+from kindaware.testing.accelerator._errors import cuda_error
+from kindaware.testing.accelerator._memory import GraphPool
+from kindaware.testing.accelerator._races import Span
 
 if TYPE_CHECKING:
     from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
+    from kindaware.testing.accelerator._timeline import Stream
 
 
 @dataclass(slots=True)
 class _Node:
     name: str
     run: Callable[[], Any] | None
-    reads: list[Block]
-    writes: list[Block]
+    reads: Sequence[Span]
+    writes: Sequence[Span]
 
 
 @dataclass(eq=False)
 class Graph:
-    """What a capture noted; memory that was taken during the capture stays its own."""
+    """What a capture noted; memory that was taken during the capture stays its own.
+
+    Attributes:
+        ordinal: of the device.
+        pool: the memory.
+    """
 
     ordinal: int
+    pool: GraphPool
     nodes: list[_Node] = field(default_factory=list)
 
-    def add(self, name: str, run: Callable[[], Any] | None, reads: list[Block], writes: list[Block]) -> None:
+    def add(
+        self, name: str, run: Callable[[], Any] | None, reads: Sequence[Span], writes: Sequence[Span]
+    ) -> None:
         """Note a piece of work."""
         self.nodes.append(_Node(name, run, reads, writes))
 
@@ -44,15 +53,22 @@ class Capture:
     """A capture under way.
 
     Attributes:
-        graph: what it notes into.
+        stream: whose work is noted.
+        graph: what it is noted into.
         is_lost: something happened that must not happen in a capture.
     """
 
+    stream: Stream
     graph: Graph
     is_lost: bool = False
 
+    def lose(self, words: str, what: str) -> Exception:
+        """Give up the capture, and make the error that says why."""
+        self.is_lost = True
+        return cuda_error(words, what)
 
-def begin_capture(accelerator: SimulatedAccelerator) -> Capture:
+
+def begin_capture(accelerator: SimulatedAccelerator, pool: GraphPool) -> Capture:
     """Note what is queued on the current stream from now on, instead of doing it.
 
     Raises:
@@ -62,10 +78,12 @@ def begin_capture(accelerator: SimulatedAccelerator) -> Capture:
     stream = accelerator.current_stream(ordinal)
     captures = accelerator.devices[ordinal].captures
     if stream in captures or stream.handle == 0:
-        what = "when stream is capturing" if stream in captures else "on the default stream"
-        raise torch.AcceleratorError(f"CUDA error: operation not permitted {what}\n(simulated: {stream!r})")
-    captures[stream] = capture = Capture(Graph(ordinal))
-    return capture
+        reason = "it captures already" if stream in captures else "it is a default stream"
+        raise cuda_error("operation not permitted when stream is capturing", f"{stream!r}: {reason}")
+    graph = Graph(ordinal, pool)
+    pool.graphs.add(graph)
+    captures[stream] = Capture(stream, graph)
+    return captures[stream]
 
 
 def end_capture(accelerator: SimulatedAccelerator, capture: Capture) -> Graph:
@@ -75,8 +93,8 @@ def end_capture(accelerator: SimulatedAccelerator, capture: Capture) -> Graph:
         torch.AcceleratorError: it was lost.
     """
     captures = accelerator.devices[capture.graph.ordinal].captures
-    for stream in [stream for stream, one in captures.items() if one is capture]:
-        del captures[stream]
+    if captures.get(capture.stream) is capture:
+        del captures[capture.stream]
     if capture.is_lost:
-        raise torch.AcceleratorError("CUDA error: operation failed due to a previous error during capture")
+        raise cuda_error("operation failed due to a previous error during capture")
     return capture.graph

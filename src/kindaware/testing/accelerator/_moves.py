@@ -1,7 +1,4 @@
-"""Methods of tensors that move them between devices, or ask about page-locked memory.
-
-torch's own look for a driver before they reach any mode.
-"""
+"""The forms of `to`, and what asks about page-locked memory."""
 
 from __future__ import annotations
 
@@ -9,8 +6,7 @@ from typing import Any
 
 import torch
 
-from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
-from kindaware.testing.accelerator._copies import copy_, to_copy
+from kindaware.testing.accelerator._copies import accelerator_of, to_copy
 from kindaware.testing.accelerator._tensor import SimulatedTensor
 
 _to: Any = torch.Tensor.to
@@ -21,24 +17,19 @@ def move(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     """Do as `Tensor.to` does, in all its forms."""
     if args and isinstance(args[0], torch.Tensor):
         return move(tensor, args[0].device, args[0].dtype, *args[1:], **kwargs)
+    if isinstance(kwargs.get("other"), torch.Tensor):
+        other = kwargs.pop("other")
+        return move(tensor, other.device, other.dtype, *args, **kwargs)
     args, kwargs = _with_device_object(args, dict(kwargs))
-    is_forced = kwargs.pop("copy", False)
+    copy = kwargs.pop("copy", False)
     num_before_copy = 2 if args and isinstance(args[0], torch.dtype) else 3
     if len(args) > num_before_copy:
-        is_forced, args = args[num_before_copy], args[:num_before_copy]
+        copy, args = args[num_before_copy], args[:num_before_copy]
     device, dtype, non_blocking, memory_format = torch._C._nn._parse_to(*args, **kwargs)
     if not isinstance(tensor, SimulatedTensor) and (device is None or device.type != "cuda"):
-        moved: torch.Tensor = _to(tensor, *args, **kwargs, copy=is_forced)
+        moved: torch.Tensor = _to(tensor, *args, **kwargs, copy=copy)
         return moved
-    device = tensor.device if device is None else device
-    if device.type == "cuda":
-        device = torch.device("cuda", SimulatedAccelerator.active().ordinal_of(device))
-    is_laid_out = memory_format in (None, torch.preserve_format) or tensor.is_contiguous(
-        memory_format=memory_format
-    )
-    if tensor.device == device and dtype in (None, tensor.dtype) and is_laid_out and not is_forced:
-        return tensor
-    return to_copy(tensor, dtype=dtype, device=device, non_blocking=non_blocking, memory_format=memory_format)
+    return _moved(tensor, device, dtype, non_blocking, copy, memory_format)
 
 
 def _with_device_object(
@@ -59,32 +50,72 @@ def move_to_cuda(
     memory_format: torch.memory_format = torch.preserve_format,
 ) -> torch.Tensor:
     """Do as `Tensor.cuda` does."""
-    ordinal = SimulatedAccelerator.active().ordinal_of(device)
-    there = torch.device("cuda", ordinal)
-    return move(tensor, there, non_blocking=non_blocking, memory_format=memory_format)
+    there = torch.device("cuda", accelerator_of(tensor).ordinal_of(device))
+    return _moved(tensor, there, None, non_blocking, False, memory_format)
 
 
-def copy_into(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
-    """Do as `Tensor.copy_` does."""
-    if isinstance(target, SimulatedTensor) or isinstance(source, SimulatedTensor):
-        return copy_(target, source, non_blocking)
-    return torch.Tensor.copy_(target, source, non_blocking)
+def _moved(
+    tensor: torch.Tensor,
+    device: torch.device | None,
+    dtype: torch.dtype | None,
+    non_blocking: bool = False,
+    copy: bool = False,
+    memory_format: torch.memory_format | None = None,
+) -> torch.Tensor:
+    here = torch.device("cuda", tensor.ordinal) if isinstance(tensor, SimulatedTensor) else tensor.device
+    device = here if device is None else device
+    if device.type == "cuda":
+        device = torch.device("cuda", accelerator_of(tensor).ordinal_of(device))
+    is_laid_out = memory_format in (None, torch.preserve_format) or tensor.is_contiguous(
+        memory_format=memory_format
+    )
+    if here == device and dtype in (None, tensor.dtype) and is_laid_out and not copy:
+        return tensor
+    return to_copy(tensor, dtype=dtype, device=device, non_blocking=non_blocking, memory_format=memory_format)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype, *more: Any) -> torch.Tensor:
+    """Do as `aten::to.device` does."""
+    return _moved(tensor, device, dtype, *more)
+
+
+def to_dtype(tensor: torch.Tensor, dtype: torch.dtype, *more: Any) -> torch.Tensor:
+    """Do as `aten::to.dtype` does."""
+    return _moved(tensor, None, dtype, *more)
+
+
+def to_layout(
+    tensor: torch.Tensor,
+    *,
+    dtype: torch.dtype | None = None,
+    layout: object = None,
+    device: torch.device | None = None,
+    pin_memory: bool | None = None,
+    **more: Any,
+) -> torch.Tensor:
+    """Do as `aten::to.dtype_layout` does."""
+    return _moved(tensor, device, dtype, **more)
+
+
+def to_other(tensor: torch.Tensor, other: torch.Tensor, *more: Any) -> torch.Tensor:
+    """Do as `aten::to.other` does."""
+    return _moved(tensor, other.device, other.dtype, *more)
 
 
 def pin_memory(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:
     """Do as `Tensor.pin_memory` does."""
     if isinstance(tensor, SimulatedTensor):
         raise RuntimeError(f"cannot pin '{tensor.type()}' only dense CPU tensors can be pinned")
-    accelerator = SimulatedAccelerator.active()
-    if tensor in accelerator.pinned:
+    accelerator = accelerator_of(tensor)
+    if accelerator.host.is_pinned(tensor):
         return tensor
     accelerator.call("allocate page-locked memory")
-    return accelerator.pinned.add(tensor.contiguous().clone())
+    return accelerator.host.pin(tensor.detach().clone(memory_format=torch.contiguous_format))
 
 
 def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
     """Do as `Tensor.is_pinned` does."""
-    return not isinstance(tensor, SimulatedTensor) and tensor in SimulatedAccelerator.active().pinned
+    return not isinstance(tensor, SimulatedTensor) and accelerator_of(tensor).host.is_pinned(tensor)
 
 
 def set_data(tensor: torch.Tensor, value: torch.Tensor) -> None:

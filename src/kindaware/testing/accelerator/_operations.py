@@ -1,32 +1,52 @@
 """Every operation on simulated tensors: shapes at once, elements when the stream gets there.
 
-An operation runs on torch's `meta` device first, which gives the shapes, strides and aliases of what it
-returns. A view is made at once. Anything else is queued on the device's current stream. What can't be known
-without the elements (`item`, `nonzero`, a mask as index) waits for the stream, as it does on a GPU.
+What an operation gives is planned on torch's `meta` device. A view is made at once. Anything else is queued
+on the device's current stream. What can't be known without the elements (`item`, `nonzero`, a mask as index)
+waits for the stream, as it does on a GPU.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
-from kindaware.testing.accelerator._copies import copy_, to_copy
-from kindaware.testing.accelerator._memory import Allocation, Block
+from kindaware.testing.accelerator import _copies, _moves
+from kindaware.testing.accelerator._allocation import allocate, empty_like, poison
+from kindaware.testing.accelerator._call import Call, copy_flags, is_cuda
+from kindaware.testing.accelerator._memory import Allocation
+from kindaware.testing.accelerator._only_cuda import replacement_of
 from kindaware.testing.accelerator._plain import plain_torch
-from kindaware.testing.accelerator._tensor import SimulatedTensor
+from kindaware.testing.accelerator._plan import Kind, Plan, Result, leaves, plan_of
+from kindaware.testing.accelerator._races import Span
+from kindaware.testing.accelerator._random import is_random
+from kindaware.testing.accelerator._tensor import SimulatedTensor, elements_of
+
+if TYPE_CHECKING:
+    from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
 
 _aten = torch.ops.aten
-_Storage: Any = torch.UntypedStorage
+
+
+def _pack_padded_sequence(*args: Any) -> Any:
+    """Do as the operation does, whose sizes of batches are always on the host."""
+    data, batch_sizes = _Operation(Call(_aten._pack_padded_sequence.default, args, {})).carry_out()
+    return data, batch_sizes.cpu()
+
+
 _SPECIAL: dict[Any, Callable[..., Any]] = {
-    _aten.copy_.default: copy_,
-    _aten._to_copy.default: to_copy,
+    _aten.copy_.default: _copies.copy_,
+    _aten._to_copy.default: _copies.to_copy,
+    _aten.to.device: _moves.to_device,
+    _aten.to.dtype: _moves.to_dtype,
+    _aten.to.dtype_layout: _moves.to_layout,
+    _aten.to.other: _moves.to_other,
+    _aten._pack_padded_sequence.default: _pack_padded_sequence,
     _aten._has_compatible_shallow_copy_type.default: lambda one, other: False,  # `Module.to` swaps then
+    _aten._fused_sdp_choice.default: lambda *_, **__: 0,  # the one made of plain operations
 }
-_TAKES_HOST_INDEX = {"aten::index", "aten::index_put_", "aten::index_put", "aten::_index_put_impl_"}
 _EMPTY = {
     "aten::empty",
     "aten::empty_strided",
@@ -36,251 +56,165 @@ _EMPTY = {
 }
 
 
-class _Call:
-    """One operation with its arguments.
-
-    Args:
-        func: the overload.
-        args: as called.
-        kwargs: as called.
-    """
-
-    def __init__(self, func: Any, args: Any, kwargs: Any) -> None:
-        self.func = func
-        self.name = func.name()
-        self._leaves, self._structure = tree_flatten((args, kwargs))
-        self.tensors = [leaf for leaf in self._leaves if isinstance(leaf, SimulatedTensor)]
-        self.ordinal = self._find_ordinal()
-        self._snapshots: dict[int, torch.Tensor] = {}
-
-    def _find_ordinal(self) -> int:
-        found = list(dict.fromkeys(tensor.ordinal for tensor in self.tensors))
-        named = [leaf.index for leaf in self._leaves if is_cuda(leaf)]
-        bare = self.name.split(".")[0]
-        hosts = [
-            leaf
-            for leaf in self._leaves
-            if isinstance(leaf, torch.Tensor) and not isinstance(leaf, SimulatedTensor) and leaf.dim()
-        ]
-        places = [f"cuda:{ordinal}" for ordinal in found]
-        if hosts and bare not in _TAKES_HOST_INDEX:
-            places.append(str(hosts[0].device))
-        if len(places) > 1:
-            raise RuntimeError(
-                "Expected all tensors to be on the same device, but found at least two devices, "
-                f"{places[0]} and {places[1]}! ({self.name})"
-            )
-        if found:
-            return found[0]
-        return int(named[0] or 0)
-
-    def on_meta(self) -> Any:
-        """Run on torch's `meta` device: gives what comes out and the meta twin of every argument."""
-        storages: dict[int, torch.UntypedStorage] = {}
-        twins: dict[int, Any] = {}
-
-        def twin(leaf: Any) -> Any:
-            if isinstance(leaf, torch.device):
-                return torch.device("meta")
-            if not isinstance(leaf, torch.Tensor) or (not _is_simulated(leaf) and not leaf.dim()):
-                return leaf
-            elements = leaf.elements if isinstance(leaf, SimulatedTensor) else leaf
-            store = elements.untyped_storage()
-            if store._cdata not in storages:
-                storages[store._cdata] = _Storage(store.nbytes(), device="meta")
-            made = torch.empty(0, dtype=elements.dtype, device="meta").set_(
-                storages[store._cdata], elements.storage_offset(), elements.size(), elements.stride()
-            )
-            twins[id(made)] = (leaf, made)
-            return made
-
-        args, kwargs = self._rebuilt(twin)
-        return self.func(*args, **kwargs), twins, storages
-
-    def on_host(self) -> Any:
-        """Run on the elements as they are now."""
-
-        def plain(leaf: Any) -> Any:
-            if isinstance(leaf, torch.device):
-                return torch.device("cpu")
-            if isinstance(leaf, SimulatedTensor):
-                return leaf.elements
-            return self._snapshots.get(id(leaf), leaf) if isinstance(leaf, torch.Tensor) else leaf
-
-        args, kwargs = self._rebuilt(plain)
-        return self.func(*args, **kwargs)
-
-    def later(self) -> Callable[[], Any]:
-        """Give what runs on the elements later; it holds memory, and no allocation."""
-
-        def plain(leaf: Any) -> Any:
-            if isinstance(leaf, torch.device):
-                return torch.device("cpu")
-            if isinstance(leaf, SimulatedTensor):
-                return leaf.elements
-            return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf  # scalars go with the kernel
-
-        args, kwargs = self._rebuilt(plain)
-        func = self.func
-        return lambda: func(*args, **kwargs)
-
-    def _rebuilt(self, change: Callable[[Any], Any]) -> Any:
-        args, kwargs = tree_unflatten([change(leaf) for leaf in self._leaves], self._structure)
-        if kwargs.get("pin_memory"):
-            kwargs = {**kwargs, "pin_memory": False}
-        return args, kwargs
-
-    @property
-    def written(self) -> list[Block]:
-        """The memory that it changes, as its schema says."""
-        args, kwargs = tree_unflatten(self._leaves, self._structure)
-        found: list[Block] = []
-        for index, argument in enumerate(self.func._schema.arguments):
-            if argument.alias_info is None or not argument.alias_info.is_write:
-                continue
-            value = kwargs.get(argument.name) if argument.kwarg_only else None
-            value = args[index] if value is None and index < len(args) else value
-            flat = tree_flatten(value)[0]
-            found += [one.allocation.block for one in flat if isinstance(one, SimulatedTensor)]
-        return found
-
-
-def is_cuda(value: Any) -> bool:
-    """Say whether a value names a CUDA device."""
-    return isinstance(value, torch.device) and value.type == "cuda"
-
-
-def _is_simulated(leaf: Any) -> bool:
-    return isinstance(leaf, SimulatedTensor)
+def names_cuda(args: Any, kwargs: Any) -> bool:
+    """Say whether an operation is told to make something on a CUDA device."""
+    return is_cuda(kwargs.get("device")) or any(map(is_cuda, args))
 
 
 def run_operation(func: Any, args: Any, kwargs: Any) -> Any:
     """Do or queue one operation of which a simulated device is part."""
     if func in _SPECIAL:
         return _SPECIAL[func](*args, **kwargs)
-    if func.name().startswith("aten::to."):  # in inference mode it comes whole
-        return func.decompose(*args, **kwargs)
-    call = _Call(func, args, kwargs)
-    accelerator = call.tensors[0].accelerator if call.tensors else SimulatedAccelerator.active()
-    accelerator.call(call.name, call.ordinal)
-    try:
-        with plain_torch():
-            planned, twins, storages = call.on_meta()
-    except Exception:  # no kernel for meta, or the shape depends on the elements, or the arguments are wrong
-        return _run_at_once(accelerator, call)
-    if any(not isinstance(leaf, torch.Tensor) and leaf is not None for leaf in tree_flatten(planned)[0]):
-        return _run_at_once(accelerator, call)
-    return _Plan(accelerator, call, planned, twins, storages).carry_out()
+    return _Operation(Call(replacement_of(func), args, kwargs)).carry_out()
 
 
-def _run_at_once(accelerator: SimulatedAccelerator, call: _Call) -> Any:
-    """Wait for the stream, compute, and put what comes out into memory of the device."""
-    reads = [tensor.allocation.block for tensor in call.tensors]
-    accelerator.submit(call.ordinal, call.name, None, reads, call.written)
-    accelerator.synchronize_stream(call.ordinal)
-    with plain_torch():
-        results = call.on_host()
-    known = {id(tensor.elements): tensor for tensor in call.tensors}
-    return tree_map(
-        lambda leaf: (
-            _keep(accelerator, call.ordinal, leaf, known) if isinstance(leaf, torch.Tensor) else leaf
-        ),
-        results,
-    )
+class _Operation:
+    """An operation on its way to a device.
 
+    Args:
+        call: what is called.
+    """
 
-def _keep(
-    accelerator: SimulatedAccelerator, ordinal: int, value: torch.Tensor, known: dict[int, SimulatedTensor]
-) -> SimulatedTensor:
-    if id(value) in known:
-        return known[id(value)]
-    made = accelerator.empty_like(value, ordinal)
-    with plain_torch():
-        made.elements.copy_(value)
-    return made
-
-
-class _Plan:
-    """What becomes of an operation whose shapes are known."""
-
-    def __init__(
-        self, accelerator: SimulatedAccelerator, call: _Call, planned: Any, twins: Any, storages: Any
-    ) -> None:
-        self._accelerator = accelerator
+    def __init__(self, call: Call) -> None:
         self._call = call
-        self._leaves, self._structure = tree_flatten(planned)
-        self._twins = twins
-        self._by_storage = {
-            storages[tensor.elements.untyped_storage()._cdata]._cdata: tensor for tensor in call.tensors
-        }
+        self._accelerator = _accelerator_of(call)
+        self._ordinal = call.find_ordinal(self._accelerator)
         self._made: dict[int, Allocation] = {}
-        self._new: list[tuple[int, torch.Tensor]] = []
+        self._targets: list[torch.Tensor | None] = []
 
     def carry_out(self) -> Any:
-        # A comprehension's frame would hold tensors for as long as an error's traceback lives.
-        results = list(map(self._result, range(len(self._leaves)), self._leaves))
-        written = self._call.written
-        if self._new or written:
-            self._queue(written)
-        return tree_unflatten(results, self._structure)
+        """Make what it gives, and queue what it computes."""
+        call, accelerator = self._call, self._accelerator
+        plan = plan_of(call)
+        if plan is None:
+            accelerator.call(call.name, self._ordinal)
+            return self._at_once()
+        kinds = {one.kind for one in leaves(plan)}
+        is_work = Kind.NEW in kinds or call.writes
+        if Kind.CHANGED in kinds and not call.outputs:
+            is_work = False  # of shapes, not of elements
+        if is_work:
+            accelerator.call(call.name, self._ordinal)
+        results = self._build(plan)
+        if is_work:
+            self._queue()
+        return results
 
-    def _result(self, index: int, leaf: Any) -> Any:
-        if leaf is None:
+    def _build(self, plan: Plan) -> Any:
+        if isinstance(plan, (tuple, list)):
+            return type(plan)(self._build(one) for one in plan)
+        result: Result = plan
+        self._targets.append(None)
+        if result.kind is Kind.NOTHING:
             return None
-        if id(leaf) in self._twins:
-            return self._same(leaf)
-        storage = leaf.untyped_storage()._cdata
-        source = self._by_storage.get(storage)
-        if source is not None:
-            return self._view(source, leaf)
-        if storage not in self._made:
-            num_bytes = leaf.untyped_storage().nbytes()
-            self._made[storage] = self._accelerator.allocate(self._call.ordinal, num_bytes)
-        allocation = self._made[storage]
-        elements = elements_of(allocation.block, leaf)
-        self._new.append((index, elements))
+        if result.kind is Kind.SAME:
+            return self._call.tensors[result.source]
+        if result.kind is Kind.CHANGED:
+            return self._change(result)
+        if result.kind is Kind.VIEW:
+            return self._view(result)
+        if result.source not in self._made:
+            self._made[result.source] = allocate(self._accelerator, self._ordinal, result.num_bytes)
+        allocation = self._made[result.source]
+        self._targets[-1] = elements = elements_of(allocation.block, result.shown)
         return SimulatedTensor.wrap(self._accelerator, elements, allocation)
 
-    def _same(self, leaf: Any) -> Any:
-        tensor = self._twins[id(leaf)][0]
-        if leaf.size() != tensor.size() or leaf.stride() != tensor.stride():
-            raise NotImplementedError(
-                f"simulated accelerator: expected an operation that keeps the shape of what it changes, got "
-                f"{self._call.name}; use the one that returns a new tensor"
+    def _view(self, result: Result) -> SimulatedTensor:
+        source = self._call.tensors[result.source]
+        elements = _view_of(source.elements, result.shown)
+        is_inference = source.is_inference()
+        return SimulatedTensor.wrap(self._accelerator, elements, source.allocation, as_inference=is_inference)
+
+    def _change(self, result: Result) -> SimulatedTensor:
+        """Give an argument another shape, or larger memory, or another tensor's memory."""
+        tensor = self._call.tensors[result.argument]
+        if result.source >= 0:
+            source = self._call.tensors[result.source]
+            if result.num_bytes <= source.elements.untyped_storage().nbytes():
+                tensor.become(_view_of(source.elements, result.shown), source.allocation)
+                return tensor
+        allocation = allocate(self._accelerator, self._ordinal, result.num_bytes)
+        grown = elements_of(allocation.block, result.shown)
+        if not self._call.outputs:
+            before, after = tensor.allocation.block, allocation.block
+            size = min(before.num_bytes, after.num_bytes)
+            self._accelerator.submit(
+                self._ordinal,
+                self._call.name,
+                lambda: after.store[:size].copy_(before.store[:size]),
+                [Span(before, 0, size)],
+                [Span(after, 0, size)],
             )
+        tensor.become(grown, allocation)
         return tensor
 
-    def _view(self, source: SimulatedTensor, leaf: Any) -> SimulatedTensor:
-        store = source.elements
-        with plain_torch():
-            raw = torch.empty(0, dtype=leaf.dtype).set_(
-                store.untyped_storage(), leaf.storage_offset(), leaf.size(), leaf.stride()
-            )
-        return SimulatedTensor.wrap(
-            self._accelerator, raw, source.allocation, as_inference=source.is_inference()
-        )
-
-    def _queue(self, written: list[Block]) -> None:
-        reads = [tensor.allocation.block for tensor in self._call.tensors]
-        writes = [*written, *(allocation.block for allocation in self._made.values())]
-        if self._call.name.split(".")[0] in _EMPTY:
+    def _queue(self) -> None:
+        call, accelerator = self._call, self._accelerator
+        if call.name.split(".")[0] in _EMPTY:
+            for allocation in self._made.values():
+                poison(accelerator, self._ordinal, allocation)
             return
-        compute = self._call.later()
-        new = list(self._new)
-
-        def run() -> None:
-            results = tree_flatten(compute())[0]
-            for index, elements in new:
-                # What an operation saves for a backward pass has a shape that depends on the backend.
-                if index == 0 or results[index].shape == elements.shape:
-                    elements.copy_(results[index])
-
-        self._accelerator.submit(self._call.ordinal, self._call.name, run, reads, writes)
-
-
-def elements_of(block: Block, like: torch.Tensor) -> torch.Tensor:
-    """Look at a block's memory as a tensor of the dtype, shape and strides of another."""
-    with plain_torch():
-        return torch.empty(0, dtype=like.dtype).set_(
-            block.store.untyped_storage(), 0, like.size(), like.stride()
+        reads, writes = call.spans
+        writes += [Span(one.block, 0, one.block.num_bytes) for one in self._made.values()]
+        compute = call.later()
+        if is_random(call.func):
+            compute = accelerator.devices[self._ordinal].random.seeded(compute)
+        accelerator.submit(
+            self._ordinal, call.name, functools.partial(_store, compute, self._targets), reads, writes
         )
+
+    def _at_once(self) -> Any:
+        """Wait for the stream, compute, and put what comes out into memory of the device."""
+        call, accelerator = self._call, self._accelerator
+        reads, writes = call.spans
+        accelerator.submit(self._ordinal, call.name, None, reads, writes)
+        accelerator.synchronize_stream(self._ordinal)
+        outputs = {id(one): torch.empty(0, dtype=one.dtype, device="cpu") for one in call.outputs}
+        with plain_torch():
+            results = call.on_host(outputs)
+        known = {id(tensor.elements): tensor for tensor in call.tensors}
+        for tensor in call.outputs:
+            self._fill(tensor, outputs[id(tensor)])
+            known[id(outputs[id(tensor)])] = tensor
+        return self._keep(results, known)
+
+    def _fill(self, tensor: SimulatedTensor, value: torch.Tensor) -> None:
+        """Leave a value in an argument that is there for it, which gets its shape."""
+        if tensor.size() != value.size():
+            made = empty_like(self._accelerator, value, self._ordinal)
+            tensor.become(made.elements, made.allocation)
+        _copies.fill(self._accelerator, tensor, value, self._call.name)
+
+    def _keep(self, value: Any, known: dict[int, SimulatedTensor]) -> Any:
+        """Give results the device's memory, and arguments back as they are."""
+        if isinstance(value, (tuple, list)):
+            return type(value)(self._keep(one, known) for one in value)
+        if not isinstance(value, torch.Tensor) or id(value) in known:
+            return known.get(id(value), value)
+        made = empty_like(self._accelerator, value, self._ordinal)
+        _copies.fill(self._accelerator, made, value, self._call.name)
+        return made
+
+
+def _store(compute: Callable[[], Any], targets: list[torch.Tensor | None]) -> None:
+    """Compute, and put the results where they belong."""
+    for number, (target, value) in enumerate(zip(targets, leaves(compute()), strict=True)):
+        # What an operation saves for a backward pass has a shape that depends on the backend.
+        if target is not None and (number == 0 or target.shape == value.shape):
+            target.copy_(value)
+
+
+def _view_of(elements: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Look at the memory of elements as another tensor on `meta` looks at its own."""
+    with plain_torch():
+        view = torch.empty(0, dtype=like.dtype, device="cpu").set_(
+            elements.untyped_storage(), like.storage_offset(), like.size(), like.stride()
+        )
+        copy_flags(view, like)
+    return view
+
+
+def _accelerator_of(call: Call) -> SimulatedAccelerator:
+    from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
+
+    return call.tensors[0].accelerator if call.tensors else SimulatedAccelerator.active()

@@ -3,50 +3,75 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
-from collections.abc import Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import torch
 
-from kindaware.testing.accelerator import _cuda
+from kindaware.testing.accelerator import _cuda, _cuda_graphs, _exchange, _files, _modes, _scripts
 from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
-from kindaware.testing.accelerator._exchange import from_dlpack
+from kindaware.testing.accelerator._errors import not_simulated
+from kindaware.testing.accelerator._memory import GraphPool
 
 _CAPABILITY = (9, 0)
 _sim = SimulatedAccelerator.active
 
 
-def _properties(device: Any = None) -> Any:
-    ordinal = _sim().ordinal_of(device)
-    return SimpleNamespace(
-        name=_name(ordinal),
-        major=_CAPABILITY[0],
-        minor=_CAPABILITY[1],
-        total_memory=_sim().devices[ordinal].memory.limit_bytes,
-        multi_processor_count=1,
-    )
+def _memory_of(device: Any = None) -> Any:
+    return _sim().devices[_sim().ordinal_of(device)].memory
 
 
 def _name(device: Any = None) -> str:
     return f"simulated GPU {_sim().ordinal_of(device)}"
 
 
-def _memory(attribute: str) -> Any:
-    return lambda device=None: getattr(_sim().devices[_sim().ordinal_of(device)].memory, attribute)
+def _properties(device: Any = None) -> Any:
+    return SimpleNamespace(
+        name=_name(device),
+        major=_CAPABILITY[0],
+        minor=_CAPABILITY[1],
+        total_memory=_memory_of(device).limit_bytes,
+        multi_processor_count=1,
+    )
 
 
-def _mem_get_info(device: Any = None) -> tuple[int, int]:
-    memory = _sim().devices[_sim().ordinal_of(device)].memory
+def _memory_info(device: Any = None) -> tuple[int, int]:
+    memory = _memory_of(device)
     return memory.limit_bytes - memory.reserved_bytes, memory.limit_bytes
 
 
+def _memory_stats(device: Any = None) -> dict[str, int]:
+    memory = _memory_of(device)
+    return {
+        "allocated_bytes.all.current": memory.allocated_bytes,
+        "allocated_bytes.all.peak": memory.peak_bytes,
+        "reserved_bytes.all.current": memory.reserved_bytes,
+        "reserved_bytes.all.peak": memory.peak_reserved_bytes,
+        "allocation.all.allocated": memory.num_allocations,
+    }
+
+
+def _statistic(name: str) -> Callable[..., int]:
+    return lambda device=None: _memory_stats(device)[name]
+
+
 def _reset_peak(device: Any = None) -> None:
-    memory = _sim().devices[_sim().ordinal_of(device)].memory
-    memory.peak_bytes = memory.allocated_bytes
+    memory = _memory_of(device)
+    memory.peak_bytes, memory.peak_reserved_bytes = memory.allocated_bytes, memory.reserved_bytes
+
+
+def _manual_seed(seed: int) -> None:
+    _sim().devices[_sim().current.ordinal].random.manual_seed(int(seed))
+
+
+def _manual_seed_all(seed: int) -> None:
+    for device in _sim().devices:
+        device.random.manual_seed(int(seed))
 
 
 def _set_sync_debug_mode(mode: int | str) -> None:
@@ -54,26 +79,14 @@ def _set_sync_debug_mode(mode: int | str) -> None:
     _sim().sync_debug_mode = modes[mode] if isinstance(mode, str) else mode
 
 
-def _refuse_init() -> None:
-    name = sys._getframe(1).f_code.co_name
-    raise NotImplementedError(
-        f"simulated accelerator: expected a function of torch.cuda that it models, got "
-        f"{name}; see the page on the simulated accelerator for those it has"
-    )
-
-
-def _refuse_compile(*_: Any, **__: Any) -> None:
-    raise NotImplementedError(
-        "simulated accelerator: expected eager code, got torch.compile; test it with compile off"
-    )
-
-
-_FUNCTIONS: dict[str, Any] = {
+_CUDA: dict[str, Any] = {
     "Stream": _cuda.Stream,
+    "ExternalStream": _cuda.ExternalStream,
     "Event": _cuda.Event,
-    "CUDAGraph": _cuda.CUDAGraph,
-    "graph": _cuda.graph,
+    "CUDAGraph": _cuda_graphs.CUDAGraph,
+    "graph": _cuda_graphs.graph,
     "device": _cuda.use_device,
+    "device_of": _cuda.use_device_of,
     "stream": _cuda.use_stream,
     "StreamContext": _cuda.use_stream,
     "current_stream": _cuda.current_stream,
@@ -85,26 +98,87 @@ _FUNCTIONS: dict[str, Any] = {
     "get_sync_debug_mode": lambda: _sim().sync_debug_mode,
     "set_sync_debug_mode": _set_sync_debug_mode,
     "is_current_stream_capturing": _cuda.is_current_stream_capturing,
-    "graph_pool_handle": object,
+    "graph_pool_handle": GraphPool,
     "is_available": lambda: bool(_sim().devices),
     "is_initialized": lambda: True,
     "init": lambda: None,
     "device_count": lambda: len(_sim().devices),
     "current_device": lambda: _sim().current.ordinal,
+    "can_device_access_peer": lambda device, peer: True,
     "get_device_name": _name,
     "get_device_capability": lambda device=None: _CAPABILITY,
     "get_device_properties": _properties,
     "is_bf16_supported": lambda including_emulation=True: True,
-    "memory_allocated": _memory("allocated_bytes"),
-    "memory_reserved": _memory("reserved_bytes"),
-    "max_memory_allocated": _memory("peak_bytes"),
-    "max_memory_reserved": _memory("reserved_bytes"),
+    "is_tf32_supported": lambda: True,
+    "memory_stats": _memory_stats,
+    "memory_allocated": _statistic("allocated_bytes.all.current"),
+    "memory_reserved": _statistic("reserved_bytes.all.current"),
+    "max_memory_allocated": _statistic("allocated_bytes.all.peak"),
+    "max_memory_reserved": _statistic("reserved_bytes.all.peak"),
+    "memory_summary": lambda device=None, abbreviated=False: str(_memory_stats(device)),
     "reset_peak_memory_stats": _reset_peak,
-    "mem_get_info": _mem_get_info,
-    "manual_seed": lambda seed: None,
-    "manual_seed_all": lambda seed: None,
-    "_lazy_init": _refuse_init,
+    "mem_get_info": _memory_info,
+    "manual_seed": _manual_seed,
+    "manual_seed_all": _manual_seed_all,
 }
+_ACCELERATOR: dict[str, Any] = {
+    **{name: _CUDA[name] for name in ("device_count", "is_available", "current_stream", "set_stream")},
+    **{name: _CUDA[name] for name in ("synchronize", "empty_cache", "memory_stats", "memory_allocated")},
+    **{name: _CUDA[name] for name in ("memory_reserved", "max_memory_allocated", "max_memory_reserved")},
+    "current_accelerator": lambda check_available=False: torch.device("cuda"),
+    "current_device_idx": _CUDA["current_device"],
+    "current_device_index": _CUDA["current_device"],
+    "device_index": _cuda.use_device,
+    "get_memory_info": _memory_info,
+    "reset_peak_memory_stats": _reset_peak,
+    "set_device_idx": _cuda.set_device,
+    "set_device_index": _cuda.set_device,
+}
+_NVTX: dict[str, Any] = {
+    "range_push": lambda msg: 0,
+    "range_pop": lambda: 0,
+    "range_start": lambda msg: 0,
+    "range_end": lambda range_id: None,
+    "mark": lambda msg: None,
+}
+_NEED_NO_DEVICE = {"check_error", "get_allocator_backend", "get_arch_list", "get_gencode_flags"}
+
+
+def _refuse(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def refuse(*_: Any, **__: Any) -> None:
+        raise not_simulated(
+            expected="a function that it has", got=name, remedy="test what needs it on a real GPU"
+        )
+
+    return refuse
+
+
+def _refuse_init() -> None:
+    """Stands for `torch.cuda._lazy_init`, by which torch starts the driver."""
+    raise not_simulated(
+        expected="CUDA to be used by a model, while the harness runs its code",
+        got=f"a use in {sys._getframe(1).f_code.co_name}",
+        remedy="let the model do it, or make the tensor on the CPU",
+    )
+
+
+def _table_for(module: ModuleType, known: dict[str, Any]) -> dict[str, Any]:
+    """Give what stands for the public functions of a module: what is simulated, and refusals."""
+    table = {name: value for name, value in known.items() if hasattr(module, name)}
+    for name in getattr(module, "__all__", ()):
+        is_function = callable(getattr(module, name, None)) and not isinstance(getattr(module, name), type)
+        if is_function and name not in table and name not in _NEED_NO_DEVICE:
+            table[name] = _refuse(f"{module.__name__}.{name}", getattr(module, name))
+    return table
+
+
+class _Generator(torch.Generator):
+    """Stands for `torch.Generator`: one of CUDA is one of the host."""
+
+    def __new__(cls, device: Any = "cpu") -> Any:
+        host: Any = super()
+        return host.__new__(cls, device="cpu" if torch.device(device).type == "cuda" else device)
 
 
 def _start_of(accelerator: SimulatedAccelerator) -> Any:
@@ -128,14 +202,34 @@ def _start_of(accelerator: SimulatedAccelerator) -> Any:
 @contextlib.contextmanager
 def patched_torch(accelerator: SimulatedAccelerator) -> Iterator[None]:
     """Put the accelerator in the place of torch's CUDA, for the whole process."""
-    take = from_dlpack(torch.utils.dlpack.from_dlpack)
+    cuda = torch.cuda
+    dlpack: Any = torch.utils.dlpack
+    give, take = _exchange.to_dlpack(dlpack.to_dlpack), _exchange.from_dlpack(dlpack.from_dlpack)
+    restore = _files.restore_location(torch.serialization.default_restore_location)
+    tag = _files.location_tag(torch.serialization.location_tag)
     was_swapping = torch.__future__.get_swap_module_params_on_conversion()
+    tables: list[tuple[Any, dict[str, Any]]] = [
+        (cuda, {**_table_for(cuda, _CUDA), "_lazy_init": _refuse_init}),
+        *[(module, _table_for(module, _CUDA)) for module in (cuda.memory, cuda.streams, cuda.random)],
+        (cuda.nvtx, _table_for(cuda.nvtx, _NVTX)),
+        (dlpack, {"to_dlpack": give, "from_dlpack": take}),
+        (torch, {"to_dlpack": give, "from_dlpack": take}),
+        (torch, {"range": _modes.from_data(torch.range)}),
+        (torch, {"compile": _refuse("torch.compile", torch.compile), "Generator": _Generator}),
+        (torch.autograd, {"backward": _refuse("torch.autograd.backward", torch.autograd.backward)}),
+        (torch.serialization, {"default_restore_location": restore, "location_tag": tag}),
+        (torch.jit, {"load": _scripts.load_script(torch.jit.load)}),
+        (torch._utils, {"_rebuild_tensor": _files.rebuild_tensor(torch._utils._rebuild_tensor)}),
+        (torch.UntypedStorage, {"cuda": _files.to_device}),
+        (threading.Thread, {"start": _start_of(accelerator)}),
+    ]
+    if hasattr(torch, "accelerator"):
+        tables.append((torch.accelerator, _table_for(torch.accelerator, _ACCELERATOR)))
     with contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.multiple(torch.cuda, **_FUNCTIONS))
-        stack.enter_context(mock.patch.object(torch.utils.dlpack, "from_dlpack", take))
-        stack.enter_context(mock.patch.object(torch, "from_dlpack", take))
-        stack.enter_context(mock.patch.object(torch, "compile", _refuse_compile))
-        stack.enter_context(mock.patch.object(threading.Thread, "start", _start_of(accelerator)))
+        script: Any = torch.jit._script.RecursiveScriptModule
+        stack.enter_context(mock.patch.object(script, "_apply", _scripts.apply_to_script, create=True))
+        for place, table in tables:
+            stack.enter_context(mock.patch.multiple(place, **table))
         # A parameter that moves to a device keeps being the same object, as it is on CUDA.
         torch.__future__.set_swap_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_swap_module_params_on_conversion, was_swapping)

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
+
+_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 
 
-@contextmanager
-def plain_torch() -> Iterator[None]:
-    """Work on host memory as torch does without an accelerator, and without gradients."""
-    with torch._C.DisableTorchFunction(), _disable_current_modes(), torch.inference_mode():
-        yield
+class plain_torch:  # noqa: N801 - used as a function
+    """Works on host memory as torch does without an accelerator, without gradients, without autocast.
+
+    Entered several times per operation, so it holds torch's own guards and nothing in Python.
+    """
+
+    __slots__ = ("_autocast", "_dispatch", "_functions", "_inference")
+
+    _autocast: Any
+    _dispatch: Any
+    _functions: Any
+    _inference: Any
+
+    def __enter__(self) -> None:
+        self._dispatch = torch._C._DisableTorchDispatch()
+        self._functions = torch._C.DisableTorchFunction()
+        self._functions.__enter__()
+        self._inference = torch._C._InferenceMode(True)
+        self._inference.__enter__()
+        self._autocast = torch._C._ExcludeDispatchKeyGuard(_AUTOCAST)
+        self._autocast.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._autocast.__exit__(None, None, None)
+        self._inference.__exit__(None, None, None)
+        self._functions.__exit__(None, None, None)
+        self._dispatch = None

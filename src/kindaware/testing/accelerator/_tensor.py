@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
-from torch.utils._pytree import tree_map
 
-from kindaware.testing.accelerator._memory import Allocation
+from kindaware.testing.accelerator._errors import not_simulated
+from kindaware.testing.accelerator._memory import Allocation, DeviceBlock, num_bytes_spanned
+from kindaware.testing.accelerator._plain import plain_torch
+from kindaware.testing.accelerator._races import Span
 
 if TYPE_CHECKING:
     from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
@@ -26,6 +27,8 @@ class SimulatedTensor(torch.Tensor):
     elements: torch.Tensor
     allocation: Allocation
     accelerator: SimulatedAccelerator
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # as torch says
 
     @staticmethod
     def wrap(
@@ -46,7 +49,7 @@ class SimulatedTensor(torch.Tensor):
             device: what torch's C++ takes it to be on; unless said, the device that it is on.
         """
         is_inference = torch.is_inference_mode_enabled() if as_inference is None else as_inference
-        with torch.inference_mode(is_inference), torch._C.DisableTorchFunction():
+        with torch._C.DisableTorchFunction(), torch._C._InferenceMode(is_inference):
             made: SimulatedTensor = torch.Tensor._make_wrapper_subclass(
                 SimulatedTensor,
                 elements.size(),
@@ -55,12 +58,16 @@ class SimulatedTensor(torch.Tensor):
                 dtype=elements.dtype,
                 device=device or torch.device("cuda", allocation.memory.ordinal),
             )
+            if elements.is_complex() and elements.is_conj():
+                torch._C._set_conj(made, True)
+            if elements.is_neg():
+                torch._C._set_neg(made, True)
         made.elements = elements
         made.allocation = allocation
         made.accelerator = accelerator
         return made
 
-    def _faced_as_host(self) -> SimulatedTensor:
+    def faced_as_host(self) -> SimulatedTensor:
         """Give a tensor of the same memory whose device needs no driver to be made current in C++."""
         return SimulatedTensor.wrap(
             self.accelerator,
@@ -70,7 +77,17 @@ class SimulatedTensor(torch.Tensor):
             device=torch.device("cpu"),
         )
 
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # as torch says
+    def become(self, elements: torch.Tensor, allocation: Allocation) -> None:
+        """Be another view, or a view of other memory, as `resize_`, `transpose_` and `set_` want it."""
+        with plain_torch(), torch._C._IncludeDispatchKeyGuard(torch._C.DispatchKey.Meta):
+            torch.ops.aten.set_.source_Storage_storage_offset(
+                self,
+                torch._C.TensorBase.untyped_storage(self),  # has no memory
+                elements.storage_offset(),
+                elements.size(),
+                elements.stride(),
+            )
+        self.elements, self.allocation = elements, allocation
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]  # torch's types lack func
@@ -91,47 +108,75 @@ class SimulatedTensor(torch.Tensor):
         """Number of its device."""
         return self.allocation.memory.ordinal
 
+    @property
+    def span(self) -> Span:
+        """The memory that its elements lie in."""
+        block = self.allocation.block
+        start = self.elements.data_ptr() - block.address if self.elements.numel() else 0
+        return Span(block, start, start + num_bytes_spanned(self.elements))
+
     def __repr__(self, *, tensor_contents: Any = None) -> Any:  # type: ignore[override]  # torch's types have a bug
         """Show the elements, after waiting for them as printing a CUDA tensor does."""
-        host = self.detach().cpu()
-        return f"{host!r}"[:-1] + f", device='cuda:{self.ordinal}', simulated)"
+        host = repr(self.detach().cpu())
+        return f"{host[:-1]}, device='cuda:{self.ordinal}', simulated)"
+
+    def __format__(self, specification: str) -> str:
+        """Format a single number, after waiting for it; anything else as it is printed."""
+        if self.dim() == 0:
+            return format(self.item(), specification)
+        return object.__format__(self, specification)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle by way of the host."""
-        return torch.Tensor.to, (self.detach().cpu(), torch.device("cuda", self.ordinal))
+        from kindaware.testing.accelerator._files import reduce_tensor
+
+        return reduce_tensor(self)
+
+    def __copy__(self) -> Any:
+        """Give another tensor of the same memory."""
+        return self._like_self(self.detach())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """Copy on the device."""
         with torch.no_grad():
-            copy = self.detach().clone()
-        if isinstance(self, torch.nn.Parameter):
-            copy = torch.nn.Parameter(copy, requires_grad=self.requires_grad)
-        memo[id(self)] = copy
-        return copy
+            memo[id(self)] = self._like_self(self.detach().clone())
+        return memo[id(self)]
+
+    def _like_self(self, copy: torch.Tensor) -> torch.Tensor:
+        is_parameter = isinstance(self, torch.nn.Parameter)
+        return torch.nn.Parameter(copy, requires_grad=False) if is_parameter else copy
 
     def __dlpack_device__(self) -> Any:
         """Give DLPack's device: CUDA, and the ordinal."""
         return 2, self.ordinal
 
     def __dlpack__(self, *, stream: Any = None, **kwargs: Any) -> Any:
-        """Give a capsule; `stream`, a handle, waits for the current stream. None orders nothing."""
-        return self.accelerator.export(self, stream)
+        """Give a capsule; `stream`, a handle, waits for the current stream. None and -1 order nothing."""
+        from kindaware.testing.accelerator._exchange import export
+
+        return export(self, stream)
 
     def requires_grad_(self, requires_grad: bool = True) -> SimulatedTensor:
-        """Change nothing: gradients are not simulated, and no tensor of the device ever asks for one."""
+        """Change nothing: no tensor of the device ever asks for a gradient; see `backward`."""
         return self
 
     requires_grad = property(lambda self: False, lambda self, value: None)
 
-    def numpy(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse, as for every tensor of a GPU."""
+    def backward(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: there are no gradients."""
+        raise not_simulated(expected="inference", got="backward()", remedy="test gradients on the CPU")
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Refuse, as for every tensor of a GPU, unless it is forced."""
+        if force:
+            return self.detach().cpu().numpy(force=True)
         raise TypeError(
             f"can't convert cuda:{self.ordinal} device type tensor to numpy. Use Tensor.cpu() to copy the "
             "tensor to host memory first."
         )
 
-    def __array__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        self.numpy()
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.numpy()
 
     def tolist(self) -> Any:
         """Give the elements, after waiting for them."""
@@ -145,78 +190,14 @@ class SimulatedTensor(torch.Tensor):
         """Give the block's memory, which nothing on the host may use."""
         return self.elements.untyped_storage()
 
-    def to(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Move or convert; see `torch.Tensor.to`."""
-        from kindaware.testing.accelerator._moves import move
-
-        return move(self, *args, **kwargs)
-
-    def cuda(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Move to a device; see `torch.Tensor.cuda`."""
-        from kindaware.testing.accelerator._moves import move_to_cuda
-
-        return move_to_cuda(self, *args, **kwargs)
-
-    def cpu(self, memory_format: torch.memory_format = torch.preserve_format) -> torch.Tensor:
-        """Move to the host; see `torch.Tensor.cpu`."""
-        return self.to(torch.device("cpu"), memory_format=memory_format)
-
-    def copy_(self, source: torch.Tensor, non_blocking: bool = False) -> SimulatedTensor:
-        """Copy in place; see `torch.Tensor.copy_`."""
-        from kindaware.testing.accelerator._copies import copy_
-
-        copy_(self, source, non_blocking)
-        return self
-
-    def is_pinned(self, device: Any = None) -> bool:
-        """Say no: memory of a device is not page-locked."""
-        return False
-
-    def pin_memory(self, device: Any = None) -> torch.Tensor:
-        """Refuse, as for every tensor of a GPU."""
-        from kindaware.testing.accelerator._moves import pin_memory
-
-        return pin_memory(self)
-
     def record_stream(self, stream: Any) -> None:
-        """Keep the memory from being given out again before the stream has done what it has now."""
+        """Keep the memory from being given out again before the stream has done what it has then."""
         self.allocation.block.recorded.append(stream.queue)
 
 
-def _guarded(name: str) -> Any:
-    """Wrap a method whose binding in C++ makes the tensor's device current, for which it needs a driver."""
-    original = getattr(torch.Tensor, name)
-
-    @functools.wraps(original)
-    def method(self: SimulatedTensor, *args: Any, **kwargs: Any) -> Any:
-        faces: dict[int, tuple[SimulatedTensor, SimulatedTensor]] = {}
-
-        def face(leaf: Any) -> Any:
-            if not isinstance(leaf, SimulatedTensor):
-                return leaf
-            twin = leaf._faced_as_host()
-            faces[id(twin)] = twin, leaf
-            return twin
-
-        args, kwargs = tree_map(face, ((self, *args), kwargs))
-        found = original(*args, **kwargs)
-        return tree_map(lambda leaf: faces[id(leaf)][1] if id(leaf) in faces else leaf, found)
-
-    return method
-
-
-for _name in [
-    "__getitem__",
-    "__setitem__",
-    "__invert__",
-    "__bool__",
-    "__int__",
-    "__float__",
-    "__complex__",
-    "__index__",
-    "contiguous",
-    "nonzero",
-    "new_tensor",
-    "new",
-]:
-    setattr(SimulatedTensor, _name, _guarded(_name))
+def elements_of(block: DeviceBlock, like: torch.Tensor) -> torch.Tensor:
+    """Look at a block's memory as a tensor of the dtype, shape and strides of another."""
+    with plain_torch():
+        return torch.empty(0, dtype=like.dtype, device="cpu").set_(
+            block.store.untyped_storage(), 0, like.size(), like.stride()
+        )

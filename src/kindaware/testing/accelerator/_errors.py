@@ -1,0 +1,30 @@
+"""Errors in CUDA's words, and those for what is not simulated."""
+
+from __future__ import annotations
+
+import torch
+
+from kindaware._errors import message
+
+AcceleratorError: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
+"""What torch raises for a CUDA error; a class of its own from torch 2.8 on."""
+
+
+def cuda_error(words: str, detail: str = "") -> Exception:
+    """Make the error that torch raises for a CUDA error.
+
+    Args:
+        words: CUDA's own.
+        detail: what happened here.
+    """
+    return AcceleratorError(f"CUDA error: {words}" + (f"\n(simulated: {detail})" if detail else ""))
+
+
+def is_cuda_error(error: BaseException) -> bool:
+    """Say whether an error means that a device is lost."""
+    return isinstance(error, AcceleratorError) and "CUDA error" in str(error)
+
+
+def not_simulated(*, expected: str, got: str, remedy: str) -> NotImplementedError:
+    """Make the error for what a real GPU can do and a simulated one can't."""
+    return NotImplementedError(message("simulated accelerator", expected=expected, got=got, remedy=remedy))
