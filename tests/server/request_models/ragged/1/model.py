@@ -1,0 +1,15 @@
+"""Requests of different length in one batch."""
+
+import torch
+
+from kindaware import KindAwareModel
+
+
+class TritonPythonModel(KindAwareModel):
+    def load(self):
+        return None
+
+    def forward(self, IDS, lengths):
+        assert torch.equal((IDS >= 0).sum(dim=1), lengths)
+        size = torch.tensor([IDS.shape]).expand(len(IDS), 2)
+        return {"TIMES_TEN": IDS * 10, "BATCH": torch.cat([size, lengths.unsqueeze(1)], dim=1)}
