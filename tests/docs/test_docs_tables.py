@@ -118,6 +118,17 @@ def test_hooks_page_has_a_section_for_each_hook_and_no_other():
             assert f"\n## {name}\n\n`{name}(self" in text
 
 
+def test_modes_page_names_tests_on_the_server_that_exist():
+    rows = table_with(DOCS / "modes.md", "Mode")
+    assert rows
+    for row in rows:
+        name, file = code_in(row[2])
+        source = (ROOT / "tests" / "server" / file).read_text()
+        assert f"\ndef {name}(" in source
+        assert "pytestmark = pytest.mark.server" in source
+        ast.parse("class Model:\n " + "\n ".join(code_in(row[1]) or ["pass"]))
+
+
 def test_errors_page_lists_the_codes():
     assert [code_in(row[0])[0] for row in table_with(DOCS / "errors.md", "Code")] == list(ERROR_CODES)
 
