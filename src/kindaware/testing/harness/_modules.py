@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import builtins
+import os
 import sys
 import sysconfig
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 _PLACES = ("stdlib", "platstdlib", "purelib", "platlib")
 _INSTALLED = tuple({f"{sysconfig.get_path(name)}/" for name in _PLACES})
 _lock = threading.RLock()
 _stack: list[ModuleSpace] = []
+_current: ContextVar[ModuleSpace | None] = ContextVar("space", default=None)
+_import = builtins.__import__
 
 
 class ModuleSpace:
     """What an instance has in `sys.modules` and on `sys.path` that others don't.
 
-    Modules whose file lies in one of the roots belong to the instance; modules of the test that have the
-    name of one of these, and are not installed, are out of the way meanwhile. The space that was entered last
+    Modules whose file lies in one of the roots, or in a folder that the instance has put on `sys.path`,
+    belong to the instance; modules of the test that have the name of one of these, and are not installed, are
+    out of the way meanwhile. The space that was entered last
     is in place, also while the test's own code runs, so that a model's threads can import.
 
     Args:
@@ -43,9 +50,11 @@ class ModuleSpace:
     def entered(self) -> Iterator[None]:
         """Put the space in place for as long as the block lasts."""
         self.enter()
+        token = _current.set(self)
         try:
             yield
         finally:
+            _current.reset(token)
             self.leave()
 
     def enter(self) -> None:
@@ -56,6 +65,7 @@ class ModuleSpace:
             if not _stack or _stack[-1] is not self:
                 self._install()
             _stack.append(self)
+            builtins.__import__ = _import_for_current
 
     def leave(self) -> None:
         """Undo the last `enter`, wherever in the order it is."""
@@ -63,6 +73,8 @@ class ModuleSpace:
             index = len(_stack) - 1 - _stack[::-1].index(self)
             is_on_top = index == len(_stack) - 1
             del _stack[index]
+            if not _stack:
+                builtins.__import__ = _import
             if not is_on_top or (_stack and _stack[-1] is self):
                 return
             self._remove()
@@ -81,6 +93,7 @@ class ModuleSpace:
         self._known = frozenset(sys.modules)
 
     def _remove(self) -> None:
+        self._keep_path()
         for name in sys.modules.keys() - self._known:
             if self._owns(sys.modules[name]):
                 self.modules[name] = sys.modules[name]
@@ -92,7 +105,6 @@ class ModuleSpace:
             if before is not None:
                 sys.modules[name] = before
         sys.dont_write_bytecode = self._may_write
-        self._keep_path()
         sys.path[:] = self._base_path
 
     def _keep_path(self) -> None:
@@ -103,10 +115,40 @@ class ModuleSpace:
         self._after = [entry for entry in sys.path[first:] if entry not in base]
 
     def _owns(self, module: object) -> bool:
-        """Whether a module's file lies in a root; read without waking lazy modules."""
+        """Whether a module's file lies in a root or an added folder; read without waking lazy modules."""
         names = getattr(module, "__dict__", {})
         place = names.get("__file__") or next(iter(names.get("__path__") or ()), None)
-        return isinstance(place, str) and any(place.startswith(root + "/") for root in self._roots)
+        if not isinstance(place, str):
+            return False
+        if any(place.startswith(root + "/") for root in self._roots):
+            return True
+        added = [entry for entry in (*self._before, *self._after) if isinstance(entry, str) and entry]
+        return not place.startswith(_INSTALLED) and any(
+            place.startswith(os.path.abspath(entry) + "/") for entry in added
+        )
+
+
+def _import_for_current(name: str, *args: Any, **kwargs: Any) -> ModuleType:
+    """Import among the modules of the instance whose code asks, when another's are in place.
+
+    Instances that run at the same time, in threads or coroutines, would else find one another's.
+    """
+    own = _current.get()
+    if own is None or all(space is own for space in _stack):
+        return _import(name, *args, **kwargs)
+    with _lock:
+        top = _stack[-1]
+        if top is own or own not in _stack:
+            return _import(name, *args, **kwargs)
+        top._remove()
+        own._install()
+        _stack.append(own)
+        try:
+            return _import(name, *args, **kwargs)
+        finally:
+            _stack.pop()
+            own._remove()
+            top._install()
 
 
 def _module_name(path: Path) -> str:

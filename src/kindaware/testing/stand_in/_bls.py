@@ -9,6 +9,7 @@ from typing import Any
 
 from kindaware.testing.stand_in._convert import to_instance
 from kindaware.testing.stand_in._host import Host, RefusalError
+from kindaware.testing.stand_in._memory import place_outputs
 from kindaware.testing.stand_in._pybind import MODULE, Arg, make, method, named_as_server, pybind11_object
 from kindaware.testing.stand_in._response import InferenceResponse, new_response
 from kindaware.testing.stand_in._triton_error import TritonModelException
@@ -59,7 +60,7 @@ def _responses(host: Host, call: BlsCall, answers: Iterator[Answer]) -> Iterator
     if host.server_version < STREAM_ERRORS_SINCE:
         answers = _as_before(host, call, answers)
     for answer in answers:
-        yield new_response(host, answer)
+        yield new_response(host, place_outputs(answer, call.preferred_memory))
 
 
 def _as_before(host: Host, call: BlsCall, answers: Iterator[Answer]) -> Iterator[Answer]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from kindaware.testing.stand_in._convert import to_instance, to_int64
 from kindaware.testing.stand_in._enum import new_enum
 from kindaware.testing.stand_in._pybind import Arg, method, named_as_server, pybind11_object
+from kindaware.testing.stand_in._wire import Answer
 
 MemoryType = new_enum("MemoryType", ("TRITONSERVER_MEMORY_GPU", "TRITONSERVER_MEMORY_CPU"))
 """Where a tensor is. The numbers are the Python backend's; tritonserver.h has them the other way round."""
@@ -25,4 +27,20 @@ class PreferredMemory(pybind11_object):
         Arg("preferred_device_id", "int", to_int64, 0),
     )
     def __init__(self, preferred_memory_type: Any, preferred_device_id: int = 0) -> None:
-        self._kindaware = (preferred_memory_type, preferred_device_id)
+        is_gpu = preferred_memory_type.name.endswith("GPU")
+        self._kindaware = ("GPU" if is_gpu else "CPU", preferred_device_id)
+
+
+def place_outputs(answer: Answer, preferred: tuple[str, int] | None) -> Answer:
+    """Put the outputs of a call where they are wanted; a host without GPUs has them on the CPU."""
+    if preferred is None or not answer.outputs:
+        return answer
+    kind, ordinal = preferred
+    gpu = ordinal if kind == "GPU" and _has_gpu() else None
+    return replace(answer, outputs=tuple(replace(wire, gpu=gpu) for wire in answer.outputs))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -109,6 +109,7 @@ class InferenceRequest(pybind11_object):
             timeout,
             checked,
             trace,
+            None if preferred_memory is None else preferred_memory._kindaware,
         )
         self._kindaware.sender = make(self._host.classes.InferenceResponseSender, self._kindaware)
 
@@ -211,4 +212,5 @@ def _call(state: RequestState, is_decoupled: bool) -> Callable[[], BlsCall]:
         parameters=state.parameters,
         is_decoupled=is_decoupled,
         trace=None if state.trace is None else state.trace.get_context(),
+        preferred_memory=state.preferred_memory,
     )

@@ -30,6 +30,7 @@ class RequestState:
         timeout: microseconds, 0 is none.
         parameters: of the request.
         trace: what it was traced by.
+        preferred_memory: where the outputs of a call are wanted; see `BlsCall`.
         release_flags: 1 is RELEASE_ALL, 2 is RESCHEDULE.
         sent: all that was sent for it, in order, returned responses included.
         num_sent: sends so far, flags alone included.
@@ -52,6 +53,7 @@ class RequestState:
     timeout: int = 0
     parameters: dict[str, Any] = field(default_factory=dict)
     trace: InferenceTrace | None = None
+    preferred_memory: tuple[str, int] | None = None
     release_flags: int = 1
     sent: list[Answer] = field(default_factory=list)
     num_sent: int = 0

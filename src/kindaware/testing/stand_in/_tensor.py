@@ -186,4 +186,5 @@ def save(tensor: Tensor) -> WireTensor:
     if not state.is_saved:
         state.buffer = state.buffer.frozen()
         state.is_saved = True
-    return WireTensor(shown(state.name), state.datatype, state.shape, state.buffer.read())
+    gpu = state.buffer.device[1] if state.buffer.is_on_gpu else None
+    return WireTensor(shown(state.name), state.datatype, state.shape, state.buffer.read(), gpu)

@@ -155,6 +155,8 @@ class BlsCall:
         parameters: of the request.
         is_decoupled: the caller passed `decoupled=True`, and takes any number of responses.
         trace: the context that `request.trace()` handed on, or None.
+        preferred_memory: where the outputs are wanted: `CPU` or `GPU`, and its number; None leaves them where
+            the called model put them.
     """
 
     model_name: str
@@ -168,3 +170,4 @@ class BlsCall:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     is_decoupled: bool = False
     trace: str | None = None
+    preferred_memory: tuple[str, int] | None = None
