@@ -183,14 +183,16 @@ def test_fetch_outputs_that_stay_are_waited_for_and_not_copied(runtime, keeping)
     assert all(fetched[name] is outputs[name] for name in outputs)
 
 
-def test_fetch_outputs_that_stay_are_copied_before_a_second_forward(keeping):
+@pytest.mark.parametrize("where", ["host", "device"])
+def test_fetch_outputs_that_stay_are_copied_before_a_second_forward(keeping, where):
+    staging = HostStaging() if where == "host" else keeping
     memory = torch.ones(3)
-    first = keeping.fetch({"Y": memory})
-    keeping.begin_forward()
-    second = keeping.fetch({"Y": memory.fill_(2)})
+    first = staging.fetch({"Y": memory})
+    staging.begin_forward()
+    second = staging.fetch({"Y": memory.fill_(2)})
     assert (first["Y"].tolist(), second["Y"].tolist()) == ([1] * 3, [2] * 3)
-    keeping.begin_call()
-    keeping.begin_forward()
+    staging.begin_call()
+    staging.begin_forward()
     assert second["Y"] is memory  # nobody needs the answers of the call before
 
 

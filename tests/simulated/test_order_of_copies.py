@@ -112,6 +112,15 @@ def test_execute_answers_that_were_forgotten_are_not_copied_again():
         assert accelerator.num_calls - before == 4 * num_calls
 
 
+def test_execute_answers_are_copied_once_and_only_where_another_forward_follows():
+    sent = [entry for width in (1, 2, 3, 4) for entry in entries(1, first=10 * width, width=width)]
+    names = []
+    with serve(config=ANY_WIDTH, warmup="off", output_device="instance") as harness:
+        harness.accelerator.fault = lambda number, name: names.append(name)
+        assert_answers(harness.infer_batch(sent), sent)
+    assert names.count("aten::clone") == 3
+
+
 class Loading(Doubler):
     """Fills its weights on another stream than its own, and does not wait."""
 
