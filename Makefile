@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-gpu check bench bench-gpu docs dist clean
+.PHONY: help demo test test-gpu mutants check bench bench-gpu docs dist clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -22,6 +22,9 @@ test: $(INSTALLED) ## Run all tests, those on the real server included
 
 test-gpu: $(INSTALLED) ## Run the tests of the GPU path on a GPU
 	KINDAWARE_REQUIRE_CUDA=1 $(BIN)/python -m pytest tests/gpu -m gpu $(PYTEST_ARGS)
+
+mutants: $(INSTALLED) ## Remove each line that guards memory on a GPU, and show which test notices
+	$(BIN)/python scripts/mutants.py $(MUTANTS_ARGS)
 
 check: $(INSTALLED) ## Lint, types and documentation
 	$(BIN)/ruff check .

@@ -1,0 +1,181 @@
+"""The lines that guard order and memory on a device, and the library's source without one of them."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULES = (
+    "_staging",
+    "_device_pass",
+    "_graphs",
+    "_pipeline",
+    "_bridge",
+    "_model",
+    "_warmup",
+    "_outputs",
+    "_modules",
+    "_device_placement",
+    "_runtime",
+)
+"""The runtime and its callers."""
+
+_STATEMENTS = {
+    "activate",
+    "add",
+    "begin",
+    "begin_call",
+    "begin_forward",
+    "clear",
+    "copy",
+    "eval",
+    "forget_answers",
+    "join_into",
+    "protect",
+    "put",
+    "record",
+    "release_frames",
+    "release_memory",
+    "replay",
+    "reset",
+    "set_device",
+    "settle",
+    "synchronize",
+    "to",
+    "wait",
+}
+"""Calls that are dropped where nobody uses their result."""
+
+_EXPRESSIONS = {"clone", "contiguous", "detach", "resolve_neg", "to"}
+"""Methods of tensors whose result is replaced by the tensor itself."""
+
+_CONDITIONS = {"fault", "is_fault", "_borrowed", "_is_pending"}
+"""What a condition asks for that becomes always true, and always false."""
+
+_STATES = {"_free", "_is_pending", "_with_batch", "_with_call"}
+"""Attributes whose assignments outside of the constructor are dropped, as are those to parts of tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One change of one module.
+
+    Attributes:
+        module: name of the module, such as `_staging`.
+        number: which of its changes.
+        line: where.
+        text: what is changed, and how.
+    """
+
+    module: str
+    number: int
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.py:{self.line} {self.text}"
+
+
+class _Mutator(ast.NodeTransformer):
+    """Goes through a module and makes the change of one number; without a number it only lists them."""
+
+    def __init__(self, chosen: int | None = None) -> None:
+        self.found: list[tuple[int, str]] = []
+        self._chosen = chosen
+        self._is_constructor = False
+
+    def _is_chosen(self, node: ast.AST, text: str) -> bool:
+        self.found.append((node.lineno, text))  # type: ignore[attr-defined]  # statements and expressions only
+        return len(self.found) - 1 == self._chosen
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        before, self._is_constructor = self._is_constructor, node.name == "__init__"
+        self.generic_visit(node)
+        self._is_constructor = before
+        return node
+
+    def visit_With(self, node: ast.With) -> ast.AST | list[ast.stmt]:
+        kept = [
+            item
+            for item in node.items
+            if not self._is_chosen(node, f"with {ast.unparse(item.context_expr)}: only its body")
+        ]
+        self.generic_visit(node)
+        node.items = kept
+        return node if kept else node.body
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        if isinstance(node.value, ast.Call) and _name_of(node.value.func) in _STATEMENTS:
+            if self._is_chosen(node, f"{_shown(node)}: dropped"):
+                return ast.copy_location(ast.Pass(), node)
+            self.generic_visit(node.value)  # its arguments, and not the call a second time
+            return node
+        return self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        return self._visit_assignment(node, node.targets)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        return self._visit_assignment(node, [node.target])
+
+    def _visit_assignment(self, node: ast.stmt, targets: list[ast.expr]) -> ast.AST:
+        is_state = any(isinstance(one, ast.Attribute) and one.attr in _STATES for one in targets)
+        is_state = is_state or any(isinstance(one, ast.Subscript) for one in targets)
+        if is_state and not self._is_constructor and self._is_chosen(node, f"{_shown(node)}: dropped"):
+            return ast.copy_location(ast.Pass(), node)
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        is_method = isinstance(node.func, ast.Attribute) and node.func.attr in _EXPRESSIONS
+        text = f"{_shown(node)}: without .{_name_of(node.func)}()"
+        if is_method and self._is_chosen(node, text):
+            assert isinstance(node.func, ast.Attribute)  # as just asked
+            return self.visit(node.func.value)  # type: ignore[no-any-return]  # a node
+        return self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        return self._visit_condition(node)
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        return self._visit_condition(node)
+
+    def _visit_condition(self, node: ast.If | ast.IfExp) -> ast.AST:
+        names = {_name_of(part) for part in ast.walk(node.test)}
+        if names & _CONDITIONS:
+            for value in (True, False):
+                if self._is_chosen(node, f"if {_shown(node.test)}: always {value}"):
+                    node.test = ast.copy_location(ast.Constant(value), node.test)
+        return self.generic_visit(node)
+
+
+def _name_of(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _shown(node: ast.AST) -> str:
+    text = " ".join(ast.unparse(node).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def find_mutations(package: Path) -> Iterator[Mutation]:
+    """List all changes.
+
+    Args:
+        package: the folder of the library's source.
+    """
+    for module in MODULES:
+        mutator = _Mutator()
+        mutator.visit(ast.parse((package / f"{module}.py").read_text()))
+        for number, (line, text) in enumerate(mutator.found):
+            yield Mutation(module, number, line, text)
+
+
+def apply(mutation: Mutation, package: Path) -> None:
+    """Make one change in a copy of the library's source."""
+    path = package / f"{mutation.module}.py"
+    tree = _Mutator(mutation.number).visit(ast.parse(path.read_text()))
+    path.write_text(ast.unparse(ast.fix_missing_locations(tree)))
