@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kindaware.testing.accelerator import SimulatedAccelerator
 from kindaware.testing.arguments import instance_args
 from kindaware.testing.harness import HarnessError, InferenceError, ModelHarness, ModelLoadError, Result
 from kindaware.testing.server._failure import ServerError
@@ -15,6 +16,7 @@ __all__ = [
     "ModelLoadError",
     "Result",
     "ServerError",
+    "SimulatedAccelerator",
     "TritonContractError",
     "TritonServer",
     "instance_args",
