@@ -198,16 +198,16 @@ class Bridge:
                 raise
             return self._unreadable(request, describe(error), "INTERNAL")
         if not self._batches:
-            return Request(request.request_id(), inputs, None, self._info(request, None))
+            info = self._info(request, None) if self._reads_info else None
+            return Request(request.request_id(), inputs, None, info)
         sizes = {name: len(tensor) if tensor.ndim else 0 for name, tensor in inputs.items()}
         if len(set(sizes.values())) != 1:
             return self._unreadable(request, f"rows {sizes}" if sizes else "no inputs", "INVALID_ARG")
         rows = next(iter(sizes.values()))
-        return Request(request.request_id(), inputs, rows, self._info(request, rows))
+        info = self._info(request, rows) if self._reads_info else None
+        return Request(request.request_id(), inputs, rows, info)
 
-    def _info(self, request: Any, rows: int | None) -> RequestInfo | None:
-        if not self._reads_info:
-            return None
+    def _info(self, request: Any, rows: int | None) -> RequestInfo:
         return RequestInfo(
             id=request.request_id(),
             rows=rows,

@@ -11,8 +11,6 @@ shared cores."""
 WORTH = 20
 """A request must take this many times as long as asking for it."""
 
-_STAGES = ("copy_in", "forward", "copy_out")
-
 
 def asks_for_cancelled(setting: str, counts: Counts) -> bool:
     """Decide for one call of `execute`.
@@ -24,5 +22,6 @@ def asks_for_cancelled(setting: str, counts: Counts) -> bool:
     """
     if setting != "auto":
         return setting == "on"
-    spent = sum(counts.seconds[stage] for stage in _STAGES)
+    seconds = counts.seconds
+    spent = seconds["copy_in"] + seconds["forward"] + seconds["copy_out"]
     return counts.requests > 0 and spent >= WORTH * ASK_SECONDS * counts.requests

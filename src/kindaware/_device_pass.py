@@ -11,11 +11,10 @@ from typing import Any
 import torch
 
 from kindaware._batch import Request, scatter
-from kindaware._bytes import BytesArray, Value, is_value
+from kindaware._bytes import BytesArray, Value
 from kindaware._counts import Counts, Stopwatch
 from kindaware._errors import (
     KindAwareError,
-    OutputError,
     describe,
     format_traceback,
     message,
@@ -67,7 +66,7 @@ class DevicePass:
         self.has_answered = False
         self.counts = Counts()
         self.padding = Padding.plan(spec, settings, hooks)
-        self._joining = Joining(hooks, self.padding)
+        self._joining = Joining(spec, hooks, self.padding)
         self._spec = spec
         self._settings = settings
         self._hooks = hooks
@@ -77,8 +76,7 @@ class DevicePass:
         refuse_extras(spec, settings, hooks)
         self._graphs = Graphs(runtime, staging, self._forward)
         self._precision = Precision.of(settings.precision)
-        self._input_names = {tensor.name for tensor in spec.inputs}
-        self._required_names = {tensor.name for tensor in spec.inputs if not tensor.optional}
+        self._text_outputs = [output.name for output in spec.outputs if output.dtype.torch is None]
 
     def begin_call(self) -> None:
         """Start a call of `execute`: the outputs of the call before are no longer needed."""
@@ -97,34 +95,13 @@ class DevicePass:
         with self._runtime.scope(), torch.no_grad():
             try:
                 extras = self._joining.requests_for("preprocess", [request])
-                inputs = self._checked(self._hooks.preprocess(dict(request.inputs), **extras), request)
+                inputs = self._joining.check(self._hooks.preprocess(dict(request.inputs), **extras), request)
             except Exception as error:
                 # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
                 if not self._runtime.is_fault(error):
                     self._runtime.wait()
                 raise
         return request.with_inputs(inputs)
-
-    def _checked(self, inputs: Any, request: Request) -> Tensors:
-        is_mapping = isinstance(inputs, Mapping) and self._required_names <= set(inputs) <= self._input_names
-        if is_mapping and all(
-            is_value(one) and (request.rows is None or one.shape[:1] == (request.rows,))
-            for one in inputs.values()
-        ):
-            if self.padding is not None:
-                for name, one in inputs.items():
-                    self.padding.check_rank(name, one)
-            return inputs  # type: ignore[no-any-return]  # a mapping of tensors, as just checked
-        raise OutputError(
-            message(
-                f"model {self._spec.name!r} preprocess",
-                expected=f"a mapping of {sorted(self._input_names)} to tensors with {request.rows} rows",
-                got=repr({k: list(getattr(v, "shape", ())) for k, v in inputs.items()})
-                if isinstance(inputs, Mapping)
-                else type(inputs).__name__,
-                remedy="return the inputs, changed, with as many rows as they had; BYTES in object arrays",
-            )
-        )
 
     def run(self, requests: Sequence[Request]) -> dict[str, Value]:
         """Take one batch through the device and back.
@@ -154,8 +131,7 @@ class DevicePass:
                 stopwatch.lap("copy_in")
                 outputs = self._forward(inputs, texts, **self._extras(requests))
             stopwatch.lap("forward")
-            extras = self._joining.requests_for("postprocess", requests)
-            finished = self._finish(outputs, num_rows, **extras)
+            finished = self._finish(outputs, requests, num_rows)
             if self.padding is not None:
                 self.padding.cuts(finished, requests)  # raises here, where a smaller batch is tried
             fetched = self._fetch(finished)
@@ -166,13 +142,17 @@ class DevicePass:
         return fetched
 
     def scatter(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Tensors]:
-        """Cut a batch's outputs into one answer per request, on the instance's stream where that copies."""
+        """Cut a batch's outputs into one answer per request, on the instance's stream if there."""
         if self.padding is None:
             return scatter(outputs, [request.rows for request in requests])
+        if self._settings.output_device == "cpu":
+            return self.padding.scatter(outputs, requests)
         with self._runtime.scope():
             return self.padding.scatter(outputs, requests)
 
     def _extras(self, requests: Sequence[Request]) -> dict[str, Any]:
+        if not self._hooks.call.extras:
+            return {}
         lengths = {name: self._staging.put([one]) for name, one in self._joining.lengths(requests).items()}
         return self._joining.extras(lengths, requests)
 
@@ -222,10 +202,10 @@ class DevicePass:
 
     def _fetch(self, outputs: Mapping[str, Value]) -> dict[str, Value]:
         """Bring tensors to where the answers need them; BYTES are there, in arrays of the answers' own."""
-        tensors = {name: one for name, one in outputs.items() if isinstance(one, torch.Tensor)}
+        texts = {name: outputs[name] for name in self._text_outputs}
+        tensors: Any = {name: one for name, one in outputs.items() if name not in texts} if texts else outputs
         fetched: dict[str, Any] = self._staging.fetch(tensors)
-        if len(tensors) < len(outputs):  # into the same mapping, since the staging may change it later
-            fetched.update({name: one for name, one in outputs.items() if name not in tensors})
+        fetched.update(texts)  # into the same mapping, since the staging may change it later
         return fetched
 
     def _forward(
@@ -244,10 +224,13 @@ class DevicePass:
         with torch.inference_mode(), self._precision.scope(self._runtime.device):
             return name_outputs(hooks.call(hooks.forward, prepared, **extras), self._spec)
 
-    def _finish(self, outputs: dict[str, Any], num_rows: int | None, **extras: Any) -> dict[str, Value]:
+    def _finish(
+        self, outputs: dict[str, Any], requests: Sequence[Request], num_rows: int | None
+    ) -> dict[str, Value]:
         """Run `postprocess` in inference mode, and bring the outputs into the form that is declared."""
         with torch.inference_mode():
             if self._hooks.postprocess is not None:
+                extras = self._joining.requests_for("postprocess", requests)
                 outputs = name_outputs(self._hooks.postprocess(outputs, **extras), self._spec)
             return check_outputs(
                 outputs,

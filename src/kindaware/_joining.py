@@ -2,31 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from kindaware._batch import Request, gather_bytes
-from kindaware._bytes import BytesArray, is_value
+from kindaware._bytes import BytesArray, Value, is_value
 from kindaware._errors import OutputError, message
 from kindaware._hooks import Hooks
 from kindaware._padding import Padding
 from kindaware._request_info import RequestInfo
+from kindaware._spec import ModelSpec
 
 
 class Joining:
     """Joins the requests of a batch.
 
     Args:
+        spec: the model.
         hooks: the user's part.
         padding: how inputs of different sizes are joined; None where they are not.
     """
 
-    def __init__(self, hooks: Hooks, padding: Padding | None) -> None:
+    def __init__(self, spec: ModelSpec, hooks: Hooks, padding: Padding | None) -> None:
+        self._model = spec.name
+        self._input_names = {tensor.name for tensor in spec.inputs}
+        self._required_names = {tensor.name for tensor in spec.inputs if not tensor.optional}
         self._hooks = hooks
         self._padding = padding
         self._gives_lengths = "lengths" in hooks.call.extras
+
+    def check(self, inputs: Any, request: Request) -> Mapping[str, Value]:
+        """Take what `preprocess` returned for a request.
+
+        Raises:
+            OutputError: it is none of what `forward` can take.
+        """
+        is_mapping = isinstance(inputs, Mapping) and self._required_names <= set(inputs) <= self._input_names
+        if is_mapping and all(
+            is_value(one) and (request.rows is None or one.shape[:1] == (request.rows,))
+            for one in inputs.values()
+        ):
+            if self._padding is not None:
+                for name, one in inputs.items():
+                    self._padding.check_rank(name, one)
+            return inputs  # type: ignore[no-any-return]  # a mapping of tensors, as just checked
+        raise OutputError(
+            message(
+                f"model {self._model!r} preprocess",
+                expected=f"a mapping of {sorted(self._input_names)} to tensors with {request.rows} rows",
+                got=repr({k: list(getattr(v, "shape", ())) for k, v in inputs.items()})
+                if isinstance(inputs, Mapping)
+                else type(inputs).__name__,
+                remedy="return the inputs, changed, with as many rows as they had; BYTES in object arrays",
+            )
+        )
 
     def parts(
         self, requests: Sequence[Request]

@@ -62,6 +62,9 @@ class InferenceRequest:
     def request_id(self):
         return self._id
 
+    def is_cancelled(self):
+        return False
+
     def requested_output_names(self):
         return set(self._requested)
 
