@@ -39,3 +39,13 @@ def module(device, made):
             if one.is_floating_point():
                 one.copy_(torch.rand(one.shape, generator=generator) * 0.1 + 0.01)
     return made.eval().to(device)
+
+
+def pinned(*values):
+    """Give page-locked memory with values; only inside `simulated`."""
+    return torch.tensor(values, dtype=torch.float32).pin_memory()
+
+
+def outcomes(accelerator):
+    """Give the texts of all violations, joined."""
+    return "\n".join(outcome for outcome, _ in accelerator.violations)

@@ -4,46 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 
-from kindaware.testing.accelerator._errors import cuda_error, is_cuda_error
+from kindaware.testing.accelerator._device import Device
+from kindaware.testing.accelerator._errors import OUTSIDE, SECOND, cuda_error, is_cuda_error, not_on_host
 from kindaware.testing.accelerator._host_memory import HostMemory
 from kindaware.testing.accelerator._memory import DeviceMemory
 from kindaware.testing.accelerator._processes import Current, Users
 from kindaware.testing.accelerator._races import RaceCheck, Span
-from kindaware.testing.accelerator._random import DeviceRandom
 from kindaware.testing.accelerator._schedules import Latest, Schedule
 from kindaware.testing.accelerator._timeline import Point, Stream, Timeline
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator._graphs import Capture
 
 _SYNC_ERROR = 2
 """What torch calls "error" in `set_sync_debug_mode`."""
 
 Fault = Callable[[int, str], BaseException | None]
-
-
-@dataclass
-class Device:
-    """One simulated GPU.
-
-    Attributes:
-        ordinal: its number.
-        memory: its allocator.
-        random: its random numbers.
-        error: what it was lost by; None while it works.
-        captures: what is being captured, by stream.
-    """
-
-    ordinal: int
-    memory: DeviceMemory
-    random: DeviceRandom = field(default_factory=DeviceRandom)
-    error: Exception | None = None
-    captures: dict[Stream, Capture] = field(default_factory=dict)
+Prepare = Callable[[], Callable[[], Any]]
 
 
 class SimulatedAccelerator:
@@ -97,12 +75,13 @@ class SimulatedAccelerator:
 
     @staticmethod
     def active() -> SimulatedAccelerator:
-        """Give the one that stands for torch's CUDA now."""
+        """Give the one that stands for torch's CUDA now.
+
+        Raises:
+            RuntimeError: there is none.
+        """
         if SimulatedAccelerator._active is None:
-            raise RuntimeError(
-                "simulated accelerator: expected to be used inside its harness, got a use outside; move the "
-                "use into the with block"
-            )
+            raise RuntimeError(OUTSIDE)
         return SimulatedAccelerator._active
 
     def require_devices(self, count: int) -> None:
@@ -124,10 +103,7 @@ class SimulatedAccelerator:
         from kindaware.testing.accelerator._patches import patched_torch
 
         if SimulatedAccelerator._active is not None:
-            raise RuntimeError(
-                "simulated accelerator: expected to be the only one in the process, got a second; end the "
-                "harness with the first one before"
-            )
+            raise RuntimeError(SECOND)
         self._listener = listener
         SimulatedAccelerator._active = self
         try:
@@ -188,7 +164,13 @@ class SimulatedAccelerator:
         return self.current.stream(ordinal)
 
     def call(self, name: str, ordinal: int | None = None) -> None:
-        """Count one call; raise what was asked for, or what the device was lost by."""
+        """Count one call; raise what was asked for, or what the device was lost by.
+
+        Raises:
+            RuntimeError: its harness has ended.
+        """
+        if SimulatedAccelerator._active is not self:
+            raise RuntimeError(OUTSIDE)
         with self.timeline.lock:
             self.timeline.advance()
             if self._users.is_server:
@@ -223,10 +205,12 @@ class SimulatedAccelerator:
         self.timeline.drop(one for one in self.timeline.streams if one.ordinal == ordinal)
 
     def _fail(self, stream: Stream, name: str, error: Exception) -> None:
-        """Lose a device by what a kernel raised; in its own words if it is the host that has none."""
-        if not isinstance(error, NotImplementedError):
-            error = cuda_error("device-side assert triggered", f"{name} raised {error!r}")
-        self._lose(stream.ordinal, error)
+        """Lose a device by what a kernel raised."""
+        if "not implemented for" in str(error):
+            self._lose(stream.ordinal, not_on_host(name, error))
+        else:
+            detail = f"{name} raised {error!r}"
+            self._lose(stream.ordinal, cuda_error("device-side assert triggered", detail))
 
     def report(self, outcome: str, remedy: str) -> None:
         """Note what was against CUDA's rules."""
@@ -241,16 +225,27 @@ class SimulatedAccelerator:
         run: Callable[[], Any] | None,
         reads: Sequence[Span],
         writes: Sequence[Span],
+        *,
+        prepare: Prepare | None = None,
     ) -> None:
-        """Queue work on a device's current stream; while it captures, only note it."""
+        """Queue work on a device's current stream; while it captures, only note it.
+
+        Args:
+            ordinal: of the device.
+            name: what it is, for errors.
+            run: does it.
+            reads: the memory that it reads.
+            writes: the memory that it changes.
+            prepare: gives `run`, each time that the work is queued.
+        """
         stream = self.current_stream(ordinal)
         capture = self.devices[ordinal].captures.get(stream)
         if capture is not None:
-            capture.graph.add(name, run, reads, writes)
+            capture.graph.add(name, run, reads, writes, prepare)
             return
         with self.timeline.lock:
             self._races.before(stream, name, reads, writes)
-            ticket = self.timeline.submit(stream, name, run)
+            ticket = self.timeline.submit(stream, name, run if prepare is None else prepare())
             self._races.after(stream, ticket, reads, writes)
 
     def order(self, ordinal: int, *, after: int) -> None:

@@ -64,14 +64,9 @@ def _to_device(target: SimulatedTensor, source: torch.Tensor, non_blocking: bool
     elements = target.elements
     is_whole = source.size() == target.size() and source.is_contiguous()
     if non_blocking and is_pinned and not _has_flags(source) and (is_whole or _is_run(elements, source)):
-        with plain_torch():
-            copy = accelerator.host.will_read(source.detach())
+        read = accelerator.host.reader(source, elements.copy_)
         accelerator.submit(
-            ordinal,
-            "copy to the device",
-            lambda: elements.copy_(accelerator.host.reads(copy)),
-            [copy.span],
-            [target.span],
+            ordinal, "copy to the device", None, [read.span], [target.span], prepare=read.queue
         )
         return
     with plain_torch():
@@ -90,14 +85,9 @@ def _to_host(target: torch.Tensor, source: SimulatedTensor, non_blocking: bool) 
         non_blocking and not _has_flags(target) and (target.is_contiguous() or _is_run(target, elements))
     )
     if is_late and target.numel():
-        with plain_torch():
-            copy = accelerator.host.will_write(target.detach())
+        write = accelerator.host.writer(target, elements)
         accelerator.submit(
-            ordinal,
-            "copy to the host",
-            lambda: accelerator.host.writes(copy, elements),
-            [source.span],
-            [copy.span],
+            ordinal, "copy to the host", None, [source.span], [write.span], prepare=write.queue
         )
         return
     accelerator.submit(ordinal, "copy to the host", lambda: target.copy_(elements), [source.span], ())

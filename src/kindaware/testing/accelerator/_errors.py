@@ -9,6 +9,19 @@ from kindaware._errors import message
 AcceleratorError: type[Exception] = getattr(torch, "AcceleratorError", RuntimeError)
 """What torch raises for a CUDA error; a class of its own from torch 2.8 on."""
 
+OUTSIDE = message(
+    "simulated accelerator",
+    expected="to be used inside its harness",
+    got="a use outside",
+    remedy="move the use into the with block",
+)
+SECOND = message(
+    "simulated accelerator",
+    expected="to be the only one in the process",
+    got="a second",
+    remedy="end the harness with the first one before",
+)
+
 
 def cuda_error(words: str, detail: str = "") -> Exception:
     """Make the error that torch raises for a CUDA error.
@@ -23,6 +36,15 @@ def cuda_error(words: str, detail: str = "") -> Exception:
 def is_cuda_error(error: BaseException) -> bool:
     """Say whether an error means that a device is lost."""
     return isinstance(error, AcceleratorError) and "CUDA error" in str(error)
+
+
+def not_on_host(name: str, error: object = "") -> NotImplementedError:
+    """Make the error for an operation that CUDA has, and the host hasn't."""
+    return not_simulated(
+        expected="an operation that torch has for the CPU too",
+        got=f"{name} {error}".strip(),
+        remedy="test this model on a real GPU, or keep the operation out of the test",
+    )
 
 
 def not_simulated(*, expected: str, got: str, remedy: str) -> NotImplementedError:

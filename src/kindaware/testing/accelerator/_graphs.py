@@ -11,7 +11,7 @@ from kindaware.testing.accelerator._memory import GraphPool
 from kindaware.testing.accelerator._races import Span
 
 if TYPE_CHECKING:
-    from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
+    from kindaware.testing.accelerator._accelerator import Prepare, SimulatedAccelerator
     from kindaware.testing.accelerator._timeline import Stream
 
 
@@ -21,6 +21,7 @@ class _Node:
     run: Callable[[], Any] | None
     reads: Sequence[Span]
     writes: Sequence[Span]
+    prepare: Prepare | None
 
 
 @dataclass(eq=False)
@@ -37,15 +38,21 @@ class Graph:
     nodes: list[_Node] = field(default_factory=list)
 
     def add(
-        self, name: str, run: Callable[[], Any] | None, reads: Sequence[Span], writes: Sequence[Span]
+        self,
+        name: str,
+        run: Callable[[], Any] | None,
+        reads: Sequence[Span],
+        writes: Sequence[Span],
+        prepare: Prepare | None,
     ) -> None:
         """Note a piece of work."""
-        self.nodes.append(_Node(name, run, reads, writes))
+        self.nodes.append(_Node(name, run, reads, writes, prepare))
 
     def replay(self, accelerator: SimulatedAccelerator) -> None:
         """Queue all of it on the current stream."""
         for node in self.nodes:
-            accelerator.submit(self.ordinal, f"graph: {node.name}", node.run, node.reads, node.writes)
+            name = f"graph: {node.name}"
+            accelerator.submit(self.ordinal, name, node.run, node.reads, node.writes, prepare=node.prepare)
 
 
 @dataclass(eq=False)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.multiprocessing import reductions
 
 from kindaware.testing.accelerator._memory import POISON, num_bytes_spanned
+from kindaware.testing.accelerator._plain import plain_torch
 from kindaware.testing.accelerator._races import Block, Span
 
 _StorageWeakRef: Any = reductions.StorageWeakRef
@@ -27,21 +28,63 @@ _TARGET_CHANGED = (
 )
 
 
-@dataclass(eq=False)
-class QueuedCopy:
-    """A copy that will read or write host memory.
+class HostCopy:
+    """A copy that reads or writes host memory, whenever it is queued.
 
-    Attributes:
-        view: the memory.
-        twin: what it must hold until then.
-        span: where it lies.
-        outcome: what happens if it holds something else, and the remedy.
+    Args:
+        block: the memory.
+        view: the part that is copied.
+        carry_out: does it.
+        outcome: what happens if the host changes the memory meanwhile, and the remedy.
+        report: takes the text of a violation.
+        is_write: the host's memory is written.
     """
 
-    view: torch.Tensor
-    twin: torch.Tensor
-    span: Span
-    outcome: tuple[str, str]
+    def __init__(
+        self,
+        block: _HostBlock,
+        view: torch.Tensor,
+        carry_out: Callable[[torch.Tensor], Any],
+        outcome: tuple[str, str],
+        report: Callable[[str, str], None],
+        *,
+        is_write: bool,
+    ) -> None:
+        self.view = view
+        start = view.data_ptr() - block.address
+        self.span = Span(block, start, start + num_bytes_spanned(view))
+        self._block = block
+        self._carry_out = carry_out
+        self._outcome = outcome
+        self._report = report
+        self._is_write = is_write
+        self._twin = block.twin_of(view)
+
+    def queue(self) -> Callable[[], None]:
+        """Queue it: a target is poison from now on, since it holds no answer before; gives what does it."""
+        with plain_torch():
+            for other in self._block.queued:
+                if other.span.start < self.span.stop and self.span.start < other.span.stop:
+                    other._check()
+            if self._is_write:
+                _bits(self.view).fill_(-1 if self.view.itemsize > 1 else POISON)
+            _bits(self._twin).copy_(_bits(self.view))
+        self._block.queued.append(self)
+        return self._run
+
+    def _run(self) -> None:
+        self._check()
+        self._block.queued.remove(self)
+        self._carry_out(self.view)
+        if self._is_write:
+            _bits(self._twin).copy_(_bits(self.view))
+
+    def _check(self) -> None:
+        """Report it if the host has changed the memory."""
+        found, wanted = _bits(self.view), _bits(self._twin)
+        if not torch.equal(found, wanted):
+            self._report(*self._outcome)
+            wanted.copy_(found)
 
 
 class _HostBlock(Block):
@@ -52,7 +95,7 @@ class _HostBlock(Block):
         self.address = storage.data_ptr()
         self.num_bytes = storage.nbytes()
         self.is_pinned = is_pinned
-        self.queued: list[QueuedCopy] = []
+        self.queued: list[HostCopy] = []
         self._storage = _StorageWeakRef(storage)
         self._shadow: torch.UntypedStorage | None = None
 
@@ -99,50 +142,28 @@ class HostMemory:
         """How much is page-locked."""
         return sum(block.num_bytes for block in self._blocks if block.is_pinned and not block.is_freed())
 
-    def will_read(self, source: torch.Tensor) -> QueuedCopy:
-        """Note that a copy is queued that reads a tensor."""
-        return self._queue(source, _SOURCE_CHANGED)
+    def reader(self, source: torch.Tensor, take: Callable[[torch.Tensor], Any]) -> HostCopy:
+        """Make a copy that reads a tensor.
 
-    def will_write(self, target: torch.Tensor) -> QueuedCopy:
-        """Note that a copy is queued that writes a tensor, and poison it: it holds no answer before."""
-        return self._queue(target, _TARGET_CHANGED)
+        Args:
+            source: the tensor.
+            take: is given what it holds when the copy is carried out.
+        """
+        with plain_torch():
+            view = source.detach()
+            return HostCopy(self._block_of(view), view, take, _SOURCE_CHANGED, self._report, is_write=False)
 
-    def reads(self, copy: QueuedCopy) -> torch.Tensor:
-        """Give what the copy reads, now that it is carried out."""
-        self._finish(copy)
-        return copy.view
+    def writer(self, target: torch.Tensor, value: torch.Tensor) -> HostCopy:
+        """Make a copy that writes a tensor.
 
-    def writes(self, copy: QueuedCopy, value: torch.Tensor) -> None:
-        """Fill what the copy writes, now that it is carried out."""
-        self._finish(copy)
-        copy.view.copy_(value)
-        _bits(copy.twin).copy_(_bits(copy.view))
-
-    def _queue(self, tensor: torch.Tensor, outcome: tuple[str, str]) -> QueuedCopy:
-        block = self._block_of(tensor)
-        start = tensor.data_ptr() - block.address
-        span = Span(block, start, start + num_bytes_spanned(tensor))
-        for other in block.queued:
-            if other.span.start < span.stop and span.start < other.span.stop:
-                self._check(other)
-        copy = QueuedCopy(tensor, block.twin_of(tensor), span, outcome)
-        if outcome is _TARGET_CHANGED:
-            _bits(tensor).fill_(-1 if tensor.itemsize > 1 else POISON)
-        _bits(copy.twin).copy_(_bits(tensor))
-        block.queued.append(copy)
-        return copy
-
-    def _finish(self, copy: QueuedCopy) -> None:
-        self._check(copy)
-        block = copy.span.block
-        assert isinstance(block, _HostBlock)
-        block.queued.remove(copy)
-
-    def _check(self, copy: QueuedCopy) -> None:
-        found, wanted = _bits(copy.view), _bits(copy.twin)
-        if not torch.equal(found, wanted):
-            self._report(*copy.outcome)
-            wanted.copy_(found)
+        Args:
+            target: the tensor.
+            value: what it holds when the copy is carried out.
+        """
+        with plain_torch():
+            view = target.detach()
+            fill = functools.partial(_fill, value)
+            return HostCopy(self._block_of(view), view, fill, _TARGET_CHANGED, self._report, is_write=True)
 
     def _block_of(self, tensor: torch.Tensor) -> _HostBlock:
         address = tensor.data_ptr()
@@ -152,6 +173,10 @@ class HostMemory:
         self._blocks = [block for block in self._blocks if not block.is_freed()]
         self._blocks.append(_HostBlock(tensor.untyped_storage(), is_pinned=False))
         return self._blocks[-1]
+
+
+def _fill(value: torch.Tensor, target: torch.Tensor) -> None:
+    target.copy_(value)
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.utils._device
 from torch.overrides import TorchFunctionMode
+from torch.utils import _device
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kindaware.testing.accelerator._bindings import without_driver
@@ -103,7 +103,7 @@ def _device_of(kwargs: dict[str, Any]) -> torch.device | None:
     """Give the CUDA device on which a function that makes a tensor is told to make it, if it is."""
     device = kwargs.get("device")
     if device is None:
-        device = torch.utils._device.CURRENT_DEVICE
+        device = _device.CURRENT_DEVICE
     if isinstance(device, int):
         device = torch.device("cuda", device)
     named = None if device is None else torch.device(device)
@@ -118,8 +118,10 @@ def from_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tens
         if args and isinstance(args[0], SimulatedTensor):
             options = {name: value for name, value in kwargs.items() if name in ("dtype", "copy")}
             return move(args[0], device=kwargs.get("device"), **{"copy": function is torch.tensor, **options})
+        is_pinned = kwargs.pop("pin_memory", False)
         if device is None:
-            return function(*map(_on_host, args), **kwargs)
+            made = function(*map(_on_host, args), **kwargs)
+            return pin_memory(made) if is_pinned else made
         return move(function(*map(_on_host, args), **{**kwargs, "device": "cpu"}), device)
 
     return make

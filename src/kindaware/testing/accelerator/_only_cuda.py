@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kindaware.testing.accelerator._errors import not_simulated
+from kindaware.testing.accelerator._errors import not_on_host
 
 _Optional = torch.Tensor | None
 
@@ -83,9 +83,5 @@ def replacement_of(func: Any) -> Any:
     if func in _MADE:
         return _MADE[func]
     if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), "CPU"):
-        raise not_simulated(
-            expected="an operation that torch has for the CPU too",
-            got=func.name(),
-            remedy="test this model on a real GPU, or keep the operation out of the test",
-        )
+        raise not_on_host(func.name())
     return func

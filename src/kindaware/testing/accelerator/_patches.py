@@ -141,6 +141,7 @@ _NVTX: dict[str, Any] = {
     "range_end": lambda range_id: None,
     "mark": lambda msg: None,
 }
+_CLASSES_REFUSED = {"CUDAPluggableAllocator", "GreenContext", "Graph", "MemPool"}
 _NEED_NO_DEVICE = {"check_error", "get_allocator_backend", "get_arch_list", "get_gencode_flags"}
 
 
@@ -163,13 +164,21 @@ def _refuse_init() -> None:
     )
 
 
+def _refuse_class(name: str) -> type:
+    return type(name.rpartition(".")[2], (), {"__new__": _refuse(name, object.__new__)})
+
+
 def _table_for(module: ModuleType, known: dict[str, Any]) -> dict[str, Any]:
     """Give what stands for the public functions of a module: what is simulated, and refusals."""
     table = {name: value for name, value in known.items() if hasattr(module, name)}
     for name in getattr(module, "__all__", ()):
-        is_function = callable(getattr(module, name, None)) and not isinstance(getattr(module, name), type)
-        if is_function and name not in table and name not in _NEED_NO_DEVICE:
-            table[name] = _refuse(f"{module.__name__}.{name}", getattr(module, name))
+        original, full_name = getattr(module, name, None), f"{module.__name__}.{name}"
+        if name in table or name in _NEED_NO_DEVICE or not callable(original):
+            continue
+        if name in _CLASSES_REFUSED:
+            table[name] = _refuse_class(full_name)
+        elif not isinstance(original, type):
+            table[name] = _refuse(full_name, original)
     return table
 
 
@@ -211,7 +220,7 @@ def patched_torch(accelerator: SimulatedAccelerator) -> Iterator[None]:
     tables: list[tuple[Any, dict[str, Any]]] = [
         (cuda, {**_table_for(cuda, _CUDA), "_lazy_init": _refuse_init}),
         *[(module, _table_for(module, _CUDA)) for module in (cuda.memory, cuda.streams, cuda.random)],
-        (cuda.nvtx, _table_for(cuda.nvtx, _NVTX)),
+        (cuda.nvtx, {name: value for name, value in _NVTX.items() if hasattr(cuda.nvtx, name)}),
         (dlpack, {"to_dlpack": give, "from_dlpack": take}),
         (torch, {"to_dlpack": give, "from_dlpack": take}),
         (torch, {"range": _modes.from_data(torch.range)}),

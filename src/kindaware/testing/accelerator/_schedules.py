@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from kindaware.testing.accelerator._timeline import Stream
 
-_LONGEST_RUN = 31
+_LONGEST_RUN = 32
+_DRAWS_PER_LENGTH = 64
 
 
 class Schedule(Protocol):
@@ -56,8 +57,8 @@ class Seeded:
 class Drawn:
     """Lets hypothesis choose, and find the simplest choices that make a test fail.
 
-    A choice holds for a number of turns that is drawn with it, so that a test with thousands of operations
-    does not use up what hypothesis may draw.
+    A choice holds for a number of turns that is drawn with it, and the numbers grow with the program, so that
+    one with thousands of operations does not use up what hypothesis may draw.
 
     Args:
         data: what `hypothesis.strategies.data()` gives to the test.
@@ -68,13 +69,15 @@ class Drawn:
 
         self._data = data
         self._stream = strategies.integers(0, 3)
-        self._length = strategies.integers(0, _LONGEST_RUN)
-        self._choice = self._turns_left = 0
+        self._shorter = strategies.integers(0, _LONGEST_RUN - 1)
+        self._choice = self._turns_left = self._num_draws = 0
 
     def advance(self, busy: Sequence[Stream]) -> Stream | None:
         """Choose as drawn: 0 is none, else a stream by its place, counted round."""
         if not self._turns_left:
             self._choice = self._data.draw(self._stream, "stream that runs on, 0 is none")
-            self._turns_left = 1 + self._data.draw(self._length, "for so many more turns")
+            longest = _LONGEST_RUN << (self._num_draws // _DRAWS_PER_LENGTH)
+            self._turns_left = longest - self._data.draw(self._shorter, f"turns less than {longest}")
+            self._num_draws += 1
         self._turns_left -= 1
         return busy[(self._choice - 1) % len(busy)] if self._choice else None
