@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from kindaware.testing.harness._settings import read_settings, restore_settings
+
 _JOIN_SECONDS = 1.0
 
 
 class Surroundings:
-    """Remembers what the calls of a model changed: environment, directory, torch, loggers, threads.
+    """Remembers what the calls of a model changed: environment, directory, settings, loggers, threads.
 
     Only what changes during a call is put back, so that what the test itself changes meanwhile stays.
     """
@@ -23,26 +25,27 @@ class Surroundings:
     def __init__(self) -> None:
         self._environment: dict[str, str | None] = {}
         self._directory: str | None = None
-        self._torch: dict[str, Any] = {}
+        self._settings: dict[str, Any] = {}
         self._loggers = {name: _logger_state(logger) for name, logger in _loggers()}
         self._threads = frozenset(threading.enumerate())
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Note what the block changes."""
-        environment, directory, torch = dict(os.environ), _directory(), _torch_state()
+        """Note what the block changes; `sys.argv` is the stub's meanwhile."""
+        environment, directory, settings = dict(os.environ), _directory(), read_settings()
         try:
-            yield
+            with _arguments_of_stub:
+                yield
         finally:
             for name in environment.keys() | os.environ.keys():
                 if environment.get(name) != os.environ.get(name):
                     self._environment.setdefault(name, environment.get(name))
             if self._directory is None and directory != _directory():
                 self._directory = directory
-            after = _torch_state()
-            for name, value in torch.items():
+            after = read_settings()
+            for name, value in settings.items():
                 if after[name] != value:
-                    self._torch.setdefault(name, value)
+                    self._settings.setdefault(name, value)
 
     def restore(self) -> list[str]:
         """Put back what was changed.
@@ -58,7 +61,7 @@ class Surroundings:
         if self._directory is not None:
             with suppress(OSError):
                 os.chdir(self._directory)
-        _restore_torch(self._torch)
+        restore_settings(self._settings)
         for name, logger in _loggers():
             _restore_logger(logger, self._loggers.get(name))
         return [thread.name for thread in self._wait_for_threads()]
@@ -76,36 +79,35 @@ class Surroundings:
         return self.other_threads()
 
 
+class _StubArguments:
+    """Lets `sys.argv` be what it is in a stub, `[""]`; blocks may overlap, also in several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._before: list[str] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._depth == 0:
+                self._before, sys.argv = sys.argv, [""]
+            self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                sys.argv = self._before
+
+
+_arguments_of_stub = _StubArguments()
+
+
 def _directory() -> str | None:
     try:
         return os.getcwd()
     except OSError:
         return None
-
-
-def _torch_state() -> dict[str, Any]:
-    """Process-wide settings of torch, if it is there; without one at first, its defaults would be unknown."""
-    torch = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "get_num_threads"):
-        return {}
-    return {
-        "num_threads": torch.get_num_threads(),
-        "default_dtype": torch.get_default_dtype(),
-        "grad_enabled": torch.is_grad_enabled(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
-
-
-def _restore_torch(state: dict[str, Any]) -> None:
-    torch = sys.modules.get("torch")
-    setters = {
-        "num_threads": "set_num_threads",
-        "default_dtype": "set_default_dtype",
-        "grad_enabled": "set_grad_enabled",
-        "deterministic": "use_deterministic_algorithms",
-    }
-    for name, value in state.items():
-        getattr(torch, setters[name])(value)
 
 
 def _loggers() -> list[tuple[str, logging.Logger]]:
