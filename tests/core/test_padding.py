@@ -37,10 +37,10 @@ def test_requests_of_different_length_share_a_batch_padded_to_the_longest():
         seen.append((IDS.tolist(), lengths.tolist(), lengths.dtype))
         return IDS * 10
 
-    found = padded(forward).run([ids([1]), ids([2, 3, 4], [5, 6, 7]), ids([8, 9])])
+    found = padded(forward).run([ids([1], [2]), ids([2, 3, 4]), ids([8, 9])])
 
-    assert seen == [([[1, -1, -1], [2, 3, 4], [5, 6, 7], [8, 9, -1]], [1, 3, 3, 2], torch.int64)]
-    assert values(found) == [[[10]], [[20, 30, 40], [50, 60, 70]], [[80, 90]]]
+    assert seen == [([[1, -1, -1], [2, -1, -1], [2, 3, 4], [8, 9, -1]], [1, 1, 3, 2], torch.int64)]
+    assert values(found) == [[[10], [20]], [[20, 30, 40]], [[80, 90]]]
     assert all(one["SAME"].is_contiguous() for one in found)
 
 
@@ -186,6 +186,22 @@ def test_half_of_a_batch_is_padded_to_its_own_longest():
         ((2, 2), [1, 2], ["a", "b"]),
         ((1, 4), [4], ["c"]),
     ]
+
+
+def test_every_shape_of_a_padded_batch_counts_as_answered():
+    """What was answered once is not refused for its shape when forward fails later."""
+    is_broken = []
+
+    def forward(IDS):
+        if is_broken:
+            raise ValueError("broken")
+        return IDS
+
+    pipeline = padded(forward)
+    pipeline.run([ids([1, 2]), ids([3])])
+    is_broken.append(True)
+    codes = [pipeline.run([ids(row)])[0].code for row in ([1, 2], [3], [1, 2, 3])]
+    assert codes == ["INTERNAL", "INTERNAL", "INVALID_ARG"]
 
 
 @pytest.mark.parametrize(
