@@ -38,6 +38,12 @@ class Request:
         """Give the request with other inputs of as many rows."""
         return Request(self.id, inputs, self.rows, self.info)
 
+    @property
+    def is_on_device(self) -> bool:
+        """Whether some input is memory of Triton's on a GPU, which it takes back when `execute` returns."""
+        tensors = [one for one in self.inputs.values() if isinstance(one, torch.Tensor)]
+        return any(tensor.device.type != "cpu" for tensor in tensors)
+
     def __repr__(self) -> str:
         shapes = {name: list(tensor.shape) for name, tensor in self.inputs.items()}
         return f"Request(id={self.id!r}, rows={self.rows}, shapes={shapes})"

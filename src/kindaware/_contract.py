@@ -8,7 +8,7 @@ from typing import Any
 
 from kindaware._errors import ConfigError
 from kindaware._settings import SETTING_NAMES
-from kindaware._spec import TensorSpec
+from kindaware._spec import ModelSpec, TensorSpec
 
 HOOKS = {
     "load": 0,
@@ -44,6 +44,8 @@ OWN_ATTRIBUTES = (
 )
 """What the library sets on an instance for the hooks to read."""
 
+_POLICY = "model_transaction_policy { decoupled: true }"
+
 _CLOSE = 0.86
 """How alike names must be for one to be taken as a misspelling: `foward` is, `download` (unload) isn't."""
 
@@ -75,9 +77,10 @@ def check_class(model_class: type, base: type) -> None:
         base: the library's base class; what the classes between the two define is checked.
 
     Raises:
-        ConfigError: `load` or `forward` is missing, a hook is asynchronous, not built or takes other
-            arguments, a public name is close to the name of a hook or setting or is one that the library
-            sets, or a declaration is no list of `TensorSpec`.
+        ConfigError: `load` is missing, or both `forward` and `stream`; a hook is asynchronous that can't be,
+            or takes other arguments; `stream` is no generator, or another hook is one; a public name is close
+            to the name of a hook or setting, or is one that the library sets; or a declaration is no list of
+            `TensorSpec`.
     """
     own = _own_names(model_class, base)
     subject = f"class {model_class.__name__}"
@@ -86,21 +89,46 @@ def check_class(model_class: type, base: type) -> None:
             raise own_attribute_error(subject, name)
         if not name.startswith("_") and not hasattr(base, name) and name not in HOOKS:
             _refuse_misspelling(subject, name, value)
-    if "stream" in own:
-        raise ConfigError.of(
-            subject, expected="forward", got="stream", remedy="streaming is not built in this version"
-        )
     for name, remedy in (
         ("load", "define load(self) to return the module"),
         ("forward", "define forward(self, ...) with a parameter per input"),
     ):
-        if not callable(getattr(model_class, name, None)):
+        has_stream = name == "forward" and callable(getattr(model_class, "stream", None))
+        if not callable(getattr(model_class, name, None)) and not has_stream:
             got = f"methods {sorted(key for key in own if key in HOOKS)}"
             raise ConfigError.of(subject, expected=f"a method {name}", got=got, remedy=remedy)
     for name in own.keys() & HOOKS.keys():
         _check_hook(subject, model_class, name)
     for name in ("inputs", "outputs"):
         check_declaration(subject, name, getattr(model_class, name))
+
+
+def check_transaction_policy(model_class: type, spec: ModelSpec) -> None:
+    """Refuse a class that can't answer as the configuration's transaction policy says.
+
+    Raises:
+        ConfigError: a decoupled model without `stream`, or one with nothing but `stream` that isn't.
+    """
+    has = {name: callable(getattr(model_class, name, None)) for name in ("stream", "forward", "collate")}
+    subject = f"model {spec.name!r} class {model_class.__name__}"
+    if not has[spec.hook]:
+        raise ConfigError.of(
+            subject,
+            expected="stream for a decoupled model"
+            if spec.decoupled
+            else f"{_POLICY} for a class with stream",
+            got="forward" if spec.decoupled else "none of it, and no forward",
+            remedy=f"define stream(self, ...) with yield, or remove {_POLICY} from config.pbtxt"
+            if spec.decoupled
+            else f"add {_POLICY} to config.pbtxt",
+        )
+    if has["collate"] and not has["forward"]:
+        raise ConfigError.of(
+            subject,
+            expected="collate only beside forward",
+            got="collate and stream",
+            remedy="remove collate: requests to stream are not joined",
+        )
 
 
 def check_declaration(subject: str, name: str, declared: Any) -> None:
@@ -126,14 +154,7 @@ def own_attribute_error(subject: str, name: str) -> ConfigError:
 
 def _check_hook(subject: str, model_class: type, name: str) -> None:
     hook = getattr(model_class, name)
-    is_async = inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook)
-    if is_async or not (callable(hook) or hook is None):
-        raise ConfigError.of(
-            f"{subject} hook {name}",
-            expected="a plain method",
-            got="async def" if is_async else type(hook).__name__,
-            remedy="define it with def",
-        )
+    _check_kind(f"{subject} hook {name}", name, hook)
     num_arguments = HOOKS[name]
     if hook is None or num_arguments is None:
         return
@@ -153,6 +174,25 @@ def _check_hook(subject: str, model_class: type, name: str) -> None:
 def names_requests(hook: Any) -> bool:
     """Whether a hook names a parameter `requests`, and so gets a `RequestInfo` per request."""
     return hook is not None and "requests" in inspect.signature(hook).parameters
+
+
+def _check_kind(subject: str, name: str, hook: Any) -> None:
+    """Refuse `async def` and `yield` where they can't be, and a `stream` without `yield`."""
+    written = inspect.unwrap(hook) if callable(hook) else hook
+    is_generator = inspect.isgeneratorfunction(written) or inspect.isasyncgenfunction(written)
+    is_async = inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written)
+    if name == "stream" and hook is not None:
+        if not is_generator:
+            raise ConfigError.of(
+                subject,
+                expected="a generator",
+                got="a method without yield",
+                remedy="yield each item; for the items of another generator write yield from",
+            )
+    elif is_generator or is_async or not (callable(hook) or hook is None):
+        kind = "async def" if is_async else "a generator" if is_generator else type(hook).__name__
+        remedy = "call it stream" if is_generator and name == "forward" else "define it with def"
+        raise ConfigError.of(subject, expected="a plain method", got=kind, remedy=remedy)
 
 
 def _own_names(model_class: type, base: type) -> dict[str, Any]:

@@ -250,10 +250,7 @@ class DevicePass:
             try:
                 return self.run(requests)
             except Exception as error:
-                release_frames(error)
-                if is_out_of_memory(error):
-                    self._runtime.wait()
-                    self._runtime.release_memory()
+                self.recover(error)
                 raise
         except Exception as error:
             self.note_fault(error)
@@ -262,6 +259,17 @@ class DevicePass:
             left = KindAwareError(f"forward ended the process: SystemExit({error.code!r})")
             left.__cause__ = error
             return left
+
+    def recover(self, error: Exception) -> None:
+        """Let go of the tensors that a hook's error holds, and of memory when that ran out.
+
+        Sync:
+            Host with stream, when memory ran out.
+        """
+        release_frames(error)
+        if is_out_of_memory(error):
+            self._runtime.wait()
+            self._runtime.release_memory()
 
     def note_fault(self, error: Exception) -> bool:
         """Whether the error leaves the device unusable; the first one is kept in `fault`, and logged."""

@@ -39,7 +39,9 @@ def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tu
     if not sizes:
         return ()
     expected = got = ""
-    if not spec.batches:
+    if spec.decoupled:
+        expected, got = "a model that answers with forward", "a decoupled model, which answers with stream"
+    elif not spec.batches:
         expected, got = "a model with max_batch_size above 0", f"max_batch_size {spec.max_batch_size}"
     elif sizes[-1] > spec.max_batch_size:
         expected, got = f"batch sizes up to max_batch_size {spec.max_batch_size}", str(sizes[-1])

@@ -37,7 +37,7 @@ class Call:
 
     @classmethod
     def bind(cls, forward: Callable[..., Any], spec: ModelSpec, subject: str) -> Call:
-        """Decide from `forward`'s parameters how it gets the declared inputs.
+        """Decide from the parameters of `forward`, or of `stream`, how it gets the declared inputs.
 
         By keyword when every declared input names a parameter, by position in the configuration's order when
         none does. An input that may be absent must name a parameter with a default.
@@ -49,7 +49,7 @@ class Call:
         names = [spec.name for spec in spec.inputs]
         named = _by_name(parameters)
         takes_any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        subject = f"{subject} forward{_signature(forward)}"
+        subject = f"{subject} {spec.hook}{_signature(forward)}"
         extras = tuple(name for name in RESERVED_PARAMETERS if name in named and name not in names)
         behind = parameters[len(names) :]
         parameters = [parameter for parameter in parameters if parameter.name not in extras]
@@ -87,7 +87,8 @@ class Hooks:
     """The user's hooks, bound; None for those that the class leaves to the library.
 
     Attributes:
-        forward: gets a batch's tensors through `call`.
+        forward: gets a batch's tensors through `call`. Where the model is decoupled it is `stream`, which
+            gets a request's.
         call: how they are handed over.
         preprocess: per request.
         collate: per input of a group.
@@ -155,7 +156,7 @@ def _check_positions(parameters: Sequence[inspect.Parameter], spec: ModelSpec, s
             subject,
             expected=f"a parameter for each of the {len(names)} inputs {names}",
             got=f"{most} positional" if num_required == most else f"{num_required} to {most} positional",
-            remedy="give forward one parameter per input of config.pbtxt",
+            remedy=f"give {spec.hook} one parameter per input of config.pbtxt",
         )
     optional = [tensor.name for tensor in spec.inputs if tensor.optional]
     if optional:

@@ -11,28 +11,31 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from kindaware._bridge import Bridge, check_pb_utils, find_pb_utils, open_logger, require_pb_utils
+from kindaware._auto_complete import complete
+from kindaware._bridge import Bridge
 from kindaware._cancellation import asks_for_cancelled
 from kindaware._contract import (
     OWN_ATTRIBUTES,
     check_class,
-    check_declaration,
     check_definition,
+    check_transaction_policy,
     own_attribute_error,
 )
 from kindaware._counts import Counts, Stopwatch
 from kindaware._device_pass import DevicePass
 from kindaware._device_placement import DevicePlacement
-from kindaware._errors import ConfigError
 from kindaware._hooks import Call, Hooks
 from kindaware._metrics import Metrics
-from kindaware._modules import prepare_modules
+from kindaware._modules import check_loaded, prepare_modules
 from kindaware._outcomes import Failure
+from kindaware._pb_utils import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
 from kindaware._pipeline import Pipeline
 from kindaware._reload import Reload
 from kindaware._settings import SETTING_NAMES
 from kindaware._spec import ModelSpec, TensorSpec
 from kindaware._staging import open_staging
+from kindaware._stream import Streams
+from kindaware._stream_pass import StreamPass
 from kindaware._warmup import WarmUp
 
 
@@ -58,6 +61,11 @@ class KindAwareModel(DevicePlacement):
             by keyword when the parameters have the inputs' names, else by position in the configuration's
             order. Returns a tensor, a tuple or list in the configuration's order, or a mapping, dataclass
             or named tuple by name.
+
+    For a decoupled model, in place of forward or beside it:
+        stream(self, ...): answer one request with any number of responses. A generator, with def or async
+            def; gets what forward would get for this request alone, and each item that it yields is what
+            forward might return.
 
     Optional:
         preprocess(self, inputs): per request, before batching. Gets and returns host tensors by name,
@@ -89,6 +97,7 @@ class KindAwareModel(DevicePlacement):
     cancellation: ClassVar[str] = "auto"
     isolate_errors: ClassVar[bool] = True
     pad: ClassVar[str | Mapping[str, Any] | None] = None
+    max_streams: ClassVar[int] = 64
 
     inputs: ClassVar[Sequence[TensorSpec]] = ()
     outputs: ClassVar[Sequence[TensorSpec]] = ()
@@ -98,11 +107,13 @@ class KindAwareModel(DevicePlacement):
 
     load: Callable[..., nn.Module | None]
     forward: Callable[..., Any]
+    stream: Callable[..., Any]
     model: nn.Module
     spec: ModelSpec
     logger: Logger
     _device_pass: DevicePass
     _pipeline: Pipeline
+    _streams: Streams | None = None
     _reload_request: Reload | None = None
     _bridge: Bridge | None = None
     _metrics: Metrics | None = None
@@ -132,36 +143,13 @@ class KindAwareModel(DevicePlacement):
             auto_complete_model_config: Triton's `pb_utils.ModelConfig`.
 
         Returns:
-            The same object. Requests are batched dynamically when the class declares a `max_batch_size` above
-            1 and config.pbtxt names no inputs.
+            The same object. The model is decoupled when the class defines `stream` and config.pbtxt has no
+            `model_transaction_policy`. Requests are batched dynamically when the class defines no `stream`
+            and a `max_batch_size` above 1, and config.pbtxt names no inputs.
         """
-        for name in ("inputs", "outputs"):
-            check_declaration(f"class {cls.__name__}", name, getattr(cls, name))
-        try:
-            cls._complete(auto_complete_model_config)
-        except ValueError as error:  # how Triton says that the two don't agree
-            raise ConfigError.of(
-                f"class {cls.__name__}",
-                expected="inputs, outputs and max_batch_size that agree with config.pbtxt",
-                got=str(error),
-                remedy="correct one of the two, or leave it out",
-            ) from error
+        streams = callable(getattr(cls, "stream", None))
+        complete(cls, auto_complete_model_config, subject=f"class {cls.__name__}", streams=streams)
         return auto_complete_model_config
-
-    @classmethod
-    def _complete(cls, model_config: Any) -> None:
-        config = model_config.as_dict()
-        is_bare = not config.get("input")
-        for tensor in cls.inputs:
-            optional = {"optional": True} if tensor.optional else {}
-            model_config.add_input({**tensor.to_config(), **optional})
-        for tensor in cls.outputs:
-            model_config.add_output(tensor.to_config())
-        current = config.get("max_batch_size", 0)
-        if cls.max_batch_size and (current == 0 or current > cls.max_batch_size):
-            model_config.set_max_batch_size(cls.max_batch_size)
-        if is_bare and cls.max_batch_size > 1 and "sequence_batching" not in config:
-            model_config.set_dynamic_batching()
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Place the instance, load the model and run the warm-up.
@@ -181,11 +169,15 @@ class KindAwareModel(DevicePlacement):
         self.spec = ModelSpec.from_config(self.args.config).completed(
             self.inputs, self.outputs, self.max_batch_size
         )
-        call = Call.bind(self.forward, self.spec, f"model {self.spec.name!r}")
+        check_transaction_policy(type(self), self.spec)
+        call = Call.bind(getattr(self, self.spec.hook), self.spec, f"model {self.spec.name!r}")
         self._is_placed = True
         started = time.monotonic()
         with self._runtime.scope():
-            self._load()
+            loaded = check_loaded(self.load(), self.spec)
+            if loaded is not None:
+                self.model = loaded
+            prepare_modules(self, self.placement, self.settings)
         # What load() queued on a stream of its own, or on the default one, the instance's stream may read.
         for device in self.devices:
             self._runtime.synchronize(device)
@@ -198,21 +190,34 @@ class KindAwareModel(DevicePlacement):
             self.settings.pinned_limit_bytes,
             keeps_outputs=self.settings.output_device == "instance",
         )
-        self._device_pass = DevicePass(self.spec, self.settings, hooks, self._runtime, staging, self.logger)
+        device_pass = StreamPass(self.spec, self.settings, hooks, self._runtime, staging, self.logger)
+        self._device_pass = device_pass
+        self._streams = None
+        if self.spec.decoupled:
+            self._streams = Streams(self.spec, self.settings, hooks, device_pass, self.logger)
         self._pipeline = Pipeline(self.spec, self.settings, hooks, self._device_pass, self.logger)
         self._reload_request = None
         if self._bridge is not None and self.settings.reload_on_fault:
             self._reload_request = Reload(self.args, self.parameters, self._bridge, self.logger)
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, getattr(self, "warmup_inputs", None))
-        self._log_ready(load_seconds, warm_up.run(self._device_pass))
+        answer = None if self._streams is None else self._streams.warm_up
+        self._log_ready(load_seconds, warm_up.run(self._device_pass, answer))
         self._device_pass.counts = Counts()  # the warm-up answered nobody
         self._metrics = None if pb_utils is None else self._open_metrics(pb_utils)
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer one call of Triton's: always one response per request, in order. Not to be overridden."""
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Answer one call of Triton's. Not to be overridden.
+
+        Returns:
+            One response per request, in order; None for a decoupled model, whose responses are sent.
+        """
         if self._bridge is None:
             self._bridge = self._open_bridge(require_pb_utils("execute"))
-        responses = self._respond(self._bridge, requests)
+        responses = None
+        if self._streams is None:
+            responses = self._respond(self._bridge, requests)
+        else:
+            self._streams.serve(self._bridge, requests)
         if self._reload_request is not None and self._device_pass.fault is not None:
             self._reload_request.begin()
         if self._metrics is not None:
@@ -239,7 +244,9 @@ class KindAwareModel(DevicePlacement):
         return bridge.respond(requests, [failure] * len(requests))
 
     def finalize(self) -> None:
-        """Hand over the last counts and call `unload`, as the instance ends."""
+        """End what still streams, hand over the last counts and call `unload`, as the instance ends."""
+        if self._streams is not None:
+            self._streams.close()
         if self._metrics is not None:
             self._metrics.flush(self._device_pass.counts)
         self.unload()
@@ -250,19 +257,6 @@ class KindAwareModel(DevicePlacement):
     def is_ready(self) -> bool:
         """Whether the instance can answer: False once its device has failed."""
         return self._device_pass.fault is None
-
-    def _load(self) -> None:
-        model = self.load()
-        if isinstance(model, nn.Module):
-            self.model = model
-        elif model is not None:
-            raise ConfigError.of(
-                f"model {self.spec.name!r} load()",
-                expected="a torch.nn.Module or None",
-                got=type(model).__name__,
-                remedy="return the module, or keep what you made on self and return nothing",
-            )
-        prepare_modules(self, self.placement, self.settings)
 
     def _open_metrics(self, pb_utils: ModuleType) -> Metrics | None:
         if not self.settings.metrics:
@@ -280,7 +274,7 @@ class KindAwareModel(DevicePlacement):
 
     def _hooks(self, call: Call) -> Hooks:
         optional = {name: getattr(self, name, None) for name in ("preprocess", "collate", "postprocess")}
-        return Hooks(self.forward, call, **optional)
+        return Hooks(getattr(self, self.spec.hook), call, **optional)
 
     def _log_ready(self, load_seconds: float, warm_up: str) -> None:
         threads = self.thread_budget

@@ -13,6 +13,7 @@ from torch import nn
 from kindaware._errors import ConfigError
 from kindaware._placement import Placement
 from kindaware._settings import Settings
+from kindaware._spec import ModelSpec
 
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 
@@ -45,6 +46,22 @@ class Precision:
     def converts_to(self) -> torch.dtype | None:
         """The dtype that modules and floating inputs are converted to, or None."""
         return None if self.is_mixed else self.dtype
+
+
+def check_loaded(returned: object, spec: ModelSpec) -> nn.Module | None:
+    """Check what `load` returned.
+
+    Raises:
+        ConfigError: it is neither a module nor None.
+    """
+    if returned is None or isinstance(returned, nn.Module):
+        return returned
+    raise ConfigError.of(
+        f"model {spec.name!r} load()",
+        expected="a torch.nn.Module or None",
+        got=type(returned).__name__,
+        remedy="return the module, or keep what you made on self and return nothing",
+    )
 
 
 def prepare_modules(owner: object, placement: Placement, settings: Settings) -> None:

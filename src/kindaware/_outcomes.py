@@ -32,6 +32,22 @@ class Failure:
 Outcome = Tensors | Failure
 
 
+def failure_of(error: Exception, model: str, request_id: str, stage: str) -> Failure:
+    """Say what the client of a request reads when a hook has raised."""
+    text = message(
+        f"model {model!r} request {request_id!r}",
+        expected=f"{stage} to return",
+        got=describe(error),
+        remedy="see the traceback in the server's log",
+    )
+    return Failure(str(error) if isinstance(error, OutputError) else text, "INTERNAL")
+
+
+def log_failure(logger: Logger, model: str, request_ids: Sequence[str], text: str) -> None:
+    """Write a traceback, with the ids of the requests that it cost."""
+    logger.error("model %r failed %d request(s), ids %s\n%s", model, len(request_ids), request_ids, text)
+
+
 class Ledger:
     """What is known so far of the requests of one call.
 
@@ -70,22 +86,13 @@ class Ledger:
         """Fail requests because a hook raised; the traceback is logged once."""
         ids = self._to_log.setdefault(format_traceback(error), [])
         for position in part:
-            text = str(error) if isinstance(error, OutputError) else self._describe(position, error, stage)
-            self._outcomes[position] = Failure(text, "INTERNAL")
+            self._outcomes[position] = failure_of(error, self._model, self._ids[position], stage)
             ids.append(self._ids[position])
-
-    def _describe(self, position: int, error: Exception, stage: str) -> str:
-        return message(
-            f"model {self._model!r} request {self._ids[position]!r}",
-            expected=f"{stage} to return",
-            got=describe(error),
-            remedy="see the traceback in the server's log",
-        )
 
     def log(self, logger: Logger) -> None:
         """Write each traceback once, with the ids of the requests that it cost."""
         for text, ids in self._to_log.items():
-            logger.error("model %r failed %d request(s), ids %s\n%s", self._model, len(ids), ids, text)
+            log_failure(logger, self._model, ids, text)
 
     def outcomes(self, scatter: Scatter, missing: Callable[[], Failure]) -> list[Outcome]:
         """Give what became of each request.

@@ -14,11 +14,9 @@ from kindaware._dtypes import triton_name
 from kindaware._errors import OutputError, message
 from kindaware._spec import ModelSpec, TensorSpec
 
-_REMEDY = "correct forward, or the outputs in config.pbtxt"
-
 
 def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, Any]:
-    """Put a name to each output that `forward` returned.
+    """Put a name to each output that `forward` returned, or that an item of `stream` holds.
 
     Args:
         returned: a tensor (one output), a tuple or list in the configuration's order, or a mapping,
@@ -34,7 +32,7 @@ def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, Any]:
             tensor is none.
     """
     names = [output.name for output in spec.outputs]
-    subject = f"model {spec.name!r} forward"
+    subject = f"model {spec.name!r} {spec.hook}"
     if isinstance(returned, Mapping):
         named = dict(returned)
     elif dataclasses.is_dataclass(returned) and not isinstance(returned, type):
@@ -46,14 +44,14 @@ def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, Any]:
         values = list(returned) if is_many else [returned]
         if len(values) != len(names):
             got = f"{len(values)} of type {type(returned).__name__}"
-            raise _error(subject, f"{len(names)} outputs {names}", got)
+            raise _error(spec, subject, f"{len(names)} outputs {names}", got)
         named = dict(zip(names, values, strict=True))
     if set(named) != set(names):
-        raise _error(subject, f"outputs {sorted(names)}", f"outputs {sorted(map(str, named))}")
+        raise _error(spec, subject, f"outputs {sorted(names)}", f"outputs {sorted(map(str, named))}")
     for output in spec.outputs:
         value = named[output.name]
         if output.dtype.torch is not None and not isinstance(value, torch.Tensor):
-            raise _error(f"{subject} output {output.name!r}", "a torch.Tensor", type(value).__name__)
+            raise _error(spec, f"{subject} output {output.name!r}", "a torch.Tensor", type(value).__name__)
     return named
 
 
@@ -108,11 +106,11 @@ def _check(
     wanted = declared.dtype.torch
     if wanted is None:
         array = to_bytes(value, subject)
-        _check_shape(array, declared, num_rows, subject)
+        _check_shape(array, declared, spec, num_rows)
         return array
     tensor: torch.Tensor = value
     if tensor.layout is not torch.strided:
-        raise _error(subject, "a dense tensor", f"layout {tensor.layout}")
+        raise _error(spec, subject, "a dense tensor", f"layout {tensor.layout}")
     if tensor.dtype is not wanted:
         is_computed = tensor.dtype is computed_dtype and wanted.is_floating_point
         if not (cast or is_computed):
@@ -121,30 +119,34 @@ def _check(
                     subject,
                     expected=f"data type {declared.dtype}",
                     got=triton_name(tensor.dtype),
-                    remedy=f"convert it in forward, declare TYPE_{triton_name(tensor.dtype)}, or set "
+                    remedy=f"convert it in {spec.hook}, declare TYPE_{triton_name(tensor.dtype)}, or set "
                     "parameter kindaware.cast_outputs to 'true'",
                 )
             )
         tensor = tensor.to(wanted)
-    _check_shape(tensor, declared, num_rows, subject)
+    _check_shape(tensor, declared, spec, num_rows)
     return tensor.detach().resolve_neg().contiguous()
 
 
-def _check_shape(value: Value, declared: TensorSpec, num_rows: int | None, subject: str) -> None:
+def _check_shape(value: Value, declared: TensorSpec, spec: ModelSpec, num_rows: int | None) -> None:
+    subject = f"model {spec.name!r} output {declared.name!r}"
     if num_rows is None:
         row_shape: Sequence[int] = value.shape
     elif value.ndim == 0 or value.shape[0] != num_rows:
-        raise _error(subject, f"{num_rows} rows, as many as the batch has", f"shape {list(value.shape)}")
+        expected = f"{num_rows} rows, as many as the batch has"
+        raise _error(spec, subject, expected, f"shape {list(value.shape)}")
     else:
         row_shape = value.shape[1:]
     if not declared.fits(row_shape):
         batch = [] if num_rows is None else ["B"]
-        raise _error(subject, f"shape {_text([*batch, *declared.shape])}", f"shape {_text(value.shape)}")
+        expected = f"shape {_text([*batch, *declared.shape])}"
+        raise _error(spec, subject, expected, f"shape {_text(value.shape)}")
 
 
 def _text(shape: Any) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
-def _error(subject: str, expected: str, got: str) -> OutputError:
-    return OutputError(message(subject, expected=expected, got=got, remedy=_REMEDY))
+def _error(spec: ModelSpec, subject: str, expected: str, got: str) -> OutputError:
+    remedy = f"correct {spec.hook}, or the outputs in config.pbtxt"
+    return OutputError(message(subject, expected=expected, got=got, remedy=remedy))

@@ -55,6 +55,8 @@ class Padding:
             if "lengths" in hooks.call.extras:
                 raise _config_error(subject, "inputs to pad, since forward names lengths", "none")
             return None
+        if spec.decoupled:
+            raise _config_error(subject, "a model that answers with forward", "a decoupled model")
         if not spec.batches:
             raise _config_error(subject, "a model with max_batch_size above 0", f"{spec.max_batch_size}")
         if hooks.collate is not None:

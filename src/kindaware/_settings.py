@@ -43,6 +43,7 @@ class Settings:
             that is worth what asking costs.
         isolate_errors: find the guilty requests by halving when `forward` raises on a batch.
         pad: what inputs of different size are padded with, by name, as it was written; None for none.
+        max_streams: how many asynchronous `stream` generators an instance runs at once.
     """
 
     on_missing_gpu: str = "error"
@@ -61,6 +62,7 @@ class Settings:
     cancellation: str = "auto"
     isolate_errors: bool = True
     pad: Mapping[str, Any] | None = None
+    max_streams: int = 64
 
     @classmethod
     def resolve(
@@ -217,6 +219,7 @@ _PARSERS = {
     "cancellation": _choice("auto", "on", "off"),
     "isolate_errors": _Parser("'true' or 'false'", _boolean),
     "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
+    "max_streams": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
 }
 
 SETTING_NAMES = tuple(_PARSERS)

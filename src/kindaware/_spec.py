@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kindaware._dtypes import DType, find_dtype
 from kindaware._errors import ConfigError
-
-MAX_ELEMENTS = 2**40
-"""More elements than this in one row of a tensor are taken for a mistake in the configuration."""
-
-_REMEDY = "correct the model configuration"
+from kindaware._values import REMEDY, read_integer, read_list, read_sizes, read_text, shorten
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -41,7 +36,7 @@ class TensorSpec:
         subject = f"tensor {name!r}"
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "dtype", find_dtype(dtype, f"{subject} data_type"))
-        object.__setattr__(self, "shape", _sizes(shape, f"{subject} dims"))
+        object.__setattr__(self, "shape", read_sizes(shape, f"{subject} dims"))
         object.__setattr__(self, "optional", optional)
 
     @classmethod
@@ -52,7 +47,7 @@ class TensorSpec:
         Source: triton core `infer_request.cc`, InferenceRequest::Normalize.
         """
         if not isinstance(entry, Mapping):
-            raise ConfigError.of(subject, expected="an object", got=_short(entry), remedy=_REMEDY)
+            raise ConfigError.of(subject, expected="an object", got=shorten(entry), remedy=REMEDY)
         reshape = entry.get("reshape")
         dims = reshape.get("shape", []) if isinstance(reshape, Mapping) else entry.get("dims")
         optional = entry.get("optional") is True
@@ -99,14 +94,14 @@ class InstanceGroup:
     def from_config(cls, entry: Any, subject: str) -> InstanceGroup:
         """Read one entry of the configuration's `instance_group`."""
         if not isinstance(entry, Mapping):
-            raise ConfigError.of(subject, expected="an object", got=_short(entry), remedy=_REMEDY)
-        num_gpus = len(_list(entry, "gpus", subject))
-        count = _integer(entry.get("count", 1), f"{subject} count", lowest=0)
+            raise ConfigError.of(subject, expected="an object", got=shorten(entry), remedy=REMEDY)
+        num_gpus = len(read_list(entry, "gpus", subject))
+        count = read_integer(entry.get("count", 1), f"{subject} count", lowest=0)
         return cls(
-            name=_text(entry, "name", subject),
-            kind=_text(entry, "kind", subject) or "KIND_AUTO",
+            name=read_text(entry, "name", subject),
+            kind=read_text(entry, "kind", subject) or "KIND_AUTO",
             num_instances=max(count, 1) * max(num_gpus, 1),
-            host_policy=_text(entry, "host_policy", subject),
+            host_policy=read_text(entry, "host_policy", subject),
         )
 
 
@@ -121,6 +116,7 @@ class ModelSpec:
         outputs: the declared outputs, in the configuration's order.
         parameters: the configuration's `parameters`, name to string value.
         preferred_batch_sizes: those of the dynamic batcher, empty for none.
+        decoupled: whether a request may get any number of responses.
     """
 
     name: str
@@ -129,6 +125,12 @@ class ModelSpec:
     outputs: tuple[TensorSpec, ...]
     parameters: Mapping[str, str] = field(default_factory=dict)
     preferred_batch_sizes: tuple[int, ...] = ()
+    decoupled: bool = False
+
+    @property
+    def hook(self) -> str:
+        """The hook that answers requests: `stream` for a decoupled model, else `forward`."""
+        return "stream" if self.decoupled else "forward"
 
     @property
     def batches(self) -> bool:
@@ -147,18 +149,22 @@ class ModelSpec:
         batcher = config.get("dynamic_batching") or {}
         if not isinstance(batcher, Mapping):
             raise ConfigError.of(
-                f"{subject} dynamic_batching", expected="an object", got=_short(batcher), remedy=_REMEDY
+                f"{subject} dynamic_batching", expected="an object", got=shorten(batcher), remedy=REMEDY
             )
-        sizes = _list(batcher, "preferred_batch_size", f"{subject} dynamic_batching")
+        policy = config.get("model_transaction_policy")
+        sizes = read_list(batcher, "preferred_batch_size", f"{subject} dynamic_batching")
         return cls(
-            name=_text(config, "name", subject),
-            max_batch_size=_integer(config.get("max_batch_size", 0), f"{subject} max_batch_size", lowest=0),
+            name=read_text(config, "name", subject),
+            max_batch_size=read_integer(
+                config.get("max_batch_size", 0), f"{subject} max_batch_size", lowest=0
+            ),
             inputs=_tensors(config, "input"),
             outputs=_tensors(config, "output"),
             parameters=parameters_of(config),
             preferred_batch_sizes=tuple(
-                _integer(size, f"{subject} preferred_batch_size", lowest=1) for size in sizes
+                read_integer(size, f"{subject} preferred_batch_size", lowest=1) for size in sizes
             ),
+            decoupled=isinstance(policy, Mapping) and policy.get("decoupled") is True,
         )
 
     def completed(
@@ -173,7 +179,7 @@ class ModelSpec:
             ConfigError: the configuration's batches are larger than the class's, which auto-complete refuses.
                 Source: python_backend, ModelConfig.set_max_batch_size.
         """
-        _integer(max_batch_size, "class attribute max_batch_size", lowest=0, remedy="correct the class")
+        read_integer(max_batch_size, "class attribute max_batch_size", lowest=0, remedy="correct the class")
         if 0 < max_batch_size < self.max_batch_size:
             raise ConfigError.of(
                 f"model {self.name!r} max_batch_size",
@@ -188,10 +194,7 @@ class ModelSpec:
 
 
 def _refuse_unbuilt(config: Mapping[str, Any]) -> None:
-    policy = config.get("model_transaction_policy")
     wanted = {
-        "model_transaction_policy { decoupled: true }": isinstance(policy, Mapping)
-        and policy.get("decoupled") is True,
         "sequence_batching": "sequence_batching" in config,
         "batch_input": bool(config.get("batch_input")),
         "batch_output": bool(config.get("batch_output")),
@@ -207,7 +210,7 @@ def _refuse_unbuilt(config: Mapping[str, Any]) -> None:
 
 
 def _tensors(config: Mapping[str, Any], key: str) -> tuple[TensorSpec, ...]:
-    entries = _list(config, key, "model_config")
+    entries = read_list(config, key, "model_config")
     specs = tuple(
         TensorSpec.from_config(entry, f"model_config {key}[{n}]") for n, entry in enumerate(entries)
     )
@@ -215,7 +218,7 @@ def _tensors(config: Mapping[str, Any], key: str) -> tuple[TensorSpec, ...]:
     for name in names:
         if names.count(name) > 1:
             raise ConfigError.of(
-                f"model_config {key}", expected="names that differ", got=f"{name!r} twice", remedy=_REMEDY
+                f"model_config {key}", expected="names that differ", got=f"{name!r} twice", remedy=REMEDY
             )
     return specs
 
@@ -229,7 +232,7 @@ def instance_groups_of(config: Mapping[str, Any]) -> tuple[InstanceGroup, ...]:
     subject = "model_config"
     return tuple(
         InstanceGroup.from_config(entry, f"{subject} instance_group[{n}]")
-        for n, entry in enumerate(_list(config, "instance_group", subject))
+        for n, entry in enumerate(read_list(config, "instance_group", subject))
     )
 
 
@@ -247,52 +250,8 @@ def parameters_of(config: Mapping[str, Any]) -> Mapping[str, str]:
             raise ConfigError.of(
                 f"model_config parameters {name!r}",
                 expected='{"string_value": "..."}',
-                got=_short(entry),
-                remedy=_REMEDY,
+                got=shorten(entry),
+                remedy=REMEDY,
             )
         texts[name] = value
     return texts
-
-
-def _sizes(dims: object, subject: str) -> tuple[int, ...]:
-    is_list = isinstance(dims, Sequence) and not isinstance(dims, (str, bytes))
-    sizes = tuple(dims) if isinstance(dims, Sequence) else ()
-    if (
-        not is_list
-        or not all(type(size) is int and (size == -1 or size > 0) for size in sizes)
-        or math.prod(abs(size) for size in sizes) > MAX_ELEMENTS
-    ):
-        raise ConfigError.of(
-            subject,
-            expected="a list of sizes, each -1 or above 0, of at most 2**40 elements in all",
-            got=_short(dims),
-            remedy="correct dims",
-        )
-    return sizes
-
-
-def _list(config: Mapping[str, Any], key: str, subject: str) -> list[Any]:
-    value = config.get(key) or []
-    if not isinstance(value, list):
-        raise ConfigError.of(f"{subject} {key}", expected="a list", got=_short(value), remedy=_REMEDY)
-    return value
-
-
-def _text(config: Mapping[str, Any], key: str, subject: str) -> str:
-    value = config.get(key, "")
-    if not isinstance(value, str):
-        raise ConfigError.of(f"{subject} {key}", expected="text", got=_short(value), remedy=_REMEDY)
-    return value
-
-
-def _integer(value: object, subject: str, *, lowest: int, remedy: str = _REMEDY) -> int:
-    if type(value) is not int or not lowest <= value < 2**31:
-        raise ConfigError.of(
-            subject, expected=f"a whole number from {lowest} on", got=_short(value), remedy=remedy
-        )
-    return value
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

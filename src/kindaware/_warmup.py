@@ -84,17 +84,22 @@ class WarmUp:
             return cls(spec, (), (), None, reason, note)
         return cls(spec, sizes, graphs, make_inputs, "", note)
 
-    def run(self, device_pass: DevicePass) -> str:
+    def run(self, device_pass: DevicePass, answer: Callable[[Request], object] | None = None) -> str:
         """Run the batches, then record the graphs; give a phrase for the log.
+
+        Args:
+            device_pass: takes a batch through `forward`.
+            answer: what is done with a request that was preprocessed, in place of that.
 
         A model that refuses zeros with a `RequestError` works as it should: then nothing is warmed up.
 
         Raises:
             ConfigError: a hook failed, or returned what the configuration doesn't declare.
         """
-        return (self._run(device_pass) if self.sizes else f"warm-up {self.reason}") + self.note
+        answer = answer or (lambda request: device_pass.run([request]))
+        return (self._run(device_pass, answer) if self.sizes else f"warm-up {self.reason}") + self.note
 
-    def _run(self, device_pass: DevicePass) -> str:
+    def _run(self, device_pass: DevicePass, answer: Callable[[Request], object]) -> str:
         started = time.monotonic()
         sizes: tuple[int | None, ...] = self.sizes if self.spec.batches else (None,)
         requests = {}
@@ -102,18 +107,18 @@ class WarmUp:
             try:
                 device_pass.begin_call()
                 requests[rows] = device_pass.preprocess(Request("warm-up", self._inputs(rows), rows))
-                device_pass.run([requests[rows]])
+                answer(requests[rows])
             except Exception as error:
                 if isinstance(error, RequestError) and self.make_inputs is None:
                     graphs = ", no CUDA graph" if self.graph_sizes else ""
                     return f"warm-up skipped (zeros are refused: {error}; define warmup_inputs(rows)){graphs}"
                 raise ConfigError.of(
                     f"model {self.spec.name!r} warm-up with {rows or 1} row(s)",
-                    expected="forward to answer "
+                    expected=f"{self.spec.hook} to answer "
                     + ("zeros" if self.make_inputs is None else "what warmup_inputs made"),
                     got=describe(error),
-                    remedy="correct forward, define warmup_inputs(rows) with data that it takes, or set "
-                    "parameter kindaware.warmup to 'off'",
+                    remedy=f"correct {self.spec.hook}, define warmup_inputs(rows) with data that it takes, "
+                    "or set parameter kindaware.warmup to 'off'",
                 ) from error
         graphs = self._capture(device_pass, [requests[size] for size in self.graph_sizes])
         named = ", ".join(map(str, self.sizes)) if self.spec.batches else "none"
@@ -149,7 +154,7 @@ def _zeros(shape: tuple[int, ...], tensor: TensorSpec) -> Value:
 
 def _default_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tuple[int, ...]:
     sizes = {1}
-    if placement.uses_cuda:
+    if placement.uses_cuda and not spec.decoupled:
         sizes.update(spec.preferred_batch_sizes)
     if settings.compile != "off" and spec.batches:
         sizes.add(min(2, spec.max_batch_size))

@@ -154,6 +154,11 @@ class ModelConfig:
                 raise ValueError(f"Configuration specified scheduling_choice as '{other}'")
         self._model_config.setdefault("dynamic_batching", {})
 
+    def set_model_transaction_policy(self, policy):
+        known = self._model_config.setdefault("model_transaction_policy", policy)
+        if known != policy:
+            raise ValueError("trying to change decoupled property in auto-complete-config")
+
     def add_input(self, tensor):
         self._add("input", tensor, {"name", "data_type", "dims", "optional"})
 

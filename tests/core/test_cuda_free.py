@@ -17,32 +17,39 @@ ORDER = [
     "_dtypes",
     "_request_info",
     "_bytes",
-    "_spec",
+    "_values",
     "_args",
+    "_spec",
     "_settings",
     "_placement",
     "_threads",
     "_counts",
     "_cancellation",
+    "_loop",
     "_runtime",
     "_device_map",
+    "_device_placement",
+    "_contract",
+    "_auto_complete",
+    "_hooks",
+    "_modules",
     "_batch",
     "_staging",
-    "_contract",
-    "_hooks",
     "_graphs",
-    "_modules",
     "_outputs",
+    "_outcomes",
     "_padding",
     "_joining",
-    "_outcomes",
     "_device_pass",
+    "_stream_pass",
     "_pipeline",
     "_warmup",
     "_metrics",
+    "_pb_utils",
     "_bridge",
+    "_responses",
+    "_stream",
     "_reload",
-    "_device_placement",
     "_model",
 ]
 
@@ -117,9 +124,9 @@ def test_package_itself_imports_only_the_core():
     assert modules <= {f"kindaware.{name}" for name in ORDER}
 
 
-def test_only_the_bridge_names_tritons_module():
+def test_only_one_module_names_tritons_module():
     naming = [path.stem for path in SOURCE.glob("*.py") if "triton_python_backend_utils" in path.read_text()]
-    assert naming == ["_bridge"]
+    assert naming == ["_pb_utils"]
 
 
 def test_only_the_runtime_calls_torch_cuda():

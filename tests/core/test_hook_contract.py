@@ -207,11 +207,6 @@ def test_initialize_hook_none_is_a_hook_left_out(name):
     assert start(make_class(**{name: None})).device.type == "cpu"
 
 
-def test_initialize_stream_raises_not_built():
-    with pytest.raises(ConfigError, match="expected forward, got stream; streaming is not built"):
-        start(make_class(stream=lambda self, X: X))
-
-
 @pytest.mark.parametrize("wrap", [staticmethod, classmethod])
 def test_initialize_static_and_class_methods_are_methods(wrap):
     hooks = {

@@ -35,6 +35,7 @@ GOOD = [
     ("isolate_errors", False, "false", False),
     ("pad", {"A": "0", "B": "x y"}, "A=0, B = x y", {"A": "0", "B": "x y"}),
     ("pad", None, "off", None),
+    ("max_streams", 128, "128", 128),
 ]
 
 BAD = [
@@ -74,6 +75,7 @@ BAD = [
     ("cancellation", ["true", True, "", None], "one of auto, on, off"),
     ("isolate_errors", ["0", 0, None], "'true' or 'false'"),
     ("pad", ["INPUT", "", "A=0,", "A=0,A=1", {}, 0, {1: 2}], "'off' or values by input"),
+    ("max_streams", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
 ]
 
 
@@ -183,11 +185,10 @@ def test_device_placement_takes_settings_that_it_has():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model_transaction_policy": {"decoupled": True}},
         {"sequence_batching": {"oldest": {"max_candidate_sequences": 4}}},
         {"batch_input": [{"kind": "BATCH_ACCUMULATED_ELEMENT_COUNT"}]},
     ],
-    ids=["decoupled", "sequence", "batch_input"],
+    ids=["sequence", "batch_input"],
 )
 def test_device_placement_takes_configurations_that_the_model_refuses(changes):
     assert start(Placed, **changes).device.type == "cpu"

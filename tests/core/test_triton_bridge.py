@@ -13,8 +13,9 @@ from core_kit import Doubler, make_spec, start, tensor
 from pb_fakes import ErrorCode, InferenceRequest, Tensor
 
 from kindaware import ConfigError, RequestError, TensorSpec
-from kindaware._bridge import Bridge, check_pb_utils, find_pb_utils, open_logger
+from kindaware._bridge import Bridge
 from kindaware._outcomes import Failure
+from kindaware._pb_utils import check_pb_utils, find_pb_utils, open_logger
 from kindaware._runtime import CpuRuntime
 
 NAME = "triton_python_backend_utils"

@@ -94,7 +94,12 @@ def models(*bases):
     return [case for case in cases("python") if re.search(pattern, case.values[0].code)]
 
 
-@pytest.mark.parametrize("block", models("KindAwareModel"))
+def streams(case):
+    """Whether a block's model answers with `stream`."""
+    return "def stream(" in case.values[0].code
+
+
+@pytest.mark.parametrize("block", [case for case in models("KindAwareModel") if not streams(case)])
 def test_model_block_answers_requests(block, keep_threads, no_download):
     namespace = {"__name__": "model"}
     exec(compile(block.code, block.id, "exec"), namespace)
@@ -116,9 +121,9 @@ def test_block_with_its_own_execute_answers_requests(block, tmp_path):
         assert model.infer(X=[-1, 2]).outputs["Y"].tolist() == [0, 2]
 
 
-def test_plain_models_are_used_by_the_unit_tests_of_their_page():
+def test_other_models_are_used_by_the_unit_tests_of_their_page():
     assert len(models()) == 3
-    for block in (case.values[0] for case in models()):
+    for block in (case.values[0] for case in [*models(), *filter(streams, models("KindAwareModel"))]):
         tests = [one for one in blocks_of(ROOT / block.page, "python") if is_test(one)]
         directory = block.path.removesuffix("/1/model.py")
         assert [one for one in tests if f'ModelHarness("{directory}"' in one.code]
@@ -179,6 +184,7 @@ WITH_UNIT_TESTS = [page for page in OUR_PAGES if any(is_test(block) for block in
 def test_pages_with_unit_tests_are_those_that_promise_them():
     assert {name_of(page) for page in WITH_UNIT_TESTS} == {
         "README.md",
+        "docs/modes.md",
         "docs/quickstart.md",
         "docs/testing.md",
     }

@@ -9,12 +9,13 @@ from docs_pages import OUR_PAGES, blocks_of, code_in, name_of, without_blocks
 
 from kindaware import ConfigError, KindAwareError, KindAwareModel, TensorSpec
 from kindaware._batch import Request
-from kindaware._bridge import _check_shadow, check_pb_utils
+from kindaware._pb_utils import _check_shadow, check_pb_utils
 from kindaware.testing import ModelHarness, ModelLoadError
 
 IN = {"name": "A", "data_type": "TYPE_FP32", "dims": [4]}
 OUT = {"name": "Y", "data_type": "TYPE_FP32", "dims": [4]}
 CONFIG = {"name": "net", "max_batch_size": 8, "input": [IN], "output": [OUT]}
+DECOUPLED = CONFIG | {"model_transaction_policy": {"decoupled": True}}
 TWO = CONFIG | {"input": [IN, IN | {"name": "B"}]}
 OPTIONAL = CONFIG | {"input": [IN, IN | {"name": "B", "optional": True}]}
 
@@ -30,6 +31,14 @@ def load(config=CONFIG, *, kind="CPU", without=(), parameters=(), **members):
     model = make_class(without=without, **members)()
     model.initialize(args_for(config | {"parameters": settings}, kind))
     return model
+
+
+def items(self, A):
+    yield A
+
+
+def first_alone(self, name, tensors):
+    return tensors[0]
 
 
 async def async_hook(self, inputs):
@@ -106,6 +115,12 @@ LOADS = [
     lambda: load(pre_process=lambda self, inputs: inputs),
     lambda: load(pre_proces=lambda self, inputs: inputs),
     lambda: load(stream=lambda self, A: A, without=["forward"]),
+    lambda: load(stream=items, without=["forward"]),
+    lambda: load(DECOUPLED),
+    lambda: load(
+        DECOUPLED, stream=items, collate=lambda self, name, tensors: tensors[0], without=["forward"]
+    ),
+    lambda: load(DECOUPLED, stream=items, parameters={"cuda_graphs": "8"}),
     lambda: load(preprocess=async_hook),
     lambda: load(TWO),
     lambda: load(TWO, forward=lambda self, x: x),
@@ -118,7 +133,7 @@ LOADS = [
     lambda: load(parameters={"cuda_graphs": "8", "compile": "reduce-overhead"}),
     lambda: load(parameters={"warmup": "16"}),
     lambda: load(forward=no_zeros),
-    lambda: load(CONFIG | {"model_transaction_policy": {"decoupled": True}}),
+    lambda: load(CONFIG | {"sequence_batching": {}}),
     lambda: load(preprocess=lambda self: None),
     lambda: load(load=overwrites_device),
     lambda: load(TWO, forward=lambda self, b, a: a),

@@ -114,8 +114,7 @@ def test_hooks_page_has_a_section_for_each_hook_and_no_other():
     assert sorted(sections) == sorted(HOOKS)
     assert sorted(code_in(row[0])[0] for row in table_with(DOCS / "hooks.md", "Hook")) == sorted(HOOKS)
     for name in HOOKS:
-        if name != "stream":
-            assert f"\n## {name}\n\n`{name}(self" in text
+        assert f"\n## {name}\n\n`{name}(self" in text
 
 
 def test_modes_page_names_tests_on_the_server_that_exist():

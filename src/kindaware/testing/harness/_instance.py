@@ -144,10 +144,9 @@ class Instance(Host):
                     requests = [self._new_request(one, is_first=round_ == 0) for one in batch]
                 self.num_calls += 1
                 execute(self, requests)
-                if not self.is_decoupled:
-                    with self.server_memory():
-                        for request in requests:
-                            release_inputs(request)
+                with self.server_memory():
+                    for request in requests:
+                        release_inputs(request)
                 pairs = zip(batch, requests, strict=True)
                 batch = [one for one, request in pairs if self._is_rescheduled(one, request)]
                 if not batch:

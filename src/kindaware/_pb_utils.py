@@ -1,0 +1,132 @@
+"""Triton's module `triton_python_backend_utils`: found, checked, and its log."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from kindaware._errors import ConfigError, KindAwareError, message
+
+PB_UTILS = "triton_python_backend_utils"
+_STUB_ONLY = "c_python_backend_utils"
+
+
+def find_pb_utils() -> ModuleType | None:
+    """Give Triton's module when this process is a stub, or something that stands in for it; else None.
+
+    The stub imports the module before model.py, so it is never imported from here.
+    Source: python_backend `pb_stub.cc`, Stub::Initialize.
+    """
+    module = sys.modules.get(PB_UTILS)
+    return module if module is not None and hasattr(module, "InferenceResponse") else None
+
+
+def check_pb_utils(pb_utils: ModuleType) -> None:
+    """Refuse a module that shadows the server's, and a numpy that the stub can't read.
+
+    Raises:
+        ConfigError: with what to uninstall or install.
+    """
+    _check_shadow(pb_utils)
+    probe = torch.arange(8.0)
+    read = pb_utils.Tensor.from_dlpack("probe", probe).as_numpy()
+    if read.shape != (8,) or read.tolist() != probe.tolist():
+        import numpy
+
+        raise ConfigError.of(
+            "this server's Python backend and numpy",
+            expected="a tensor read through both to keep its values",
+            got=f"{read.tolist()} for {probe.tolist()} with numpy {numpy.__version__}",
+            remedy="install 'numpy<2' in the environment of the stub, or use Triton 24.11 or newer",
+        )
+
+
+def is_stand_in(pb_utils: ModuleType) -> bool:
+    """Whether this is a complete stand-in, made for tests.
+
+    Source: python_backend `pb_stub.cc`, PYBIND11_EMBEDDED_MODULE: only a stub has the C++ module built in.
+    """
+    is_stub = _STUB_ONLY in sys.builtin_module_names
+    return not is_stub and hasattr(getattr(pb_utils, "Tensor", None), "from_dlpack")
+
+
+def _check_shadow(pb_utils: ModuleType) -> None:
+    """The server's folder comes last on sys.path, so an installed module of the same name wins."""
+    if is_stand_in(pb_utils):
+        return
+    loaded = Path(pb_utils.__file__ or "")
+    copies = [
+        found
+        for folder in sys.path
+        for found in (Path(folder, PB_UTILS + ".py"), Path(folder, PB_UTILS, "__init__.py"))
+        if found.is_file()
+    ]
+    if copies and copies[-1].resolve() == loaded.resolve() and hasattr(pb_utils, "Tensor"):
+        return
+    owners = importlib.metadata.packages_distributions().get(PB_UTILS, [])
+    remedy = f"pip uninstall {' '.join(owners)}" if owners else f"delete or rename {loaded}"
+    raise ConfigError.of(
+        f"module {PB_UTILS}",
+        expected=f"the server's own, {copies[-1]}" if len(copies) > 1 else "the server's own",
+        got=str(loaded),
+        remedy=remedy + ", which takes the place of the server's module",
+    )
+
+
+class TritonLogHandler(logging.Handler):
+    """Writes log records to Triton's log, at the level that corresponds."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand one record over. Costs a call to the server's process, about 70 us."""
+        logger = getattr(sys.modules.get(PB_UTILS), "Logger", None)
+        if logger is None:
+            return
+        try:
+            text = self.format(record)
+            if record.levelno >= logging.ERROR:
+                logger.log_error(text)
+            elif record.levelno >= logging.WARNING:
+                logger.log_warn(text)
+            elif record.levelno >= logging.INFO:
+                logger.log_info(text)
+            else:
+                logger.log_verbose(text)
+        except Exception:
+            self.handleError(record)
+
+
+def open_logger(instance_name: str) -> logging.Logger:
+    """Give the instance's logger: onto Triton's log inside a server, plain `logging` elsewhere."""
+    logger = logging.getLogger(f"kindaware.{instance_name}")
+    is_served = find_pb_utils() is not None
+    for handler in [one for one in logger.handlers if isinstance(one, TritonLogHandler)]:
+        logger.removeHandler(handler)
+    if is_served:
+        logger.addHandler(TritonLogHandler())
+        logger.setLevel(logging.INFO)
+    logger.propagate = not is_served
+    return logger
+
+
+def require_pb_utils(what: str) -> ModuleType:
+    """Give Triton's module.
+
+    Raises:
+        KindAwareError: this process is neither a stub nor a test with a stand-in.
+    """
+    pb_utils = find_pb_utils()
+    if pb_utils is None:
+        raise KindAwareError(
+            message(
+                what,
+                expected="to be called by Triton's Python backend",
+                got=f"a process without {PB_UTILS}",
+                remedy="serve it with 'kindaware serve', or test it with kindaware.testing.ModelHarness",
+            )
+        )
+    return pb_utils

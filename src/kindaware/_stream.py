@@ -1,0 +1,242 @@
+"""Requests to a decoupled model: a generator each, whose items are sent as responses.
+
+request -> preprocess -> on the device -> stream -> item -> postprocess -> checked -> host -> response, and so
+on until the generator ends, fails, or the client has cancelled
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Generator, Sequence
+from logging import Logger
+from typing import Any, Protocol
+
+from kindaware._batch import Request
+from kindaware._bridge import Bridge
+from kindaware._errors import KindAwareError, RequestError, format_traceback, message
+from kindaware._hooks import Hooks
+from kindaware._loop import EventLoop, Scope, Stepped, drive
+from kindaware._outcomes import Failure, failure_of, log_failure
+from kindaware._responses import Responses
+from kindaware._settings import Settings
+from kindaware._spec import ModelSpec
+from kindaware._stream_pass import StreamPass
+
+_END = object()
+"""What comes after the last item."""
+
+
+class _Items(Protocol):
+    """What a generator of the user's gives, step by step, each step in the scope."""
+
+    def next(self) -> Awaitable[Any]:
+        """Compute the next item; `_END` after the last."""
+
+    def close(self) -> Awaitable[None]:
+        """End the generator where it stands, so that its `finally` runs."""
+
+
+class _PlainItems:
+    """The items of a generator: computed by the calling thread, without a wait."""
+
+    def __init__(self, generator: Generator[Any, Any, Any], scope: Scope) -> None:
+        self._generator = generator
+        self._scope = scope
+
+    async def next(self) -> Any:
+        """Compute the next item."""
+        with self._scope():
+            return next(self._generator, _END)
+
+    async def close(self) -> None:
+        """End the generator."""
+        with self._scope():
+            self._generator.close()
+
+
+class _AsyncItems:
+    """The items of an asynchronous generator; other streams have their turn before each of them."""
+
+    def __init__(self, generator: AsyncGenerator[Any, Any], scope: Scope) -> None:
+        self._generator = generator
+        self._scope = scope
+
+    async def next(self) -> Any:
+        """Compute the next item."""
+        await asyncio.sleep(0)
+        try:
+            return await Stepped(self._generator.__anext__(), self._scope)
+        except StopAsyncIteration:
+            return _END
+
+    async def close(self) -> None:
+        """End the generator."""
+        await Stepped(self._generator.aclose(), self._scope)
+
+
+class Streams:
+    """Answers requests by the hook `stream`.
+
+    A plain generator is run to its end by the thread that calls `execute`, one request after another. An
+    asynchronous one runs on an event loop of the instance, beside up to `max_streams` others; `execute`
+    returns at once as long as there are fewer, and waits for one to end when there are not, so that further
+    requests stay in the server's queue.
+
+    Args:
+        spec: the model.
+        settings: its settings.
+        hooks: the user's part.
+        device_pass: takes inputs to the device and items back.
+        logger: gets each failure's traceback.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, settings: Settings, hooks: Hooks, device_pass: StreamPass, logger: Logger
+    ) -> None:
+        self._model = spec.name
+        self._asks_for_cancelled = settings.cancellation != "off"
+        self._device_pass = device_pass
+        self._logger = logger
+        self._free = threading.Semaphore(settings.max_streams)
+        is_async = inspect.isasyncgenfunction(inspect.unwrap(hooks.forward))
+        self._loop = EventLoop("kindaware-streams", logger) if is_async else None
+
+    def serve(self, bridge: Bridge, requests: Sequence[Any]) -> None:
+        """Answer the requests of one call of `execute`, each by its own generator.
+
+        Sync:
+            A plain generator: until all have ended. An asynchronous one: until there is room for all; and
+            until inputs in Triton's GPU memory were copied, which it takes back when `execute` returns.
+        """
+        try:
+            arrivals = bridge.read(requests)
+        except Exception as error:  # of the device, on which an input lies
+            if not self._device_pass.note_fault(error):
+                raise
+            arrivals = [self._unavailable()] * len(requests)
+        for arrival, request in zip(arrivals, requests, strict=True):
+            responses = Responses(bridge, request, asks_for_cancelled=self._asks_for_cancelled)
+            is_placed = threading.Event()
+            answering = self._answer(arrival, responses, is_placed)
+            if self._loop is None:
+                drive(answering)
+                continue
+            self._free.acquire()
+            self._loop.submit(answering).add_done_callback(lambda _: self._free.release())
+            if isinstance(arrival, Request) and arrival.is_on_device:
+                is_placed.wait()
+
+    def warm_up(self, request: Request) -> None:
+        """Compute the first item for a request that was preprocessed, and send it nowhere.
+
+        Raises:
+            Exception: what a hook raised.
+        """
+        if self._loop is None:
+            drive(self._first(request))
+        else:
+            self._loop.run(self._first(request))
+
+    def close(self) -> None:
+        """End what still runs, with an error to its client, and stop the event loop."""
+        if self._loop is not None:
+            self._loop.close()
+
+    async def _first(self, request: Request) -> None:
+        items = self._open(request)
+        try:
+            item = await items.next()
+            if item is not _END:
+                self._device_pass.bring_back(item, request)
+        finally:
+            await items.close()
+
+    def _open(self, request: Request) -> _Items:
+        kind = _PlainItems if self._loop is None else _AsyncItems
+        return kind(self._device_pass.open(request), self._device_pass.scope)
+
+    async def _answer(
+        self, arrival: Request | Failure, responses: Responses, is_placed: threading.Event
+    ) -> None:
+        """Answer one request, whatever happens, with exactly one FINAL."""
+        failure: Failure | None = None
+        stage = "preprocess"
+        try:
+            if isinstance(arrival, Failure):
+                failure = arrival
+            elif responses.is_cancelled():
+                failure = self._cancelled(arrival)
+            else:
+                request = self._device_pass.preprocess(arrival)
+                stage = "stream"
+                failure = await self._send_items(request, responses, is_placed)
+        except RequestError as error:
+            failure = Failure(str(error), error.code)
+        except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
+            failure = self._failure(error, arrival, stage)
+        finally:
+            is_placed.set()
+            try:
+                responses.end(failure)
+            except Exception as error:
+                self._logger.error("model %r: FINAL not sent\n%s", self._model, format_traceback(error))
+
+    async def _send_items(
+        self, request: Request, responses: Responses, is_placed: threading.Event
+    ) -> Failure | None:
+        """Send what the generator gives; the failure where that is not all that the client is to get."""
+        items = self._open(request)
+        is_placed.set()
+        try:
+            while self._device_pass.fault is None:
+                item = await items.next()
+                if item is _END:
+                    return None
+                responses.send(self._device_pass.bring_back(item, request))
+                if responses.is_cancelled():
+                    return self._cancelled(request)
+            return self._unavailable()
+        finally:
+            await self._close(items)
+
+    async def _close(self, items: _Items) -> None:
+        """Let the generator clean up; what fails in that is logged, and changes no answer."""
+        try:
+            await items.close()
+        except Exception as error:
+            self._logger.error("model %r: stream not closed\n%s", self._model, format_traceback(error))
+
+    def _failure(self, error: BaseException, arrival: Request | Failure, stage: str) -> Failure:
+        """Say what the client gets to read when a hook has raised; the traceback is logged."""
+        request_id = arrival.id if isinstance(arrival, Request) else ""
+        if isinstance(error, asyncio.CancelledError) and self._loop is not None and self._loop.is_closing:
+            text = message(
+                f"model {self._model!r} request {request_id!r}",
+                expected="the model to stay loaded until the stream has ended",
+                got="its end",
+                remedy="send the request again when the model is loaded",
+            )
+            return Failure(text, "UNAVAILABLE")
+        if not isinstance(error, Exception):  # of a library that takes a server for a program
+            left = KindAwareError(f"{stage} ended the process: {error!r}")
+            left.__cause__ = error
+            error = left
+        self._device_pass.recover(error)
+        if self._device_pass.note_fault(error):
+            return self._unavailable()
+        log_failure(self._logger, self._model, [request_id], format_traceback(error))
+        return failure_of(error, self._model, request_id, stage)
+
+    def _unavailable(self) -> Failure:
+        return Failure(self._device_pass.unavailable(), "UNAVAILABLE")
+
+    def _cancelled(self, request: Request) -> Failure:
+        text = message(
+            f"model {self._model!r} request {request.id!r}",
+            expected="a client that waits for the end of the stream",
+            got="its cancellation",
+            remedy="send the request again to get the rest",
+        )
+        return Failure(text, "CANCELLED")

@@ -1,0 +1,67 @@
+"""One request of a decoupled model: its inputs to the device, and the items of its `stream` back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from kindaware._batch import Request
+from kindaware._bytes import Value
+from kindaware._device_pass import DevicePass
+from kindaware._modules import prepare_input
+from kindaware._outputs import name_outputs
+
+
+class StreamPass(DevicePass):
+    """Takes requests to the device one by one, and items back; for the constructor see `DevicePass`."""
+
+    def open(self, request: Request) -> Any:
+        """Bring one request's inputs to the device, and call `stream` with them.
+
+        They lie in memory that Triton does not take back.
+
+        Returns:
+            What `stream` returned: a generator, of which nothing has run yet.
+
+        Sync:
+            Host with device.
+        """
+        placed: dict[str, Value] = {}
+        with self._batch():
+            for name, value in request.inputs.items():
+                placed[name] = value
+                if isinstance(value, torch.Tensor):
+                    tensor = self._staging.put([value])
+                    owned = tensor if value.device.type == "cpu" else tensor.clone()
+                    placed[name] = prepare_input(owned, self._settings, self._precision)
+        extras = self._joining.requests_for("forward", [request])
+        return self._hooks.call(self._hooks.forward, placed, **extras)
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Make current what a step of `stream` computes in: device and stream, inference mode, precision."""
+        with self._runtime.scope(), torch.inference_mode(), self._precision.scope(self._runtime.device):
+            yield
+
+    def bring_back(self, item: Any, request: Request) -> dict[str, Value]:
+        """Take what `stream` gave through `postprocess`, the checks, and off the device.
+
+        Args:
+            item: anything that `forward` might return.
+            request: the one that it is for.
+
+        Returns:
+            Tensors by name, contiguous, [b, ...] when the model batches, computed, valid until the next call.
+
+        Raises:
+            OutputError: the item is not what the configuration declares.
+
+        Sync:
+            Waits once for the device.
+        """
+        self._staging.begin_call()
+        with self._batch():
+            return self._fetch(self._finish(name_outputs(item, self._spec), [request], request.rows))

@@ -1,0 +1,89 @@
+"""Streams of a GPU instance, on a simulated GPU: stream and device at each step, memory, a lost device."""
+
+import asyncio
+
+import pytest
+import torch
+from stream_kit import CONFIG, Model, open_harness, seen
+
+BORROWS = {**CONFIG, "parameters": {"FORCE_CPU_ONLY_INPUT_TENSORS": {"string_value": "no"}}}
+
+
+class Plain(Model):
+    """Counts down from N on the device."""
+
+    def load(self):
+        self.seen = []
+
+    def _step(self, N):
+        self.seen.append((N.device, torch.cuda.current_stream() == self.cuda_stream))
+        return N - 1
+
+    def stream(self, N):
+        item = N
+        for _ in range(4):
+            item = self._step(item)
+            yield item
+
+
+class Async(Plain):
+    """The same, waiting in between."""
+
+    async def stream(self, N):
+        item = N
+        for _ in range(4):
+            await asyncio.sleep(0.002)
+            item = self._step(item)
+            yield item
+
+
+def open_gpu(model_class, **options):
+    return open_harness(model_class, kind="GPU", accelerator="simulated", **options)
+
+
+@pytest.mark.parametrize("model_class", [Plain, Async])
+@pytest.mark.parametrize("input_device", ["cpu", "cuda:0"])
+def test_stream_on_a_gpu_has_device_and_stream_at_each_step(model_class, input_device):
+    with open_gpu(model_class, config=BORROWS) as model:
+        numbers = torch.tensor([[9]], dtype=torch.int32)
+        streams = [model.stream(N=numbers + 10 * n, input_device=input_device) for n in range(3)]
+        assert [seen(stream) for stream in streams] == [[8, 7, 6, 5], [18, 17, 16, 15], [28, 27, 26, 25]]
+        assert len(model.instance.seen) == 12
+        assert {(str(device), is_own) for device, is_own in model.instance.seen} == {("cuda:0", True)}
+        assert torch.cuda.current_stream() != model.instance.cuda_stream
+
+
+@pytest.mark.parametrize("model_class", [Plain, Async])
+def test_stream_after_the_device_is_lost_ends_unavailable(model_class):
+    class Breaks(model_class):
+        def _step(self, N):
+            if int(N[0, 0]) == 8:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            return super()._step(N)
+
+    with open_gpu(Breaks) as model:
+        assert seen(model.stream(N=[[9]], empty_final=True)) == [8, "UNAVAILABLE", "END"]
+        assert not model.instance.is_ready()
+        assert seen(model.stream(N=[[20]], empty_final=True)) == ["UNAVAILABLE"]
+        assert model.log_text().count("expected a working device") == 1
+
+
+def test_stream_that_runs_out_of_memory_fails_alone():
+    class Greedy(Plain):
+        def _step(self, N):
+            if int(N[0, 0]) == 8:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super()._step(N)
+
+    released = []
+    with open_gpu(Greedy) as model:
+        model.instance._runtime.release_memory = lambda: released.append(True)
+        assert seen(model.stream(N=[[9]])) == [8, "INTERNAL"]
+        assert released == [True]
+        assert seen(model.stream(N=[[5]])) == [4, 3, 2, 1]
+
+
+def test_stream_with_output_device_instance_sends_items_from_the_gpu():
+    parameters = {"kindaware.output_device": "instance", "kindaware.warmup": "off"}
+    with open_gpu(Async, parameters=parameters) as model:
+        assert seen(model.stream(N=[[9]])) == [8, 7, 6, 5]

@@ -1,0 +1,127 @@
+"""Streams on the real server: over gRPC and the generate endpoint, errors, cancellation, several at once."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from streaming_client import count_to, generate, run, stream, stream_with_finals
+
+from kindaware.testing import TritonServer
+
+pytestmark = pytest.mark.server
+
+MODELS = Path(__file__).parent / "stream_models"
+RIGHT, NAME, TYPE, ROWS, REFUSES, RAISES, EXITS, AT_ONCE = range(8)
+
+
+@pytest.fixture(scope="module")
+def streaming_server():
+    with TritonServer(MODELS) as server:
+        yield server
+
+
+def numbers(answer):
+    return [int(item["I"].flatten()[0]) for item in answer.items]
+
+
+def how(value):
+    return {"HOW": np.array([[value]], np.int32)}
+
+
+@pytest.mark.parametrize("model", ["counter", "plain"])
+@pytest.mark.parametrize("num_items", [0, 1, 20])
+def test_stream_over_grpc_gives_each_item_and_one_final(streaming_server, model, num_items):
+    answer, num_finals = stream_with_finals(streaming_server, model, **count_to(num_items))
+    assert numbers(answer) == list(range(num_items))
+    assert (num_finals, answer.errors) == (1, [])
+
+
+def test_stream_of_a_class_without_config_is_decoupled(streaming_server):
+    answer = run(
+        streaming_server, lambda client: stream(client, "declared_stream", N=np.array([3], np.int32))
+    )
+    assert numbers(answer) == [3, 3, 3]
+
+
+@pytest.mark.parametrize("model", ["counter", "plain"])
+def test_stream_over_the_generate_endpoint_gives_an_event_per_item(streaming_server, model):
+    status, events = generate(streaming_server, model, N=3, DELAY=0.001)
+    assert status == 200
+    assert [event["I"] for event in events] == [0, 1, 2]
+
+
+def test_generate_with_exactly_one_item_is_one_answer(streaming_server):
+    assert generate(streaming_server, "plain", "generate", N=1, DELAY=0.0)[1][0]["I"] == 0
+    [event] = generate(streaming_server, "plain", "generate", N=2, DELAY=0.0)[1]
+    assert "exactly 1 response" in event["error"]
+
+
+@pytest.mark.parametrize(("model", "most"), [("counter", 5), ("plain", 1)])
+def test_streams_run_side_by_side_when_the_generator_is_asynchronous(streaming_server, model, most):
+    async def five(client):
+        return await asyncio.gather(*[stream(client, model, **count_to(5, 0.05)) for _ in range(5)])
+
+    answers = run(streaming_server, five)
+    assert [numbers(answer) for answer in answers] == [list(range(5))] * 5
+    assert max(int(item["OPEN"].item()) for answer in answers for item in answer.items) == most
+
+
+@pytest.mark.parametrize("model", ["counter", "plain"])
+def test_stream_that_its_client_cancels_is_closed(streaming_server, model):
+    async def cancel_then_ask(client):
+        cancelled = await stream(client, model, cancel_after=3, **count_to(100_000, 0.01))
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            after = await stream(client, model, **count_to(1))
+            if after.items[0]["OPEN"].item() == 1:
+                break
+        return cancelled, after
+
+    cancelled, after = run(streaming_server, cancel_then_ask)
+    assert cancelled.is_cancelled
+    assert numbers(cancelled)[:3] == [0, 1, 2]
+    assert after.items[0]["OPEN"].item() == 1
+
+
+TEXTS = {
+    NAME: "model 'misbehaved' stream: expected outputs ['I'], got outputs ['J']; correct stream",
+    TYPE: "model 'misbehaved' output 'I': expected data type INT32, got INT64; convert it in stream",
+    ROWS: "model 'misbehaved' output 'I': expected 1 rows, as many as the batch has, got shape [2, 1]",
+    REFUSES: "no more of that",
+    RAISES: "model 'misbehaved' request 'r': expected stream to return, got ValueError: it broke",
+    EXITS: "expected stream to return, got KindAwareError: stream ended the process: SystemExit(3)",
+}
+
+
+@pytest.mark.parametrize("what", TEXTS)
+def test_stream_that_fails_after_an_item_ends_with_that_error(streaming_server, what):
+    answer, num_finals = stream_with_finals(streaming_server, "misbehaved", request_id="r", **how(what))
+    assert numbers(answer) == [what]
+    assert len(answer.errors) == 1
+    assert answer.errors[0].startswith(TEXTS[what]) or TEXTS[what] in answer.errors[0]
+    assert num_finals == 1
+    again = run(streaming_server, lambda client: stream(client, "misbehaved", **how(RIGHT)))
+    assert numbers(again) == [RIGHT, RIGHT]
+
+
+@pytest.mark.parametrize(("what", "text"), [(AT_ONCE, "nothing of that"), (-1, "HOW is negative")])
+def test_stream_that_fails_before_any_item_is_an_error_alone(streaming_server, what, text):
+    answer = run(streaming_server, lambda client: stream(client, "misbehaved", **how(what)))
+    assert (answer.items, answer.errors) == ([], [text])
+    status, events = generate(streaming_server, "misbehaved", HOW=what)
+    assert (status, events) == (400, [{"error": text}])
+
+
+def test_stream_that_fails_over_the_generate_endpoint_ends_with_an_error_event(streaming_server):
+    status, events = generate(streaming_server, "misbehaved", HOW=REFUSES)
+    assert status == 200
+    assert [event.get("I", event.get("error")) for event in events] == [REFUSES, "no more of that"]
+
+
+def test_stream_that_raises_logs_its_traceback_once(streaming_server):
+    marker = "ValueError: it broke\\n"
+    before = streaming_server.log_text().count(marker)
+    run(streaming_server, lambda client: stream(client, "misbehaved", **how(RAISES)))
+    assert streaming_server.log_text().count(marker) == before + 1
