@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from kindaware.testing.harness._failures import HarnessError
-from kindaware.testing.harness._pending import Cancelled, ClientRequest, Pending
+from kindaware.testing.harness._metadata_check import check_metadata
+from kindaware.testing.harness._pending import Cancelled, Pending
 from kindaware.testing.stand_in import WireTensor
 from kindaware.testing.stand_in._datatypes import NUMPY_TYPES
 
@@ -76,24 +77,21 @@ def build_request(
     """Build a request; see `ModelHarness.infer` for the arguments.
 
     Raises:
-        TypeError: Triton has no data type for an input.
+        HarnessError: no client can send it.
     """
     datatypes = {tensor["name"]: tensor["data_type"].removeprefix("TYPE_") for tensor in config["input"]}
     gpu = _parse_device(input_device)
-    wanted = (requested_outputs,) if isinstance(requested_outputs, str) else tuple(requested_outputs or ())
-    sent = ClientRequest(
-        inputs=tuple(
-            replace(_to_wire(name, value, datatypes.get(name)), gpu=gpu) for name, value in inputs.items()
-        ),
-        requested_outputs=tuple(dict.fromkeys(wanted)),
+    sent = check_metadata(
         request_id=request_id,
         correlation_id=correlation_id,
         flags=flags,
         timeout=timeout,
-        parameters=dict(parameters or {}),
+        parameters=parameters,
+        requested_outputs=requested_outputs,
         trace=trace,
     )
-    return Pending(sent, cancelled)
+    wires = (replace(_to_wire(name, value, datatypes.get(name)), gpu=gpu) for name, value in inputs.items())
+    return Pending(replace(sent, inputs=tuple(wires)), cancelled)
 
 
 def _parse_device(device: str) -> int | None:
