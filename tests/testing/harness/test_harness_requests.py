@@ -90,11 +90,6 @@ def test_infer_of_a_list_takes_the_configurations_type(start):
     assert start().infer(X=[1, 2]).outputs["Y"].tolist() == [1.0]
 
 
-def test_infer_of_a_type_that_triton_lacks_raises(start):
-    with pytest.raises(TypeError, match="complex64: expected one of Triton's data types"):
-        start().infer(X=np.ones(2, np.complex64))
-
-
 def test_infer_with_raise_errors_raises_text_and_code(start):
     body = (
         "error = pb_utils.TritonError('no', pb_utils.TritonError.NOT_FOUND)\n"

@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from kindaware.testing.harness._failures import HarnessError
+from kindaware.testing.harness._input_values import to_wire
 from kindaware.testing.harness._metadata_check import check_metadata
 from kindaware.testing.harness._pending import Cancelled, Pending
-from kindaware.testing.stand_in import WireTensor
-from kindaware.testing.stand_in._datatypes import NUMPY_TYPES
 
 _OPTIONS = (
     "inputs",
@@ -90,7 +87,7 @@ def build_request(
         requested_outputs=requested_outputs,
         trace=trace,
     )
-    wires = (replace(_to_wire(name, value, datatypes.get(name)), gpu=gpu) for name, value in inputs.items())
+    wires = (replace(to_wire(name, value, datatypes.get(name)), gpu=gpu) for name, value in inputs.items())
     return Pending(replace(sent, inputs=tuple(wires)), cancelled)
 
 
@@ -102,24 +99,3 @@ def _parse_device(device: str) -> int | None:
             "input_device", expected="'cpu' or 'cuda:N'", got=repr(device), remedy="pass one of those"
         )
     return None if found[1] is None else int(found[1])
-
-
-def _to_wire(name: str, value: Any, datatype: str | None) -> WireTensor:
-    """Arrays and tensors keep their type; lists and numbers take that of the configuration."""
-    if isinstance(value, WireTensor):
-        return WireTensor(name, value.datatype, value.shape, value.data)
-    if isinstance(value, (bool, int, float, str, bytes, list, tuple)):
-        value = _to_array(value, datatype)
-    if datatype == "BF16" and isinstance(value, np.ndarray) and value.dtype == np.uint16:
-        return WireTensor.of(name, value, "BF16")
-    return WireTensor.of(name, value)
-
-
-def _to_array(value: Any, datatype: str | None) -> Any:
-    if datatype == "BF16":
-        import torch
-
-        return torch.tensor(value, dtype=torch.bfloat16)
-    if datatype == "STRING":
-        return np.array(value, dtype=object)
-    return np.array(value, dtype=NUMPY_TYPES.get(datatype or ""))
