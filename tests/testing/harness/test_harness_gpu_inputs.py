@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from harness_cases import model
 from harness_kit import floats, write_model
 
@@ -92,3 +93,16 @@ def test_every_way_to_send_takes_the_device(start):
 def test_input_device_that_is_none_raises(start, device):
     with pytest.raises(HarnessError, match="input_device: expected 'cpu' or 'cuda:N', got"):
         start(IS_CPU).infer(X=floats(2), input_device=device)
+
+
+@pytest.mark.parametrize("forced", ["no", None])
+def test_input_device_that_the_host_lacks_raises(start, forced):
+    with pytest.raises(HarnessError, match=r"input_device: expected one of the 2 GPUs .*, got 'cuda:2'"):
+        start(IS_CPU, forced).infer(X=floats(2), input_device="cuda:2")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_input_device_without_a_gpu_raises(tmp_path):
+    refused = pytest.raises(HarnessError, match=r"input_device: expected one of the 0 GPUs .*simulated")
+    with ModelHarness(write_model(tmp_path, "m", IS_CPU, CONFIG)) as harness, refused:
+        harness.infer(X=floats(2), input_device="cuda:0")

@@ -242,10 +242,47 @@ def test_a_model_that_fails_to_import_shows_its_own_traceback_then_one_line(tmp_
     assert caught.value.reason.startswith("JSONDecodeError: Expecting property name")
 
 
-@pytest.mark.parametrize("version", ["twenty", "24-10"])
+@pytest.mark.parametrize(
+    "version",
+    ["twenty", "24-10", 24, ("24", "10"), "22.01", "24.9", "99.99", "25.13", (25, 1, 1), None],
+)
 def test_an_unknown_server_version_is_refused(version):
     with pytest.raises(HarnessError, match=r"server_version: expected a release such as '24\.10'"):
         ModelHarness(Plain, config=PLAIN, server_version=version)
+
+
+@pytest.mark.parametrize(
+    ("subject", "arguments", "options"),
+    [
+        ("model", [5], {}),
+        ("model", [None], {}),
+        ("instances", [Plain], {"instances": 0}),
+        ("instances", [Plain], {"instances": -1}),
+        ("models", [Plain], {"models": "models/add"}),
+        ("models", [Plain], {"models": [(Plain,)]}),
+        ("parameters", [Plain], {"parameters": {"b": None}}),
+        ("parameters", [Plain], {"parameters": {1: "b"}}),
+        ("parameters", [Plain], {"parameters": ["b"]}),
+    ],
+)
+def test_an_argument_that_is_wrong_is_refused_by_name(subject, arguments, options):
+    with pytest.raises(HarnessError, match=rf"^{subject}: expected .*, got .*; "):
+        ModelHarness(*arguments, **{"config": PLAIN, **options})
+
+
+def test_add_model_of_what_is_no_model_is_refused():
+    with ModelHarness(Plain, config=PLAIN) as harness:
+        with pytest.raises(HarnessError, match=r"^model: expected a model's directory"):
+            harness.add_model(5)
+        with pytest.raises(HarnessError, match=r"^instances: expected"):
+            harness.add_model(Plain, PLAIN, instances=0)
+
+
+@pytest.mark.parametrize("index", [1, -1, "0"])
+def test_an_instance_that_is_not_there_is_refused(index):
+    refused = pytest.raises(HarnessError, match=r"^instance: expected an index of the 1 instances")
+    with ModelHarness(Plain, config=PLAIN) as harness, refused:
+        harness.infer(X=[1.0], instance=index)
 
 
 def test_a_harness_that_is_not_running_says_so(tmp_path):

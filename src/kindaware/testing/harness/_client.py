@@ -200,6 +200,10 @@ class ModelClient(ABC):
     def _run(self, pendings: list[Pending], index: int | None) -> Instance | None:
         """Run `execute` once with all requests that are let through; None if there are none."""
         served = self.served
+        if index is not None:
+            served.choose(index)
+        for pending in pendings:
+            self._server.check_device(pending)
         admitted = []
         try:
             for pending in pendings:

@@ -11,9 +11,9 @@ from kindaware.testing.harness._client import ModelClient
 from kindaware.testing.harness._failures import HarnessError
 from kindaware.testing.harness._log import LogLine
 from kindaware.testing.harness._metrics_text import write_metrics
+from kindaware.testing.harness._option_check import check_models, check_source, parse_version
 from kindaware.testing.harness._served import ModelOptions, ModelSource, ServedModel
 from kindaware.testing.harness._server import PretendedServer
-from kindaware.testing.stand_in import NEWEST
 
 if TYPE_CHECKING:
     from kindaware.testing.accelerator import SimulatedAccelerator
@@ -90,19 +90,20 @@ class ModelHarness(ModelClient):
         accelerator: SimulatedAccelerator | str | None = None,
         hang_timeout_seconds: float = 10.0,
     ) -> None:
+        check_source(model)
         self.raise_errors = raise_errors
-        self._version = _parse_version(server_version)
+        self._version = parse_version(server_version)
         self._hang_timeout_seconds = hang_timeout_seconds
         self.accelerator = _open_accelerator(accelerator, num_gpus, device_id)
         self._source = model
-        self._models = list(models)
+        self._models = check_models(models)
         self._options = ModelOptions(
             config=config,
             kind=kind,
             device_id=device_id,
             name=name,
             version=None if version is None else str(version),
-            parameters=dict(parameters or {}),
+            parameters={} if parameters is None else parameters,
             instances=instances,
             group_index=group_index,
             num_gpus=num_gpus,
@@ -264,19 +265,3 @@ def _open_accelerator(
         )
     accelerator.require_devices(device_id + 1 if num_gpus is None else num_gpus)
     return accelerator
-
-
-def _parse_version(version: tuple[int, int] | str) -> tuple[int, int]:
-    if isinstance(version, tuple):
-        return version
-    if version == "current":
-        return NEWEST
-    year, _, month = version.partition(".")
-    if not (year.isdigit() and month.isdigit()):
-        raise HarnessError.of(
-            "server_version",
-            expected="a release such as '24.10' or (24, 10), or 'current'",
-            got=repr(version),
-            remedy="pass one of those",
-        )
-    return int(year), int(month)

@@ -14,6 +14,7 @@ from kindaware.testing.harness._failures import ModelLoadError, describe
 from kindaware.testing.harness._input_check import HangingRequest, InputCheck
 from kindaware.testing.harness._instance import Instance
 from kindaware.testing.harness._loader import find_code
+from kindaware.testing.harness._option_check import check_count, check_index, check_parameters
 from kindaware.testing.harness._pending import Admitted, Pending
 from kindaware.testing.harness._sequences import SequenceBatcher
 from kindaware.testing.harness._warmup import Warmup
@@ -39,6 +40,10 @@ class ModelOptions:
     group_index: int = 0
     num_gpus: int | None = None
     auto_complete: bool = True
+
+    def __post_init__(self) -> None:
+        check_count(self.instances)
+        check_parameters(self.parameters)
 
 
 class ServedModel:
@@ -181,6 +186,7 @@ class ServedModel:
     def choose(self, index: int | None = None) -> Instance:
         """Give an instance: the one with this index, else an idle one."""
         if index is not None:
+            check_index(index, len(self.instances))
             return self.instances[index]
         return next((one for one in self.instances if not one.is_busy()), self.instances[0])
 

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
+import torch
+
 from kindaware._errors import ConfigError
 from kindaware.testing.harness._failures import HarnessError, ModelLoadError
 from kindaware.testing.harness._input_check import RefusedRequest
 from kindaware.testing.harness._instance import Instance
 from kindaware.testing.harness._log import ServerLog
+from kindaware.testing.harness._option_check import check_gpu, check_source
 from kindaware.testing.harness._pending import ClientRequest, Pending
 from kindaware.testing.harness._repository import ModelRepository, StoredModel
 from kindaware.testing.harness._served import ModelOptions, ModelSource, ServedModel
@@ -80,8 +83,19 @@ class PretendedServer:
         """Let what is done to a GPU's memory inside be the server's doing, and not that of the model."""
         return nullcontext() if self.accelerator is None else self.accelerator.of_server()
 
+    def check_device(self, pending: Pending) -> None:
+        """Refuse a request whose inputs lie on a GPU that the host hasn't.
+
+        Raises:
+            HarnessError: that is so.
+        """
+        for ordinal in {wire.gpu for wire in pending.sent.inputs if wire.gpu is not None}:
+            devices = None if self.accelerator is None else len(self.accelerator.devices)
+            check_gpu(ordinal, torch.cuda.device_count() if devices is None else devices)
+
     def load(self, source: ModelSource, options: ModelOptions) -> ServedModel:
         """Load a model that the test hands over."""
+        check_source(source)
         stored = self._repository.open(source, options)
         model = self._serve(stored)
         self._repository.add(model.name, stored)
