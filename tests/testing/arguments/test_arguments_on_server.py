@@ -47,7 +47,7 @@ def test_instance_args_of_several_groups_cover_all_instances(recorded):
 def test_instance_args_of_a_dict_equal_those_of_the_file(recorded):
     theirs = recorded.args["tensors"][0]
     config = json.loads(theirs["model_config"])
-    ours = instance_args(None, config=config, repository=theirs["model_repository"])
+    ours = instance_args(None, config=config, repository=theirs["model_repository"], num_gpus=0)
     assert parsed(ours)["model_config"] == config
 
 
@@ -55,7 +55,7 @@ def test_instance_args_of_a_dict_equal_those_of_the_file(recorded):
 def test_instance_args_of_a_refused_model_raise_with_the_servers_words(recorded, name):
     assert not recorded.args[name]
     with pytest.raises(ConfigError) as caught:
-        instance_args(None, config=REFUSED / f"{name}.pbtxt", name=name)
+        instance_args(None, config=REFUSED / f"{name}.pbtxt", name=name, num_gpus=0)
     words = str(caught.value).split("the server's refusal: ")[1].removesuffix("; correct the configuration")
     assert words.removesuffix("; correct instance_group") in recorded.log
 

@@ -95,7 +95,20 @@ def test_instance_args_kind_none_takes_the_groups_kind():
 
 def test_instance_args_kind_none_on_a_host_without_gpus_raises_the_servers_refusal():
     with pytest.raises(ConfigError, match="group m_0 of model m specifies invalid or unsupported gpu id 0"):
-        instance_args(None, config=GPUS)
+        instance_args(None, config=GPUS, num_gpus=0)
+
+
+def test_instance_args_kind_none_pretends_the_gpus_that_the_groups_take():
+    args = instance_args(None, config="instance_group [ { kind: KIND_GPU gpus: [ 0, 1 ] } ]")
+    assert (args["model_instance_kind"], args["model_instance_device_id"]) == ("GPU", "0")
+    assert config_of(args)["instance_group"][0]["gpus"] == [0, 1]
+
+
+@pytest.mark.parametrize("kind", ["GPU", None])
+def test_instance_args_kind_gpu_on_a_host_without_gpus_raises_the_servers_refusal(kind):
+    config = "instance_group [ { kind: KIND_GPU } ]" if kind is None else None
+    with pytest.raises(ConfigError, match="has kind KIND_GPU but no GPUs are available"):
+        instance_args(kind, config=config, num_gpus=0)
 
 
 def test_place_with_another_kind_says_what_was_overruled():

@@ -6,7 +6,7 @@ import torch
 from harness_cases import model
 from harness_kit import floats, write_model
 
-from kindaware.testing import HarnessError, ModelHarness
+from kindaware.testing import HarnessError, ModelHarness, SimulatedAccelerator
 
 CONFIG = """
 backend: "python"
@@ -106,3 +106,19 @@ def test_input_device_without_a_gpu_raises(tmp_path):
     refused = pytest.raises(HarnessError, match=r"input_device: expected one of the 0 GPUs .*simulated")
     with ModelHarness(write_model(tmp_path, "m", IS_CPU, CONFIG)) as harness, refused:
         harness.infer(X=floats(2), input_device="cuda:0")
+
+
+@pytest.mark.parametrize("count", [None, 3])
+def test_kind_none_takes_the_devices_of_the_accelerator(tmp_path, count):
+    config = CONFIG + "instance_group { kind: KIND_GPU gpus: [ 1 ] }"
+    folder = write_model(tmp_path, "m", IS_CPU, config)
+    with ModelHarness(folder, kind=None, accelerator=SimulatedAccelerator(count)) as harness:
+        assert harness.args["model_instance_device_id"] == "1"
+        assert len(harness.accelerator.devices) == (count or 2)
+
+
+def test_kind_none_without_groups_is_on_the_gpu_of_an_accelerator_that_has_one(tmp_path):
+    folder = write_model(tmp_path, "m", IS_CPU, CONFIG)
+    with ModelHarness(folder, kind=None, accelerator=SimulatedAccelerator(2)) as harness:
+        assert harness.args["model_instance_kind"] == "GPU"
+        assert harness.config["instance_group"][0]["gpus"] == [0, 1]

@@ -278,6 +278,12 @@ def test_add_model_of_what_is_no_model_is_refused():
             harness.add_model(Plain, PLAIN, instances=0)
 
 
+def test_model_dir_of_a_class_lies_in_its_repository():
+    with ModelHarness(Plain, config=PLAIN, version=3) as harness:
+        directory = harness.pb_utils.get_model_dir()
+        assert directory == harness.args["model_repository"] + "/3" == "/models/model/3"
+
+
 @pytest.mark.parametrize("index", [1, -1, "0"])
 def test_an_instance_that_is_not_there_is_refused(index):
     refused = pytest.raises(HarnessError, match=r"^instance: expected an index of the 1 instances")

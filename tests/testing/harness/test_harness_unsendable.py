@@ -82,3 +82,13 @@ def test_metadata_at_the_limits_reaches_the_model(harness, options):
 def test_metadata_of_numpy_are_whole_numbers(harness):
     harness.infer(X=[1.0], timeout=np.int64(7), correlation_id=np.uint32(8))
     assert harness.instance.requests == [("", 8, 7)]
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [("request_ID", "request_id"), ("time_out", "timeout"), ("parameter", "parameters")],
+)
+def test_keyword_that_looks_like_an_argument_raises_with_a_hint(harness, misspelt, meant):
+    for send in (harness.infer, harness.stream):
+        with pytest.raises(HarnessError, match=f"infer: expected .*, got '{misspelt}'; did you mean {meant}"):
+            send(X=[1.0], **{misspelt: 1})

@@ -27,6 +27,9 @@ class ModelArguments:
         kind: of the instances that are to be placed.
         device_id: of theirs.
 
+    Attributes:
+        num_gpus: what the pretended host has.
+
     Raises:
         ConfigError: the configuration can't be found or parsed.
     """
@@ -44,14 +47,14 @@ class ModelArguments:
     ) -> None:
         found = find_config(config)
         self._message = found.message
-        self._num_gpus = count_gpus(self._message, kind, device_id) if num_gpus is None else num_gpus
+        self.num_gpus = count_gpus(self._message, kind, device_id) if num_gpus is None else num_gpus
         if name is not None:
             self._message.name = name
         folder = Path(directory).absolute() if directory is not None else found.directory
         fill_defaults(self._message, folder.name if folder else "model")
         for key, value in (parameters or {}).items():
             self._message.parameters[key].string_value = str(value)
-        fill_groups(self._message, self._num_gpus)
+        fill_groups(self._message, self.num_gpus)
         self.directory = str(folder) if folder else f"/models/{self.name}"
 
     @property
@@ -104,8 +107,9 @@ class ModelArguments:
             device_id=device_id,
             group_index=group_index,
             instance_index=instance_index,
+            num_gpus=self.num_gpus,
         )
-        validate_groups(self._message, self._num_gpus)
+        validate_groups(self._message, self.num_gpus)
         return instance
 
     def args(self, instance: Instance, version: str) -> dict[str, str]:

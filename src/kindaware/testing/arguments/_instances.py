@@ -28,7 +28,13 @@ class Instance:
 
 
 def place_instance(
-    config: Any, *, kind: str | None, device_id: int, group_index: int, instance_index: int
+    config: Any,
+    *,
+    kind: str | None,
+    device_id: int,
+    group_index: int,
+    instance_index: int,
+    num_gpus: int,
 ) -> Instance:
     """Choose an instance; a kind that isn't that of its group changes the group, in place.
 
@@ -38,6 +44,7 @@ def place_instance(
         device_id: the wanted GPU.
         group_index: which of the groups.
         instance_index: which instance of the group.
+        num_gpus: what the host has; where it has none, no group gets one.
 
     Raises:
         ConfigError: there is no such kind or group.
@@ -55,8 +62,8 @@ def place_instance(
             f"instance_group {group_index} of model {config.name!r} has KIND_{configured}, started as {kind}"
         )
         group.kind = type(group).Kind.Value(f"KIND_{kind}")
-        group.gpus[:] = [device_id] if kind == "GPU" else []
-    elif kind == "GPU" and device_id not in group.gpus:
+        group.gpus[:] = [device_id] if kind == "GPU" and num_gpus else []
+    elif kind == "GPU" and num_gpus and device_id not in group.gpus:
         note = f"{subject} has no GPU {device_id}, added it"
         group.gpus.append(device_id)
     return Instance(
@@ -70,10 +77,8 @@ def place_instance(
 def count_gpus(config: Any, kind: str | None, device_id: int) -> int:
     """How many GPUs a host must have for an instance of this kind and the configuration's groups.
 
-    Without a kind none: then the host decides, and not the configuration.
+    Groups that leave their kind to the host take none.
     """
-    if kind is None:
-        return 0
     counts = [device_id + 1 if kind == "GPU" else 0]
     for group in config.instance_group:
         if _kind_of(group) == "GPU":

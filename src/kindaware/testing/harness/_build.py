@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from kindaware.testing.harness._failures import HarnessError
@@ -89,6 +90,24 @@ def build_request(
     )
     wires = (replace(to_wire(name, value, datatypes.get(name)), gpu=gpu) for name, value in inputs.items())
     return Pending(replace(sent, inputs=tuple(wires)), cancelled)
+
+
+def check_names(named: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Refuse an input given by keyword that the model lacks and that looks like an argument of `infer`.
+
+    Raises:
+        HarnessError: there is such a one.
+    """
+    inputs = {tensor["name"] for tensor in config["input"]}
+    for name in named.keys() - inputs:
+        close = get_close_matches(name.lower(), _OPTIONS, n=1, cutoff=0.8)
+        if close:
+            raise HarnessError.of(
+                "infer",
+                expected=f"the model's inputs {sorted(inputs)} or arguments of infer",
+                got=repr(name),
+                remedy=f"did you mean {close[0]}? pass an input of that name in inputs=",
+            )
 
 
 def _parse_device(device: str) -> int | None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kindaware.testing.harness._build import build_batch_entry, build_request
+from kindaware.testing.harness._build import build_batch_entry, build_request, check_names
 from kindaware.testing.harness._failures import HarnessError
 from kindaware.testing.harness._input_check import RefusedRequest
 from kindaware.testing.harness._instance import Instance
@@ -98,6 +98,7 @@ class ModelClient(ABC):
             InferenceError: the request failed, and `raise_errors` is set.
             TritonContractError: a server would crash, hang, or corrupt data.
         """
+        check_names(named, self.config)
         pending = build_request(
             self.config,
             inputs={**(inputs or {}), **named},
@@ -167,6 +168,7 @@ class ModelClient(ABC):
             empty_final: show a FINAL that was sent without a response as an empty Result.
             named: further inputs, by name.
         """
+        check_names(named, self.config)
         pending = build_request(
             self.config,
             inputs={**(inputs or {}), **named},

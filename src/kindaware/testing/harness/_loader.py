@@ -29,17 +29,19 @@ class ModelCode:
         given: the class, or None where it is imported.
         directory: the model's own directory, or None.
         version: name of the version's directory.
+        model_directory: what stands for the model's own directory where there is none.
     """
 
     file: Path | None
     given: type | None
     directory: Path | None
     version: str
+    model_directory: str = ""
 
     @property
     def version_directory(self) -> str:
         """What `get_model_dir()` gives."""
-        return "" if self.directory is None else str(self.directory / self.version)
+        return str(Path(self.directory or self.model_directory) / self.version)
 
 
 class _SourceLoader(importlib.machinery.SourceFileLoader):

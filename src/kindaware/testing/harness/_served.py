@@ -21,6 +21,7 @@ from kindaware.testing.harness._warmup import Warmup
 from kindaware.testing.stand_in import TritonContractError
 
 if TYPE_CHECKING:
+    from kindaware.testing.accelerator import SimulatedAccelerator
     from kindaware.testing.harness._server import PretendedServer
 
 ModelSource = str | os.PathLike[str] | type
@@ -64,11 +65,12 @@ class ServedModel:
         self._server = server
         self.source = source
         self.options = options
-        arguments = _read_arguments(source, options)
+        arguments = _read_arguments(source, options, self._server.accelerator)
         self.name = arguments.name
         config = arguments.config
         allowed = config["version_policy"].get("specific", {}).get("versions")
-        self.code = find_code(source, options.version, config["default_model_filename"], allowed)
+        code = find_code(source, options.version, config["default_model_filename"], allowed)
+        self.code = replace(code, model_directory=arguments.directory)
         self.instances: list[Instance] = []
         if options.auto_complete:
             self._auto_complete(arguments)
@@ -149,7 +151,7 @@ class ServedModel:
         Raises:
             ConfigError: it can't be parsed or would be refused.
         """
-        arguments = _read_arguments(source, options)
+        arguments = _read_arguments(source, options, self._server.accelerator)
         arguments.validate()
         return {**arguments.config, "instance_group": None} == {**self.config, "instance_group": None}
 
@@ -207,7 +209,10 @@ class _Loading:
         raise ModelLoadError(self._name, self._version, describe(error)) from error
 
 
-def _read_arguments(source: ModelSource, options: ModelOptions) -> ModelArguments:
+def _read_arguments(
+    source: ModelSource, options: ModelOptions, accelerator: SimulatedAccelerator | None
+) -> ModelArguments:
+    """Read a configuration; without a kind the host has the accelerator's number of devices, if said."""
     directory = None if isinstance(source, type) else Path(source).absolute()
     if directory is None and options.config is None:
         raise ConfigError.of(
@@ -219,15 +224,20 @@ def _read_arguments(source: ModelSource, options: ModelOptions) -> ModelArgument
     if directory is not None and not directory.is_dir():
         find_code(source, options.version, "model.py")
     config = options.config if options.config is not None else directory
+    num_gpus = options.num_gpus
+    if num_gpus is None and options.kind is None and accelerator is not None:
+        num_gpus = accelerator.num_devices
     arguments = ModelArguments(
         config,
         name=options.name,
         parameters=options.parameters,
         directory=directory,
-        num_gpus=options.num_gpus,
+        num_gpus=num_gpus,
         kind=options.kind,
         device_id=options.device_id,
     )
+    if accelerator is not None:
+        accelerator.require_devices(arguments.num_gpus)
     _check_name(arguments, directory, options.name)
     return arguments
 
