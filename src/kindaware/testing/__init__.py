@@ -1,8 +1,8 @@
-"""Tools to test models with: a real tritonserver, and a harness that does without one."""
+"""Tools to test models with: a real tritonserver, a harness that does without one, and simulated GPUs."""
 
 from __future__ import annotations
 
-from kindaware.testing.accelerator import SimulatedAccelerator
+from kindaware.testing.accelerator import Drawn, Latest, Seeded, SimulatedAccelerator
 from kindaware.testing.arguments import instance_args
 from kindaware.testing.harness import HarnessError, InferenceError, ModelHarness, ModelLoadError, Result
 from kindaware.testing.server._failure import ServerError
@@ -10,11 +10,14 @@ from kindaware.testing.server._server import TritonServer
 from kindaware.testing.stand_in import TritonContractError
 
 __all__ = [
+    "Drawn",
     "HarnessError",
     "InferenceError",
+    "Latest",
     "ModelHarness",
     "ModelLoadError",
     "Result",
+    "Seeded",
     "ServerError",
     "SimulatedAccelerator",
     "TritonContractError",

@@ -22,9 +22,11 @@ class Process:
 
     Args:
         timeline: where its streams are.
+        is_server: it is the server's.
     """
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, *, is_server: bool = False) -> None:
+        self.is_server = is_server
         self.capture_stream: Stream | None = None
         self.timeline = timeline
         self._default: dict[int, Stream] = {}
@@ -34,7 +36,9 @@ class Process:
     def default_stream(self, ordinal: int) -> Stream:
         """Give the default stream of a device."""
         if ordinal not in self._default:
-            self._default[ordinal] = self.timeline.open_stream(ordinal, is_default=True)
+            self._default[ordinal] = self.timeline.open_stream(
+                ordinal, is_default=True, is_servers=self.is_server
+            )
         return self._default[ordinal]
 
     def open_stream(self, ordinal: int) -> Stream:
@@ -113,7 +117,7 @@ class Users(threading.local):
         """What is current for the thread and whose code it runs."""
         user = Users if self.is_server else self.owner
         if user not in self._known:
-            process = self._processes.setdefault(user, Process(self._timeline))
+            process = self._processes.setdefault(user, Process(self._timeline, is_server=self.is_server))
             self._known[user] = Current(process)
         return self._known[user]
 

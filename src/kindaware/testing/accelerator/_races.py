@@ -9,6 +9,10 @@ from typing import NamedTuple
 from kindaware.testing.accelerator._timeline import Clock, Stream, Timeline
 
 _MOST_USES = 32
+_REMEDY = "order the two: stream.wait_event(event), stream.wait_stream(other), or tensor.record_stream"
+_REMEDY_WITH_SERVER = (
+    "wait for the stream before execute returns; pass from_dlpack the tensor itself, not a capsule"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,10 @@ class RaceCheck:
             if is_apart or use.stream is stream or clock.get(use.stream, 0) >= use.ticket:
                 continue
             uses.remove(use)  # said once
+            is_servers = stream.is_servers or use.stream.is_servers
             self._report(
                 f"run {name} on {stream!r} while {use.stream!r} still {does} the same memory",
-                "order the two: stream.wait_event(event), stream.wait_stream(other), or tensor.record_stream",
+                _REMEDY_WITH_SERVER if is_servers else _REMEDY,
             )
 
 

@@ -50,6 +50,7 @@ class Stream:
     Args:
         ordinal: of the device.
         handle: what `torch.cuda.Stream.cuda_stream` gives; 0 is a default stream.
+        is_servers: it is the server's, not the model's.
 
     Attributes:
         pending: queued and not done.
@@ -58,9 +59,10 @@ class Stream:
         clock: what is ordered before the next piece.
     """
 
-    def __init__(self, ordinal: int, handle: int) -> None:
+    def __init__(self, ordinal: int, handle: int, *, is_servers: bool = False) -> None:
         self.ordinal = ordinal
         self.handle = handle
+        self.is_servers = is_servers
         self.pending: deque[_Work] = deque()
         self.submitted = 0
         self.done = 0
@@ -68,7 +70,8 @@ class Stream:
 
     def __repr__(self) -> str:
         if not self.handle:
-            return f"the default stream of cuda:{self.ordinal}"
+            whose = "server's " if self.is_servers else ""
+            return f"the {whose}default stream of cuda:{self.ordinal}"
         return f"stream {self.handle:#x} of cuda:{self.ordinal}"
 
 
@@ -97,10 +100,10 @@ class Timeline:
         self._host: Clock = {}
         self._handles = itertools.count(0x1000, 0x10)
 
-    def open_stream(self, ordinal: int, *, is_default: bool = False) -> Stream:
+    def open_stream(self, ordinal: int, *, is_default: bool = False, is_servers: bool = False) -> Stream:
         """Make a stream."""
         with self.lock:
-            stream = Stream(ordinal, 0 if is_default else next(self._handles))
+            stream = Stream(ordinal, 0 if is_default else next(self._handles), is_servers=is_servers)
             self.streams.append(stream)
             return stream
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from kindaware.testing.stand_in._wire import Answer, BlsCall
@@ -90,6 +91,10 @@ class Host:
 
         Further sends of the same request wait until this returns.
         """
+
+    def server_memory(self) -> AbstractContextManager[None]:
+        """Let what is done to a GPU's memory inside be the server's doing, and not that of the model."""
+        return nullcontext()
 
     def run_bls(self, call: BlsCall) -> Iterable[Answer]:
         """Run another model; called in the thread that calls `exec`.
