@@ -69,17 +69,16 @@ class Pipeline:
             Waits once per batch for the device.
         """
         ledger = Ledger(arrivals, self._spec.name)
-        if self._device_pass.fault is None:
-            self._device_pass.begin_call()
-            for position, arrival in enumerate(arrivals):
-                if isinstance(arrival, Request):
-                    self._preprocess(ledger, position, arrival)
-            groups = group(ledger.requests, self._key_of)
-            unanswered = [self._answer(ledger, positions) for positions in groups]
-            # Not before every group was tried is it known whether the model has ever answered.
-            for positions, failed in zip(groups, unanswered, strict=True):
-                num_failed = sum(len(part) for part, _ in failed)
-                self._fail(ledger, failed, may_be_shape=num_failed == len(positions))
+        self._device_pass.begin_call()
+        for position, arrival in enumerate(arrivals):
+            if isinstance(arrival, Request):
+                self._preprocess(ledger, position, arrival)
+        groups = group(ledger.requests, self._key_of)
+        unanswered = [self._answer(ledger, positions) for positions in groups]
+        # Not before every group was tried is it known whether the model has ever answered.
+        for positions, failed in zip(groups, unanswered, strict=True):
+            num_failed = sum(len(part) for part, _ in failed)
+            self._fail(ledger, failed, may_be_shape=num_failed == len(positions))
         if self._device_pass.fault is not None and self._settings.output_device == "instance":
             ledger.forget_answers()
         ledger.log(self._logger)

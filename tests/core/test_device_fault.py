@@ -160,3 +160,12 @@ def test_initialize_fault_in_the_warm_up_is_the_one_reported(breaking):
     with pytest.raises(ConfigError, match=r"got CudaError: CUDA error: device-side assert triggered;"):
         start(Model)
     assert breaking.log[-1] == "copy"
+
+
+def test_note_fault_keeps_and_logs_the_first_one(caplog):
+    pipeline, _ = open_pipeline(lambda X: X)
+    device_pass = pipeline._device_pass
+    assert device_pass.note_fault(CudaError("the first"))
+    assert device_pass.note_fault(CudaError("the second"))
+    assert device_pass.fault == "CudaError: CUDA error: the first"
+    assert len(caplog.records) == 1

@@ -5,7 +5,7 @@ import itertools
 
 from hypothesis import strategies as st
 
-CHOICES = st.lists(st.integers(0, 4), min_size=1, max_size=40)
+CHOICES = st.lists(st.integers(0, 4), min_size=3, max_size=40)
 """What the device does at each step; see `Drawn`."""
 
 

@@ -134,7 +134,7 @@ def _small_pieces(monkeypatch):
 
 
 @given(batches=BATCHES, choices=CHOICES)
-@settings(max_examples=160, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 def test_execute_answers_do_not_depend_on_when_the_device_works(request, kept, batches, choices):
     with kept.use() as harness, TALLY.run(harness, request.node.name, batches, choices):
         for number, batch in enumerate(batches):
