@@ -12,9 +12,6 @@ from kindaware._errors import OutputError, describe, format_traceback, message
 
 Tensors = Mapping[str, Value]
 
-Scatter = Callable[[Tensors, Sequence[Request]], Sequence[Tensors]]
-"""From a batch's outputs and its requests, in order, to an answer for each."""
-
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -30,6 +27,9 @@ class Failure:
 
 
 Outcome = Tensors | Failure
+
+Scatter = Callable[[Tensors, Sequence[Request]], Sequence[Outcome]]
+"""From a batch's outputs and its requests, in order, to what each gets."""
 
 
 def failure_of(error: Exception, model: str, request_id: str, stage: str) -> Failure:

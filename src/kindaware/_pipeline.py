@@ -14,9 +14,16 @@ from logging import Logger
 from kindaware._batch import Request, group, halve, rank_key, shape_key
 from kindaware._bytes import host_zeros
 from kindaware._device_pass import DevicePass
-from kindaware._errors import KindAwareError, OutputError, RequestError, describe, message
+from kindaware._errors import (
+    KindAwareError,
+    OutputError,
+    RequestError,
+    describe,
+    format_traceback,
+    message,
+)
 from kindaware._hooks import Hooks
-from kindaware._outcomes import Failure, Ledger, Outcome
+from kindaware._outcomes import Failure, Ledger, Outcome, Tensors, failure_of, log_failure
 from kindaware._runtime import is_out_of_memory
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
@@ -83,7 +90,7 @@ class Pipeline:
             ledger.forget_answers()
         ledger.log(self._logger)
         outcomes = ledger.outcomes(
-            self._device_pass.scatter, lambda: Failure(self._device_pass.unavailable(), "UNAVAILABLE")
+            self._scatter, lambda: Failure(self._device_pass.unavailable(), "UNAVAILABLE")
         )
         self._device_pass.counts.add_errors(one.code for one in outcomes if isinstance(one, Failure))
         return outcomes
@@ -139,6 +146,21 @@ class Pipeline:
             elif unnamed:
                 failed.append((unnamed, _not_settled(result) if named else result))
         return failed if self._device_pass.fault is None else []
+
+    def _scatter(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Outcome]:
+        """Cut a batch's outputs apart; on a GPU, where padding is cut off, there may be no memory for it.
+
+        Raises:
+            Exception: the device has failed.
+        """
+        try:
+            return self._device_pass.scatter(outputs, requests)
+        except Exception as error:
+            if self._device_pass.note_fault(error):
+                raise
+            self._device_pass.recover(error)
+            log_failure(self._logger, self._spec.name, [one.id for one in requests], format_traceback(error))
+            return [failure_of(error, self._spec.name, one.id, "cutting padding off") for one in requests]
 
     def _remember_shapes(self, requests: list[Request]) -> None:
         if self._is_dynamic:

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 import torch
-from simulated_kit import Doubler, assert_answers, assert_clean, entries, serve
+from simulated_kit import Doubler, assert_answers, assert_clean, entries, make_config, serve, tensor
 
 INJECTED = "injected into call"
 
@@ -57,6 +57,17 @@ def is_of_library(name):
     return name not in (*views, "make a stream", "wait for a stream")
 
 
+class Padded(Doubler):
+    """Answers requests of different length together."""
+
+    def load(self):
+        self.sizes = []
+
+    def forward(self, X):
+        self.sizes.append(tuple(X.shape))
+        return 2 * X
+
+
 SHAPES = {
     "one request": {"rows": (3,)},
     "several requests": {"rows": (1, 3, 2)},
@@ -90,6 +101,40 @@ def num_calls_of(harness, sent, faults):
     faults.arm(None)
     assert_answers(harness.infer_batch(sent), sent)
     return len(faults.names)
+
+
+@pytest.mark.parametrize("sticky", [False, True])
+def test_execute_fault_at_any_call_of_a_padded_batch(sticky):
+    """Rows are cut on the GPU once more, when all forwards are done."""
+    sent = [*entries(2, width=3), *entries(1, first=10, width=5)]
+    config = make_config(input=[tensor("X", [-1])], output=[tensor("Y", [-1])])
+
+    def make_error(text):
+        return torch.AcceleratorError(text) if sticky else torch.OutOfMemoryError(text)
+
+    def open_harness():
+        return serve(Padded, config=config, pad="X=0", output_device="instance")
+
+    with open_harness() as harness:
+        num_calls = num_calls_of(harness, sent, Faults(make_error, is_of_library))
+        assert set(harness.instance.sizes) == {(3, 5)}
+    for at in range(1, num_calls + 1):
+        faults = Faults(make_error, is_of_library)
+        with open_harness() as harness:
+            num_calls_of(harness, sent, faults)
+            faults.arm(at)
+            for result, entry in zip(harness.infer_batch(sent), sent, strict=True):
+                if sticky:
+                    assert result.error.code().name == "UNAVAILABLE"
+                elif result.error is None:
+                    assert_answers([result], [entry])
+                else:
+                    assert result.error.message().startswith("model 'm'")
+                    assert f"{INJECTED} {at}" in result.error.message()
+            if not sticky:
+                assert_clean(harness)
+                assert_answers(harness.infer_batch(sent), sent)
+        assert not sticky or harness.accelerator.num_calls == faults.struck
 
 
 @pytest.mark.parametrize(
