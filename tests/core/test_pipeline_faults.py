@@ -6,7 +6,7 @@ import pytest
 import torch
 from core_kit import BAD, Forward, answers_of, make_pipeline, make_request, make_spec, run
 
-from kindaware import TensorSpec
+from kindaware import TensorSpec, _pipeline
 from kindaware._runtime import CpuRuntime
 
 DYNAMIC = make_spec(inputs=[TensorSpec("X", "FP32", [-1])], outputs=[TensorSpec("Y", "FP32", [-1])])
@@ -256,3 +256,11 @@ def test_run_device_fault_takes_answers_that_lay_on_the_device():
     pipeline = make_pipeline(forward, spec=DYNAMIC, runtime=Faulty(), output_device="instance")
     outcomes = pipeline.run([make_request(n, n, width=width) for n, width in enumerate([2, 3])])
     assert answers_of(outcomes) == ["UNAVAILABLE"] * 2
+
+
+def test_run_remembers_the_shapes_of_late_and_not_all_there_ever_were(monkeypatch):
+    monkeypatch.setattr(_pipeline, "_MAX_SHAPES", 3)
+    pipeline = make_pipeline(lambda X: X, spec=DYNAMIC)
+    for width in range(1, 20):
+        pipeline.run([make_request("r", 1, width=width)])
+        assert 0 < len(pipeline._answered_shapes) <= 4

@@ -42,7 +42,7 @@ def serve(model=Doubler, /, *, config=None, accelerator=None, takes_gpu_inputs=F
     Its settings are the parameters of the same name in `options`.
     """
     settings = {name: options.pop(name) for name in list(options) if name in KindAwareModel._known_settings}
-    parameters = {f"kindaware.{name}": str(value).lower() for name, value in settings.items()}
+    parameters = {f"kindaware.{name}": str(value) for name, value in settings.items()}
     if takes_gpu_inputs:
         parameters["FORCE_CPU_ONLY_INPUT_TENSORS"] = "no"
     return ModelHarness(

@@ -72,7 +72,7 @@ class Refusing(Doubler):
 @pytest.mark.parametrize("rows", [(3,), (1, 3, 2)])
 def test_execute_hook_that_raises_has_been_waited_for_when_it_returns(where, rows):
     sent = entries(*rows, input_device=ON_GPU)
-    with serve_gpu_inputs(Refusing, isolate_errors=False, warmup="off") as harness:
+    with serve_gpu_inputs(Refusing, isolate_errors="false", warmup="off") as harness:
         Refusing.where = where
         assert all(result.error for result in harness.infer_batch(sent))
         assert_clean(harness)

@@ -49,7 +49,7 @@ class Raising(Doubler):
 def test_execute_after_a_hook_has_raised_the_next_batch_is_right(where):
     """What is queued from the first batch would be sent wrong by the second one's buffers."""
     before, after = entries(1, 3, 2), entries(2, 3, first=50)
-    with serve(Raising, warmup="off", isolate_errors=False) as harness:
+    with serve(Raising, warmup="off", isolate_errors="false") as harness:
         for _ in range(2):
             Raising.where = where
             assert all(result.error for result in harness.infer_batch(before))
