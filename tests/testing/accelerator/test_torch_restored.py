@@ -26,7 +26,8 @@ def state():
     """Everything that an accelerator may change."""
     names = [dict(vars(place)) for place in PLACES]
     modes = torch._C._len_torch_function_stack(), torch._C._len_torch_dispatch_stack()
-    settings = torch.__future__.get_swap_module_params_on_conversion(), torch.backends.cudnn.enabled
+    settings = [torch.__future__.get_swap_module_params_on_conversion(), torch.backends.cudnn.enabled]
+    settings += [torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()]
     return names, modes, settings, SimulatedAccelerator._active
 
 

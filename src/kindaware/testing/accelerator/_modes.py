@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kindaware.testing.accelerator._bindings import without_driver
 from kindaware.testing.accelerator._errors import not_simulated
-from kindaware.testing.accelerator._moves import is_pinned, move, move_to_cuda, pin_memory, set_data
+from kindaware.testing.accelerator._moves import get_data, is_pinned, move, move_to_cuda, pin_memory, set_data
 from kindaware.testing.accelerator._operations import names_cuda, run_operation
 from kindaware.testing.accelerator._tensor import SimulatedTensor
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _PLACE = torch._C._TorchDispatchModeKey.FAKE
 _aten = torch.ops.aten
 _Tensor = torch.Tensor
+_data: Any = torch.Tensor.data
 _ABOUT_PINNED_MEMORY: dict[Any, Callable[..., Any]] = {
     _aten.is_pinned.default: is_pinned,
     _aten.pin_memory.default: pin_memory,
@@ -75,7 +76,8 @@ class CudaFunctions(TorchFunctionMode):
         self._table: dict[Any, Callable[..., Any]] = {
             _Tensor.to: move,
             _Tensor.cuda: move_to_cuda,
-            _Tensor.data.__set__: set_data,  # type: ignore[attr-defined]  # a property of C
+            _data.__get__: get_data,
+            _data.__set__: set_data,
             torch.nonzero: without_driver(torch.nonzero),
             torch.tensor: from_data(torch.tensor),
             torch.asarray: from_data(torch.asarray),

@@ -10,6 +10,7 @@ from kindaware.testing.accelerator._copies import accelerator_of, to_copy
 from kindaware.testing.accelerator._tensor import SimulatedTensor
 
 _to: Any = torch.Tensor.to
+_data: Any = torch.Tensor.data
 _swap: Any = torch.utils.swap_tensors
 
 
@@ -118,10 +119,21 @@ def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
     return not isinstance(tensor, SimulatedTensor) and accelerator_of(tensor).host.is_pinned(tensor)
 
 
+def get_data(tensor: torch.Tensor) -> torch.Tensor:
+    """Do as `Tensor.data` does; torch's own fails in inference mode when a mode makes the result."""
+    if isinstance(tensor, SimulatedTensor):
+        return tensor.detach()
+    guard: Any = torch._C._DisableTorchDispatch()
+    try:
+        return _data.__get__(tensor)  # type: ignore[no-any-return]  # a property of C
+    finally:
+        del guard
+
+
 def set_data(tensor: torch.Tensor, value: torch.Tensor) -> None:
     """Do as assigning to `Tensor.data` does."""
     if not (isinstance(value, SimulatedTensor) or isinstance(tensor, SimulatedTensor)):
-        torch.Tensor.data.__set__(tensor, value)  # type: ignore[attr-defined]  # a property of C
+        _data.__set__(tensor, value)
         return
     replacement: torch.Tensor = value.detach()
     if isinstance(tensor, torch.nn.Parameter):

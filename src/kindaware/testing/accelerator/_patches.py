@@ -209,6 +209,21 @@ def _start_of(accelerator: SimulatedAccelerator) -> Any:
 
 
 @contextlib.contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Let attention be made of plain operations, for which torch looks at no device."""
+    backends = torch.backends.cuda
+    names = [name for name in ("flash", "mem_efficient", "cudnn") if hasattr(backends, f"enable_{name}_sdp")]
+    before = {name: getattr(backends, f"{name}_sdp_enabled")() for name in names}
+    for name in names:
+        getattr(backends, f"enable_{name}_sdp")(False)
+    try:
+        yield
+    finally:
+        for name, is_enabled in before.items():
+            getattr(backends, f"enable_{name}_sdp")(is_enabled)
+
+
+@contextlib.contextmanager
 def patched_torch(accelerator: SimulatedAccelerator) -> Iterator[None]:
     """Put the accelerator in the place of torch's CUDA, for the whole process."""
     cuda = torch.cuda
@@ -242,6 +257,7 @@ def patched_torch(accelerator: SimulatedAccelerator) -> Iterator[None]:
         # A parameter that moves to a device keeps being the same object, as it is on CUDA.
         torch.__future__.set_swap_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_swap_module_params_on_conversion, was_swapping)
-        # cuDNN's own operations exist on CUDA alone.
+        # The operations of cuDNN, and the kernels for attention, exist on CUDA alone.
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        stack.enter_context(_plain_attention())
         yield

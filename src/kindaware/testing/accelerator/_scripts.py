@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 
+from kindaware.testing.accelerator._moves import get_data
+
 
 def apply_to_script(module: Any, change: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
     """Do as `Module._apply` does, on which `to`, `cuda` and `half` are built."""
     for part in module.modules() if recurse else [module]:
         tensors = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
         for name, tensor in tensors:
-            part._c.setattr(name, change(tensor.detach()))
+            part._c.setattr(name, change(get_data(tensor)))
     return module
 
 
