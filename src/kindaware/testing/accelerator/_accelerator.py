@@ -12,7 +12,7 @@ from kindaware.testing.accelerator._device import Device
 from kindaware.testing.accelerator._errors import OUTSIDE, SECOND, cuda_error, is_cuda_error, not_on_host
 from kindaware.testing.accelerator._host_memory import HostMemory
 from kindaware.testing.accelerator._memory import DeviceMemory
-from kindaware.testing.accelerator._processes import Current, Users
+from kindaware.testing.accelerator._processes import Current, Process, Users
 from kindaware.testing.accelerator._races import RaceCheck, Span
 from kindaware.testing.accelerator._schedules import Latest, Schedule
 from kindaware.testing.accelerator._timeline import Point, Stream, Timeline
@@ -181,7 +181,8 @@ class SimulatedAccelerator:
         error = self.fault(number, name) if self.fault is not None else None
         if error is not None:
             if is_cuda_error(error):
-                self.lose(self.current.ordinal if ordinal is None else ordinal, str(error))
+                lost = cuda_error(str(error).removeprefix("CUDA error: "))
+                self._lose(self.current.ordinal if ordinal is None else ordinal, lost, self.current.process)
             raise error
 
     def raise_error(self, ordinal: int | None = None) -> None:
@@ -191,26 +192,26 @@ class SimulatedAccelerator:
             torch.AcceleratorError: it was.
         """
         device = self.devices[self.current.ordinal if ordinal is None else ordinal] if self.devices else None
-        if device is not None and device.error is not None and not self._users.is_server:
-            raise type(device.error)(*device.error.args)
+        error = None if device is None else device.error_of(self.current.process)
+        if error is not None:
+            raise type(error)(*error.args)
 
     def lose(self, ordinal: int, error: str = "CUDA error: device-side assert triggered") -> None:
         """Let a device fail for good: everything that uses it raises `torch.AcceleratorError` from now on."""
-        self._lose(ordinal, cuda_error(error.removeprefix("CUDA error: ")))
+        self._lose(ordinal, cuda_error(error.removeprefix("CUDA error: ")), None)
 
-    def _lose(self, ordinal: int, error: Exception) -> None:
-        device = self.devices[ordinal]
-        device.error = device.error or error
-        device.captures.clear()
-        self.timeline.drop(one for one in self.timeline.streams if one.ordinal == ordinal)
+    def _lose(self, ordinal: int, error: Exception, process: Process | None) -> None:
+        """Let a device fail for a process, as its own errors make it, or for everybody."""
+        self.devices[ordinal].lose(error, process)
+        streams = self.timeline.streams if process is None else process.streams(ordinal)
+        self.timeline.drop(one for one in streams if one.ordinal == ordinal)
 
     def _fail(self, stream: Stream, name: str, error: Exception) -> None:
         """Lose a device by what a kernel raised."""
+        lost = cuda_error("device-side assert triggered", f"{name} raised {error!r}")
         if "not implemented for" in str(error):
-            self._lose(stream.ordinal, not_on_host(name, error))
-        else:
-            detail = f"{name} raised {error!r}"
-            self._lose(stream.ordinal, cuda_error("device-side assert triggered", detail))
+            lost = not_on_host(name, error)
+        self._lose(stream.ordinal, lost, self._users.find_process(stream))
 
     def report(self, outcome: str, remedy: str) -> None:
         """Note what was against CUDA's rules."""

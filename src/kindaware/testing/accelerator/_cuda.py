@@ -231,7 +231,7 @@ def empty_cache() -> None:
     """Hand back the memory that is cached, on every device."""
     _sim().call("empty the cache")
     for device in _sim().devices:
-        if device.error is None:
+        if device.error_of(_sim().current.process) is None:
             _sim().refuse_capture(device.ordinal, "freeing memory")
             device.memory.release_cache()
 

@@ -11,6 +11,7 @@ from kindaware.testing.accelerator._timeline import Stream
 
 if TYPE_CHECKING:
     from kindaware.testing.accelerator._graphs import Capture
+    from kindaware.testing.accelerator._processes import Process
 
 
 @dataclass
@@ -21,12 +22,25 @@ class Device:
         ordinal: its number.
         memory: its allocator.
         random: its random numbers.
-        error: what it was lost by; None while it works.
+        errors: what it was lost by, for each process that has lost it, and under None for everybody.
         captures: what is being captured, by stream.
     """
 
     ordinal: int
     memory: DeviceMemory
     random: DeviceRandom = field(default_factory=DeviceRandom)
-    error: Exception | None = None
+    errors: dict[Process | None, Exception] = field(default_factory=dict)
     captures: dict[Stream, Capture] = field(default_factory=dict)
+
+    def lose(self, error: Exception, process: Process | None) -> None:
+        """Note what it was lost by, and forget what is being captured."""
+        self.errors.setdefault(process, error)
+        lost = [
+            stream for stream in self.captures if process is None or stream in process.streams(self.ordinal)
+        ]
+        for stream in lost:
+            del self.captures[stream]
+
+    def error_of(self, process: Process) -> Exception | None:
+        """Give what it was lost by for a process; never for the server's."""
+        return None if process.is_server else self.errors.get(None) or self.errors.get(process)

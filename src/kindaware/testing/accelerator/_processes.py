@@ -121,6 +121,11 @@ class Users(threading.local):
             self._known[user] = Current(process)
         return self._known[user]
 
+    def find_process(self, stream: Stream) -> Process | None:
+        """Give the process that a stream is of."""
+        known = list(self._processes.values())
+        return next((one for one in known if stream in one.streams(stream.ordinal)), None)
+
     @contextmanager
     def acting(self, owner: object, *, is_server: bool = False) -> Iterator[None]:
         """Let what happens inside be done by somebody."""
