@@ -15,6 +15,9 @@ MODULES = (
     "_bridge",
     "_model",
     "_warmup",
+    "_padding",
+    "_stream_pass",
+    "_stream",
     "_outputs",
     "_modules",
     "_device_placement",
@@ -24,7 +27,6 @@ MODULES = (
 
 _STATEMENTS = {
     "activate",
-    "add",
     "begin",
     "begin_call",
     "begin_forward",
@@ -55,7 +57,10 @@ _CONDITIONS = {"fault", "is_fault", "_borrowed", "_is_pending"}
 """What a condition asks for that becomes always true, and always false."""
 
 _STATES = {"_free", "_is_pending", "_with_batch", "_with_call"}
-"""Attributes whose assignments outside of the constructor are dropped, as are those to parts of tensors."""
+"""Attributes whose assignments outside of the constructor are dropped."""
+
+_STORING = {"_staging", "_graphs", "_padding"}
+"""Modules in which what is put into tensors, or into what holds them, is dropped too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,9 @@ class Mutation:
 class _Mutator(ast.NodeTransformer):
     """Goes through a module and makes the change of one number; without a number it only lists them."""
 
-    def __init__(self, chosen: int | None = None) -> None:
+    def __init__(self, module: str, chosen: int | None = None) -> None:
         self.found: list[tuple[int, str]] = []
+        self._module = module
         self._chosen = chosen
         self._is_constructor = False
 
@@ -107,7 +113,8 @@ class _Mutator(ast.NodeTransformer):
         return node if kept else node.body
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        if isinstance(node.value, ast.Call) and _name_of(node.value.func) in _STATEMENTS:
+        names = _STATEMENTS | ({"add"} if self._module in _STORING else set())
+        if isinstance(node.value, ast.Call) and _name_of(node.value.func) in names:
             if self._is_chosen(node, f"{_shown(node)}: dropped"):
                 return ast.copy_location(ast.Pass(), node)
             self.generic_visit(node.value)  # its arguments, and not the call a second time
@@ -122,7 +129,8 @@ class _Mutator(ast.NodeTransformer):
 
     def _visit_assignment(self, node: ast.stmt, targets: list[ast.expr]) -> ast.AST:
         is_state = any(isinstance(one, ast.Attribute) and one.attr in _STATES for one in targets)
-        is_state = is_state or any(isinstance(one, ast.Subscript) for one in targets)
+        if self._module in _STORING:
+            is_state = is_state or any(isinstance(one, ast.Subscript) for one in targets)
         if is_state and not self._is_constructor and self._is_chosen(node, f"{_shown(node)}: dropped"):
             return ast.copy_location(ast.Pass(), node)
         return self.generic_visit(node)
@@ -168,7 +176,7 @@ def find_mutations(package: Path) -> Iterator[Mutation]:
         package: the folder of the library's source.
     """
     for module in MODULES:
-        mutator = _Mutator()
+        mutator = _Mutator(module)
         mutator.visit(ast.parse((package / f"{module}.py").read_text()))
         for number, (line, text) in enumerate(mutator.found):
             yield Mutation(module, number, line, text)
@@ -177,5 +185,5 @@ def find_mutations(package: Path) -> Iterator[Mutation]:
 def apply(mutation: Mutation, package: Path) -> None:
     """Make one change in a copy of the library's source."""
     path = package / f"{mutation.module}.py"
-    tree = _Mutator(mutation.number).visit(ast.parse(path.read_text()))
+    tree = _Mutator(mutation.module, mutation.number).visit(ast.parse(path.read_text()))
     path.write_text(ast.unparse(ast.fix_missing_locations(tree)))

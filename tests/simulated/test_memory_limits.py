@@ -153,3 +153,10 @@ def test_execute_statistics_count_bytes_in_both_directions():
         assert (statistics.pinned_bytes, statistics.num_unpinned) == (8192, 0)
         harness.infer(X=np.zeros((4, 5000), np.float32))
         assert statistics.pinned_bytes == 8192 + 2 * 131_072
+
+
+@pytest.mark.parametrize("cuda_graphs", ["off", "2,3,8"])
+def test_warm_up_of_several_sizes_holds_no_more_buffers_than_one(cuda_graphs):
+    with serve(warmup="1,2,3,4,8", cuda_graphs=cuda_graphs) as harness:
+        assert staging_of(harness).statistics.pinned_bytes == 2 * 4096
+        assert_clean(harness)
