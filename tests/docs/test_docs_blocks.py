@@ -122,7 +122,7 @@ def test_block_with_its_own_execute_answers_requests(block, tmp_path):
 
 
 def test_other_models_are_used_by_the_unit_tests_of_their_page():
-    assert len(models()) == 3
+    assert len(models()) == 4
     for block in (case.values[0] for case in [*models(), *filter(streams, models("KindAwareModel"))]):
         tests = [one for one in blocks_of(ROOT / block.page, "python") if is_test(one)]
         directory = block.path.removesuffix("/1/model.py")

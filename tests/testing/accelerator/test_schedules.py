@@ -37,6 +37,23 @@ def test_latest_does_nothing_before_the_wait():
     assert num_early == 0
 
 
+class Eager:
+    """Does everything as soon as it is queued."""
+
+    def advance(self, busy):
+        return busy[0]
+
+
+def test_schedule_may_do_everything_as_soon_as_it_is_queued():
+    done, found, num_early = run(Eager())
+    assert found == [66] * 4
+    assert num_early == done[-1][0] + 1
+    with simulated(schedule=Eager()) as gpu:
+        late = torch.ones(2, device=DEVICE).to("cpu", non_blocking=True)
+        assert late.tolist() == [1, 1]
+        assert gpu.num_pending == 0
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_seeded_gives_the_same_interleaving_for_the_same_seed(seed):
     first, found, _ = run(Seeded(seed))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from kindaware.testing.accelerator._copies import accelerator_of, to_copy
+from kindaware.testing.accelerator._plain import without_dispatch
 from kindaware.testing.accelerator._tensor import SimulatedTensor
 
 _to: Any = torch.Tensor.to
@@ -123,11 +124,8 @@ def get_data(tensor: torch.Tensor) -> torch.Tensor:
     """Do as `Tensor.data` does; torch's own fails in inference mode when a mode makes the result."""
     if isinstance(tensor, SimulatedTensor):
         return tensor.detach()
-    guard: Any = torch._C._DisableTorchDispatch()
-    try:
+    with without_dispatch():
         return _data.__get__(tensor)  # type: ignore[no-any-return]  # a property of C
-    finally:
-        del guard
 
 
 def set_data(tensor: torch.Tensor, value: torch.Tensor) -> None:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+
+
+@contextmanager
+def without_dispatch() -> Iterator[None]:
+    """Let torch's C++ do as it does without an accelerator; up to torch 2.4 some of it fails under a mode."""
+    guard: Any = torch._C._DisableTorchDispatch()
+    try:
+        yield
+    finally:
+        del guard
 
 
 class plain_torch:  # noqa: N801 - used as a function

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from kindaware.testing.accelerator._moves import get_data
+from kindaware.testing.accelerator._plain import without_dispatch
 
 
 def apply_to_script(module: Any, change: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
@@ -24,8 +25,9 @@ def load_script(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
         device = None if map_location is None else torch.device(map_location)
-        if device is None or device.type != "cuda":
-            return original(f, map_location, *args, **kwargs)
-        return original(f, torch.device("cpu"), *args, **kwargs).to(device)
+        is_here = device is None or device.type != "cuda"
+        with without_dispatch():
+            module = original(f, map_location if is_here else torch.device("cpu"), *args, **kwargs)
+        return module if is_here else module.to(device)
 
     return load
