@@ -48,15 +48,15 @@ REFUSALS = {
         CONFIG + parameter("kindaware.precission", "bf16-true"),
         "parameter 'kindaware.precission': expected a setting out of kindaware.on_missing_gpu",
     ),
-    "setting_not_built": (
+    "graph_too_large": (
         MODEL,
         CONFIG + parameter("kindaware.cuda_graphs", "1,8"),
-        "parameter 'kindaware.cuda_graphs': expected 'off', since this version can do no other, got '1,8'",
+        "setting 'cuda_graphs': expected batch sizes up to max_batch_size 4",
     ),
     "decoupled": (
         MODEL,
         CONFIG + "model_transaction_policy { decoupled: true }",
-        "got model_transaction_policy { decoupled: true }; remove it",
+        "class TritonPythonModel: expected stream for a decoupled model, got forward",
     ),
     "misspelt_hook": (
         MODEL + "    def pre_process(self, inputs):\n        return inputs\n",
