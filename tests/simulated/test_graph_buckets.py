@@ -1,5 +1,7 @@
 """CUDA graphs by batch size: what they answer equals eager, padded or not; the rest runs eagerly."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -186,3 +188,8 @@ def test_initialize_error_at_any_call_is_one_of_load_or_leaves_a_right_model(sti
             assert_clean(harness)
         harness.stop()
     assert (num_loaded > 0) == (not sticky)
+
+
+def test_initialize_with_graphs_silences_no_warning_beyond_that():
+    with serve(cuda_graphs="2,4"):
+        assert not any("Synchronization debug mode" in str(message) for _, message, *_ in warnings.filters)

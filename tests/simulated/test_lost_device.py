@@ -1,4 +1,4 @@
-"""A lost device: every client is told at once, nothing is asked of it again, one reload is asked for."""
+"""A lost device: clients are told at once, nothing is asked of it any more, and one reload is asked for."""
 
 import time
 
