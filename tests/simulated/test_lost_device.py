@@ -4,7 +4,7 @@ import time
 
 import pytest
 import torch
-from simulated_kit import Doubler, assert_answers, entries, serve
+from simulated_kit import Doubler, assert_answers, entries, make_config, serve, tensor
 
 
 class Finalized(Doubler):
@@ -48,8 +48,6 @@ def test_execute_on_a_lost_device_is_unavailable_at_once_and_asks_it_for_nothing
 
 
 def test_execute_batches_before_the_fault_in_a_call_keep_their_answers_on_the_host():
-    from simulated_kit import make_config, tensor
-
     class Widths(Doubler):
         def forward(self, X):
             return X + X if X.shape[1] == 3 else 2 * X
