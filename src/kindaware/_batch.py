@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from kindaware._bytes import BytesArray, Value
+from kindaware._caller import Reader
 from kindaware._request_info import RequestInfo
 
 
@@ -27,16 +28,18 @@ class Request:
             memory, or the GPU's where Triton hands inputs over there.
         rows: b; None when the model does not batch.
         info: what else it says, where a hook asks for it.
+        caller: reads what calls of other models take over; None for a request of the library's own.
     """
 
     id: str
     inputs: Mapping[str, Value]
     rows: int | None
     info: RequestInfo | None = None
+    caller: Reader | None = None
 
     def with_inputs(self, inputs: Mapping[str, Value]) -> Request:
         """Give the request with other inputs of as many rows."""
-        return Request(self.id, inputs, self.rows, self.info)
+        return Request(self.id, inputs, self.rows, self.info, self.caller)
 
     @property
     def is_on_device(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +13,8 @@ import torch
 
 from kindaware._batch import Request
 from kindaware._bytes import Value
-from kindaware._errors import describe, message
+from kindaware._caller import Caller
+from kindaware._errors import RequestError, describe, message
 from kindaware._outcomes import Failure, Outcome, Tensors
 from kindaware._pb_utils import is_stand_in
 from kindaware._request_info import RequestInfo
@@ -69,12 +72,13 @@ class Bridge:
         Sync:
             Nothing. Triton has finished writing inputs before it calls `execute`.
         """
+        arrived = time.monotonic()
         arrivals: list[Request | Failure] = []
         for request in requests:  # as a comprehension it would let go of tensors while an error is under way
             if asks_for_cancelled and request.is_cancelled():
                 arrivals.append(self._cancelled(request))
             else:
-                arrivals.append(self._read(request))
+                arrivals.append(self._read(request, arrived))
         return arrivals
 
     def _cancelled(self, request: Any) -> Failure:
@@ -86,7 +90,8 @@ class Bridge:
         )
         return Failure(text, "CANCELLED")
 
-    def _read(self, request: Any) -> Request | Failure:
+    def _read(self, request: Any, arrived: float) -> Request | Failure:
+        caller = partial(Caller.read, request, arrived)
         try:
             inputs = self._inputs(request)
         except Exception as error:  # of pb_utils, for this request only
@@ -95,13 +100,13 @@ class Bridge:
             return self._unreadable(request, describe(error), "INTERNAL")
         if not self._batches:
             info = self._info(request, None) if self._reads_info else None
-            return Request(request.request_id(), inputs, None, info)
+            return Request(request.request_id(), inputs, None, info, caller)
         sizes = {name: len(tensor) if tensor.ndim else 0 for name, tensor in inputs.items()}
         if len(set(sizes.values())) != 1:
             return self._unreadable(request, f"rows {sizes}" if sizes else "no inputs", "INVALID_ARG")
         rows = next(iter(sizes.values()))
         info = self._info(request, rows) if self._reads_info else None
-        return Request(request.request_id(), inputs, rows, info)
+        return Request(request.request_id(), inputs, rows, info, caller)
 
     def _info(self, request: Any, rows: int | None) -> RequestInfo:
         return RequestInfo(
@@ -170,6 +175,54 @@ class Bridge:
         text = failure.text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
         triton_error = self._pb_utils.TritonError
         return self._pb_utils.InferenceResponse(error=triton_error(text, getattr(triton_error, failure.code)))
+
+    def new_call(self, model: str, inputs: Mapping[str, Any], *, trace: Any, **options: Any) -> Any:
+        """Build a request to another model, whose outputs are to lie on this instance's device.
+
+        Args:
+            model: its name.
+            inputs: contiguous tensors and arrays by name.
+            trace: Triton's object; None for none.
+            options: `requested_outputs`, and what `pb_utils.InferenceRequest` has by the same name.
+        """
+        if trace is not None:
+            options["trace"] = trace
+        if self._runtime.device.type == "cuda":
+            memory = self._pb_utils.TRITONSERVER_MEMORY_GPU
+            options["preferred_memory"] = self._pb_utils.PreferredMemory(memory, self._runtime.device.index)
+        return self._pb_utils.InferenceRequest(
+            model_name=model,
+            inputs=[self._tensor(name, value) for name, value in inputs.items()],
+            requested_output_names=options.pop("requested_outputs"),
+            **options,
+        )
+
+    def read_outputs(self, response: Any) -> dict[str, Value]:
+        """Read what another model has answered, onto this instance's device.
+
+        Raises:
+            RequestError: the answer is an error.
+
+        Sync:
+            Outputs on a GPU are copied, and the copy is waited for: Triton takes the memory back.
+        """
+        if response.has_error():
+            error = response.error()
+            raise RequestError(error.message(), code=error.code().name)
+        with self._runtime.scope():
+            outputs = {tensor.name(): self._value(tensor) for tensor in response.output_tensors()}
+            if not self._runtime.is_host:
+                self._runtime.wait()
+        return outputs
+
+    def _value(self, tensor: Any) -> Value:
+        if not tensor.is_cpu():
+            return torch.utils.dlpack.from_dlpack(tensor).to(self._runtime.device, copy=True)
+        try:
+            array = tensor.as_numpy()
+        except self._pb_utils.TritonModelException:  # BF16, which numpy does not have
+            return torch.utils.dlpack.from_dlpack(tensor).to(self._runtime.device)
+        return array if array.dtype == object else torch.from_numpy(array).to(self._runtime.device)
 
     def _tensor(self, name: str, tensor: Value) -> Any:
         """Wrap contiguous memory. On the CPU numpy is taken without a copy, and DLPack hides one.

@@ -32,6 +32,9 @@ LIFE_CYCLE = {"initialize": "load", "execute": "forward", "finalize": "unload"}
 
 OWN_ATTRIBUTES = (
     "args",
+    "call",
+    "call_async",
+    "call_stream",
     "cuda_stream",
     "device",
     "devices",
@@ -171,6 +174,12 @@ def _check_hook(subject: str, model_class: type, name: str) -> None:
         ) from None
 
 
+def is_asynchronous(hook: Any) -> bool:
+    """Whether a hook is written with `async def`."""
+    written = inspect.unwrap(hook) if callable(hook) else hook
+    return inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written)
+
+
 def names_requests(hook: Any) -> bool:
     """Whether a hook names a parameter `requests`, and so gets a `RequestInfo` per request."""
     return hook is not None and "requests" in inspect.signature(hook).parameters
@@ -180,7 +189,7 @@ def _check_kind(subject: str, name: str, hook: Any) -> None:
     """Refuse `async def` and `yield` where they can't be, and a `stream` without `yield`."""
     written = inspect.unwrap(hook) if callable(hook) else hook
     is_generator = inspect.isgeneratorfunction(written) or inspect.isasyncgenfunction(written)
-    is_async = inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written)
+    is_async = is_asynchronous(hook) and not (name == "forward" and inspect.iscoroutinefunction(written))
     if name == "stream" and hook is not None:
         if not is_generator:
             raise ConfigError.of(

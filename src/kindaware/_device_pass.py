@@ -12,6 +12,7 @@ import torch
 
 from kindaware._batch import Request, scatter
 from kindaware._bytes import BytesArray, Value
+from kindaware._caller import OnBehalfOf
 from kindaware._counts import Counts, Stopwatch
 from kindaware._errors import (
     KindAwareError,
@@ -92,7 +93,7 @@ class DevicePass:
         """
         if self._hooks.preprocess is None:
             return request
-        with self._runtime.scope(), torch.no_grad():
+        with self._runtime.scope(), torch.no_grad(), OnBehalfOf([request.caller]):
             try:
                 extras = self._joining.requests_for("preprocess", [request])
                 inputs = self._joining.check(self._hooks.preprocess(dict(request.inputs), **extras), request)
@@ -123,7 +124,7 @@ class DevicePass:
         statistics = self._staging.statistics
         num_in, num_out = statistics.bytes_in, statistics.bytes_out
         stopwatch = Stopwatch(self.counts)
-        with self._batch():
+        with self._batch(), OnBehalfOf([one.caller for one in requests]):
             parts, texts = self._joining.parts(requests)
             outputs: dict[str, Any] | None = None if texts else self._graphs.run(parts, num_rows)
             if outputs is None:

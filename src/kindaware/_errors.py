@@ -75,6 +75,10 @@ class ConfigError(KindAwareError):
         return cls(message(subject, expected=expected, got=got, remedy=remedy))
 
 
+class CallTooEarlyError(KindAwareError):
+    """Another model was called while this one loads or ends."""
+
+
 class RequestError(KindAwareError):
     """One request can't be answered; raise it in a hook to refuse that request and no other.
 

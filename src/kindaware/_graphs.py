@@ -62,11 +62,18 @@ def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tu
 
 
 def refuse_extras(spec: ModelSpec, settings: Settings, hooks: Hooks) -> None:
-    """Refuse CUDA graphs of a `forward` that gets more than its inputs.
+    """Refuse CUDA graphs of a `forward` that gets more than its inputs, or runs on another thread.
 
     Raises:
-        ConfigError: it names a parameter that is no input; asked on the CPU too.
+        ConfigError: it names a parameter that is no input, or is asynchronous; asked on the CPU too.
     """
+    if settings.cuda_graphs and hooks.is_async:
+        raise ConfigError.of(
+            f"model {spec.name!r} setting 'cuda_graphs'",
+            expected="a forward with def, since a graph repeats none of its Python",
+            got="async def",
+            remedy="define it with def, or set cuda_graphs to 'off'",
+        )
     if settings.cuda_graphs and hooks.call.extras:
         raise ConfigError.of(
             f"model {spec.name!r} setting 'cuda_graphs'",

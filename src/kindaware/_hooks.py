@@ -93,6 +93,7 @@ class Hooks:
         preprocess: per request.
         collate: per input of a group.
         postprocess: per batch.
+        is_async: whether `forward` was written with `async def`; it is a function that waits by now.
         with_requests: names of those that get the requests' `RequestInfo`.
     """
 
@@ -101,6 +102,7 @@ class Hooks:
     preprocess: Callable[..., Mapping[str, Value]] | None = None
     collate: Callable[[str, list[Any]], Value] | None = None
     postprocess: Callable[..., Any] | None = None
+    is_async: bool = False
     with_requests: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -119,6 +119,19 @@ class Stepped(Generic[Result]):
                 resume = partial(next, steps)
 
 
+def awaited(hook: Callable[..., Awaitable[Result]], loop: EventLoop, scope: Scope) -> Callable[..., Result]:
+    """Make a function of an asynchronous hook: it runs on the loop, and its caller waits for the result."""
+
+    def call(*args: Any, **named: Any) -> Result:
+        return loop.run(_await(Stepped(hook(*args, **named), scope)))
+
+    return call
+
+
+async def _await(awaitable: Awaitable[Result]) -> Result:
+    return await awaitable
+
+
 def drive(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine that waits for nothing, without an event loop.
 

@@ -7,10 +7,11 @@ the process and handed over at most once a second, and only what Triton is sure 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from kindaware._args import InstanceArgs
 from kindaware._counts import STAGES, Counts
 
 INTERVAL_SECONDS = 1.0
@@ -50,6 +51,17 @@ class Metrics:
         self._families: dict[str, Any] = {}
         self._metrics: dict[tuple[str, str, str], Any] = {}
         self._handed: dict[tuple[str, str, str], float] = {}
+
+    @classmethod
+    def of_instance(cls, pb_utils: ModuleType, args: InstanceArgs, devices: Sequence[object]) -> Metrics:
+        """Make those of an instance, with what tells it from others in the labels."""
+        labels = {
+            "model": args.model_name,
+            "version": args.model_version,
+            "instance": args.instance_name,
+            "device": ",".join(map(str, devices)),
+        }
+        return cls(pb_utils, labels)
 
     def flush_if_due(self, counts: Counts) -> None:
         """Hand over what has changed, unless that was done within the last second."""

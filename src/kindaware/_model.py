@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from kindaware._auto_complete import complete
+from kindaware._bls import ModelCalls
 from kindaware._bridge import Bridge
 from kindaware._cancellation import asks_for_cancelled
 from kindaware._contract import (
@@ -19,14 +20,16 @@ from kindaware._contract import (
     check_class,
     check_definition,
     check_transaction_policy,
+    is_asynchronous,
     own_attribute_error,
 )
 from kindaware._counts import Counts, Stopwatch
 from kindaware._device_pass import DevicePass
 from kindaware._device_placement import DevicePlacement
 from kindaware._hooks import Call, Hooks
+from kindaware._loop import EventLoop, awaited
 from kindaware._metrics import Metrics
-from kindaware._modules import check_loaded, prepare_modules
+from kindaware._modules import Precision, check_loaded, hook_scope, prepare_modules
 from kindaware._outcomes import Failure
 from kindaware._pb_utils import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
 from kindaware._pipeline import Pipeline
@@ -39,7 +42,7 @@ from kindaware._stream_pass import StreamPass
 from kindaware._warmup import WarmUp
 
 
-class KindAwareModel(DevicePlacement):
+class KindAwareModel(ModelCalls, DevicePlacement):
     """Base class of a model.py that runs where its `instance_group` says, and answers in batches.
 
     Quick start, the whole of a model.py:
@@ -76,6 +79,8 @@ class KindAwareModel(DevicePlacement):
         warmup_inputs(self, rows): host tensors by name for one warm-up batch.
         unload(self): called when the instance ends.
         is_ready(self): asked by Triton from 26.03 on.
+
+    To call other models of the server: `self.call`, `self.call_async` and `self.call_stream`.
 
     There for the hooks: `self.device`, `self.devices`, `self.cuda_stream`, `self.model`, `self.args`,
     `self.spec`, `self.parameters`, `self.settings`, `self.logger`.
@@ -114,6 +119,7 @@ class KindAwareModel(DevicePlacement):
     _device_pass: DevicePass
     _pipeline: Pipeline
     _streams: Streams | None = None
+    _loop: EventLoop | None = None
     _reload_request: Reload | None = None
     _bridge: Bridge | None = None
     _metrics: Metrics | None = None
@@ -160,11 +166,10 @@ class KindAwareModel(DevicePlacement):
             ConfigError: the class, its settings or the configuration can't be served as they are.
         """
         check_class(type(self), KindAwareModel)
-        self._is_placed = False
+        self._is_placed = self._may_call = False
         super().initialize(args)
         self.logger = open_logger(self.args.instance_name)
-        pb_utils = find_pb_utils()
-        if pb_utils is not None:
+        if (pb_utils := find_pb_utils()) is not None:
             check_pb_utils(pb_utils)
         self.spec = ModelSpec.from_config(self.args.config).completed(
             self.inputs, self.outputs, self.max_batch_size
@@ -194,7 +199,7 @@ class KindAwareModel(DevicePlacement):
         self._device_pass = device_pass
         self._streams = None
         if self.spec.decoupled:
-            self._streams = Streams(self.spec, self.settings, hooks, device_pass, self.logger)
+            self._streams = Streams(self.spec, self.settings, device_pass, self.logger, self._loop)
         self._pipeline = Pipeline(self.spec, self.settings, hooks, self._device_pass, self.logger)
         self._reload_request = None
         if self._bridge is not None and self.settings.reload_on_fault:
@@ -203,7 +208,10 @@ class KindAwareModel(DevicePlacement):
         answer = None if self._streams is None else self._streams.warm_up
         self._log_ready(load_seconds, warm_up.run(self._device_pass, answer))
         self._device_pass.counts = Counts()  # the warm-up answered nobody
-        self._metrics = None if pb_utils is None else self._open_metrics(pb_utils)
+        self._may_call = True
+        self._metrics = None
+        if pb_utils is not None and self.settings.metrics:
+            self._metrics = Metrics.of_instance(pb_utils, self.args, self.devices)
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answer one call of Triton's. Not to be overridden.
@@ -245,8 +253,9 @@ class KindAwareModel(DevicePlacement):
 
     def finalize(self) -> None:
         """End what still streams, hand over the last counts and call `unload`, as the instance ends."""
-        if self._streams is not None:
-            self._streams.close()
+        if self._loop is not None:
+            self._loop.close()
+        self._may_call = False
         if self._metrics is not None:
             self._metrics.flush(self._device_pass.counts)
         self.unload()
@@ -258,23 +267,18 @@ class KindAwareModel(DevicePlacement):
         """Whether the instance can answer: False once its device has failed."""
         return self._device_pass.fault is None
 
-    def _open_metrics(self, pb_utils: ModuleType) -> Metrics | None:
-        if not self.settings.metrics:
-            return None
-        labels = {
-            "model": self.args.model_name,
-            "version": self.args.model_version,
-            "instance": self.args.instance_name,
-            "device": ",".join(map(str, self.devices)),
-        }
-        return Metrics(pb_utils, labels)
-
     def _open_bridge(self, pb_utils: ModuleType) -> Bridge:
         return Bridge(pb_utils, self.spec, self._runtime, reads_info=self._reads_info)
 
     def _hooks(self, call: Call) -> Hooks:
         optional = {name: getattr(self, name, None) for name in ("preprocess", "collate", "postprocess")}
-        return Hooks(getattr(self, self.spec.hook), call, **optional)
+        answer = getattr(self, self.spec.hook)
+        is_async = is_asynchronous(answer)
+        self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger) if is_async else None
+        if self._loop is not None and not self.spec.decoupled:
+            precision = Precision.of(self.settings.precision)
+            answer = awaited(answer, self._loop, lambda: hook_scope(self._runtime, precision))
+        return Hooks(answer, call, is_async=is_async, **optional)
 
     def _log_ready(self, load_seconds: float, warm_up: str) -> None:
         threads = self.thread_budget

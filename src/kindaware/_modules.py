@@ -12,6 +12,7 @@ from torch import nn
 
 from kindaware._errors import ConfigError
 from kindaware._placement import Placement
+from kindaware._runtime import Runtime
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 
@@ -46,6 +47,13 @@ class Precision:
     def converts_to(self) -> torch.dtype | None:
         """The dtype that modules and floating inputs are converted to, or None."""
         return None if self.is_mixed else self.dtype
+
+
+@contextlib.contextmanager
+def hook_scope(runtime: Runtime, precision: Precision) -> Iterator[None]:
+    """Make current what a step of a hook computes in: device and stream, inference mode, precision."""
+    with runtime.scope(), torch.inference_mode(), precision.scope(runtime.device):
+        yield
 
 
 def check_loaded(returned: object, spec: ModelSpec) -> nn.Module | None:

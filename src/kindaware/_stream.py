@@ -7,16 +7,16 @@ on until the generator ends, fails, or the client has cancelled
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Generator, Sequence
+from dataclasses import replace
 from logging import Logger
 from typing import Any, Protocol
 
 from kindaware._batch import Request
 from kindaware._bridge import Bridge
+from kindaware._caller import OnBehalfOf
 from kindaware._errors import KindAwareError, RequestError, format_traceback, message
-from kindaware._hooks import Hooks
 from kindaware._loop import EventLoop, Scope, Stepped, drive
 from kindaware._outcomes import Failure, failure_of, log_failure
 from kindaware._responses import Responses
@@ -87,21 +87,25 @@ class Streams:
     Args:
         spec: the model.
         settings: its settings.
-        hooks: the user's part.
         device_pass: takes inputs to the device and items back.
         logger: gets each failure's traceback.
+        loop: runs asynchronous generators; None where `stream` is a plain one.
     """
 
     def __init__(
-        self, spec: ModelSpec, settings: Settings, hooks: Hooks, device_pass: StreamPass, logger: Logger
+        self,
+        spec: ModelSpec,
+        settings: Settings,
+        device_pass: StreamPass,
+        logger: Logger,
+        loop: EventLoop | None,
     ) -> None:
         self._model = spec.name
         self._asks_for_cancelled = settings.cancellation != "off"
         self._device_pass = device_pass
         self._logger = logger
         self._free = threading.Semaphore(settings.max_streams)
-        is_async = inspect.isasyncgenfunction(inspect.unwrap(hooks.forward))
-        self._loop = EventLoop("kindaware-streams", logger) if is_async else None
+        self._loop = loop
 
     def serve(self, bridge: Bridge, requests: Sequence[Any]) -> None:
         """Answer the requests of one call of `execute`, each by its own generator.
@@ -119,7 +123,7 @@ class Streams:
         for arrival, request in zip(arrivals, requests, strict=True):
             responses = Responses(bridge, request, asks_for_cancelled=self._asks_for_cancelled)
             is_placed = threading.Event()
-            answering = self._answer(arrival, responses, is_placed)
+            answering = self._answer(_detached(arrival), responses, is_placed)
             if self._loop is None:
                 drive(answering)
                 continue
@@ -138,11 +142,6 @@ class Streams:
             drive(self._first(request))
         else:
             self._loop.run(self._first(request))
-
-    def close(self) -> None:
-        """End what still runs, with an error to its client, and stop the event loop."""
-        if self._loop is not None:
-            self._loop.close()
 
     async def _first(self, request: Request) -> None:
         items = self._open(request)
@@ -178,10 +177,19 @@ class Streams:
             failure = self._failure(error, arrival, stage)
         finally:
             is_placed.set()
+            self._count(arrival, failure)
             try:
                 responses.end(failure)
             except Exception as error:
                 self._logger.error("model %r: FINAL not sent\n%s", self._model, format_traceback(error))
+
+    def _count(self, arrival: Request | Failure, failure: Failure | None) -> None:
+        """Count a stream that came to its own end as a batch of one request."""
+        counts = self._device_pass.counts
+        if failure is not None:
+            counts.add_errors([failure.code])
+        elif isinstance(arrival, Request):
+            counts.add_batch(1, 1 if arrival.rows is None else arrival.rows)
 
     async def _send_items(
         self, request: Request, responses: Responses, is_placed: threading.Event
@@ -189,6 +197,10 @@ class Streams:
         """Send what the generator gives; the failure where that is not all that the client is to get."""
         items = self._open(request)
         is_placed.set()
+        with OnBehalfOf([request.caller]):
+            return await self._send_all(items, request, responses)
+
+    async def _send_all(self, items: _Items, request: Request, responses: Responses) -> Failure | None:
         try:
             while self._device_pass.fault is None:
                 item = await items.next()
@@ -240,3 +252,11 @@ class Streams:
             remedy="send the request again to get the rest",
         )
         return Failure(text, "CANCELLED")
+
+
+def _detached(arrival: Request | Failure) -> Request | Failure:
+    """Read what calls of other models need now: Triton's request would hold its inputs in shared memory."""
+    if isinstance(arrival, Failure) or arrival.caller is None:
+        return arrival
+    caller = arrival.caller()
+    return replace(arrival, caller=lambda: caller)

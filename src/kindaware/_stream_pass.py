@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ import torch
 from kindaware._batch import Request
 from kindaware._bytes import Value
 from kindaware._device_pass import DevicePass
-from kindaware._modules import prepare_input
+from kindaware._modules import hook_scope, prepare_input
 from kindaware._outputs import name_outputs
 
 
@@ -40,11 +39,9 @@ class StreamPass(DevicePass):
         extras = self._joining.requests_for("forward", [request])
         return self._hooks.call(self._hooks.forward, placed, **extras)
 
-    @contextlib.contextmanager
-    def scope(self) -> Iterator[None]:
-        """Make current what a step of `stream` computes in: device and stream, inference mode, precision."""
-        with self._runtime.scope(), torch.inference_mode(), self._precision.scope(self._runtime.device):
-            yield
+    def scope(self) -> AbstractContextManager[None]:
+        """Make current what a step of `stream` computes in."""
+        return hook_scope(self._runtime, self._precision)
 
     def bring_back(self, item: Any, request: Request) -> dict[str, Value]:
         """Take what `stream` gave through `postprocess`, the checks, and off the device.

@@ -11,7 +11,7 @@ import torch
 from kindaware._batch import Request
 from kindaware._bytes import Value, empty_bytes
 from kindaware._device_pass import DevicePass
-from kindaware._errors import ConfigError, RequestError, describe
+from kindaware._errors import CallTooEarlyError, ConfigError, RequestError, describe
 from kindaware._graphs import graph_sizes
 from kindaware._placement import Placement
 from kindaware._settings import Settings
@@ -109,9 +109,11 @@ class WarmUp:
                 requests[rows] = device_pass.preprocess(Request("warm-up", self._inputs(rows), rows))
                 answer(requests[rows])
             except Exception as error:
+                graphs = ", no CUDA graph" if self.graph_sizes else ""
                 if isinstance(error, RequestError) and self.make_inputs is None:
-                    graphs = ", no CUDA graph" if self.graph_sizes else ""
                     return f"warm-up skipped (zeros are refused: {error}; define warmup_inputs(rows)){graphs}"
+                if isinstance(error, CallTooEarlyError):
+                    return f"warm-up skipped ({self.spec.hook} calls another model){graphs}"
                 raise ConfigError.of(
                     f"model {self.spec.name!r} warm-up with {rows or 1} row(s)",
                     expected=f"{self.spec.hook} to answer "

@@ -1,12 +1,17 @@
 """The responses to one request: FINAL once, nothing after it, and the forms that every client understands."""
 
+import asyncio
+import gc
 import time
+import weakref
 
+import numpy as np
 import pb_fakes
 import pytest
 import torch
-from core_kit import make_spec
+from core_kit import make_spec, start
 
+from kindaware import KindAwareModel
 from kindaware._bridge import Bridge
 from kindaware._outcomes import Failure
 from kindaware._responses import CANCEL_CHECK_SECONDS, Responses
@@ -48,9 +53,15 @@ def _show(response):
 
 
 class Request(pb_fakes.InferenceRequest):
-    def __init__(self, sender, **options):
-        super().__init__([], **options)
+    def __init__(self, sender, inputs=(), **options):
+        super().__init__(inputs, **options)
         self.sender = sender
+
+    def timeout(self):
+        return 0
+
+    def trace(self):
+        return None
 
     def get_response_sender(self):
         return self.sender
@@ -125,3 +136,36 @@ def test_is_cancelled_after_final_is_not_asked():
 def test_responses_hold_the_sender_and_not_the_request():
     responses = open_responses(Sender())
     assert not any(isinstance(value, Request) for value in vars(responses).values())
+
+
+class Endless(KindAwareModel):
+    """Streams until it is told to stop."""
+
+    warmup = "off"
+
+    def load(self):
+        self.steps = 0
+        self.stops = False
+
+    async def stream(self, X):
+        while not self.stops:
+            await asyncio.sleep(0.001)
+            self.steps += 1
+            yield X
+
+
+def test_serve_keeps_no_request_whose_inputs_would_stay_in_shared_memory():
+    model = start(Endless, model_transaction_policy={"decoupled": True})
+    sender = Sender()
+    bridge = Bridge(pb_fakes.make_module(), model.spec, CpuRuntime())
+    request = Request(sender, inputs=[pb_fakes.Tensor("X", np.ones((1, 4), np.float32))])
+    alive = weakref.ref(request)
+    model._streams.serve(bridge, [request])
+    del request
+    while model.steps < 3:
+        time.sleep(0.01)
+    gc.collect()
+    assert alive() is None
+    model.stops = True
+    model.finalize()
+    assert sender.is_closed

@@ -1,0 +1,68 @@
+"""On whose behalf a hook works: what calls of other models take over from the request."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What is passed on with a call.
+
+    Attributes:
+        request_id: the client's, empty if it gave none.
+        trace: Triton's object; None for none.
+        deadline: when the time that the client gave is over, as `time.monotonic` counts; infinite for none.
+    """
+
+    request_id: str = ""
+    trace: Any = None
+    deadline: float = math.inf
+
+    @classmethod
+    def read(cls, request: Any, arrived: float) -> Caller:
+        """Read it from a request of Triton's that was handed over at this time."""
+        timeout = request.timeout()
+        deadline = arrived + timeout / 1e6 if timeout else math.inf
+        return cls(request.request_id(), request.trace(), deadline)
+
+
+Reader = Callable[[], Caller]
+"""Reads the caller when something is passed on, and not before."""
+
+_current: ContextVar[Sequence[Reader | None]] = ContextVar("kindaware_caller", default=())
+
+
+class OnBehalfOf:
+    """Make these the requests that the code inside works for, coroutines that begin there included.
+
+    Args:
+        readers: one per request; None for one of the library's own.
+    """
+
+    __slots__ = ("_readers", "_token")
+    _token: Token[Sequence[Reader | None]]
+
+    def __init__(self, readers: Sequence[Reader | None]) -> None:
+        self._readers = readers
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._readers)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+
+
+def current_caller() -> Caller:
+    """Give the caller on whose behalf this code runs; an empty one for threads that a hook has started.
+
+    Of several requests that share a batch: id and trace of the first, the earliest deadline.
+    """
+    callers = [read() for read in _current.get() if read is not None]
+    if not callers:
+        return Caller()
+    return Caller(callers[0].request_id, callers[0].trace, min(one.deadline for one in callers))
