@@ -237,6 +237,7 @@ def test_a_model_that_fails_to_import_shows_its_own_traceback_then_one_line(tmp_
     folder = write_model(tmp_path, "m", "#\nimport json\njson.loads('{')\n")
     with pytest.raises(ModelLoadError) as caught:
         ModelHarness(folder).start()
+    assert traceback.extract_tb(caught.value.__cause__.__traceback__)[0].filename == f"{folder}/1/model.py"
     text = "".join(traceback.format_exception(caught.value))
     assert text.index('model.py", line 3, in <module>') < text.index("load failed for model 'm'")
     assert caught.value.reason.startswith("JSONDecodeError: Expecting property name")

@@ -81,6 +81,14 @@ def describe(error: BaseException) -> str:
     return text + "\n\nAt:\n" + "".join(f"  {frame}\n" for frame in frames)
 
 
+def from_model_code(traceback: TracebackType | None) -> TracebackType | None:
+    """Give the traceback from the first frame of the model's code on; all of it where there is none."""
+    own = traceback
+    while own is not None and own.tb_frame.f_code.co_filename.startswith((_HARNESS, "<frozen importlib")):
+        own = own.tb_next
+    return own or traceback
+
+
 def _frames(traceback: TracebackType | None) -> list[str]:
     """The model's frames, innermost first; with the line that each executed last, as pybind11 has it."""
     frame = None

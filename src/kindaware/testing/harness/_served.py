@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kindaware._errors import ConfigError
 from kindaware.testing.arguments import ConfigSource, ModelArguments
-from kindaware.testing.harness._failures import ModelLoadError, describe
+from kindaware.testing.harness._failures import ModelLoadError, describe, from_model_code
 from kindaware.testing.harness._input_check import HangingRequest, InputCheck
 from kindaware.testing.harness._instance import Instance
 from kindaware.testing.harness._loader import find_code
@@ -206,7 +206,10 @@ class _Loading:
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if error is None or isinstance(error, (TritonContractError, KeyboardInterrupt, ModelLoadError)):
             return
-        raise ModelLoadError(self._name, self._version, describe(error)) from error
+        text = describe(error)
+        raise ModelLoadError(self._name, self._version, text) from error.with_traceback(
+            from_model_code(error.__traceback__)
+        )
 
 
 def _read_arguments(
