@@ -252,15 +252,16 @@ def extras():
 
 
 @pytest.fixture(scope="module")
-def serve_help():
-    done = subprocess.run(
-        [sys.executable, "-m", "kindaware.cli", "serve", "--help"], capture_output=True, text=True, check=True
-    )
-    return done.stdout
+def command_help():
+    def read(name):
+        command = [sys.executable, "-m", "kindaware.cli", name, "--help"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    return {name: read(name) for name in ("serve", "profile")}
 
 
 @pytest.mark.parametrize("command", [*commands(), *inline_commands()])
-def test_command_is_one_that_exists(command, targets, extras, serve_help):
+def test_command_is_one_that_exists(command, targets, extras, command_help):
     words = shlex.split(command)
     if words[0] == "make":
         named = [word for word in words[1:] if "=" not in word]
@@ -268,8 +269,7 @@ def test_command_is_one_that_exists(command, targets, extras, serve_help):
         variables = {word.split("=")[0] for word in words if "=" in word}
         assert variables <= {"PYTHON", "PYTEST_ARGS", "BENCH_ARGS"}
     elif words[0] == "kindaware":
-        assert words[1] == "serve"
-        assert all(word in serve_help for word in words[2:] if word.startswith("-"))
+        assert all(word in command_help[words[1]] for word in words[2:] if word.startswith("-"))
     elif words[0] == "pip":
         assert words[1] in ("install", "uninstall")
         for names in re.findall(r"(?:kindaware|'\.)\[([^]]*)\]", command):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kindaware.cli._serve import serve
+from kindaware.cli.profile import profile
 
 app = typer.Typer(
     name="kindaware",
@@ -45,3 +46,6 @@ app.command(
     "serve",
     epilog="What follows -- goes to tritonserver unchanged: kindaware serve models -- --log-verbose=1",
 )(serve)
+app.command(
+    "profile", epilog="The model runs in this process, on a stand-in for Triton's module: see docs/profile.md"
+)(profile)

@@ -1,0 +1,181 @@
+"""Requests made out of a model's configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kindaware._dtypes import DType, find_dtype
+from kindaware._errors import ConfigError
+
+DEFAULT_REQUESTS = 32
+LARGEST_INTEGER = 9
+"""Random integers are 0 to this: few vocabularies are smaller."""
+
+
+def parse_shapes(options: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Read `INPUT:3,224,224`, as perf_analyzer has it, or the same with `=`.
+
+    Raises:
+        ConfigError: an option is not of that form.
+    """
+    found = {}
+    for option in options:
+        parts = re.fullmatch(r"(.+)[:=](\d+(?:,\d+)*)", option)
+        if parts is None:
+            raise ConfigError.of(
+                f"--shape {option}",
+                expected="an input and the sizes of one row of it",
+                got=repr(option),
+                remedy="write it like --shape INPUT:3,224,224",
+            )
+        found[parts[1]] = tuple(map(int, parts[2].split(",")))
+    return found
+
+
+def read_data(options: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """Read the files of `INPUT=FILE.npy`; nothing in them is run.
+
+    Raises:
+        ConfigError: an option is not of that form, or there is no such file.
+    """
+    found = {}
+    for option in options:
+        name, equals, path = option.partition("=")
+        try:
+            if not (name and equals):
+                raise ValueError("no input with a file")
+            found[name] = np.load(Path(path), allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ConfigError.of(
+                f"--data {option}",
+                expected="an input and a file of numpy's, whose array is not one of objects",
+                got=str(error),
+                remedy="write it like --data INPUT=rows.npy, and the file with numpy.save",
+            ) from error
+    return found
+
+
+def count_requests(model: str, max_batch_size: int, rows: int, requests: int | None) -> int:
+    """How many requests one `execute` gets: as many as were asked for, else 32, else what fits.
+
+    Raises:
+        ConfigError: a server would not hand over that many.
+    """
+    limit = max_batch_size // rows if max_batch_size else int(rows == 1)
+    wanted = min(DEFAULT_REQUESTS, limit) if requests is None else requests
+    if not 1 <= wanted <= limit:
+        raise ConfigError.of(
+            f"model {model!r}, {max(wanted, 1)} requests of {rows} rows",
+            expected=f"at most {max_batch_size} rows, its max_batch_size, in one execute"
+            if max_batch_size
+            else "one request of one row in an execute, since its max_batch_size is 0",
+            got=f"{max(wanted, 1) * rows} rows",
+            remedy="lower --requests or --rows",
+        )
+    return wanted
+
+
+def make_requests(
+    config: Mapping[str, Any],
+    *,
+    num_requests: int,
+    rows: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    data: Mapping[str, np.ndarray[Any, Any]],
+) -> list[dict[str, Any]]:
+    """Make the inputs of each request, by name: [rows, ...] where the model batches.
+
+    Args:
+        config: the model's, completed.
+        num_requests: how many.
+        rows: of each.
+        shapes: of one row, of inputs whose configuration leaves sizes open.
+        data: rows that take the place of random ones: [N, ...], of which the requests get one after the
+            other, beginning again at the end; of a model that does not batch the input itself.
+
+    Raises:
+        ConfigError: an input has no shape, or what is given for it does not fit.
+    """
+    inputs = {tensor["name"]: tensor for tensor in config["input"]}
+    for option, names in (("--shape", shapes), ("--data", data)):
+        if unknown := sorted(set(names) - set(inputs)):
+            raise ConfigError.of(
+                f"{option} {unknown[0]}",
+                expected=f"an input of model {config['name']!r}: {', '.join(inputs)}",
+                got=repr(unknown[0]),
+                remedy="correct the name",
+            )
+    batches = int(config["max_batch_size"]) > 0
+    generator = np.random.default_rng(0)
+    total = num_requests * rows
+    columns: dict[str, Any] = {}
+    for name, tensor in inputs.items():
+        dtype = find_dtype(tensor["data_type"], f"input {name!r} data_type")
+        dims = [int(size) for size in tensor["dims"]]
+        if name in data:
+            columns[name] = _take(data[name], name, dims, dtype, total if batches else None)
+        else:
+            shape = _fill(name, dims, shapes.get(name))
+            columns[name] = _random((total, *shape) if batches else shape, dtype, generator)
+    if not batches:
+        return [columns]
+    return [
+        {name: column[start : start + rows] for name, column in columns.items()}
+        for start in range(0, total, rows)
+    ]
+
+
+def _fill(name: str, dims: Sequence[int], shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    if shape is None and -1 not in dims:
+        return tuple(dims)
+    if shape is None or not _fits(shape, dims):
+        raise ConfigError.of(
+            f"input {name!r}",
+            expected=f"sizes of one row for dims {list(dims)}",
+            got="none" if shape is None else str(list(shape)),
+            remedy=f"say them, like --shape {name}:{','.join(str(16 if n == -1 else n) for n in dims)}",
+        )
+    return shape
+
+
+def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
+    return len(shape) == len(dims) and all(want in (-1, n) for n, want in zip(shape, dims, strict=True))
+
+
+def _take(
+    array: np.ndarray[Any, Any], name: str, dims: Sequence[int], dtype: DType, total: int | None
+) -> Any:
+    """Rows out of a file; without a total the array is the input."""
+    row = array.shape if total is None else array.shape[1:]
+    is_text = dtype.torch is None and array.dtype.kind in "SU"
+    if not ((is_text or array.dtype == dtype.numpy) and _fits(row, dims) and (total is None or len(array))):
+        wanted = list(dims) if total is None else ["N", *dims]
+        raise ConfigError.of(
+            f"--data {name}",
+            expected=f"an array {wanted} of {dtype}",
+            got=f"{list(array.shape)} of {array.dtype}",
+            remedy="convert it; BF16 has no type in numpy, so leave --data out there",
+        )
+    if is_text:
+        array = (
+            np.char.encode(array, "utf-8").astype(object) if array.dtype.kind == "U" else array.astype(object)
+        )
+    return array if total is None else array[np.arange(total) % len(array)]
+
+
+def _random(shape: tuple[int, ...], dtype: DType, generator: np.random.Generator) -> Any:
+    if dtype.torch is None:
+        return np.full(shape, b"kindaware profile", dtype=object)
+    if dtype.numpy is None or dtype.numpy.kind == "f":
+        numbers = generator.random(shape, dtype=np.float32)
+        return (
+            torch.from_numpy(numbers).to(dtype.torch) if dtype.numpy is None else numbers.astype(dtype.numpy)
+        )
+    largest = 1 if dtype.torch is torch.bool else LARGEST_INTEGER
+    return generator.integers(0, largest, shape, endpoint=True).astype(dtype.numpy)

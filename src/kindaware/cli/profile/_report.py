@@ -1,0 +1,112 @@
+"""What `kindaware profile` prints."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kindaware import KindAwareModel
+from kindaware.cli.profile._run import Measured
+from kindaware.cli.profile._stages import EXECUTE, STAGES
+
+NUM_OPERATORS = 10
+
+
+def describe_machine(model: Any) -> dict[str, str]:
+    """Say where and with what is measured: no name of the host, no path."""
+    on_gpu = isinstance(model, KindAwareModel) and model.device.type == "cuda"
+    gpu = f", {torch.cuda.get_device_name(model.device)}" if on_gpu else ""
+    return {
+        "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores{gpu}",
+        "versions": f"kindaware {importlib.metadata.version('kindaware')}, torch {torch.__version__}, "
+        f"Python {platform.python_version()}",
+    }
+
+
+def describe_instance(model: Any, args: dict[str, str]) -> str:
+    """Say what is profiled."""
+    text = f"{args['model_name']} version {args['model_version']}, "
+    if not isinstance(model, KindAwareModel):
+        return (
+            f"{text}{args['model_instance_name']}, kind {args['model_instance_kind']}, not a KindAwareModel"
+        )
+    return (
+        f"{text}{args['model_instance_name']} on {model.device}, {torch.get_num_threads()} threads, "
+        f"precision {model.settings.precision}"
+    )
+
+
+def write_report(about: dict[str, str], measured: Measured, num_requests: int) -> str:
+    """Put what was measured into a head, the table of stages, and the operators of forward."""
+    lines = ["kindaware profile", *_align(list(about.items()), left=2), ""]
+    lines += _align(list(_stage_rows(measured, num_requests)), left=1)
+    total = sum(measured.stages.values())
+    lines += ["", f"under torch's profiler execute took {measured.traced_seconds / total:.2f} times as long"]
+    if measured.operators:
+        lines += ["operators of forward there, without what they call", ""]
+        lines += _align(list(_operator_rows(measured)), left=1)
+    return "\n".join(lines)
+
+
+def _stage_rows(measured: Measured, num_requests: int) -> Iterator[tuple[str, ...]]:
+    yield "stage", "total ms", "ms per execute", "us per request", "share"
+    total = sum(measured.stages.values())
+    between = measured.stages[EXECUTE]
+    own = [(stage, measured.stages[stage]) for stage in STAGES if stage in measured.stages]
+    if own:
+        own.append(("between them", between))
+    for name, seconds in [*own, (EXECUTE, total)]:
+        per_execute = seconds / measured.num_executes
+        yield (
+            name,
+            f"{seconds * 1e3:.2f}",
+            f"{per_execute * 1e3:.3f}",
+            f"{per_execute / num_requests * 1e6:.1f}",
+            f"{seconds / total:.2%}",
+        )
+
+
+def _operator_rows(measured: Measured) -> Iterator[tuple[str, ...]]:
+    on_gpu = any(one.device_us for one in measured.operators)
+    yield ("operator", "calls per execute", "host ms", *(["device ms"] if on_gpu else []), "share")
+    total = sum(one.device_us if on_gpu else one.host_us for one in measured.operators)
+    for one in measured.operators[:NUM_OPERATORS]:
+        per_execute = [one.host_us, *([one.device_us] if on_gpu else [])]
+        yield (
+            one.name,
+            f"{one.calls / measured.num_executes:g}",
+            *(f"{us / measured.num_executes / 1e3:.3f}" for us in per_execute),
+            f"{(one.device_us if on_gpu else one.host_us) / total:.1%}",
+        )
+
+
+def _align(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """Rows as lines, their columns side by side: the first `left` ones flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _processor() -> str:
+    """The vendor's name of the processor, with the numbers by which the vendor tells them apart."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    pairs = (line.partition(":") for line in lines)
+    fields = {key.strip(): value.strip() for key, _, value in pairs}
+    if not {"model name", "cpu family", "model"} <= fields.keys():  # not those of x86
+        return platform.machine()
+    return "{model name}, family {cpu family} model {model}".format(**fields)
