@@ -570,3 +570,33 @@ def test_stream_plain_that_calls_others_passes_its_request_on():
         for name in ("a", "b"):
             list(model.stream(X=X, request_id=name))
         assert [one.id for one in echo_of(model).seen] == ["a", "a", "b", "b"]
+
+
+class FailsMidway(Count):
+    """Two items, then an error."""
+
+    async def stream(self, X):
+        yield X
+        yield X
+        raise RequestError("no more of that", code="UNSUPPORTED")
+
+
+@pytest.mark.parametrize(
+    ("server_version", "expected"),
+    [((24, 10), (2, None)), ((25, 4), (2, ("UNSUPPORTED", "no more of that")))],
+)
+def test_call_stream_whose_callee_fails_midway_raises_where_the_server_passes_errors_on(
+    server_version, expected
+):
+    got = []
+
+    def work(self, X):
+        for one in self.call_stream("fails", X=X):
+            got.append(one)
+        return X
+
+    with open_harness(calling(work), server_version=server_version) as model:
+        model.add_model(FailsMidway, make_config("fails", **DECOUPLED))
+        result = model.infer(X=X)
+    error = result.error and (result.error.code().name, result.error.message())
+    assert (len(got), error) == expected
