@@ -94,12 +94,12 @@ def models(*bases):
     return [case for case in cases("python") if re.search(pattern, case.values[0].code)]
 
 
-def streams(case):
-    """Whether a block's model answers with `stream`."""
-    return "def stream(" in case.values[0].code
+def needs_harness(case):
+    """Whether a block's model answers with `stream`, or calls other models."""
+    return "def stream(" in case.values[0].code or "self.call" in case.values[0].code
 
 
-@pytest.mark.parametrize("block", [case for case in models("KindAwareModel") if not streams(case)])
+@pytest.mark.parametrize("block", [case for case in models("KindAwareModel") if not needs_harness(case)])
 def test_model_block_answers_requests(block, keep_threads, no_download):
     namespace = {"__name__": "model"}
     exec(compile(block.code, block.id, "exec"), namespace)
@@ -123,7 +123,7 @@ def test_block_with_its_own_execute_answers_requests(block, tmp_path):
 
 def test_other_models_are_used_by_the_unit_tests_of_their_page():
     assert len(models()) == 4
-    for block in (case.values[0] for case in [*models(), *filter(streams, models("KindAwareModel"))]):
+    for block in (case.values[0] for case in [*models(), *filter(needs_harness, models("KindAwareModel"))]):
         tests = [one for one in blocks_of(ROOT / block.page, "python") if is_test(one)]
         directory = block.path.removesuffix("/1/model.py")
         assert [one for one in tests if f'ModelHarness("{directory}"' in one.code]
@@ -185,6 +185,7 @@ def test_pages_with_unit_tests_are_those_that_promise_them():
     assert {name_of(page) for page in WITH_UNIT_TESTS} == {
         "README.md",
         "docs/accelerator.md",
+        "docs/calls.md",
         "docs/modes.md",
         "docs/quickstart.md",
         "docs/testing.md",

@@ -1,6 +1,7 @@
 """Each message that the documentation quotes is one that the code produces."""
 
 import re
+import time
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from docs_pages import OUR_PAGES, blocks_of, code_in, name_of, without_blocks
 from kindaware import ConfigError, KindAwareError, KindAwareModel, TensorSpec
 from kindaware._batch import Request
 from kindaware._pb_utils import _check_shadow, check_pb_utils
-from kindaware.testing import ModelHarness, ModelLoadError
+from kindaware.testing import InferenceError, ModelHarness, ModelLoadError
 
 IN = {"name": "A", "data_type": "TYPE_FP32", "dims": [4]}
 OUT = {"name": "Y", "data_type": "TYPE_FP32", "dims": [4]}
@@ -122,6 +123,7 @@ LOADS = [
     ),
     lambda: load(DECOUPLED, stream=items, parameters={"cuda_graphs": "8"}),
     lambda: load(preprocess=async_hook),
+    lambda: load(forward=answers_later, parameters={"cuda_graphs": "8"}),
     lambda: load(TWO),
     lambda: load(TWO, forward=lambda self, x: x),
     lambda: load(TWO, forward=lambda self, A, B, scale: A),
@@ -195,6 +197,34 @@ def answers():
     )
 
 
+def calls():
+    """What calls of other models raise before the server has seen them."""
+
+    def late(self, A):
+        time.sleep(0.01)
+        return self.call("large", A=A)["Y"]
+
+    def wrong(self, A):
+        return self.call("large", A=1.5)["Y"]
+
+    for forward in (late, wrong):
+        with ModelHarness(make_class(forward=forward, warmup="off"), config=CONFIG) as model:
+            with pytest.raises(InferenceError) as raised:
+                model.infer(A=torch.ones(1, 4), timeout=1000)
+            yield str(raised.value)
+
+    def early(self):
+        self.call("large", A=torch.ones(1, 4))
+
+    with pytest.raises(ModelLoadError) as raised:
+        ModelHarness(make_class(load=early), config=CONFIG).start()
+    yield str(raised.value)
+
+
+async def answers_later(self, A):
+    return A
+
+
 @pytest.fixture(scope="module")
 def produced():
     """Every message that the quotes are looked for in."""
@@ -207,7 +237,7 @@ def produced():
     with pytest.raises(KindAwareError) as raised:
         load().execute([])
     messages.append(str(raised.value))
-    yield [*messages, *answers()]
+    yield [*messages, *answers(), *calls()]
     torch.set_num_threads(threads)
 
 
