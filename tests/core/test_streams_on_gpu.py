@@ -87,3 +87,15 @@ def test_stream_with_output_device_instance_sends_items_from_the_gpu():
     parameters = {"kindaware.output_device": "instance", "kindaware.warmup": "off"}
     with open_gpu(Async, parameters=parameters) as model:
         assert seen(model.stream(N=[[9]])) == [8, 7, 6, 5]
+
+
+@pytest.mark.parametrize("model_class", [Plain, Async])
+def test_stream_of_many_items_holds_no_more_pinned_memory_than_one(model_class):
+    with open_gpu(model_class) as model:
+        statistics = model.instance._device_pass._staging.statistics
+        held = []
+        for _ in range(4):
+            assert seen(model.stream(N=[[9]])) == [8, 7, 6, 5]
+            held.append(statistics.pinned_bytes)
+        assert held == [2 * 4096] * 4  # a page for the input, a page for an item
+        assert statistics.num_unpinned == 0
