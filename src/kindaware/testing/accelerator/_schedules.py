@@ -61,8 +61,8 @@ class Drawn:
     one with thousands of operations does not use up what hypothesis may draw.
 
     Every example needs a harness of its own: one that is kept has buffers and memory of the examples before,
-    so the program differs, and hypothesis says "Inconsistent data generation". For a kept one draw a seed, and
-    use `Seeded`.
+    so the program differs, and hypothesis says "Inconsistent data generation". For a kept one draw a seed
+    and use `Seeded`.
 
     Args:
         data: what `hypothesis.strategies.data()` gives to the test.
