@@ -6,28 +6,39 @@ import argparse
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from benchmarks import results
+from benchmarks import page, results, servers
+from benchmarks.curve import plot
+from benchmarks.page import PLOT
 from benchmarks.report import report
-from benchmarks.repository import HERE
+from benchmarks.repository import Served
+from benchmarks.servers import Say, without_folders
+from kindaware._errors import describe
 
-PLOT = HERE.parent / "docs" / "_static" / "throughput_latency.svg"
-DEFAULT_PARTS = ("serving", "curve", "overhead", "growth", "imports")
-OTHER_PARTS = ("gains", "memory", "plot")
+DEFAULT_PARTS = ("serving", "curve", "overhead", "growth", "stages", "imports")
+FURTHER_PARTS = ("gains", "memory")
+EVERYTHING, PAGE = "all", "page"
 _HELP = """\
-parts, all in the first line unless said:
+parts, all in the first paragraph unless said:
   serving   the forms side by side, at 32, 8 and 1 requests in flight
   curve     throughput against latency, 1 to 64 requests in flight, and its plot
   overhead  execute against the calls that can't be avoided, in the real stub
   growth    time of execute for 1 to 256 requests
+  stages    where the time of a loaded instance goes
   imports   import kindaware against import torch
+
 only when named:
-  gains     what each setting brings on each network; takes about an hour, most of it compiling
+  gains     what each setting brings on each network; compiling takes most of the time
   memory    memory of an instance over 100,000 requests
-  plot      the plot of a run that was saved
+  all       all of these
+  page      no measurement: the figures of the newest results, into docs/performance.md and its plot
+
+Results are written as they come. A part that fails is named, and the others go on.
 """
 
 
@@ -48,7 +59,7 @@ class Effort:
 FULL = Effort(
     rounds=11,
     curve_rounds=3,
-    gains_rounds=10,
+    gains_rounds=6,
     runs=12,
     repetitions=60,
     imports=12,
@@ -64,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the parts, write their results, print the tables; returns the exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     args = _parse(given)
+    if PAGE in args.parts:
+        return _write_page()
     effort = QUICK if args.quick else FULL
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers are ended on the way out
     started = time.monotonic()
@@ -71,51 +84,69 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def say(text: str) -> None:
         print(f"[{time.monotonic() - started:5.0f} s] {text}", flush=True)
 
-    if "plot" in args.parts:
-        _plot(results.load(args.name)["curve"], args.quick)
-        return 0
-    run = results.describe_run(given, _server_version())
-    jobs = _jobs(args, effort, say)
+    run = results.describe_run(given, _server_version(say))
     found: dict[str, Any] = {}
-    for part in args.parts:
-        found[part] = jobs[part]()
-        path = results.save(args.name, run, found)
-    if "curve" in found:
-        _plot(found["curve"], args.quick)
-    print("\n".join(report(found)))
-    say(f"results in {path.relative_to(HERE.parent)}")
-    return 0
+    failures: dict[str, str] = {}
+
+    def keep(part: str, result: Any) -> None:
+        found[part] = result
+        run["minutes"] = round((time.monotonic() - started) / 60, 1)
+        results.save(args.name, {**run, "failed": failures}, found)
+
+    try:
+        for part in args.parts:
+            try:
+                keep(part, _measure(part, args, effort, say, partial(keep, part)))
+            except Exception as error:
+                failures[part] = without_folders(describe(error))
+                say(f"FAILED: {part}\n{traceback.format_exc()}")
+    finally:
+        if found:
+            keep(*list(found.items())[-1])
+        print("\n".join(report(found)))
+        say(f"results in benchmarks/results/{args.name}.json")
+    return _end(found, failures, args, say)
 
 
-def _jobs(
-    args: argparse.Namespace, effort: Effort, say: Callable[[str], None]
-) -> dict[str, Callable[[], Any]]:
-    """The parts as functions without arguments; each imports what it needs."""
-    from benchmarks import curve, gains, imports, memory, probe, serving
+def _end(found: dict[str, Any], failures: dict[str, str], args: argparse.Namespace, say: Say) -> int:
+    """Draw the plot, and tell what failed; returns the exit status."""
+    if found.get("curve", {}).get("networks"):
+        plot(found["curve"], results.FOLDER / "quick.svg" if args.quick else PLOT)
+    for part, why in failures.items():
+        say(f"FAILED: {part}: {why}")
+    return 1 if failures else 0
 
-    rounds = args.rounds
-    return {
+
+def _measure(
+    part: str, args: argparse.Namespace, effort: Effort, say: Say, keep: Callable[[Any], None]
+) -> Any:
+    """Run one part; each imports what it needs."""
+    from benchmarks import gains, imports, memory, probe, serving, stages
+    from benchmarks.curve import run_curve
+
+    rounds, client, networks = args.rounds, args.client, args.networks
+    jobs: dict[str, Callable[[], Any]] = {
         "serving": lambda: serving.run_serving(
-            args.client, rounds or effort.rounds, effort.speed, args.networks, say
+            client, rounds or effort.rounds, effort.speed, networks, say, keep
         ),
-        "curve": lambda: curve.run_curve(
-            args.client, rounds or effort.curve_rounds, effort.speed, args.networks, say
-        ),
+        "curve": lambda: run_curve(client, rounds or effort.curve_rounds, effort.speed, networks, say, keep),
         "overhead": lambda: probe.run_overhead(rounds or effort.runs, effort.repetitions, say),
         "growth": lambda: probe.run_growth(rounds or effort.runs, effort.repetitions, say),
+        "stages": lambda: stages.run_stages(client, effort.speed, networks, say),
         "imports": lambda: imports.run_imports(rounds or effort.imports, say),
         "gains": lambda: gains.run_gains(
-            args.client, rounds or effort.gains_rounds, effort.speed, args.networks, say
+            client, rounds or effort.gains_rounds, effort.speed, networks, say, keep
         ),
-        "memory": lambda: memory.run_memory(args.client, effort.requests, say),
+        "memory": lambda: memory.run_memory(client, effort.requests, say),
     }
+    return jobs[part]()
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks", epilog=_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = [*DEFAULT_PARTS, *OTHER_PARTS]
+    every = [*DEFAULT_PARTS, *FURTHER_PARTS, EVERYTHING, PAGE]
     parser.add_argument("parts", nargs="*", metavar="PART", help="what to measure")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: no figures to keep")
     parser.add_argument("--rounds", type=int, help="number of rounds, whatever the part")
@@ -131,26 +162,25 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     unknown = [part for part in args.parts if part not in every]
     if unknown:
         parser.error(f"parts: expected some of {', '.join(every)}, got {unknown[0]!r}; see --help")
+    base = "-".join(args.parts) or "bench"
+    if EVERYTHING in args.parts:
+        args.parts = [*DEFAULT_PARTS, *FURTHER_PARTS]
     args.parts = args.parts or list(DEFAULT_PARTS)
-    base = "all" if args.parts == list(DEFAULT_PARTS) else "-".join(args.parts)
-    if args.parts == ["plot"]:
-        base = "all"
     args.name = args.name or f"{'quick-' if args.quick else ''}{base}-{args.client}"
     return args
 
 
-def _plot(curve: dict[str, Any], is_quick: bool) -> None:
-    from benchmarks.curve import plot
+def _write_page() -> int:
+    """Put what was measured into the documentation."""
+    runs = results.load_all()
+    for path in page.update(runs):
+        print(f"wrote {path}")
+    return 0
 
-    plot(curve, results.FOLDER / "quick.svg" if is_quick else PLOT)
 
-
-def _server_version() -> str:
+def _server_version(say: Say) -> str:
     """Ask the server that will be used, with a model that starts fast."""
-    from benchmarks import servers
-    from benchmarks.repository import Served
-
-    with servers.triton([Served("floor", "identity")]) as server:
+    with servers.triton([Served("floor", "identity")], say) as server:
         return server.server_version
 
 

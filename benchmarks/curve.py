@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.rounds import Spread
 from benchmarks.scenarios import CURVE_CONCURRENCY, CURVE_FORMS, CURVE_NETWORKS, CURVE_SECONDS, Scenario
-from benchmarks.serving import measure_in_turns, open_targets
+from benchmarks.serving import going_on, measure_in_turns, open_targets
 from benchmarks.target import Protocol, Target
 
 _MEASURES = ("requests_per_second", "p50_ms", "p99_ms")
@@ -21,23 +21,29 @@ def run_curve(
     speed: float,
     only: Sequence[str],
     say: Callable[[str], None],
+    keep: Callable[[dict[str, Any]], object],
 ) -> dict[str, Any]:
-    """Measure the forms in turns at each concurrency, one instance each."""
+    """Measure the forms in turns at each concurrency, one instance each; `keep` gets what there is so far."""
     networks: dict[str, Any] = {}
     missing: list[str] = []
     seconds = CURVE_SECONDS / speed
+    found = {"protocol": protocol, "seconds": seconds, "networks": networks, "not_measured": missing}
     for network in [one for one in CURVE_NETWORKS if one in only]:
         scenario = Scenario(f"{network}, curve", network, 1, max(CURVE_CONCURRENCY), seconds, CURVE_FORMS)
         points = []
-        with open_targets([scenario], protocol, missing, say) as opened:
+        with (
+            going_on(scenario.name, missing, say),
+            open_targets([scenario], protocol, missing, say) as opened,
+        ):
             targets = opened[scenario.name]
             for concurrency in CURVE_CONCURRENCY:
                 say(f"{network}, concurrency {concurrency}: {num_rounds} rounds")
                 points.append(
                     {"concurrency": concurrency, **_point(targets, concurrency, seconds, num_rounds)}
                 )
-        networks[network] = points
-    return {"protocol": protocol, "seconds": seconds, "networks": networks, "not_measured": missing}
+            networks[network] = points
+            keep(found)
+    return found
 
 
 def _point(targets: dict[str, Target], concurrency: int, seconds: float, num_rounds: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ from benchmarks.networks import NETWORKS
 from benchmarks.pictures import make_crops
 from benchmarks.repository import Served
 from benchmarks.rounds import Spread, paired_ratio
-from benchmarks.serving import measure_in_turns
+from benchmarks.serving import going_on, measure_in_turns
 from benchmarks.target import Protocol, read_values, triton_target
 from kindaware.testing import TritonServer
 
@@ -58,7 +58,12 @@ def variants(network: str) -> dict[str, Served]:
 
 
 def run_gains(
-    protocol: Protocol, num_rounds: int, speed: float, networks: list[str], say: Callable[[str], None]
+    protocol: Protocol,
+    num_rounds: int,
+    speed: float,
+    networks: Sequence[str],
+    say: Callable[[str], None],
+    keep: Callable[[dict[str, Any]], object],
 ) -> dict[str, Any]:
     """Measure each variant of each network beside the defaults, all on one server, in turns.
 
@@ -66,16 +71,21 @@ def run_gains(
         By network: requests per second of each variant over those of the defaults, and raw rounds; for
         trained weights the share of pictures whose best class is that of the defaults.
     """
-    found: dict[str, Any] = {"concurrency": CONCURRENCY, "networks": {}}
+    missing: list[str] = []
+    found: dict[str, Any] = {"concurrency": CONCURRENCY, "networks": {}, "not_measured": missing}
     for network in networks:
         models = variants(network)
         say(f"gains: {network}, {len(models)} variants; compiling takes minutes")
-        with servers.triton(list(models.values())) as server:
+        with (
+            going_on(f"gains of {network}", missing, say),
+            servers.triton(list(models.values()), say) as server,
+        ):
             found["networks"][network] = _measure(
                 server, models, protocol, num_rounds, SECONDS[network] / speed
             )
             if NETWORKS[network].is_trained:
                 found["networks"][network]["agreement"] = _agreement(server, models, protocol)
+        keep(found)
     return found
 
 

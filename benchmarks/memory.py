@@ -26,7 +26,7 @@ def run_memory(protocol: Protocol, num_requests: int, say: Callable[[str], None]
         by how much the latter grew over the second half.
     """
     samples: list[dict[str, float]] = []
-    with servers.triton([MODEL]) as server:
+    with servers.triton([MODEL], say) as server:
         target = servers.target_of(server, MODEL, protocol)
         stub = find_stub(server.pid, MODEL.name)
         measure(target, CONCURRENCY, 2.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,10 @@ def probe_model(repetitions: int) -> Served:
     )
 
 
-def times_in_stub(repetitions: int, num_runs: int) -> np.ndarray:
+def times_in_stub(repetitions: int, num_runs: int, say: Callable[[str], None]) -> np.ndarray:
     """Time in the stub of a real server: FP32 [runs, 2, sizes, repetitions], microseconds per execute."""
     served = probe_model(repetitions)
-    with servers.triton([served]) as server:
+    with servers.triton([served], say) as server:
         target = servers.target_of(server, served, "http")
         answers = [ask(target, max(SIZES))[0] for _ in range(num_runs + 1)]
     shape = (2, len(SIZES), repetitions)
@@ -69,7 +70,7 @@ def run_overhead(num_runs: int, repetitions: int, say: Callable[[str], None]) ->
     A round is one batch of the client; within it the two take turns `repetitions` times.
     """
     say("overhead: in the real stub")
-    execute, bare = _per_round(times_in_stub(repetitions, num_runs))[
+    execute, bare = _per_round(times_in_stub(repetitions, num_runs, say))[
         :, :, SIZES.index(OVERHEAD_SIZE)
     ].T.tolist()
     return {
@@ -86,7 +87,7 @@ def run_overhead(num_runs: int, repetitions: int, say: Callable[[str], None]) ->
 def run_growth(num_runs: int, repetitions: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Time execute for 1 to 256 requests, in a harness and in the real stub, and fit a line to each."""
     found: dict[str, Any] = {"requests": list(SIZES)}
-    for place, times in (("in_process", times_in_process), ("in_stub", times_in_stub)):
+    for place, times in (("in_process", times_in_process), ("in_stub", partial(times_in_stub, say=say))):
         say(f"growth: {place}")
         execute, bare = np.median(_per_round(times(repetitions, num_runs)), axis=0).tolist()
         found[place] = {

@@ -19,6 +19,8 @@ def report(parts: dict[str, Any]) -> Iterator[str]:
         yield from _spreads(found["us_per_request"])
     if "growth" in parts:
         yield from _growth(parts["growth"])
+    if "stages" in parts:
+        yield from _stages(parts["stages"])
     if "imports" in parts:
         yield "\nimports, seconds"
         yield from _spreads(parts["imports"]["seconds"])
@@ -32,7 +34,7 @@ def report(parts: dict[str, Any]) -> Iterator[str]:
 
 def judge(parts: dict[str, Any]) -> Iterator[str]:
     """Give a line for each bar whose part was run."""
-    ratios = dict(_ratios(parts))
+    ratios = dict(ratios_of(parts))
     lines = []
     for bar in BARS:
         if any(subject == bar.subject for subject, _ in ratios):
@@ -44,7 +46,8 @@ def judge(parts: dict[str, Any]) -> Iterator[str]:
         yield from lines
 
 
-def _ratios(parts: dict[str, Any]) -> Iterator[tuple[tuple[str, str], Spread]]:
+def ratios_of(parts: dict[str, Any]) -> Iterator[tuple[tuple[str, str], Spread]]:
+    """Give every ratio that was measured, by its subject and name."""
     subjects = {one["name"]: one for one in parts.get("serving", {}).get("scenarios", [])}
     subjects.update({name: parts[name] for name in ("overhead", "imports") if name in parts})
     for subject, found in subjects.items():
@@ -84,6 +87,17 @@ def _growth(found: dict[str, Any]) -> Iterator[str]:
             )
 
 
+def _stages(found: dict[str, Any]) -> Iterator[str]:
+    for network, measured in found["networks"].items():
+        batch = measured["in_stub"]["requests_per_batch"]
+        yield f"\nstages of {network} on the server, us per request, {batch:.1f} requests per batch"
+        for name, us in measured["in_stub"]["us_per_request"].items():
+            yield f"  {name:16} {us:8.1f}"
+        yield f"stages of {network} in process, ms per execute of {found['concurrency']} requests"
+        for name, ms in measured["in_process"]["ms_per_execute"].items():
+            yield f"  {name:16} {ms:8.3f}"
+
+
 def _gains(found: dict[str, Any]) -> Iterator[str]:
     for network, measured in found["networks"].items():
         yield f"\n{network}: requests per second over those of the defaults, {found['concurrency']} in flight"
@@ -91,6 +105,7 @@ def _gains(found: dict[str, Any]) -> Iterator[str]:
         for name, ratio in measured["ratios"].items():
             share = f", same best class {shares[name]:.1%}" if name in shares else ""
             yield f"  {name:50} {Spread(**ratio)}{share}"
+    yield from (f"NOT MEASURED: {reason}" for reason in found["not_measured"])
 
 
 def _spreads(spreads: dict[str, Any]) -> Iterable[str]:

@@ -49,10 +49,11 @@ def save(name: str, run: dict[str, Any], parts: dict[str, Any]) -> Path:
     return path
 
 
-def load(name: str) -> dict[str, Any]:
-    """Read the parts of a run that was saved."""
-    parts: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())["parts"]
-    return parts
+def load_all() -> list[dict[str, Any]]:
+    """Read every run that was kept, the newest first; not the quick ones, and not those of a GPU."""
+    paths = [path for path in FOLDER.glob("*.json") if not path.name.startswith(("quick", "gpu"))]
+    runs = [json.loads(path.read_text()) for path in paths]
+    return sorted(runs, key=lambda one: one["run"]["date"], reverse=True)
 
 
 def _git(*arguments: str) -> str:

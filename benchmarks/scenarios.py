@@ -45,6 +45,7 @@ class Scenario:
 
 CANDIDATE = "kindaware"
 HAND_WRITTEN = "hand_written"
+FLOOR = "floor"
 HAND_WRITTEN_1 = "hand_written, 1 thread"
 """The same file with one thread: who writes by hand tries both, and keeps what is faster."""
 
@@ -53,7 +54,7 @@ ELSEWHERE = ("pytriton", "litserve")
 
 _FORMS = ("official", HAND_WRITTEN, CANDIDATE)
 _TUNED = ("official", HAND_WRITTEN, HAND_WRITTEN_1, CANDIDATE)
-_ALL = (*_TUNED, "floor", *ELSEWHERE)
+_ALL = (*_TUNED, FLOOR, *ELSEWHERE)
 
 SCENARIOS = (
     Scenario("mlp, 1 instance", "mlp", 1, 32, 1.5, _ALL),

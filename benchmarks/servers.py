@@ -15,7 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -23,12 +23,15 @@ from types import MappingProxyType
 from benchmarks.networks import NETWORKS
 from benchmarks.repository import HERE, MAX_BATCH_SIZE, Served, write_model
 from benchmarks.target import Protocol, Target, plain_target, triton_target
-from kindaware.testing import TritonServer
+from kindaware.testing import ServerError, TritonServer
 
 ROOT = HERE.parent
 LITSERVE_VENV = ROOT / ".bench" / "litserve"
 LITSERVE = "litserve==0.2.19"
 START_SECONDS = 60.0
+
+Say = Callable[[str], None]
+"""Tells whoever waits what goes on."""
 
 
 class ServerUnavailableError(Exception):
@@ -39,17 +42,37 @@ class ServerUnavailableError(Exception):
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__(re.sub(r"(?<![\w:/])/(?:[^\s/:]+/)+", "", text))
+        super().__init__(without_folders(text))
+
+
+def without_folders(text: str) -> str:
+    """Cut the folders of this machine out of a text, which leaves the names of files."""
+    return re.sub(r"(?<![\w:/])/(?:[^\s/:]+/)+", "", text)
 
 
 @contextlib.contextmanager
-def triton(models: Sequence[Served]) -> Iterator[TritonServer]:
-    """Serve models on a real tritonserver; waits until all are ready."""
+def triton(models: Sequence[Served], say: Say) -> Iterator[TritonServer]:
+    """Serve models on a real tritonserver; waits until all are ready.
+
+    A start that fails is repeated once, and `say` is told: tritonserver 2.51.0 now and then ends itself while
+    many stubs start on a busy machine.
+
+    Raises:
+        ServerError: it does not start the second time either.
+    """
     with tempfile.TemporaryDirectory(prefix="kindaware-bench-") as folder:
         for served in models:
             write_model(Path(folder), served)
-        with TritonServer(folder, startup_timeout_seconds=900) as server:
+        server = TritonServer(folder, startup_timeout_seconds=900)
+        try:
+            server.start()
+        except ServerError as error:
+            say(f"RETRY: the server did not start, trying once more ({str(error).splitlines()[0]})")
+            server.start()
+        try:
             yield server
+        finally:
+            server.stop()
 
 
 def target_of(server: TritonServer, served: Served, protocol: Protocol, num_rows: int = 1) -> Target:

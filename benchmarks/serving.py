@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,7 @@ from benchmarks.networks import NETWORKS
 from benchmarks.rounds import Spread, interleave, paired_ratio
 from benchmarks.scenarios import CANDIDATE, ELSEWHERE, HAND_WRITTEN, Scenario
 from benchmarks.target import Protocol, Target, read_values
+from kindaware._errors import describe
 
 TOLERANCE = {"resnet50": 0.2}
 """How far an answer may be from that of the official form, of its largest value: bf16 for ResNet50."""
@@ -27,8 +29,9 @@ def run_serving(
     speed: float,
     networks: Sequence[str],
     say: Callable[[str], None],
+    keep: Callable[[dict[str, Any]], object],
 ) -> dict[str, Any]:
-    """Measure all scenarios, network by network.
+    """Measure all scenarios, network by network; where one fails, the others go on.
 
     Args:
         protocol: how the tritonservers are asked; LitServe only knows HTTP.
@@ -36,20 +39,34 @@ def run_serving(
         speed: by how much measurements are shortened.
         networks: those that are measured.
         say: told what goes on.
+        keep: gets what there is so far, after each scenario.
 
     Returns:
         Scenarios with their raw rounds and ratios, and what could not be measured.
     """
     measured: list[dict[str, Any]] = []
     missing: list[str] = []
+    found = {"protocol": protocol, "scenarios": measured, "not_measured": missing}
     wanted = [one for one in scenarios.SCENARIOS if one.network in networks]
     for network in dict.fromkeys(one.network for one in wanted):
         ours = [one for one in wanted if one.network == network]
-        with open_targets(ours, protocol, missing, say) as targets:
+        with going_on(network, missing, say), open_targets(ours, protocol, missing, say) as targets:
             for scenario in ours:
                 say(f"{scenario.name}: {num_rounds} rounds")
-                measured.append(_run(scenario, targets[scenario.name], num_rounds, speed))
-    return {"protocol": protocol, "scenarios": measured, "not_measured": missing}
+                with going_on(scenario.name, missing, say):
+                    measured.append(_run(scenario, targets[scenario.name], num_rounds, speed))
+                keep(found)
+    return found
+
+
+@contextlib.contextmanager
+def going_on(subject: str, missing: list[str], say: Callable[[str], None]) -> Iterator[None]:
+    """Let the run go on after an error in the block, which `missing` and `say` are told."""
+    try:
+        yield
+    except Exception as error:
+        missing.append(f"{subject}: {servers.without_folders(describe(error))}")
+        say(f"NOT MEASURED: {subject}\n{traceback.format_exc()}")
 
 
 @contextlib.contextmanager
@@ -65,7 +82,7 @@ def open_targets(
     models = {served.name: served for scenario in ours for served in scenario.served().values()}
     say(f"{network}: starting a tritonserver with {len(models)} models")
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(servers.triton(list(models.values())))
+        server = stack.enter_context(servers.triton(list(models.values()), say))
         others: dict[str, Target] = {}
         for form in ELSEWHERE:
             if any(form in scenario.forms for scenario in ours):
@@ -96,7 +113,7 @@ def check_answers(network: str, targets: dict[str, Target]) -> None:
     answers = {
         form: read_values(target, ask_awake(target), shape)
         for form, target in targets.items()
-        if form != "floor"
+        if form != scenarios.FLOOR
     }
     reference = answers["official"]
     tolerance = TOLERANCE.get(network, DEFAULT_TOLERANCE) * float(np.abs(reference).max())
