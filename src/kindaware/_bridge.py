@@ -41,6 +41,8 @@ class Bridge:
         self._reads_info = reads_info
         self._no_numpy = {tensor.name for tensor in spec.inputs if tensor.dtype.numpy is None}
         self._no_torch = {tensor.name for tensor in spec.inputs if tensor.dtype.torch is None}
+        if spec.sequences is not None:
+            self._no_torch |= spec.sequences.controls
         self._may_be_on_gpu = spec.parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
         self._names = [tensor.name for tensor in spec.outputs]
         self._model = spec.name
@@ -175,6 +177,10 @@ class Bridge:
         text = failure.text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
         triton_error = self._pb_utils.TritonError
         return self._pb_utils.InferenceResponse(error=triton_error(text, getattr(triton_error, failure.code)))
+
+    def reschedule(self, request: Any) -> None:
+        """Have a request come again, once `execute` has returned None for it."""
+        request.set_release_flags(self._pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
 
     def new_call(self, model: str, inputs: Mapping[str, Any], *, trace: Any, **options: Any) -> Any:
         """Build a request to another model, whose outputs are to lie on this instance's device.

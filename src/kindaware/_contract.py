@@ -41,6 +41,8 @@ OWN_ATTRIBUTES = (
     "logger",
     "parameters",
     "placement",
+    "reschedule",
+    "sequence_state",
     "settings",
     "spec",
     "thread_budget",

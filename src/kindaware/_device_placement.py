@@ -94,3 +94,12 @@ class DevicePlacement:
         torch.set_num_threads(self.thread_budget.num_threads)
         self._runtime = open_runtime(self.placement)
         self._runtime.activate()
+
+    def _describe_placement(self) -> str:
+        """Say in the log where the instance runs, and with how many threads."""
+        threads = self.thread_budget
+        why = "" if self.args.kind == "CPU" else f", {self.placement.reason}"
+        where = ", own stream" if self.placement.uses_cuda else why
+        devices = ",".join(map(str, self.devices))
+        where = f"kind {self.args.kind}, device {devices}{where}"
+        return f"{where}, threads {threads.num_threads} ({threads.reason})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,7 @@ class Call:
         named = _by_name(parameters)
         takes_any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
         subject = f"{subject} {spec.hook}{_signature(forward)}"
+        _check_controls(named, spec, subject)
         extras = tuple(name for name in RESERVED_PARAMETERS if name in named and name not in names)
         behind = parameters[len(names) :]
         parameters = [parameter for parameter in parameters if parameter.name not in extras]
@@ -121,6 +122,18 @@ def _hint(missing: Sequence[str], named: Mapping[str, inspect.Parameter]) -> str
         if close:
             return f" ({close[0]!r} looks like {name!r})"
     return ""
+
+
+def _check_controls(named: Collection[str], spec: ModelSpec, subject: str) -> None:
+    """Refuse a parameter for what the server adds to the requests of sequences: no hook gets it."""
+    controls = [] if spec.sequences is None else sorted(spec.sequences.controls & set(named))
+    if controls:
+        raise ConfigError.of(
+            subject,
+            expected="a parameter requests, which says what control inputs say",
+            got=f"parameters for the control inputs {controls}",
+            remedy="use is_start, is_end and correlation_id of requests[n]",
+        )
 
 
 def _check_keywords(parameters: Sequence[inspect.Parameter], spec: ModelSpec, subject: str) -> None:

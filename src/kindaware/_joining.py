@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from kindaware._bytes import BytesArray, Value, is_value
 from kindaware._errors import OutputError, message
 from kindaware._hooks import Hooks
 from kindaware._padding import Padding
-from kindaware._request_info import RequestInfo
+from kindaware._request_info import SEQUENCE_END, SEQUENCE_START, RequestInfo
 from kindaware._spec import ModelSpec
 
 
@@ -29,6 +30,7 @@ class Joining:
         self._model = spec.name
         self._input_names = {tensor.name for tensor in spec.inputs}
         self._required_names = {tensor.name for tensor in spec.inputs if not tensor.optional}
+        self._sequences = spec.sequences
         self._hooks = hooks
         self._padding = padding
         self._gives_lengths = "lengths" in hooks.call.extras
@@ -95,10 +97,21 @@ class Joining:
         return extras
 
     def requests_for(self, hook: str, requests: Sequence[Request]) -> dict[str, list[RequestInfo]]:
-        """Give what a hook that names a parameter `requests` gets by it; the warm-up's say nothing more."""
+        """Give what a hook that names a parameter `requests` gets by it."""
         if hook not in self._hooks.with_requests:
             return {}
-        return {"requests": [one.info or RequestInfo(one.id, one.rows) for one in requests]}
+        infos = [[one.info] if one.info is not None else self._infos_of_warm_up(one) for one in requests]
+        return {"requests": list(itertools.chain.from_iterable(infos))}
+
+    def _infos_of_warm_up(self, request: Request) -> list[RequestInfo]:
+        """Say what the warm-up's request would; a request of a sequence has one row."""
+        if self._sequences is None:
+            return [RequestInfo(request.id, request.rows)]
+        flags = SEQUENCE_START if self._sequences.is_iterative else SEQUENCE_START | SEQUENCE_END
+        return [
+            RequestInfo(request.id, request.rows and 1, correlation_id=f"warm-up {number}", flags=flags)
+            for number in range(request.rows or 1)
+        ]
 
 
 def _check_collated(name: str, value: object) -> None:

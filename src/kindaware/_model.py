@@ -34,6 +34,7 @@ from kindaware._outcomes import Failure
 from kindaware._pb_utils import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
 from kindaware._pipeline import Pipeline
 from kindaware._reload import Reload
+from kindaware._sequences import SequenceHooks, Sequences
 from kindaware._settings import SETTING_NAMES
 from kindaware._spec import ModelSpec, TensorSpec
 from kindaware._staging import open_staging
@@ -42,7 +43,7 @@ from kindaware._stream_pass import StreamPass
 from kindaware._warmup import WarmUp
 
 
-class KindAwareModel(ModelCalls, DevicePlacement):
+class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
     """Base class of a model.py that runs where its `instance_group` says, and answers in batches.
 
     Quick start, the whole of a model.py:
@@ -80,7 +81,8 @@ class KindAwareModel(ModelCalls, DevicePlacement):
         unload(self): called when the instance ends.
         is_ready(self): asked by Triton from 26.03 on.
 
-    To call other models of the server: `self.call`, `self.call_async` and `self.call_stream`.
+    To call other models of the server: `self.call`, `self.call_async` and `self.call_stream`. For sequences
+    of requests: `self.sequence_state` and `self.reschedule`.
 
     There for the hooks: `self.device`, `self.devices`, `self.cuda_stream`, `self.model`, `self.args`,
     `self.spec`, `self.parameters`, `self.settings`, `self.logger`.
@@ -103,6 +105,7 @@ class KindAwareModel(ModelCalls, DevicePlacement):
     isolate_errors: ClassVar[bool] = True
     pad: ClassVar[str | Mapping[str, Any] | None] = None
     max_streams: ClassVar[int] = 64
+    max_sequences: ClassVar[int] = 1024
 
     inputs: ClassVar[Sequence[TensorSpec]] = ()
     outputs: ClassVar[Sequence[TensorSpec]] = ()
@@ -187,8 +190,9 @@ class KindAwareModel(ModelCalls, DevicePlacement):
         for device in self.devices:
             self._runtime.synchronize(device)
         load_seconds = time.monotonic() - started
+        self._sequences = Sequences.of_instance(self.spec, self.settings)
         hooks = self._hooks(call)
-        self._reads_info = bool(hooks.with_requests)
+        self._reads_info = bool(hooks.with_requests) or self._sequences is not None
         self._bridge = None if pb_utils is None else self._open_bridge(pb_utils)
         staging = open_staging(
             self._runtime,
@@ -200,13 +204,13 @@ class KindAwareModel(ModelCalls, DevicePlacement):
         self._streams = None
         if self.spec.decoupled:
             self._streams = Streams(self.spec, self.settings, device_pass, self.logger, self._loop)
-        self._pipeline = Pipeline(self.spec, self.settings, hooks, self._device_pass, self.logger)
+        self._pipeline = Pipeline(self.spec, self.settings, hooks, device_pass, self.logger)
         self._reload_request = None
         if self._bridge is not None and self.settings.reload_on_fault:
             self._reload_request = Reload(self.args, self.parameters, self._bridge, self.logger)
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, getattr(self, "warmup_inputs", None))
         answer = None if self._streams is None else self._streams.warm_up
-        self._log_ready(load_seconds, warm_up.run(self._device_pass, answer))
+        self._log_ready(load_seconds, warm_up.run(device_pass, answer))
         self._device_pass.counts = Counts()  # the warm-up answered nobody
         self._may_call = True
         self._metrics = None
@@ -239,9 +243,12 @@ class KindAwareModel(ModelCalls, DevicePlacement):
                 asks = asks_for_cancelled(self.settings.cancellation, self._device_pass.counts)
                 arrivals = bridge.read(requests, asks_for_cancelled=asks)
                 stopwatch.lap("gather")
-                outcomes = self._pipeline.run(arrivals)
+                run = self._pipeline.run
+                outcomes = run(arrivals) if self._sequences is None else self._sequences.run(arrivals, run)
                 stopwatch.restart()
                 responses = bridge.respond(requests, outcomes)
+                if self._sequences is not None:
+                    responses = self._sequences.released(responses, outcomes, requests, bridge)
                 stopwatch.lap("scatter")
                 return responses
         except Exception as error:  # of the device, while a tensor on it was read or handed over
@@ -278,21 +285,14 @@ class KindAwareModel(ModelCalls, DevicePlacement):
         if self._loop is not None and not self.spec.decoupled:
             precision = Precision.of(self.settings.precision)
             answer = awaited(answer, self._loop, lambda: hook_scope(self._runtime, precision))
-        return Hooks(answer, call, is_async=is_async, **optional)
+        hooks = Hooks(answer, call, is_async=is_async, **optional)
+        return hooks if self._sequences is None else self._sequences.watch(hooks)
 
     def _log_ready(self, load_seconds: float, warm_up: str) -> None:
-        threads = self.thread_budget
-        why = "" if self.args.kind == "CPU" else f", {self.placement.reason}"
-        where = ", own stream" if self.placement.uses_cuda else why
         self.logger.info(
-            "kindaware instance %s ready: kind %s, device %s%s, threads %d (%s), precision %s, "
-            "load %.2f s, %s",
+            "kindaware instance %s ready: %s, precision %s, load %.2f s, %s",
             self.args.instance_name,
-            self.args.kind,
-            ",".join(map(str, self.devices)),
-            where,
-            threads.num_threads,
-            threads.reason,
+            self._describe_placement(),
             self.settings.precision,
             load_seconds,
             warm_up,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_SEQUENCE_START = 1
-_SEQUENCE_END = 2
+SEQUENCE_START = 1
+SEQUENCE_END = 2
 """Bits of `flags`. Source: triton core `tritonserver.h`, TRITONSERVER_REQUEST_FLAG_SEQUENCE_START."""
 
 
@@ -37,9 +37,9 @@ class RequestInfo:
     @property
     def is_start(self) -> bool:
         """Whether the request is the first of its sequence."""
-        return bool(self.flags & _SEQUENCE_START)
+        return bool(self.flags & SEQUENCE_START)
 
     @property
     def is_end(self) -> bool:
         """Whether the request is the last of its sequence."""
-        return bool(self.flags & _SEQUENCE_END)
+        return bool(self.flags & SEQUENCE_END)

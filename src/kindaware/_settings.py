@@ -44,6 +44,7 @@ class Settings:
         isolate_errors: find the guilty requests by halving when `forward` raises on a batch.
         pad: what inputs of different size are padded with, by name, as it was written; None for none.
         max_streams: how many asynchronous `stream` generators an instance runs at once.
+        max_sequences: of how many sequences an instance keeps the state.
     """
 
     on_missing_gpu: str = "error"
@@ -63,6 +64,7 @@ class Settings:
     isolate_errors: bool = True
     pad: Mapping[str, Any] | None = None
     max_streams: int = 64
+    max_sequences: int = 1024
 
     @classmethod
     def resolve(
@@ -220,6 +222,7 @@ _PARSERS = {
     "isolate_errors": _Parser("'true' or 'false'", _boolean),
     "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
     "max_streams": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
+    "max_sequences": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
 }
 
 SETTING_NAMES = tuple(_PARSERS)

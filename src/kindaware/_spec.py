@@ -8,6 +8,7 @@ from typing import Any
 
 from kindaware._dtypes import DType, find_dtype
 from kindaware._errors import ConfigError
+from kindaware._sequence_spec import SequenceSpec
 from kindaware._values import REMEDY, read_integer, read_list, read_sizes, read_text, shorten
 
 
@@ -117,6 +118,7 @@ class ModelSpec:
         parameters: the configuration's `parameters`, name to string value.
         preferred_batch_sizes: those of the dynamic batcher, empty for none.
         decoupled: whether a request may get any number of responses.
+        sequences: what it says about sequences of requests; None where requests belong to none.
     """
 
     name: str
@@ -126,6 +128,7 @@ class ModelSpec:
     parameters: Mapping[str, str] = field(default_factory=dict)
     preferred_batch_sizes: tuple[int, ...] = ()
     decoupled: bool = False
+    sequences: SequenceSpec | None = None
 
     @property
     def hook(self) -> str:
@@ -165,6 +168,7 @@ class ModelSpec:
                 read_integer(size, f"{subject} preferred_batch_size", lowest=1) for size in sizes
             ),
             decoupled=isinstance(policy, Mapping) and policy.get("decoupled") is True,
+            sequences=SequenceSpec.from_config(config),
         )
 
     def completed(
@@ -195,7 +199,6 @@ class ModelSpec:
 
 def _refuse_unbuilt(config: Mapping[str, Any]) -> None:
     wanted = {
-        "sequence_batching": "sequence_batching" in config,
         "batch_input": bool(config.get("batch_input")),
         "batch_output": bool(config.get("batch_output")),
     }

@@ -200,7 +200,22 @@ def test_initialize_the_rich_configuration_itself_works():
             {"dynamic_batching": {"preferred_batch_size": [0]}},
             "preferred_batch_size: expected a whole number",
         ),
-        ({"sequence_batching": {}}, "model 'm': expected a configuration that this version of kindaware can"),
+        ({"batch_input": [{}]}, "model 'm': expected a configuration that this version of kindaware can"),
+        ({"sequence_batching": {}}, None),
+        ({"sequence_batching": 3}, "model_config sequence_batching: expected an object, got 3"),
+        ({"sequence_batching": {"control_input": 3}}, "sequence_batching control_input: expected a list"),
+        (
+            {"sequence_batching": {"max_sequence_idle_microseconds": -1}},
+            "max_sequence_idle_microseconds: expected a whole number from 0 on, got -1",
+        ),
+        (
+            {"sequence_batching": {"state": [{"input_name": "H"}]}},
+            "expected no state, which the Python backend does not have, got state with input_name ['H']",
+        ),
+        (
+            {"sequence_batching": {}, "model_transaction_policy": {"decoupled": True}},
+            "model 'm' sequence_batching: expected a model that answers with forward, got a decoupled model",
+        ),
     ],
 )
 def test_initialize_bad_configuration_names_what_is_wrong(changes, text):

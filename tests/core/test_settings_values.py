@@ -36,6 +36,7 @@ GOOD = [
     ("pad", {"A": "0", "B": "x y"}, "A=0, B = x y", {"A": "0", "B": "x y"}),
     ("pad", None, "off", None),
     ("max_streams", 128, "128", 128),
+    ("max_sequences", 1, "1", 1),
 ]
 
 BAD = [
@@ -76,6 +77,7 @@ BAD = [
     ("isolate_errors", ["0", 0, None], "'true' or 'false'"),
     ("pad", ["INPUT", "", "A=0,", "A=0,A=1", {}, 0, {1: 2}], "'off' or values by input"),
     ("max_streams", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
+    ("max_sequences", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
 ]
 
 
@@ -185,14 +187,14 @@ def test_device_placement_takes_settings_that_it_has():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"sequence_batching": {"oldest": {"max_candidate_sequences": 4}}},
+        {"sequence_batching": {"oldest": {"max_candidate_sequences": 4}, "state": [{"input_name": "H"}]}},
         {"batch_input": [{"kind": "BATCH_ACCUMULATED_ELEMENT_COUNT"}]},
     ],
     ids=["sequence", "batch_input"],
 )
 def test_device_placement_takes_configurations_that_the_model_refuses(changes):
     assert start(Placed, **changes).device.type == "cpu"
-    with pytest.raises(ConfigError, match=r"kindaware\.DevicePlacement"):
+    with pytest.raises(ConfigError, match=r"remove it, (and|or) keep"):
         start(Doubler, **changes)
 
 

@@ -95,8 +95,8 @@ def models(*bases):
 
 
 def needs_harness(case):
-    """Whether a block's model answers with `stream`, or calls other models."""
-    return "def stream(" in case.values[0].code or "self.call" in case.values[0].code
+    """Whether a block's model answers with `stream`, calls other models, or keeps sequences."""
+    return any(one in case.values[0].code for one in ("def stream(", "self.call", "self.sequence_state"))
 
 
 @pytest.mark.parametrize("block", [case for case in models("KindAwareModel") if not needs_harness(case)])

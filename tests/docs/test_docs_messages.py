@@ -16,6 +16,11 @@ from kindaware.testing import InferenceError, ModelHarness, ModelLoadError
 IN = {"name": "A", "data_type": "TYPE_FP32", "dims": [4]}
 OUT = {"name": "Y", "data_type": "TYPE_FP32", "dims": [4]}
 CONFIG = {"name": "net", "max_batch_size": 8, "input": [IN], "output": [OUT]}
+SEQUENCES = CONFIG | {
+    "sequence_batching": {
+        "control_input": [{"name": "READY", "control": [{"kind": "CONTROL_SEQUENCE_READY"}]}],
+    }
+}
 DECOUPLED = CONFIG | {"model_transaction_policy": {"decoupled": True}}
 TWO = CONFIG | {"input": [IN, IN | {"name": "B"}]}
 OPTIONAL = CONFIG | {"input": [IN, IN | {"name": "B", "optional": True}]}
@@ -135,7 +140,9 @@ LOADS = [
     lambda: load(parameters={"cuda_graphs": "8", "compile": "reduce-overhead"}),
     lambda: load(parameters={"warmup": "16"}),
     lambda: load(forward=no_zeros),
-    lambda: load(CONFIG | {"sequence_batching": {}}),
+    lambda: load(CONFIG | {"batch_input": [{}]}),
+    lambda: load(SEQUENCES | {"sequence_batching": {"state": [{"input_name": "H"}]}}),
+    lambda: load(SEQUENCES, forward=lambda self, A, READY: A),
     lambda: load(preprocess=lambda self: None),
     lambda: load(load=overwrites_device),
     lambda: load(TWO, forward=lambda self, b, a: a),

@@ -1,0 +1,292 @@
+"""Requests that belong to sequences: which of them are let in, and what is kept between them."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kindaware._batch import Request
+from kindaware._bridge import Bridge
+from kindaware._errors import KindAwareError, RequestError, message
+from kindaware._hooks import Hooks
+from kindaware._outcomes import Failure, Outcome
+from kindaware._request_info import SEQUENCE_END, SEQUENCE_START, RequestInfo
+from kindaware._sequence_spec import SequenceSpec
+from kindaware._sequence_state import ABSENT, CorrelationId, SequenceState
+from kindaware._settings import Settings
+from kindaware._spec import ModelSpec
+
+RESCHEDULED = Failure("rescheduled", "INTERNAL")
+"""What became of a request that is to come again. No client sees it."""
+
+_NOBODY = (0, "")
+"""The correlation id of a request that no client sent. The server asks clients for another one."""
+
+_IDLE_TIMES = 2
+"""The server looks for idle sequences from time to time; it must have given one up before its state goes."""
+
+Answer = Callable[[Sequence[Request | Failure]], Sequence[Outcome]]
+
+
+class Sequences:
+    """The sequences of one instance. The server sends all requests of a sequence to the same one.
+
+    Args:
+        spec: the configuration's part.
+        model: the model's name, for messages.
+        max_sequences: how many are kept.
+        clock: gives seconds.
+
+    Attributes:
+        state: what the model keeps for them.
+    """
+
+    def __init__(
+        self,
+        spec: SequenceSpec,
+        model: str,
+        max_sequences: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.state = SequenceState()
+        self._spec = spec
+        self._model = model
+        self._max_sequences = max_sequences
+        self._clock = clock
+        self._last_used: dict[CorrelationId, float] = {}
+        self._again: set[CorrelationId] = set()
+        self._waited = 0.0
+        self._left_at = clock()
+
+    @classmethod
+    def of_instance(cls, spec: ModelSpec, settings: Settings) -> Sequences | None:
+        """Make those of an instance; None where its requests belong to no sequences."""
+        return None if spec.sequences is None else cls(spec.sequences, spec.name, settings.max_sequences)
+
+    def run(self, arrivals: Sequence[Request | Failure], answer: Answer) -> list[Outcome]:
+        """Answer the requests of one call.
+
+        With the direct strategy the server fills free places of a batch with requests that no client sent,
+        whose inputs hold anything. They get an answer without outputs, and no hook sees them.
+        Source: measured on tritonserver 2.51.0.
+
+        Args:
+            arrivals: the requests as read.
+            answer: gives the outcomes of those that are let in, and the failures of the others.
+
+        Returns:
+            One outcome per arrival; `RESCHEDULED` for a request that the model wants again.
+        """
+        self._waited += self._clock() - self._left_at
+        infos = [one.info if isinstance(one, Request) else None for one in arrivals]
+        outcomes: list[Outcome] = [{}] * len(arrivals)
+        places = [place for place, info in enumerate(infos) if info is None or not _is_filler(info)]
+        self._forget_idle({info.correlation_id for info in infos if info is not None})
+        admitted = self._admit([arrivals[place] for place in places])
+        try:
+            for place, arrival, outcome in zip(places, admitted, answer(admitted), strict=True):
+                outcomes[place] = self._settle(arrival, outcome)
+        finally:
+            self.state.end()
+            self._again.clear()
+            self._left_at = self._clock()
+        return outcomes
+
+    def released(
+        self, responses: list[Any], outcomes: Sequence[Outcome], requests: Sequence[Any], bridge: Bridge
+    ) -> list[Any]:
+        """Put None in the place of responses to requests that come again, and tell the server so."""
+        for place, outcome in enumerate(outcomes):
+            if outcome is RESCHEDULED:
+                responses[place] = None
+                bridge.reschedule(requests[place])
+        return responses
+
+    def watch(self, hooks: Hooks) -> Hooks:
+        """Give the hooks so that the state has their sequences, where they ask for `requests`."""
+        watched: dict[str, Any] = {
+            name: self._watched(getattr(hooks, name), begins=name == "forward")
+            for name in hooks.with_requests & {"forward", "postprocess"}
+        }
+        return replace(hooks, **watched)
+
+    def _watched(self, hook: Callable[..., Any], *, begins: bool) -> Callable[..., Any]:
+        @functools.wraps(hook)
+        def watched(*args: Any, requests: Sequence[RequestInfo], **named: Any) -> Any:
+            if begins:
+                self._begin(requests)
+            outputs = hook(*args, requests=requests, **named)
+            self.state.seal()
+            return outputs
+
+        return watched
+
+    def _begin(self, requests: Sequence[RequestInfo]) -> None:
+        """Start a forward of these requests; an earlier one of the same call has left nothing."""
+        batch = [one.correlation_id for one in requests]
+        self.state.begin(batch)
+        self._again.difference_update(batch)
+
+    def reschedule(self, request: RequestInfo) -> None:
+        """Take note that the model wants a request of its batch again.
+
+        Raises:
+            RequestError: the request can't come again.
+        """
+        subject = f"model {self._model!r} sequence {request.correlation_id!r}"
+        if not self._spec.is_iterative:
+            text = message(
+                subject,
+                expected="sequence_batching { iterative_sequence: true } for a request to come again",
+                got="no such line in config.pbtxt",
+                remedy="add it, or answer the request",
+            )
+            raise RequestError(text, code="UNSUPPORTED")
+        if request.is_end:  # the server would end the sequence, and the client wait for ever
+            text = message(
+                subject,
+                expected="a request without the flag END, since the model needs it more than once",
+                got="END",
+                remedy="send it without sequence_end",
+            )
+            raise RequestError(text)
+        self._again.add(request.correlation_id)
+
+    def _admit(self, arrivals: Sequence[Request | Failure]) -> list[Request | Failure]:
+        seen: set[CorrelationId] = set()
+        admitted: list[Request | Failure] = []
+        num_new = 0
+        for arrival in arrivals:
+            if isinstance(arrival, Failure) or arrival.info is None:
+                admitted.append(arrival)
+                continue
+            inputs = {name: one for name, one in arrival.inputs.items() if name not in self._spec.controls}
+            request, info = arrival.with_inputs(inputs), arrival.info
+            sequence = info.correlation_id
+            if sequence in _NOBODY:  # of the server's own warm-up: a sequence of one request
+                info = replace(info, flags=SEQUENCE_START | SEQUENCE_END)
+                request = replace(request, info=info)
+            if sequence in seen:
+                admitted.append(self._refuse_second(info))
+                continue
+            seen.add(sequence)
+            if not info.is_start:
+                is_kept = sequence in self._last_used
+                admitted.append(request if is_kept else self._unknown(info))
+                continue
+            self._forget(sequence)  # the server, too, ends a sequence whose id begins another
+            num_new += not info.is_end
+            is_room = info.is_end or len(self._last_used) + num_new <= self._max_sequences
+            admitted.append(request if is_room else self._full(info))
+            num_new -= not is_room
+        return admitted
+
+    def _settle(self, arrival: Request | Failure, outcome: Outcome) -> Outcome:
+        """Keep what the model has changed, or end the sequence; a request that fails changes nothing."""
+        if isinstance(arrival, Failure) or arrival.info is None:
+            return outcome
+        sequence = arrival.info.correlation_id
+        is_failed = isinstance(outcome, Failure)
+        is_again = not is_failed and sequence in self._again
+        if arrival.info.is_end or (self._spec.is_iterative and not is_again):
+            self._forget(sequence)
+        elif not is_failed:
+            self._last_used[sequence] = self._waited
+            value = self.state.take(sequence)
+            self.state.kept.pop(sequence, None)
+            if value is not ABSENT:
+                self.state.kept[sequence] = value
+        return RESCHEDULED if is_again else outcome
+
+    def _forget_idle(self, called: set[CorrelationId]) -> None:
+        """Drop sequences that the server has given up.
+
+        Their time counts while the instance waits, and stands still while it works: a request may wait in the
+        server's queue meanwhile.
+        """
+        limit = self._waited - _IDLE_TIMES * self._spec.idle_seconds
+        for sequence in [one for one, used in self._last_used.items() if used < limit]:
+            if sequence not in called:
+                self._forget(sequence)
+
+    def _forget(self, sequence: CorrelationId) -> None:
+        self._last_used.pop(sequence, None)
+        self.state.kept.pop(sequence, None)
+
+    def _unknown(self, info: RequestInfo) -> Failure:
+        text = message(
+            f"model {self._model!r} sequence {info.correlation_id!r}",
+            expected="a sequence whose first request was answered",
+            got="a request without the flag START, and no such sequence",
+            remedy="begin it again, with sequence_start",
+        )
+        return Failure(text, "INVALID_ARG")
+
+    def _full(self, info: RequestInfo) -> Failure:
+        text = message(
+            f"model {self._model!r} sequence {info.correlation_id!r}",
+            expected=f"at most {self._max_sequences} sequences at a time",
+            got="one more",
+            remedy="begin it when another one has ended, or raise max_sequences",
+        )
+        return Failure(text, "UNAVAILABLE")
+
+    def _refuse_second(self, info: RequestInfo) -> Failure:
+        """Refuse what the server never does: two requests of a sequence at once."""
+        text = message(
+            f"model {self._model!r} sequence {info.correlation_id!r}",
+            expected="one request of a sequence at a time",
+            got="another one in the same call",
+            remedy="wait for the answer before the next request",
+        )
+        return Failure(text, "INVALID_ARG")
+
+
+class SequenceHooks:
+    """Gives a model `sequence_state` and `reschedule`."""
+
+    _sequences: Sequences | None = None
+
+    @property
+    def sequence_state(self) -> SequenceState:
+        """What the model keeps per sequence, by correlation id; for `forward` and `postprocess`.
+
+        Raises:
+            KindAwareError: the configuration has no `sequence_batching`.
+        """
+        return self._require_sequences("self.sequence_state").state
+
+    def reschedule(self, request: RequestInfo) -> None:
+        """Have a request come again, in place of its answer; for `forward` and `postprocess`.
+
+        The rows that are returned for it are dropped. What `sequence_state` has for it is kept. Only where
+        the configuration has `sequence_batching { iterative_sequence: true }`.
+
+        Args:
+            request: one of the parameter `requests`.
+
+        Raises:
+            RequestError: the configuration or the request does not allow it.
+            KindAwareError: the configuration has no `sequence_batching`.
+        """
+        self._require_sequences("self.reschedule").reschedule(request)
+
+    def _require_sequences(self, what: str) -> Sequences:
+        if self._sequences is None:
+            raise KindAwareError(
+                message(
+                    what,
+                    expected="a model with sequence_batching",
+                    got="none in its configuration",
+                    remedy="add it to config.pbtxt",
+                )
+            )
+        return self._sequences
+
+
+def _is_filler(info: RequestInfo) -> bool:
+    """Whether the server has made the request up, to fill a free place of a batch."""
+    return info.correlation_id in _NOBODY and not info.requested_outputs

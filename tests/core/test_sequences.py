@@ -1,0 +1,409 @@
+"""Sequences: what is kept between requests, when it changes, and when it goes."""
+
+import numpy as np
+import pytest
+import torch
+from core_kit import MESSAGE, Doubler, make_config, start
+
+from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError, RequestInfo
+from kindaware._batch import Request
+from kindaware._outcomes import Failure
+from kindaware._sequence_spec import SequenceSpec
+from kindaware._sequences import Sequences
+from kindaware.testing import ModelHarness
+
+START, END = 1, 2
+CONTROLS = [
+    {"name": "BEGIN", "control": [{"kind": "CONTROL_SEQUENCE_START", "fp32_false_true": [0, 1]}]},
+    {"name": "READY", "control": [{"kind": "CONTROL_SEQUENCE_READY", "bool_false_true": [False, True]}]},
+    {"name": "ID", "control": [{"kind": "CONTROL_SEQUENCE_CORRID", "data_type": "TYPE_STRING"}]},
+]
+BATCHING = {"direct": {}, "control_input": CONTROLS}
+CONFIG = {
+    "name": "m",
+    "backend": "python",
+    "max_batch_size": 8,
+    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [1]}],
+    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [1]}],
+    "sequence_batching": BATCHING,
+}
+BAD = -1.0
+
+
+class Adding(KindAwareModel):
+    """Adds up a sequence's numbers, in place; raises for a bad one when it has changed all states."""
+
+    def load(self):
+        self.seen = []
+
+    def forward(self, X, requests):
+        self.seen.append([(one.correlation_id, one.is_start, one.is_end) for one in requests])
+        sums = [self.sequence_state.setdefault(one.correlation_id, torch.zeros(1)) for one in requests]
+        for n, total in enumerate(sums):
+            total.add_(X[n])
+        if (X == BAD).any():
+            raise self.error(X)
+        return torch.stack(sums)
+
+    def error(self, X):
+        return ValueError("bad")
+
+
+@pytest.fixture
+def model():
+    with open_harness() as harness:
+        yield harness
+
+
+def open_harness(model_class=Adding, config=CONFIG, **options):
+    return ModelHarness(model_class, config=config, raise_errors=False, **options)
+
+
+def send(model, *requests):
+    """One call: (sequence, number, flags) each; gives sums and codes of errors."""
+    results = model.infer_batch(
+        [
+            {"inputs": {"X": np.full((1, 1), number, np.float32)}, "correlation_id": sequence, "flags": flags}
+            for sequence, number, flags in requests
+        ]
+    )
+    return [one.error.code().name if one.error else one.outputs["Y"].item() for one in results]
+
+
+def kept(model):
+    return model.instance._sequences.state.kept
+
+
+def test_sequences_that_share_batches_keep_their_own_state(model):
+    assert send(model, (5, 1, START), ("five", 10, START)) == [1, 10]
+    assert send(model, ("five", 10, 0), (5, 2, 0)) == [20, 3]
+    assert send(model, (5, 3, 0)) == [6]
+    assert send(model, (5, 4, END), ("five", 1, END)) == [10, 21]
+    assert model.instance.seen[-1] == [(5, False, True), ("five", False, True)]
+    assert kept(model) == {}
+
+
+def test_sequence_that_begins_again_has_no_state(model):
+    assert send(model, (5, 1, START)) == [1]
+    assert send(model, (5, 2, START)) == [2]
+    assert send(model, (5, 2, 0)) == [4]
+
+
+def test_sequence_of_one_request_leaves_nothing(model):
+    assert send(model, (5, 1, START | END)) == [1]
+    assert kept(model) == {}
+
+
+def test_forward_that_fails_changes_no_state_of_the_others(model):
+    """The batch is run again in parts, and each part has changed the states before it raises."""
+    assert send(model, *[(n, n, START) for n in range(1, 5)]) == [1, 2, 3, 4]
+    assert send(model, (1, 10, 0), (2, BAD, 0), (3, 10, 0), (4, 10, 0)) == [11, "INTERNAL", 13, 14]
+    assert len(model.instance.seen) > 3
+    assert send(model, *[(n, 100, 0) for n in range(1, 5)]) == [111, 102, 113, 114]
+
+
+def test_request_that_forward_refuses_leaves_its_sequence_as_it_was():
+    class Naming(Adding):
+        def error(self, X):
+            return RequestError("bad", rows=(X == BAD).flatten())
+
+    with open_harness(Naming) as model:
+        assert send(model, (1, 1, START), (2, 2, START)) == [1, 2]
+        assert send(model, (1, 10, 0), (2, BAD, 0)) == [11, "INVALID_ARG"]
+        assert send(model, (1, 10, 0), (2, 10, 0)) == [21, 12]
+
+
+def test_answer_that_does_not_fit_the_configuration_changes_no_state():
+    class Wrong(Adding):
+        def postprocess(self, outputs):
+            return {"Y": outputs["Y"].double()} if (outputs["Y"] > 5).any() else outputs
+
+    with open_harness(Wrong) as model:
+        assert send(model, (1, 1, START), (2, 2, START)) == [1, 2]
+        assert send(model, (1, 1, 0), (2, 9, 0)) == [2, "INTERNAL"]
+        assert send(model, (1, 1, 0), (2, 1, 0)) == [3, 3]
+
+
+def test_first_request_that_fails_begins_no_sequence(model):
+    assert send(model, (1, BAD, START), (2, 2, START)) == ["INTERNAL", 2]
+    assert send(model, (1, 1, 0), (2, 2, 0)) == ["INVALID_ARG", 4]
+
+
+def test_last_request_that_fails_ends_its_sequence(model):
+    send(model, (1, 1, START))
+    assert send(model, (1, BAD, END)) == ["INTERNAL"]
+    assert kept(model) == {}
+
+
+def test_state_is_no_view_of_a_batch():
+    """What is kept may be a row of an input, or of memory that the next forward overwrites."""
+
+    class Keeping(KindAwareModel):
+        def load(self):
+            self.buffer = torch.zeros(8, 1)
+
+        def forward(self, X, requests):
+            last = [self.sequence_state.get(one.correlation_id, (torch.zeros(1),)) for one in requests]
+            self.buffer[: len(X)] = X
+            for n, one in enumerate(requests):
+                self.sequence_state[one.correlation_id] = (self.buffer[n], {"row": [X[n]]})
+            return torch.stack([one[0] for one in last]).clone()
+
+    with open_harness(Keeping) as model:
+        send(model, (1, 1, START), (2, 2, START))
+        assert send(model, (2, 20, 0), (1, 10, 0)) == [2, 1]
+        assert send(model, (1, 0, 0), (2, 0, 0)) == [10, 20]
+        tensors = [kept(model)[1][0], kept(model)[1][1]["row"][0]]
+        assert [one.untyped_storage().nbytes() for one in tensors] == [4, 4]
+
+
+def test_state_of_a_hook_that_keeps_it_in_postprocess_is_kept():
+    class Late(KindAwareModel):
+        def load(self):
+            return None
+
+        def forward(self, X, requests):
+            return X + torch.tensor([[self.sequence_state.get(one.correlation_id, 0)] for one in requests])
+
+        def postprocess(self, outputs, requests):
+            for one, total in zip(requests, outputs["Y"].flatten().tolist(), strict=True):
+                self.sequence_state[one.correlation_id] = total
+            return outputs
+
+    with open_harness(Late) as model:
+        assert send(model, (1, 1, START), (2, 2, START)) == [1, 2]
+        assert send(model, (1, 1, 0), (2, 2, 0)) == [2, 4]
+
+
+def test_state_has_the_sequences_of_the_batch_and_no_other():
+    class Looking(KindAwareModel):
+        def load(self):
+            self.seen = []
+
+        def forward(self, X, requests):
+            state = self.sequence_state
+            for one in requests:
+                if one.is_start:
+                    with pytest.raises(KeyError):
+                        state[one.correlation_id]
+                    state[one.correlation_id] = "value"
+                elif one.is_end:
+                    del state[one.correlation_id]
+            self.seen.append(dict(state))
+            if X[0, 0] == BAD:
+                state[99] = 1
+            return X
+
+    with open_harness(Looking) as model:
+        send(model, (1, 1, START), (2, 1, START))
+        send(model, (1, 1, 0))
+        send(model, (1, 1, END), (2, 1, 0))
+        assert model.instance.seen[1:] == [{1: "value", 2: "value"}, {1: "value"}, {2: "value"}]
+        [result] = model.infer_batch(
+            [{"inputs": {"X": np.full((1, 1), BAD, np.float32)}, "correlation_id": 2, "flags": 0}]
+        )
+        text = "self.sequence_state[99]: expected the correlation_id of one of the requests, in forward or"
+        assert text in result.error.message()
+        with pytest.raises(KindAwareError, match=r"got a batch of \[\]"):
+            model.instance.sequence_state[1] = 0
+
+
+def test_state_that_cannot_be_copied_is_refused():
+    class Holding(Adding):
+        def forward(self, X, requests):
+            self.sequence_state[requests[0].correlation_id] = (one for one in ())
+            return X
+
+    with open_harness(Holding, parameters={"kindaware.warmup": "off"}) as model:
+        [result] = model.infer_batch(
+            [{"inputs": {"X": np.ones((1, 1), np.float32)}, "correlation_id": 2, "flags": START}]
+        )
+    assert "self.sequence_state[2]: expected a value that copy.deepcopy takes, got generator" in (
+        result.error.message()
+    )
+
+
+def test_state_of_a_model_without_sequences_is_refused():
+    with pytest.raises(
+        KindAwareError, match=r"^self\.sequence_state: expected a model with sequence_batching"
+    ):
+        start(Doubler).sequence_state  # noqa: B018  # the property raises
+    with pytest.raises(KindAwareError, match=r"^self\.reschedule: expected a model with sequence_batching"):
+        start(Doubler).reschedule(RequestInfo("a", 1))
+
+
+def test_forward_that_names_a_control_input_is_refused():
+    class Asking(Doubler):
+        def forward(self, X, READY):
+            return X
+
+    with pytest.raises(ConfigError, match=r"use is_start, is_end and correlation_id of requests\[n\]"):
+        start(Asking, config=make_config(sequence_batching=BATCHING))
+
+
+@pytest.mark.parametrize("rows", ["1", "3"])
+def test_warm_up_has_a_sequence_per_row(rows):
+    config = make_config(sequence_batching=BATCHING, input=CONFIG["input"], output=CONFIG["output"])
+    model = start(Adding, config=config, parameters={"kindaware.warmup": rows})
+    assert model.seen == [[(f"warm-up {n}", True, True) for n in range(int(rows))]]
+    assert model._sequences.state.kept == {}
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def request(sequence, flags=0, outputs=("Y",), **inputs):
+    info = RequestInfo("a", 1, correlation_id=sequence, flags=flags, requested_outputs=frozenset(outputs))
+    return Request("a", {"X": torch.ones(1, 1), **inputs}, 1, info)
+
+
+class Bench:
+    """Sequences without a model: each request that is let in sets its sequence's state."""
+
+    def __init__(self, *, max_sequences=1000, is_iterative=False, seconds=0.0):
+        self.clock = Clock()
+        spec = SequenceSpec(frozenset({"READY"}), 1.0, is_iterative)
+        self.sequences = Sequences(spec, "m", max_sequences, self.clock)
+        self.seconds = seconds
+        self.let_in = []
+
+    def answer(self, arrivals):
+        self.let_in = arrivals
+        self.clock.now += self.seconds
+        return [one if isinstance(one, Failure) else {"Y": one.inputs["X"]} for one in arrivals]
+
+    def run(self, *arrivals):
+        outcomes = self.sequences.run(arrivals, self.answer)
+        return [one.code if isinstance(one, Failure) else sorted(one) for one in outcomes]
+
+
+def test_request_that_fills_a_place_is_answered_and_seen_by_nobody():
+    bench = Bench()
+    assert bench.run(request(0, outputs=()), request(4, START), request(0, outputs=())) == [[], ["Y"], []]
+    assert [one.info.correlation_id for one in bench.let_in] == [4]
+
+
+def test_servers_own_warm_up_is_a_sequence_of_one_request():
+    bench = Bench()
+    assert bench.run(request(0)) == [["Y"]]
+    assert (bench.let_in[0].info.is_start, bench.let_in[0].info.is_end) == (True, True)
+    assert bench.sequences._last_used == {}
+
+
+def test_control_inputs_reach_no_hook():
+    bench = Bench()
+    bench.run(request(4, START, READY=torch.ones(1, 1)))
+    assert list(bench.let_in[0].inputs) == ["X"]
+
+
+def test_request_of_no_known_sequence_is_refused_and_no_other():
+    bench = Bench()
+    assert bench.run(request(1), request(2, START), Failure("unreadable", "INTERNAL")) == [
+        "INVALID_ARG",
+        ["Y"],
+        "INTERNAL",
+    ]
+    assert MESSAGE.match(bench.let_in[0].text)
+    assert (
+        "model 'm' sequence 1: expected a sequence whose first request was answered" in bench.let_in[0].text
+    )
+
+
+def test_second_request_of_a_sequence_in_one_call_is_refused():
+    bench = Bench()
+    assert bench.run(request(1, START), request(1)) == [["Y"], "INVALID_ARG"]
+    assert "expected one request of a sequence at a time" in bench.let_in[1].text
+
+
+def test_sequence_beyond_the_bound_is_refused_and_those_that_are_kept_go_on():
+    bench = Bench(max_sequences=2)
+    assert bench.run(request(1, START)) == [["Y"]]
+    assert bench.run(request(2, START), request(3, START), request(4, START | END)) == [
+        ["Y"],
+        "UNAVAILABLE",
+        ["Y"],
+    ]
+    assert "model 'm' sequence 3: expected at most 2 sequences at a time" in bench.let_in[1].text
+    assert bench.run(request(3), request(2), request(1, END)) == ["INVALID_ARG", ["Y"], ["Y"]]
+    assert bench.run(request(2, START), request(3, START)) == [["Y"], ["Y"]]
+
+
+def test_sequence_that_is_idle_for_twice_the_servers_time_is_dropped():
+    bench = Bench()
+    bench.run(request(1, START))
+    bench.clock.now = 1.9
+    bench.run(request(2, START))
+    bench.clock.now = 2.1
+    assert bench.run(request(2)) == [["Y"]]
+    assert list(bench.sequences._last_used) == [2]
+    assert bench.run(request(1)) == ["INVALID_ARG"]
+
+
+def test_idle_sequence_that_the_server_still_has_goes_on():
+    bench = Bench()
+    bench.run(request(1, START))
+    bench.clock.now = 60.0
+    assert bench.run(request(1)) == [["Y"]]
+
+
+def test_time_in_which_the_instance_works_makes_no_sequence_idle():
+    """Its next request may wait in the server's queue meanwhile."""
+    bench = Bench(seconds=10.0)
+    bench.run(request(1, START))
+    bench.run(request(2, START))
+    bench.run(request(3, START))
+    assert bench.run(request(1)) == [["Y"]]
+
+
+class Countdown(KindAwareModel):
+    """Answers a request when it has come as often as it says."""
+
+    def load(self):
+        self.rounds = []
+
+    def forward(self, X, requests):
+        self.rounds.append(len(requests))
+        counts = []
+        for wanted, one in zip(X.flatten().tolist(), requests, strict=True):
+            count = self.sequence_state.get(one.correlation_id, 0) + 1
+            self.sequence_state[one.correlation_id] = count
+            counts.append([float(count)])
+            if count < wanted:
+                self.reschedule(one)
+        if X.max() > 90:
+            raise ValueError("too many")
+        return torch.tensor(counts)
+
+
+ITERATIVE = CONFIG | {"sequence_batching": {"oldest": {}, "iterative_sequence": True}}
+
+
+def test_request_that_is_rescheduled_comes_again_with_its_state():
+    with open_harness(Countdown, ITERATIVE, parameters={"kindaware.warmup": "off"}) as model:
+        assert send(model, (0, 1, 0), (0, 3, 0), (0, 2, 0)) == [1, 3, 2]
+        assert model.instance.rounds == [3, 2, 1]
+        assert kept(model) == {}
+        assert model.instance._sequences._last_used == {}
+
+
+def test_request_that_is_rescheduled_and_fails_is_answered_with_its_error():
+    with open_harness(Countdown, ITERATIVE, parameters={"kindaware.warmup": "off"}) as model:
+        assert send(model, (0, 2, 0), (0, 99, 0)) == [2, "INTERNAL"]
+        assert kept(model) == {}
+
+
+def test_request_with_the_flag_end_cannot_come_again():
+    with open_harness(Countdown, ITERATIVE) as model:
+        assert send(model, (7, 2, START | END), (8, 1, START | END)) == ["INVALID_ARG", 1]
+
+
+def test_reschedule_without_iterative_sequence_is_refused():
+    with open_harness(Countdown, parameters={"kindaware.warmup": "off"}) as model:
+        assert send(model, (7, 2, START)) == ["UNSUPPORTED"]
+        assert send(model, (7, 1, START)) == [1]
