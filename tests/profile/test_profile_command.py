@@ -86,6 +86,15 @@ def test_operators_are_those_of_forward_alone(write_model, profile):
     assert "aten::mul" not in operators  # of postprocess
 
 
+def test_asynchronous_forward_is_timed_and_its_operators_are_said_to_be_missing(
+    write_model, profile, read_table
+):
+    _, out, _, _ = profile(write_model(NET.replace("def forward", "async def forward")))
+
+    assert read_table(out)["forward"] > 0
+    assert "no operators of forward there: they ran on another thread" in out
+
+
 def test_model_without_kindaware_has_its_execute_alone(write_model, profile, read_table):
     status, out, _, events = profile(write_model(FOREIGN))
 

@@ -13,7 +13,7 @@ import torch
 
 from kindaware import KindAwareModel
 from kindaware.cli.profile._run import Measured
-from kindaware.cli.profile._stages import EXECUTE, STAGES
+from kindaware.cli.profile._stages import EXECUTE, FORWARD, STAGES
 
 NUM_OPERATORS = 10
 
@@ -51,6 +51,8 @@ def write_report(about: dict[str, str], measured: Measured, num_requests: int) -
     if measured.operators:
         lines += ["operators of forward there, without what they call", ""]
         lines += _align(list(_operator_rows(measured)), left=1)
+    elif FORWARD in measured.stages:
+        lines.append("no operators of forward there: they ran on another thread, or there are none")
     return "\n".join(lines)
 
 
