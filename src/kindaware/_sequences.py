@@ -22,6 +22,9 @@ from kindaware._spec import ModelSpec
 RESCHEDULED = Failure("rescheduled", "INTERNAL")
 """What became of a request that is to come again. No client sees it."""
 
+FILLER = Failure("nobody", "INTERNAL")
+"""What became of a request that no client sent."""
+
 _NOBODY = (0, "")
 """The correlation id of a request that no client sent. The server asks clients for another one."""
 
@@ -78,11 +81,12 @@ class Sequences:
             answer: gives the outcomes of those that are let in, and the failures of the others.
 
         Returns:
-            One outcome per arrival; `RESCHEDULED` for a request that the model wants again.
+            One outcome per arrival; `RESCHEDULED` for a request that the model wants again, `FILLER` for
+            one that no client sent.
         """
         self._waited += self._clock() - self._left_at
         infos = [one.info if isinstance(one, Request) else None for one in arrivals]
-        outcomes: list[Outcome] = [{}] * len(arrivals)
+        outcomes: list[Outcome] = [FILLER] * len(arrivals)
         places = [place for place, info in enumerate(infos) if info is None or not _is_filler(info)]
         self._forget_idle({info.correlation_id for info in infos if info is not None})
         admitted = self._admit([arrivals[place] for place in places])
@@ -98,9 +102,14 @@ class Sequences:
     def released(
         self, responses: list[Any], outcomes: Sequence[Outcome], requests: Sequence[Any], bridge: Bridge
     ) -> list[Any]:
-        """Put None in the place of responses to requests that come again, and tell the server so."""
+        """Put None in the place of responses to requests that come again, and tell the server so.
+
+        Requests that no client sent get a response without outputs.
+        """
         for place, outcome in enumerate(outcomes):
-            if outcome is RESCHEDULED:
+            if outcome is FILLER:
+                responses[place] = bridge.answer({}, ())
+            elif outcome is RESCHEDULED:
                 responses[place] = None
                 bridge.reschedule(requests[place])
         return responses
@@ -136,23 +145,25 @@ class Sequences:
         Raises:
             RequestError: the request can't come again.
         """
-        subject = f"model {self._model!r} sequence {request.correlation_id!r}"
+        refusal: Failure | None = None
         if not self._spec.is_iterative:
-            text = message(
-                subject,
+            refusal = self._refusal(
+                request,
+                "UNSUPPORTED",
                 expected="sequence_batching { iterative_sequence: true } for a request to come again",
                 got="no such line in config.pbtxt",
                 remedy="add it, or answer the request",
             )
-            raise RequestError(text, code="UNSUPPORTED")
-        if request.is_end:  # the server would end the sequence, and the client wait for ever
-            text = message(
-                subject,
+        elif request.is_end:  # the server would end the sequence, and the client wait for ever
+            refusal = self._refusal(
+                request,
+                "INVALID_ARG",
                 expected="a request without the flag END, since the model needs it more than once",
                 got="END",
                 remedy="send it without sequence_end",
             )
-            raise RequestError(text)
+        if refusal is not None:
+            raise RequestError(refusal.text, code=refusal.code)
         self._again.add(request.correlation_id)
 
     def _admit(self, arrivals: Sequence[Request | Failure]) -> list[Request | Failure]:
@@ -170,7 +181,7 @@ class Sequences:
                 info = replace(info, flags=SEQUENCE_START | SEQUENCE_END)
                 request = replace(request, info=info)
             if sequence in seen:
-                admitted.append(self._refuse_second(info))
+                admitted.append(self._second(info))
                 continue
             seen.add(sequence)
             if not info.is_start:
@@ -216,33 +227,37 @@ class Sequences:
         self._last_used.pop(sequence, None)
         self.state.kept.pop(sequence, None)
 
+    def _refusal(self, info: RequestInfo, code: str, *, expected: str, got: str, remedy: str) -> Failure:
+        subject = f"model {self._model!r} sequence {info.correlation_id!r}"
+        return Failure(message(subject, expected=expected, got=got, remedy=remedy), code)
+
     def _unknown(self, info: RequestInfo) -> Failure:
-        text = message(
-            f"model {self._model!r} sequence {info.correlation_id!r}",
+        return self._refusal(
+            info,
+            "INVALID_ARG",
             expected="a sequence whose first request was answered",
             got="a request without the flag START, and no such sequence",
             remedy="begin it again, with sequence_start",
         )
-        return Failure(text, "INVALID_ARG")
 
     def _full(self, info: RequestInfo) -> Failure:
-        text = message(
-            f"model {self._model!r} sequence {info.correlation_id!r}",
+        return self._refusal(
+            info,
+            "UNAVAILABLE",
             expected=f"at most {self._max_sequences} sequences at a time",
             got="one more",
             remedy="begin it when another one has ended, or raise max_sequences",
         )
-        return Failure(text, "UNAVAILABLE")
 
-    def _refuse_second(self, info: RequestInfo) -> Failure:
+    def _second(self, info: RequestInfo) -> Failure:
         """Refuse what the server never does: two requests of a sequence at once."""
-        text = message(
-            f"model {self._model!r} sequence {info.correlation_id!r}",
+        return self._refusal(
+            info,
+            "INVALID_ARG",
             expected="one request of a sequence at a time",
             got="another one in the same call",
             remedy="wait for the answer before the next request",
         )
-        return Failure(text, "INVALID_ARG")
 
 
 class SequenceHooks:

@@ -9,7 +9,7 @@ from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError,
 from kindaware._batch import Request
 from kindaware._outcomes import Failure
 from kindaware._sequence_spec import SequenceSpec
-from kindaware._sequences import Sequences
+from kindaware._sequences import FILLER, Sequences
 from kindaware.testing import ModelHarness
 
 START, END = 1, 2
@@ -285,8 +285,20 @@ class Bench:
 
 def test_request_that_fills_a_place_is_answered_and_seen_by_nobody():
     bench = Bench()
-    assert bench.run(request(0, outputs=()), request(4, START), request(0, outputs=())) == [[], ["Y"], []]
+    arrivals = [request(0, outputs=()), request(4, START), request(0, outputs=())]
+    outcomes = bench.sequences.run(arrivals, bench.answer)
+    assert [one is FILLER for one in outcomes] == [True, False, True]
     assert [one.info.correlation_id for one in bench.let_in] == [4]
+
+    class Responding:
+        def answer(self, outputs, requested):
+            return "nothing"
+
+    assert bench.sequences.released(["error", "Y", "error"], outcomes, [], Responding()) == [
+        "nothing",
+        "Y",
+        "nothing",
+    ]
 
 
 def test_servers_own_warm_up_is_a_sequence_of_one_request():
