@@ -34,7 +34,8 @@ from kindaware._outcomes import Failure
 from kindaware._pb_utils import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
 from kindaware._pipeline import Pipeline
 from kindaware._reload import Reload
-from kindaware._sequences import SequenceHooks, Sequences
+from kindaware._sequence_hooks import SequenceHooks
+from kindaware._sequences import Sequences
 from kindaware._settings import SETTING_NAMES
 from kindaware._spec import ModelSpec, TensorSpec
 from kindaware._staging import open_staging
@@ -201,11 +202,10 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         )
         device_pass = StreamPass(self.spec, self.settings, hooks, self._runtime, staging, self.logger)
         self._device_pass = device_pass
-        self._streams = None
+        self._streams = self._reload_request = self._metrics = None
         if self.spec.decoupled:
             self._streams = Streams(self.spec, self.settings, device_pass, self.logger, self._loop)
         self._pipeline = Pipeline(self.spec, self.settings, hooks, device_pass, self.logger)
-        self._reload_request = None
         if self._bridge is not None and self.settings.reload_on_fault:
             self._reload_request = Reload(self.args, self.parameters, self._bridge, self.logger)
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, getattr(self, "warmup_inputs", None))
@@ -213,7 +213,6 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         self._log_ready(load_seconds, warm_up.run(device_pass, answer))
         self._device_pass.counts = Counts()  # the warm-up answered nobody
         self._may_call = True
-        self._metrics = None
         if pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(pb_utils, self.args, self.devices)
 

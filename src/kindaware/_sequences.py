@@ -10,7 +10,7 @@ from typing import Any
 
 from kindaware._batch import Request
 from kindaware._bridge import Bridge
-from kindaware._errors import KindAwareError, RequestError, message
+from kindaware._errors import RequestError, message
 from kindaware._hooks import Hooks
 from kindaware._outcomes import Failure, Outcome
 from kindaware._request_info import SEQUENCE_END, SEQUENCE_START, RequestInfo
@@ -258,48 +258,6 @@ class Sequences:
             got="another one in the same call",
             remedy="wait for the answer before the next request",
         )
-
-
-class SequenceHooks:
-    """Gives a model `sequence_state` and `reschedule`."""
-
-    _sequences: Sequences | None = None
-
-    @property
-    def sequence_state(self) -> SequenceState:
-        """What the model keeps per sequence, by correlation id; for `forward` and `postprocess`.
-
-        Raises:
-            KindAwareError: the configuration has no `sequence_batching`.
-        """
-        return self._require_sequences("self.sequence_state").state
-
-    def reschedule(self, request: RequestInfo) -> None:
-        """Have a request come again, in place of its answer; for `forward` and `postprocess`.
-
-        The rows that are returned for it are dropped. What `sequence_state` has for it is kept. Only where
-        the configuration has `sequence_batching { iterative_sequence: true }`.
-
-        Args:
-            request: one of the parameter `requests`.
-
-        Raises:
-            RequestError: the configuration or the request does not allow it.
-            KindAwareError: the configuration has no `sequence_batching`.
-        """
-        self._require_sequences("self.reschedule").reschedule(request)
-
-    def _require_sequences(self, what: str) -> Sequences:
-        if self._sequences is None:
-            raise KindAwareError(
-                message(
-                    what,
-                    expected="a model with sequence_batching",
-                    got="none in its configuration",
-                    remedy="add it to config.pbtxt",
-                )
-            )
-        return self._sequences
 
 
 def _is_filler(info: RequestInfo) -> bool:

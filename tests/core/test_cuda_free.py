@@ -51,6 +51,7 @@ ORDER = [
     "_bridge",
     "_sequence_state",
     "_sequences",
+    "_sequence_hooks",
     "_call_stream",
     "_bls",
     "_responses",
