@@ -17,6 +17,7 @@ from benchmarks.curve import plot
 from benchmarks.page import PLOT
 from benchmarks.report import report
 from benchmarks.repository import Served
+from benchmarks.scenarios import CURVE_NETWORKS
 from benchmarks.servers import Say, without_folders
 from kindaware._errors import describe
 
@@ -44,10 +45,11 @@ Results are written as they come. A part that fails is named, and the others go 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured: rounds of each part, and by how much measurements are shortened."""
+    """How much is measured: rounds of each part, networks of the curve, and by how much all is shortened."""
 
     rounds: int
     curve_rounds: int
+    curve_networks: int
     gains_rounds: int
     runs: int
     repetitions: int
@@ -59,6 +61,7 @@ class Effort:
 FULL = Effort(
     rounds=11,
     curve_rounds=3,
+    curve_networks=2,
     gains_rounds=6,
     runs=12,
     repetitions=60,
@@ -67,7 +70,15 @@ FULL = Effort(
     speed=1.0,
 )
 QUICK = Effort(
-    rounds=2, curve_rounds=1, gains_rounds=2, runs=4, repetitions=20, imports=3, requests=10_000, speed=3.0
+    rounds=2,
+    curve_rounds=1,
+    curve_networks=1,
+    gains_rounds=2,
+    runs=4,
+    repetitions=20,
+    imports=3,
+    requests=10_000,
+    speed=3.0,
 )
 
 
@@ -125,11 +136,14 @@ def _measure(
     from benchmarks.curve import run_curve
 
     rounds, client, networks = args.rounds, args.client, args.networks
+    curve_networks = [one for one in CURVE_NETWORKS if one in networks][: effort.curve_networks]
     jobs: dict[str, Callable[[], Any]] = {
         "serving": lambda: serving.run_serving(
             client, rounds or effort.rounds, effort.speed, networks, say, keep
         ),
-        "curve": lambda: run_curve(client, rounds or effort.curve_rounds, effort.speed, networks, say, keep),
+        "curve": lambda: run_curve(
+            client, rounds or effort.curve_rounds, effort.speed, curve_networks, say, keep
+        ),
         "overhead": lambda: probe.run_overhead(rounds or effort.runs, effort.repetitions, say),
         "growth": lambda: probe.run_growth(rounds or effort.runs, effort.repetitions, say),
         "stages": lambda: stages.run_stages(client, effort.speed, networks, say),

@@ -29,6 +29,11 @@ ROOT = HERE.parent
 LITSERVE_VENV = ROOT / ".bench" / "litserve"
 LITSERVE = "litserve==0.2.19"
 START_SECONDS = 60.0
+START_TRITON_SECONDS = 1800.0
+"""Long enough for networks that are compiled while they load."""
+
+_NO_AUTO_COMPLETE = "--disable-auto-complete-config"
+"""The configurations are complete: no process per model that would complete them while the server starts."""
 
 Say = Callable[[str], None]
 """Tells whoever waits what goes on."""
@@ -63,7 +68,7 @@ def triton(models: Sequence[Served], say: Say) -> Iterator[TritonServer]:
     with tempfile.TemporaryDirectory(prefix="kindaware-bench-") as folder:
         for served in models:
             write_model(Path(folder), served)
-        server = TritonServer(folder, startup_timeout_seconds=900)
+        server = TritonServer(folder, args=[_NO_AUTO_COMPLETE], startup_timeout_seconds=START_TRITON_SECONDS)
         try:
             server.start()
         except ServerError as error:
