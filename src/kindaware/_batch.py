@@ -7,39 +7,86 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import EllipsisType
+from typing import Any
 
 import numpy as np
 import torch
 
 from kindaware._bytes import BytesArray, Value
-from kindaware._caller import Reader
+from kindaware._caller import Caller
 from kindaware._request_info import RequestInfo
 
 
-@dataclass(frozen=True, slots=True)
+class HostArray(Mapping[str, Value]):
+    """The one input of a request, by its name: a tensor, [b, ...], that is a view of an array.
+
+    The view is made when it is asked for. Where arrays are joined first, it never is.
+
+    Args:
+        name: the input's.
+        array: in host memory.
+    """
+
+    __slots__ = ("array", "name")
+
+    def __init__(self, name: str, array: np.ndarray[Any, Any]) -> None:
+        self.name = name
+        self.array = array
+
+    def __getitem__(self, name: str) -> Value:
+        if name != self.name:
+            raise KeyError(name)
+        return torch.from_numpy(self.array)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((self.name,))
+
+    def __len__(self) -> int:
+        return 1
+
+
+@dataclass(slots=True, eq=False)
 class Request:
-    """One request as it was read.
+    """One request as it was read. Never changed; not frozen, which would take three times as long to make.
 
     Attributes:
-        id: the client's request id, empty if it gave none.
+        origin: Triton's request, which is asked when something of it is needed; what was read of it; or the
+            id of a request of the library's own.
         inputs: tensors by name, [b, ...] when the model batches; BYTES are numpy arrays of objects. Host
             memory, or the GPU's where Triton hands inputs over there.
         rows: b; None when the model does not batch.
         info: what else it says, where a hook asks for it.
-        caller: reads what calls of other models take over; None for a request of the library's own.
+        arrived: when it was handed over, as `time.monotonic` counts.
     """
 
-    id: str
+    origin: Any
     inputs: Mapping[str, Value]
     rows: int | None
     info: RequestInfo | None = None
-    caller: Reader | None = None
+    arrived: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """The client's request id, empty if it gave none."""
+        if isinstance(self.origin, str):
+            return self.origin
+        return self.origin.request_id if isinstance(self.origin, Caller) else str(self.origin.request_id())
+
+    def caller(self) -> Caller | None:
+        """Read what calls of other models take over; None for a request of the library's own."""
+        if isinstance(self.origin, str):
+            return None
+        return self.origin if isinstance(self.origin, Caller) else Caller.read(self.origin, self.arrived)
 
     def with_inputs(self, inputs: Mapping[str, Value]) -> Request:
         """Give the request with other inputs of as many rows."""
-        return Request(self.id, inputs, self.rows, self.info, self.caller)
+        return replace(self, inputs=inputs)
+
+    def detached(self) -> Request:
+        """Give the request without Triton's, which would hold its inputs in shared memory."""
+        return replace(self, origin=self.caller() or self.origin)
 
     @property
     def is_on_device(self) -> bool:
@@ -92,6 +139,14 @@ def gather(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
+def gather_arrays(requests: Sequence[Request]) -> torch.Tensor | None:
+    """Do as `gather` does, with arrays; None where some request holds tensors."""
+    arrays = [one.inputs.array for one in requests if isinstance(one.inputs, HostArray)]
+    if len(arrays) != len(requests):
+        return None
+    return torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+
+
 def gather_bytes(arrays: Sequence[BytesArray]) -> BytesArray:
     """Do as `gather` does, with BYTES."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
@@ -134,7 +189,31 @@ def pieces(
         yield slice(start, stop), piece
 
 
-def scatter(outputs: Mapping[str, Value], rows: Sequence[int | None]) -> list[Mapping[str, Value]]:
+class Answer(Mapping[str, Value]):
+    """What one request gets of a batch: tensors by name, views that are made when they are asked for.
+
+    Args:
+        batch: the batch's outputs, [B, ...] each, contiguous.
+        rows: which of them.
+    """
+
+    __slots__ = ("batch", "rows")
+
+    def __init__(self, batch: Mapping[str, Value], rows: slice) -> None:
+        self.batch = batch
+        self.rows = rows
+
+    def __getitem__(self, name: str) -> Value:
+        return self.batch[name][self.rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.batch)
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+def scatter(outputs: Mapping[str, Value], rows: Sequence[int | None]) -> Sequence[Mapping[str, Value]]:
     """Cut a batch's outputs, [B, ...] each, into one mapping per request: the inverse of `gather`.
 
     Args:
@@ -147,11 +226,11 @@ def scatter(outputs: Mapping[str, Value], rows: Sequence[int | None]) -> list[Ma
     """
     if rows[0] is None:
         return [outputs]
-    answers: list[Mapping[str, Value]] = []
+    answers = []
     start = 0
     for num_rows in rows:
         stop = start + (num_rows or 0)
-        answers.append({name: tensor[start:stop] for name, tensor in outputs.items()})
+        answers.append(Answer(outputs, slice(start, stop)))
         start = stop
     return answers
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import torch
 
-from kindaware._batch import Request
+from kindaware._batch import Answer, HostArray, Request
 from kindaware._bytes import Value
-from kindaware._caller import Caller
 from kindaware._errors import RequestError, describe, message
 from kindaware._outcomes import Failure, Outcome, Tensors
 from kindaware._pb_utils import is_stand_in
@@ -43,7 +41,10 @@ class Bridge:
         self._no_torch = {tensor.name for tensor in spec.inputs if tensor.dtype.torch is None}
         if spec.sequences is not None:
             self._no_torch |= spec.sequences.controls
-        self._may_be_on_gpu = spec.parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
+        self._may_be_on_gpu = spec.may_get_gpu_inputs
+        is_plain = not (self._no_numpy or self._no_torch or self._may_be_on_gpu)
+        self._only_input = spec.inputs[0].name if is_plain and len(spec.inputs) == 1 else None
+        self._keeps_arrays = runtime.is_host and spec.is_uniform
         self._names = [tensor.name for tensor in spec.outputs]
         self._model = spec.name
 
@@ -79,8 +80,13 @@ class Bridge:
         for request in requests:  # as a comprehension it would let go of tensors while an error is under way
             if asks_for_cancelled and request.is_cancelled():
                 arrivals.append(self._cancelled(request))
-            else:
+                continue
+            try:
                 arrivals.append(self._read(request, arrived))
+            except Exception as error:  # of pb_utils, for this request only
+                if self._runtime.is_fault(error):
+                    raise
+                arrivals.append(self._unreadable(request, describe(error), "INTERNAL"))
         return arrivals
 
     def _cancelled(self, request: Any) -> Failure:
@@ -93,22 +99,36 @@ class Bridge:
         return Failure(text, "CANCELLED")
 
     def _read(self, request: Any, arrived: float) -> Request | Failure:
-        caller = partial(Caller.read, request, arrived)
-        try:
-            inputs = self._inputs(request)
-        except Exception as error:  # of pb_utils, for this request only
-            if self._runtime.is_fault(error):
-                raise
-            return self._unreadable(request, describe(error), "INTERNAL")
-        if not self._batches:
-            info = self._info(request, None) if self._reads_info else None
-            return Request(request.request_id(), inputs, None, info, caller)
-        sizes = {name: len(tensor) if tensor.ndim else 0 for name, tensor in inputs.items()}
-        if len(set(sizes.values())) != 1:
-            return self._unreadable(request, f"rows {sizes}" if sizes else "no inputs", "INVALID_ARG")
-        rows = next(iter(sizes.values()))
+        """Read one request. A model with one input of numbers gets a shorter way to the same."""
+        tensors = request.inputs()
+        rows: int | None = None
+        if len(tensors) == 1 and self._only_input is not None:
+            array = tensors[0].as_numpy()
+            inputs: Mapping[str, Value]
+            if self._keeps_arrays:
+                inputs = HostArray(self._only_input, array)
+            else:
+                inputs = {self._only_input: torch.from_numpy(array)}
+            if self._batches:
+                rows = len(array)
+        else:
+            inputs = {tensor.name(): self._input(tensor) for tensor in tensors}
+            if self._batches:
+                sizes = {name: value.shape[0] if value.ndim else 0 for name, value in inputs.items()}
+                if len(set(sizes.values())) != 1:
+                    return self._unreadable(request, f"rows {sizes}" if sizes else "no inputs", "INVALID_ARG")
+                rows = next(iter(sizes.values()))
         info = self._info(request, rows) if self._reads_info else None
-        return Request(request.request_id(), inputs, rows, info, caller)
+        return Request(request, inputs, rows, info, arrived)
+
+    def _input(self, tensor: Any) -> Value:
+        name = tensor.name()
+        if name in self._no_torch:
+            return tensor.as_numpy()  # type: ignore[no-any-return]  # an array
+        if name in self._no_numpy or (self._may_be_on_gpu and not tensor.is_cpu()):
+            return torch.utils.dlpack.from_dlpack(tensor)
+        # A view of the numpy array that the stub has made already; DLPack would try and fail first.
+        return torch.from_numpy(tensor.as_numpy())
 
     def _info(self, request: Any, rows: int | None) -> RequestInfo:
         return RequestInfo(
@@ -120,19 +140,6 @@ class Bridge:
             flags=request.flags(),
             requested_outputs=frozenset(request.requested_output_names()),
         )
-
-    def _inputs(self, request: Any) -> dict[str, Value]:
-        inputs: dict[str, Value] = {}
-        for tensor in request.inputs():
-            name = tensor.name()
-            # A view of the numpy array that the stub has made already; DLPack would try and fail first.
-            if name in self._no_torch:
-                inputs[name] = tensor.as_numpy()
-            elif name in self._no_numpy or (self._may_be_on_gpu and not tensor.is_cpu()):
-                inputs[name] = torch.utils.dlpack.from_dlpack(tensor)
-            else:
-                inputs[name] = torch.from_numpy(tensor.as_numpy())
-        return inputs
 
     def _unreadable(self, request: Any, got: str, code: str) -> Failure:
         text = message(
@@ -149,17 +156,34 @@ class Bridge:
         Raises:
             Exception: the device has failed; found out where a tensor lies on it.
         """
-        return [self._respond(request, outcome) for request, outcome in zip(requests, outcomes, strict=True)]
-
-    def _respond(self, request: Any, outcome: Outcome) -> Any:
-        if not isinstance(outcome, Failure):
+        responses = []
+        batch: Tensors | None = None
+        new_response, names = self._pb_utils.InferenceResponse, self._names
+        for request, outcome in zip(requests, outcomes, strict=True):
+            if isinstance(outcome, Failure):
+                responses.append(self.refuse(outcome))
+                continue
             try:
-                return self.answer(outcome, request.requested_output_names())
+                # Triton takes no outputs for all of them, so of one there is nothing to ask for.
+                requested = names if len(names) == 1 else request.requested_output_names()
+                if isinstance(outcome, Answer):
+                    if outcome.batch is not batch:
+                        batch = outcome.batch
+                        wholes = [(name, *self._wrapper(batch[name])) for name in names]
+                    rows = outcome.rows
+                    tensors = []
+                    for name, whole, wrap in wholes:
+                        if name in requested:
+                            tensors.append(wrap(name, whole[rows]))
+                    responses.append(new_response(tensors))
+                else:
+                    responses.append(self.answer(outcome, requested))
             except Exception as error:  # of pb_utils, for this request only
                 if self._runtime.is_fault(error):
                     raise
-                outcome = Failure(f"model {self._model!r}: response not built, {describe(error)}", "INTERNAL")
-        return self.refuse(outcome)
+                text = f"model {self._model!r}: response not built, {describe(error)}"
+                responses.append(self.refuse(Failure(text, "INTERNAL")))
+        return responses
 
     def answer(self, outputs: Tensors, requested: Collection[str]) -> Any:
         """Build the response with those outputs that were asked for.
@@ -231,18 +255,26 @@ class Bridge:
         return array if array.dtype == object else torch.from_numpy(array).to(self._runtime.device)
 
     def _tensor(self, name: str, tensor: Value) -> Any:
-        """Wrap contiguous memory. On the CPU numpy is taken without a copy, and DLPack hides one.
+        memory, wrap = self._wrapper(tensor)
+        return wrap(name, memory)
 
-        BYTES are copied into Triton's form at once.
-        A tensor on a GPU goes as an object, never as a capsule, with the stream that filled it current: the
-        stub then waits for that stream, and for a capsule it does not.
+    def _wrapper(self, value: Value) -> tuple[Any, Callable[[str, Any], Any]]:
+        """Give contiguous memory in the form in which Triton takes it or a part of it, and what wraps that.
+
+        On the CPU numpy is taken without a copy, and DLPack hides one. BYTES are copied into Triton's form at
+        once.
+        """
+        if not isinstance(value, torch.Tensor):
+            return value, self._pb_utils.Tensor
+        if value.device.type != "cpu" or value.dtype is torch.bfloat16:
+            return value, self._from_dlpack
+        return value.numpy(), self._pb_utils.Tensor
+
+    def _from_dlpack(self, name: str, tensor: torch.Tensor) -> Any:
+        """Wrap a tensor as an object, never as a capsule, with the stream that filled it current.
+
+        The stub then waits for that stream, and for a capsule it does not.
         Source: python_backend `pb_tensor.cc`, PbTensor::FromDLPack.
         """
-        if not isinstance(tensor, torch.Tensor):
-            return self._pb_utils.Tensor(name, tensor)
-        if tensor.device.type != "cpu":
-            with self._runtime.scope():
-                return self._pb_utils.Tensor.from_dlpack(name, tensor)
-        if tensor.dtype is torch.bfloat16:
+        with self._runtime.scope():
             return self._pb_utils.Tensor.from_dlpack(name, tensor)
-        return self._pb_utils.Tensor(name, tensor.numpy())

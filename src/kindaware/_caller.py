@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +31,31 @@ class Caller:
         return cls(request.request_id(), request.trace(), deadline)
 
 
-Reader = Callable[[], Caller]
-"""Reads the caller when something is passed on, and not before."""
+class HasCaller(Protocol):
+    """A request, as far as calls of other models are concerned."""
 
-_current: ContextVar[Sequence[Reader | None]] = ContextVar("kindaware_caller", default=())
+    def caller(self) -> Caller | None:
+        """Read the caller; only when something is passed on. None for a request of the library's own."""
+
+
+_current: ContextVar[Sequence[HasCaller]] = ContextVar("kindaware_caller", default=())
 
 
 class OnBehalfOf:
     """Make these the requests that the code inside works for, coroutines that begin there included.
 
     Args:
-        readers: one per request; None for one of the library's own.
+        requests: asked for their callers when something is passed on.
     """
 
-    __slots__ = ("_readers", "_token")
-    _token: Token[Sequence[Reader | None]]
+    __slots__ = ("_requests", "_token")
+    _token: Token[Sequence[HasCaller]]
 
-    def __init__(self, readers: Sequence[Reader | None]) -> None:
-        self._readers = readers
+    def __init__(self, requests: Sequence[HasCaller]) -> None:
+        self._requests = requests
 
     def __enter__(self) -> None:
-        self._token = _current.set(self._readers)
+        self._token = _current.set(self._requests)
 
     def __exit__(self, *_: object) -> None:
         _current.reset(self._token)
@@ -62,7 +66,7 @@ def current_caller() -> Caller:
 
     Of several requests that share a batch: id and trace of the first, the earliest deadline.
     """
-    callers = [read() for read in _current.get() if read is not None]
+    callers = [caller for one in _current.get() if (caller := one.caller()) is not None]
     if not callers:
         return Caller()
     return Caller(callers[0].request_id, callers[0].trace, min(one.deadline for one in callers))

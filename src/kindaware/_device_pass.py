@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from logging import Logger
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,7 +23,7 @@ from kindaware._errors import (
 from kindaware._graphs import Graphs, refuse_extras
 from kindaware._hooks import Hooks
 from kindaware._joining import Joining
-from kindaware._modules import Precision, prepare_input
+from kindaware._modules import Precision, converts_inputs, prepare_input
 from kindaware._outcomes import Tensors
 from kindaware._outputs import check_outputs, name_outputs
 from kindaware._padding import Padding
@@ -32,8 +31,6 @@ from kindaware._runtime import Runtime, is_out_of_memory
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 from kindaware._staging import Staging
-
-_NOTHING: Mapping[str, BytesArray] = MappingProxyType({})
 
 
 class DevicePass:
@@ -75,8 +72,9 @@ class DevicePass:
         self._staging = staging
         self._logger = logger
         refuse_extras(spec, settings, hooks)
-        self._graphs = Graphs(runtime, staging, self._forward)
+        self._graphs = Graphs(runtime, staging, self._compute)
         self._precision = Precision.of(settings.precision)
+        self._converts = converts_inputs(settings, self._precision)
         self._text_outputs = [output.name for output in spec.outputs if output.dtype.torch is None]
 
     def begin_call(self) -> None:
@@ -93,7 +91,7 @@ class DevicePass:
         """
         if self._hooks.preprocess is None:
             return request
-        with self._runtime.scope(), torch.no_grad(), OnBehalfOf([request.caller]):
+        with self._runtime.scope(), torch.no_grad(), OnBehalfOf([request]):
             try:
                 extras = self._joining.requests_for("preprocess", [request])
                 inputs = self._joining.check(self._hooks.preprocess(dict(request.inputs), **extras), request)
@@ -124,22 +122,26 @@ class DevicePass:
         statistics = self._staging.statistics
         num_in, num_out = statistics.bytes_in, statistics.bytes_out
         stopwatch = Stopwatch(self.counts)
-        with self._batch(), OnBehalfOf([one.caller for one in requests]):
+        with self._batch(), OnBehalfOf(requests):
             parts, texts = self._joining.parts(requests)
             outputs: dict[str, Any] | None = None if texts else self._graphs.run(parts, num_rows)
             if outputs is None:
                 inputs = {name: self._staging.put(tensors) for name, tensors in parts.items()}
+                extras = self._extras(requests)
                 stopwatch.lap("copy_in")
-                outputs = self._forward(inputs, texts, **self._extras(requests))
-            stopwatch.lap("forward")
-            finished = self._finish(outputs, requests, num_rows)
+            with torch.inference_mode():
+                if outputs is None:
+                    outputs = self._forward(inputs, texts, extras)
+                stopwatch.lap("forward")
+                finished = self._finish(outputs, requests, num_rows)
             if self.padding is not None:
                 self.padding.cuts(finished, requests)  # raises here, where a smaller batch is tried
             fetched = self._fetch(finished)
             stopwatch.lap("copy_out")
         self.has_answered = True
         self.counts.add_batch(len(requests), len(requests) if num_rows is None else num_rows)
-        self.counts.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
+        if not self._runtime.is_host:
+            self.counts.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
         return fetched
 
     def scatter(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Tensors]:
@@ -191,7 +193,7 @@ class DevicePass:
     @contextlib.contextmanager
     def _batch(self) -> Iterator[None]:
         """Device and stream current, no gradients; what is queued is waited for, but not after a fault."""
-        with self._runtime.scope(), torch.no_grad():
+        with self._runtime.scope(), torch.set_grad_enabled(False):
             try:
                 self._staging.begin_forward()
                 yield
@@ -209,37 +211,43 @@ class DevicePass:
         fetched.update(texts)  # into the same mapping, since the staging may change it later
         return fetched
 
+    def _compute(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        with torch.inference_mode():
+            return self._forward(inputs, {}, {})
+
     def _forward(
-        self, inputs: Mapping[str, torch.Tensor], texts: Mapping[str, BytesArray] = _NOTHING, **extras: Any
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        texts: Mapping[str, BytesArray],
+        extras: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Convert the inputs and run `forward` in inference mode.
+        """Convert the inputs and run `forward`, in inference mode.
 
         The inputs were joined outside of it: torch.compile tells tensors that were made in inference mode
         from others, so it would compile once for batches of one request and again for all others.
         """
         hooks = self._hooks
-        prepared: dict[str, Value] = {
-            name: prepare_input(tensor, self._settings, self._precision) for name, tensor in inputs.items()
-        }
-        prepared.update(texts)
-        with torch.inference_mode(), self._precision.scope(self._runtime.device):
+        prepared: dict[str, Value] = {**inputs, **texts}
+        if self._converts:
+            for name, tensor in inputs.items():
+                prepared[name] = prepare_input(tensor, self._settings, self._precision)
+        with self._precision.scope(self._runtime.device):
             return name_outputs(hooks.call(hooks.forward, prepared, **extras), self._spec)
 
     def _finish(
         self, outputs: dict[str, Any], requests: Sequence[Request], num_rows: int | None
     ) -> dict[str, Value]:
-        """Run `postprocess` in inference mode, and bring the outputs into the form that is declared."""
-        with torch.inference_mode():
-            if self._hooks.postprocess is not None:
-                extras = self._joining.requests_for("postprocess", requests)
-                outputs = name_outputs(self._hooks.postprocess(outputs, **extras), self._spec)
-            return check_outputs(
-                outputs,
-                self._spec,
-                num_rows=num_rows,
-                cast=self._settings.cast_outputs,
-                computed_dtype=self._precision.dtype,
-            )
+        """Run `postprocess`, and bring the outputs into the form that is declared; in inference mode."""
+        if self._hooks.postprocess is not None:
+            extras = self._joining.requests_for("postprocess", requests)
+            outputs = name_outputs(self._hooks.postprocess(outputs, **extras), self._spec)
+        return check_outputs(
+            outputs,
+            self._spec,
+            num_rows=num_rows,
+            cast=self._settings.cast_outputs,
+            computed_dtype=self._precision.dtype,
+        )
 
     def attempt(self, requests: Sequence[Request]) -> dict[str, Value] | Exception:
         """Do as `run` does, and give what was raised instead of raising it.

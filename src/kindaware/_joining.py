@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from kindaware._batch import Request, gather_bytes
+from kindaware._batch import Request, gather_arrays, gather_bytes
 from kindaware._bytes import BytesArray, Value, is_value
 from kindaware._errors import OutputError, message
 from kindaware._hooks import Hooks
@@ -69,6 +69,8 @@ class Joining:
         Raises:
             OutputError: `collate` returned what is no input.
         """
+        if self._hooks.collate is None and (joined := gather_arrays(requests)) is not None:
+            return {next(iter(requests[0].inputs)): [joined]}, {}
         parts: dict[str, Sequence[torch.Tensor]] = {}
         texts: dict[str, BytesArray] = {}
         for name in requests[0].inputs:

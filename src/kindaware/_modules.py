@@ -16,6 +16,7 @@ from kindaware._runtime import Runtime
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 
+_NO_SCOPE = contextlib.nullcontext()
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
@@ -40,7 +41,7 @@ class Precision:
     def scope(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
         """Give the context in which `forward` runs."""
         if self.dtype is None or not self.is_mixed:
-            return contextlib.nullcontext()
+            return _NO_SCOPE
         return torch.autocast(device.type, dtype=self.dtype)
 
     @property
@@ -99,6 +100,11 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
             module.compile(mode=settings.compile)
         if placement.moves_modules:
             _check_devices(name, module, placement.device)
+
+
+def converts_inputs(settings: Settings, precision: Precision) -> bool:
+    """Whether `prepare_input` changes anything."""
+    return precision.converts_to is not None or settings.memory_format == "channels_last"
 
 
 def prepare_input(tensor: torch.Tensor, settings: Settings, precision: Precision) -> torch.Tensor:

@@ -62,9 +62,9 @@ class Ledger:
     def __init__(self, arrivals: Sequence[Request | Failure], model: str) -> None:
         self.requests: dict[int, Request] = {}
         self._model = model
+        self._arrivals = arrivals
         self._outcomes: list[Outcome | None] = [one if isinstance(one, Failure) else None for one in arrivals]
         self._answers: list[tuple[Sequence[int], Tensors]] = []
-        self._ids = [one.id if isinstance(one, Request) else "" for one in arrivals]
         self._to_log: dict[str, list[str]] = {}
 
     def answer(self, part: Sequence[int], outputs: Tensors) -> None:
@@ -80,14 +80,18 @@ class Ledger:
         for position in part:
             self._outcomes[position] = Failure(text, code)
             if cause is not None:
-                self._to_log.setdefault(format_traceback(cause), []).append(self._ids[position])
+                self._to_log.setdefault(format_traceback(cause), []).append(self._id_of(position))
 
     def fail(self, part: Sequence[int], error: Exception, stage: str) -> None:
         """Fail requests because a hook raised; the traceback is logged once."""
         ids = self._to_log.setdefault(format_traceback(error), [])
         for position in part:
-            self._outcomes[position] = failure_of(error, self._model, self._ids[position], stage)
-            ids.append(self._ids[position])
+            ids.append(self._id_of(position))
+            self._outcomes[position] = failure_of(error, self._model, ids[-1], stage)
+
+    def _id_of(self, position: int) -> str:
+        arrival = self._arrivals[position]
+        return arrival.id if isinstance(arrival, Request) else ""
 
     def log(self, logger: Logger) -> None:
         """Write each traceback once, with the ids of the requests that it cost."""
@@ -103,6 +107,8 @@ class Ledger:
         """
         for part, outputs in self._answers:
             answers = scatter(outputs, [self.requests[position] for position in part])
+            if len(answers) == len(self._outcomes):  # one batch of all, in order
+                return list(answers)
             for position, answer in zip(part, answers, strict=True):
                 self._outcomes[position] = answer
         return [missing() if outcome is None else outcome for outcome in self._outcomes]

@@ -31,6 +31,8 @@ def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, Any]:
         OutputError: the names or their number are not those that are declared, or a value that should be a
             tensor is none.
     """
+    if isinstance(returned, torch.Tensor) and len(spec.outputs) == 1:
+        return {spec.outputs[0].name: returned}
     names = [output.name for output in spec.outputs]
     subject = f"model {spec.name!r} {spec.hook}"
     if isinstance(returned, Mapping):
@@ -102,21 +104,20 @@ def _check(
     cast: bool,
     computed_dtype: torch.dtype | None,
 ) -> Value:
-    subject = f"model {spec.name!r} output {declared.name!r}"
     wanted = declared.dtype.torch
     if wanted is None:
-        array = to_bytes(value, subject)
+        array = to_bytes(value, _subject(declared, spec))
         _check_shape(array, declared, spec, num_rows)
         return array
     tensor: torch.Tensor = value
     if tensor.layout is not torch.strided:
-        raise _error(spec, subject, "a dense tensor", f"layout {tensor.layout}")
+        raise _error(spec, _subject(declared, spec), "a dense tensor", f"layout {tensor.layout}")
     if tensor.dtype is not wanted:
         is_computed = tensor.dtype is computed_dtype and wanted.is_floating_point
         if not (cast or is_computed):
             raise OutputError(
                 message(
-                    subject,
+                    _subject(declared, spec),
                     expected=f"data type {declared.dtype}",
                     got=triton_name(tensor.dtype),
                     remedy=f"convert it in {spec.hook}, declare TYPE_{triton_name(tensor.dtype)}, or set "
@@ -125,22 +126,27 @@ def _check(
             )
         tensor = tensor.to(wanted)
     _check_shape(tensor, declared, spec, num_rows)
-    return tensor.detach().resolve_neg().contiguous()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
 def _check_shape(value: Value, declared: TensorSpec, spec: ModelSpec, num_rows: int | None) -> None:
-    subject = f"model {spec.name!r} output {declared.name!r}"
-    if num_rows is None:
-        row_shape: Sequence[int] = value.shape
-    elif value.ndim == 0 or value.shape[0] != num_rows:
+    shape: Sequence[int] = value.shape
+    if num_rows is not None and (not shape or shape[0] != num_rows):
         expected = f"{num_rows} rows, as many as the batch has"
-        raise _error(spec, subject, expected, f"shape {list(value.shape)}")
-    else:
-        row_shape = value.shape[1:]
-    if not declared.fits(row_shape):
+        raise _error(spec, _subject(declared, spec), expected, f"shape {list(shape)}")
+    row_shape = shape if num_rows is None else shape[1:]
+    if row_shape != declared.shape and not declared.fits(row_shape):
         batch = [] if num_rows is None else ["B"]
         expected = f"shape {_text([*batch, *declared.shape])}"
-        raise _error(spec, subject, expected, f"shape {_text(value.shape)}")
+        raise _error(spec, _subject(declared, spec), expected, f"shape {_text(shape)}")
+
+
+def _subject(declared: TensorSpec, spec: ModelSpec) -> str:
+    return f"model {spec.name!r} output {declared.name!r}"
 
 
 def _text(shape: Any) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from logging import Logger
 
 from kindaware._batch import Request, group, halve, rank_key, shape_key
@@ -58,6 +58,7 @@ class Pipeline:
         self._logger = logger
         self._is_dynamic = any(tensor.is_dynamic for tensor in spec.inputs)
         self._answered_shapes: set[object] = set()
+        self._is_uniform = hooks.preprocess is None and spec.is_uniform
         self._key_of = shape_key if hooks.collate is None else rank_key
         if device_pass.padding is not None:
             self._key_of = device_pass.padding.key
@@ -77,10 +78,8 @@ class Pipeline:
         """
         ledger = Ledger(arrivals, self._spec.name)
         self._device_pass.begin_call()
-        for position, arrival in enumerate(arrivals):
-            if isinstance(arrival, Request):
-                self._preprocess(ledger, position, arrival)
-        groups = group(ledger.requests, self._key_of)
+        self._preprocess(ledger, arrivals)
+        groups = self._groups(ledger.requests)
         unanswered = [self._answer(ledger, positions) for positions in groups]
         # Not before every group was tried is it known whether the model has ever answered.
         for positions, failed in zip(groups, unanswered, strict=True):
@@ -92,19 +91,31 @@ class Pipeline:
         outcomes = ledger.outcomes(
             self._scatter, lambda: Failure(self._device_pass.unavailable(), "UNAVAILABLE")
         )
-        self._device_pass.counts.add_errors(one.code for one in outcomes if isinstance(one, Failure))
+        if failures := [one for one in outcomes if isinstance(one, Failure)]:
+            self._device_pass.counts.add_errors(one.code for one in failures)
         return outcomes
 
-    def _preprocess(self, ledger: Ledger, position: int, request: Request) -> None:
-        if self._device_pass.fault is not None:
+    def _preprocess(self, ledger: Ledger, arrivals: Sequence[Request | Failure]) -> None:
+        read = {position: one for position, one in enumerate(arrivals) if isinstance(one, Request)}
+        if self._hooks.preprocess is None:
+            ledger.requests = read
             return
-        try:
-            ledger.requests[position] = self._device_pass.preprocess(request)
-        except RequestError as error:
-            ledger.refuse([position], str(error), error.code)
-        except Exception as error:
-            if not self._device_pass.note_fault(error):
-                ledger.fail([position], error, "preprocess")
+        for position, request in read.items():
+            if self._device_pass.fault is not None:
+                return
+            try:
+                ledger.requests[position] = self._device_pass.preprocess(request)
+            except RequestError as error:
+                ledger.refuse([position], str(error), error.code)
+            except Exception as error:
+                if not self._device_pass.note_fault(error):
+                    ledger.fail([position], error, "preprocess")
+
+    def _groups(self, requests: Mapping[int, Request]) -> list[list[int]]:
+        """Put requests together that can share a forward; what is the same for all is not asked for."""
+        if self._is_uniform:
+            return [list(requests)] if requests else []
+        return group(requests, self._key_of)
 
     def _answer(self, ledger: Ledger, positions: list[int]) -> list[_Failed]:
         """Run one group; when forward raises, find the guilty requests by halving.

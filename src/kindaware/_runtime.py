@@ -15,6 +15,8 @@ import torch
 
 from kindaware._placement import Placement
 
+_NO_SCOPE = contextlib.nullcontext()
+
 
 class Runtime(Protocol):
     """Streams, copies and pinned memory of one device.
@@ -73,7 +75,7 @@ class CpuRuntime:
 
     def scope(self) -> contextlib.AbstractContextManager[None]:
         """There is no stream to enter."""
-        return contextlib.nullcontext()
+        return _NO_SCOPE
 
     def new_pinned(self, num_bytes: int) -> torch.Tensor:
         """Allocate ordinary memory, uint8 [num_bytes]: nothing is copied to a device from it."""

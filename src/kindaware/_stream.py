@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Generator, Sequence
-from dataclasses import replace
 from logging import Logger
 from typing import Any, Protocol
 
@@ -197,7 +196,7 @@ class Streams:
         """Send what the generator gives; the failure where that is not all that the client is to get."""
         items = self._open(request)
         is_placed.set()
-        with OnBehalfOf([request.caller]):
+        with OnBehalfOf([request]):
             return await self._send_all(items, request, responses)
 
     async def _send_all(self, items: _Items, request: Request, responses: Responses) -> Failure | None:
@@ -256,7 +255,4 @@ class Streams:
 
 def _detached(arrival: Request | Failure) -> Request | Failure:
     """Read what calls of other models need now: Triton's request would hold its inputs in shared memory."""
-    if isinstance(arrival, Failure) or arrival.caller is None:
-        return arrival
-    caller = arrival.caller()
-    return replace(arrival, caller=lambda: caller)
+    return arrival if isinstance(arrival, Failure) else arrival.detached()

@@ -61,4 +61,6 @@ class StreamPass(DevicePass):
         """
         self._staging.begin_call()
         with self._batch():
-            return self._fetch(self._finish(name_outputs(item, self._spec), [request], request.rows))
+            with torch.inference_mode():
+                finished = self._finish(name_outputs(item, self._spec), [request], request.rows)
+            return self._fetch(finished)
