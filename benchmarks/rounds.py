@@ -34,7 +34,12 @@ class Spread:
         return cls(float(median), float(lower), float(upper), len(values))
 
     def __str__(self) -> str:
-        return f"{self.median:.3g} ({self.lower:.3g} to {self.upper:.3g})"
+        return f"{short(self.median)} ({short(self.lower)} to {short(self.upper)})"
+
+
+def short(value: float) -> str:
+    """Write a number with three digits, or all of those before the point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def interleave(

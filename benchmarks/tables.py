@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.bars import BARS
 from benchmarks.report import ratios_of
-from benchmarks.rounds import Spread
+from benchmarks.rounds import Spread, short
 from benchmarks.scenarios import CANDIDATE, FLOOR
 
 
@@ -54,7 +54,7 @@ def _serving(found: dict[str, Any]) -> Iterator[str]:
                 for which in (CANDIDATE, form)
             ]
             ratio = "" if form == CANDIDATE else str(Spread.of([a / b for a, b in zip(*rates, strict=True)]))
-            yield row([f"`{form}`", str(Spread(**rate)), *(f"{one:.3g}" for one in medians), ratio])
+            yield row([f"`{form}`", str(Spread(**rate)), *(short(one) for one in medians), ratio])
         yield from _headroom(scenario)
     yield from _missing(found)
 
@@ -67,7 +67,7 @@ def _headroom(scenario: dict[str, Any]) -> Iterator[str]:
         fastest = max(rates, key=lambda form: rates[form])
         yield ""
         yield (
-            f"The same client had {floor:.0f} answers per second from `{FLOOR}`, "
+            f"The same client had {floor:,.0f} answers per second from `{FLOOR}`, "
             f"{floor / rates[fastest]:.2f} times as many as from the fastest other form, `{fastest}`."
         )
 

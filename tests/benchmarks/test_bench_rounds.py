@@ -25,6 +25,10 @@ def test_paired_ratio_of_a_machine_that_slows_down_is_steady():
     assert spread == Spread(median=2.0, lower=2.0, upper=2.0, number=3)
 
 
+def test_spread_is_written_without_exponents():
+    assert str(Spread(2083.4, 9.876, 0.01234, 3)) == "2,083 (9.88 to 0.0123)"
+
+
 def test_spread_has_the_quartiles():
     assert Spread.of([1.0, 2.0, 3.0, 4.0, 5.0]) == Spread(3.0, 2.0, 4.0, 5)
 
