@@ -127,8 +127,7 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
     _reload_request: Reload | None = None
     _bridge: Bridge | None = None
     _metrics: Metrics | None = None
-    _is_placed = False
-    _reads_info = False
+    _is_placed = _reads_info = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -262,9 +261,11 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         if self._loop is not None:
             self._loop.close()
         self._may_call = False
-        if self._metrics is not None:
-            self._metrics.flush(self._device_pass.counts)
-        self.unload()
+        try:
+            if self._metrics is not None:
+                self._metrics.flush(self._device_pass.counts)
+        finally:
+            self.unload()
 
     def unload(self) -> None:
         """Let go of what `load` opened; nothing unless overridden."""

@@ -1,0 +1,95 @@
+"""The end of an instance, and whether it is ready."""
+
+import threading
+
+import numpy as np
+from core_kit import Doubler
+
+from kindaware.testing import ModelHarness
+
+CONFIG = {
+    "name": "m",
+    "backend": "python",
+    "max_batch_size": 8,
+    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [4]}],
+    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [4]}],
+}
+
+
+class Closing(Doubler):
+    """Takes down what happens to it."""
+
+    def load(self):
+        self.events = []
+
+    def unload(self):
+        self.events.append("unload")
+
+
+def test_unload_that_raises_is_logged_and_holds_nobody_up():
+    class Raising(Closing):
+        def unload(self):
+            super().unload()
+            raise OSError("can't be closed")
+
+    with ModelHarness(Raising, config=CONFIG, instances=2) as harness:
+        models = harness.instances
+    assert [model.events for model in models] == [["unload"], ["unload"]]
+    assert "can't be closed" in harness.log_text()
+
+
+def test_unload_is_called_when_the_last_counts_can_not_be_handed_over(monkeypatch):
+    with ModelHarness(Closing, config=CONFIG) as harness:
+        model = harness.instance
+        harness.infer(X=np.ones((1, 4), np.float32))
+
+        def refuse(counts):
+            raise RuntimeError("no metrics")
+
+        monkeypatch.setattr(model._metrics, "flush", refuse)
+    assert model.events == ["unload"]
+    assert "no metrics" in harness.log_text()
+
+
+def test_model_is_ready_until_its_device_has_failed():
+    with ModelHarness(Doubler, config=CONFIG, server_version="current") as harness:
+        assert harness.is_ready()
+        harness.instance._device_pass.fault = "CUDA error"
+        assert not harness.is_ready()
+
+
+def test_model_may_say_more_about_being_ready():
+    class Careful(Doubler):
+        is_open = True
+
+        def is_ready(self):
+            return super().is_ready() and self.is_open
+
+    with ModelHarness(Careful, config=CONFIG, server_version="current") as harness:
+        assert harness.is_ready()
+        harness.instance.is_open = False
+        assert not harness.is_ready()
+        harness.instance.is_open = True
+        harness.instance._device_pass.fault = "CUDA error"
+        assert not harness.is_ready()
+
+
+def test_model_can_be_asked_while_forward_runs():
+    class Slow(Doubler):
+        def load(self):
+            self.is_asked = threading.Event()
+            self.is_in_forward = threading.Event()
+
+        def forward(self, X):
+            self.is_in_forward.set()
+            assert self.is_asked.wait(10)
+            return X
+
+    with ModelHarness(Slow, config=CONFIG, parameters={"kindaware.warmup": "off"}) as harness:
+        model = harness.instance
+        client = threading.Thread(target=harness.infer, kwargs={"X": np.ones((1, 4), np.float32)})
+        client.start()
+        assert model.is_in_forward.wait(10)
+        assert model.is_ready()
+        model.is_asked.set()
+        client.join()
