@@ -22,7 +22,7 @@ from benchmarks.servers import Say, without_folders
 from kindaware._errors import describe
 
 DEFAULT_PARTS = ("serving", "curve", "overhead", "growth", "stages", "imports")
-FURTHER_PARTS = ("gains", "memory")
+FURTHER_PARTS = ("memory", "gains")
 EVERYTHING, PAGE = "all", "page"
 _HELP = """\
 parts, all in the first paragraph unless said:
@@ -34,8 +34,8 @@ parts, all in the first paragraph unless said:
   imports   import kindaware against import torch
 
 only when named:
-  gains     what each setting brings on each network; compiling takes most of the time
   memory    memory of an instance over 100,000 requests
+  gains     what each setting brings on each network; compiling takes minutes
   all       all of these
   page      no measurement: the figures of the newest results, into docs/performance.md and its plot
 
@@ -64,7 +64,7 @@ FULL = Effort(
     curve_networks=2,
     gains_rounds=6,
     runs=12,
-    repetitions=60,
+    repetitions=40,
     imports=12,
     requests=100_000,
     speed=1.0,

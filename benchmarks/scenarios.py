@@ -60,8 +60,8 @@ SCENARIOS = (
     Scenario("mlp, 1 instance", "mlp", 1, 32, 1.5, _ALL),
     Scenario("mlp, 2 instances", "mlp", 2, 32, 1.5, _FORMS),
     Scenario("mlp, concurrency 1", "mlp", 1, 1, 1.0, _TUNED),
-    Scenario("transformer, 1 instance", "transformer", 1, 32, 2.0, _ALL),
-    Scenario("transformer, 2 instances", "transformer", 2, 32, 2.0, _FORMS),
+    Scenario("transformer, 1 instance", "transformer", 1, 32, 1.5, _ALL),
+    Scenario("transformer, 2 instances", "transformer", 2, 32, 1.5, _FORMS),
     Scenario("transformer, concurrency 1", "transformer", 1, 1, 1.0, _TUNED),
     Scenario("resnet50", "resnet50", 1, 8, 4.0, _FORMS),
 )
@@ -69,7 +69,7 @@ SCENARIOS = (
 CURVE_NETWORKS = ("mlp", "transformer")
 CURVE_FORMS = (*_TUNED, "pytriton")
 CURVE_CONCURRENCY = (1, 2, 4, 8, 16, 32, 64)
-CURVE_SECONDS = 0.7
+CURVE_SECONDS = 0.6
 
 
 def parameters_of(network: str, form: str) -> dict[str, str]:
