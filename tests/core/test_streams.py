@@ -78,6 +78,7 @@ def test_stream_async_that_never_waits_leaves_others_their_turn():
         assert len(list(first)) > 0
         assert list(second) == []
     assert turns == [1, 2]
+    assert time.monotonic() < latest
 
 
 def test_stream_plain_requests_run_one_after_another():
