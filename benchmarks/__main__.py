@@ -21,17 +21,17 @@ from benchmarks.scenarios import CURVE_NETWORKS
 from benchmarks.servers import Say, without_folders
 from kindaware._errors import describe
 
-DEFAULT_PARTS = ("serving", "curve", "overhead", "growth", "stages", "imports")
+DEFAULT_PARTS = ("serving", "overhead", "growth", "imports", "stages", "curve")
 FURTHER_PARTS = ("memory", "gains")
 EVERYTHING, PAGE = "all", "page"
 _HELP = """\
 parts, all in the first paragraph unless said:
   serving   the forms side by side, at 32, 8 and 1 requests in flight
-  curve     throughput against latency, 1 to 64 requests in flight, and its plot
   overhead  execute against the calls that can't be avoided, in the real stub
   growth    time of execute for 1 to 256 requests
-  stages    where the time of a loaded instance goes
   imports   import kindaware against import torch
+  stages    where the time of a loaded instance goes
+  curve     throughput against latency, 1 to 64 requests in flight, and its plot
 
 only when named:
   memory    memory of an instance over 100,000 requests

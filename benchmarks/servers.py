@@ -28,7 +28,7 @@ from kindaware.testing import ServerError, TritonServer
 ROOT = HERE.parent
 LITSERVE_VENV = ROOT / ".bench" / "litserve"
 LITSERVE = "litserve==0.2.19"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 START_TRITON_SECONDS = 1800.0
 """Long enough for networks that are compiled while they load."""
 
