@@ -14,7 +14,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[server,examples,cli,test,docs,bench,dev]'
 	@touch $@
 
-demo: $(INSTALLED) ## Serve both examples on a real tritonserver and classify a cat
+demo: $(INSTALLED) ## Serve two image classifiers on a real tritonserver and show them a cat
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED) ## Run all tests, those on the real server included

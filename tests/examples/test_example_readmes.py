@@ -105,7 +105,7 @@ def test_readme_of_efficientnet_works_as_written(examples, run_commands, tmp_pat
     assert percents[0] == pytest.approx(percents[1], abs=0.05)  # another processor may round otherwise
 
 
-@pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_lite0", "streaming", "pipeline", "sequence"])
 def test_readme_links_lead_somewhere(examples, name):
     readme = examples / name / "README.md"
     anchors = {
