@@ -1,25 +1,20 @@
-"""How far the devices run ahead of the host, chosen by hypothesis; and how many such runs there were."""
+"""Runs in which hypothesis chooses how far the devices are ahead of the host; and how many there were."""
 
 import contextlib
-import itertools
 
-from hypothesis import strategies as st
-
-CHOICES = st.lists(st.integers(0, 4), min_size=3, max_size=40)
-"""What the device does at each step; see `Drawn`."""
+from kindaware.testing.accelerator import Drawn
 
 
-class Drawn:
-    """A schedule made of numbers, over and over: 0 goes back to the host, n does a piece of a busy stream."""
+class Traced:
+    """A schedule that remembers what another one has chosen."""
 
-    def __init__(self, choices):
-        self._choices = itertools.cycle(choices)
+    def __init__(self, schedule):
+        self._schedule = schedule
         self.trace = []
 
     def advance(self, busy):
-        choice = next(self._choices)
-        chosen = busy[(choice - 1) % len(busy)] if choice else None
-        self.trace.append(choice and busy.index(chosen) + 1)
+        chosen = self._schedule.advance(busy)
+        self.trace.append(None if chosen is None else busy.index(chosen))
         return chosen
 
 
@@ -38,11 +33,11 @@ class Tally:
         self._distinct = set()
 
     @contextlib.contextmanager
-    def run(self, harness, test, case, choices):
-        """Let the harness's devices follow the choices; `case` is a list of batches."""
+    def run(self, harness, test, case, data):
+        """Let hypothesis's data choose for the harness's devices; `case` is a list of batches."""
         timeline = harness.accelerator.timeline
         before = timeline.schedule, timeline.num_done, timeline.num_early
-        timeline.schedule = drawn = Drawn(choices)
+        timeline.schedule = traced = Traced(Drawn(data))
         try:
             yield
         finally:
@@ -51,7 +46,7 @@ class Tally:
         self.num_batches += len(case)
         self.num_done += timeline.num_done - before[1]
         self.num_early += timeline.num_early - before[2]
-        self._distinct.add(hash((test, repr(case), tuple(drawn.trace))))
+        self._distinct.add(hash((test, repr(case), tuple(traced.trace))))
 
     def __str__(self):
         return (

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interleavings import CHOICES, TALLY, Kept
+from interleavings import TALLY, Kept
 from simulated_kit import ON_GPU, Doubler, assert_clean, make_config, serve, staging_of, tensor
 
 from kindaware import RequestError, _staging
@@ -133,10 +133,10 @@ def _small_pieces(monkeypatch):
     monkeypatch.setattr(_staging, "PIECE_BYTES", 4096)
 
 
-@given(batches=BATCHES, choices=CHOICES)
+@given(batches=BATCHES, data=st.data())
 @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-def test_execute_answers_do_not_depend_on_when_the_device_works(request, kept, batches, choices):
-    with kept.use() as harness, TALLY.run(harness, request.node.name, batches, choices):
+def test_execute_answers_do_not_depend_on_when_the_device_works(request, kept, batches, data):
+    with kept.use() as harness, TALLY.run(harness, request.node.name, batches, data):
         for number, batch in enumerate(batches):
             sent = make_batch(batch, 1 + 50 * number)
             for (_, _, _, fate), entry, result in zip(batch, sent, harness.infer_batch(sent), strict=True):

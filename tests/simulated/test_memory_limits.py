@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interleavings import CHOICES, TALLY, Kept
+from interleavings import TALLY, Kept
 from simulated_kit import (
     Doubler,
     assert_answers,
@@ -80,12 +80,12 @@ def kept(request):
 @given(
     rows=st.lists(st.integers(1, 3), min_size=1, max_size=4).filter(lambda rows: sum(rows) <= 8),
     failing=st.sets(st.integers(1, 20), max_size=8),
-    choices=CHOICES,
+    data=st.data(),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-def test_execute_any_allocations_fail_each_request_is_answered_once(request, kept, rows, failing, choices):
+def test_execute_any_allocations_fail_each_request_is_answered_once(request, kept, rows, failing, data):
     sent = entries(*rows)
-    with kept.use() as harness, TALLY.run(harness, request.node.name, [(rows, failing)], choices):
+    with kept.use() as harness, TALLY.run(harness, request.node.name, [(rows, failing)], data):
         count = 0
 
         def fault(number, name):
@@ -123,10 +123,10 @@ def limited(request):
     kept.close()
 
 
-@given(calls=CALLS, choices=CHOICES)
+@given(calls=CALLS, data=st.data())
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-def test_execute_sizes_that_grow_and_shrink_stay_within_the_pinned_limit(request, limited, calls, choices):
-    with limited.use() as harness, TALLY.run(harness, request.node.name, calls, choices):
+def test_execute_sizes_that_grow_and_shrink_stay_within_the_pinned_limit(request, limited, calls, data):
+    with limited.use() as harness, TALLY.run(harness, request.node.name, calls, data):
         statistics = staging_of(harness).statistics
         for number, call in enumerate(calls):
             before = statistics.num_unpinned

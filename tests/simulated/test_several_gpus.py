@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interleavings import CHOICES, TALLY, Kept
+from interleavings import TALLY, Kept
 from simulated_kit import Doubler, assert_clean, entries, make_config, serve
 from torch import nn
 
@@ -118,11 +118,11 @@ def kept(request):
         min_size=1,
         max_size=3,
     ),
-    choices=CHOICES,
+    data=st.data(),
 )
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-def test_execute_over_two_gpus_does_not_depend_on_which_is_ahead(request, kept, calls, choices):
-    with kept.use() as harness, TALLY.run(harness, request.node.name, calls, choices):
+def test_execute_over_two_gpus_does_not_depend_on_which_is_ahead(request, kept, calls, data):
+    with kept.use() as harness, TALLY.run(harness, request.node.name, calls, data):
         for number, call in enumerate(calls):
             sent = []
             for place, (rows, input_device) in enumerate(call):

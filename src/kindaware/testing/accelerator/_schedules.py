@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from kindaware.testing.accelerator._timeline import Stream
 
 _LONGEST_RUN = 32
-_DRAWS_PER_LENGTH = 64
+_MOST_CHOICES = 64
 
 
 class Schedule(Protocol):
@@ -57,12 +58,8 @@ class Seeded:
 class Drawn:
     """Lets hypothesis choose, and find the simplest choices that make a test fail.
 
-    A choice holds for a number of turns that is drawn with it, and the numbers grow with the program, so that
-    one with thousands of operations does not use up what hypothesis may draw.
-
-    Every example needs a harness of its own: one that is kept has buffers and memory of the examples before,
-    so the program differs, and hypothesis says "Inconsistent data generation". For a kept one draw a seed
-    and use `Seeded`.
+    All is drawn at once: a list of at most 64 choices, each for 1 to 32 turns. After the last comes the first
+    again. What is drawn does not depend on the program, so a harness may be kept from example to example.
 
     Args:
         data: what `hypothesis.strategies.data()` gives to the test.
@@ -71,17 +68,17 @@ class Drawn:
     def __init__(self, data: Any) -> None:
         from hypothesis import strategies
 
-        self._data = data
-        self._stream = strategies.integers(0, 3)
-        self._shorter = strategies.integers(0, _LONGEST_RUN - 1)
-        self._choice = self._turns_left = self._num_draws = 0
+        choice = strategies.tuples(strategies.integers(0, 3), strategies.integers(1, _LONGEST_RUN))
+        self._choices: list[tuple[int, int]] = data.draw(
+            strategies.lists(choice, min_size=1, max_size=_MOST_CHOICES),
+            "streams that run on (0 is none), and for how many turns",
+        )
+        self._turns = itertools.cycle(stream for stream, num_turns in self._choices for _ in range(num_turns))
+
+    def __repr__(self) -> str:
+        return f"Drawn({self._choices})"
 
     def advance(self, busy: Sequence[Stream]) -> Stream | None:
         """Choose as drawn: 0 is none, else a stream by its place, counted round."""
-        if not self._turns_left:
-            self._choice = self._data.draw(self._stream, "stream that runs on, 0 is none")
-            longest = _LONGEST_RUN << (self._num_draws // _DRAWS_PER_LENGTH)
-            self._turns_left = longest - self._data.draw(self._shorter, f"turns less than {longest}")
-            self._num_draws += 1
-        self._turns_left -= 1
-        return busy[(self._choice - 1) % len(busy)] if self._choice else None
+        choice = next(self._turns)
+        return busy[(choice - 1) % len(busy)] if choice else None
