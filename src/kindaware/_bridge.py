@@ -14,7 +14,7 @@ from kindaware._batch import Answer, HostArray, Request
 from kindaware._bytes import Value
 from kindaware._errors import RequestError, describe, message
 from kindaware._outcomes import Failure, Outcome, Tensors
-from kindaware._pb_utils import is_stand_in
+from kindaware._pb_utils import is_stand_in, require_response_parameters
 from kindaware._request_info import RequestInfo
 from kindaware._runtime import Runtime
 from kindaware._spec import ModelSpec
@@ -168,8 +168,8 @@ class Bridge:
                 requested = names if len(names) == 1 else request.requested_output_names()
                 if isinstance(outcome, Answer):
                     if outcome.batch is not batch:
-                        batch = outcome.batch
-                        wholes = [(name, *self._wrapper(batch[name])) for name in names]
+                        wholes = [(name, *self._wrapper(outcome.batch[name])) for name in names]
+                        batch = outcome.batch  # not before: `wholes` could be another's
                     rows = outcome.rows
                     tensors = []
                     for name, whole, wrap in wholes:
@@ -185,15 +185,20 @@ class Bridge:
                 responses.append(self.refuse(Failure(text, "INTERNAL")))
         return responses
 
-    def answer(self, outputs: Tensors, requested: Collection[str]) -> Any:
-        """Build the response with those outputs that were asked for.
+    def answer(
+        self, outputs: Tensors, requested: Collection[str], parameters: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Build the response with those outputs that were asked for, and parameters where there are any.
 
         Raises:
+            RequestError: the server's responses have no parameters.
             Exception: of pb_utils, or the device has failed.
         """
-        return self._pb_utils.InferenceResponse(
-            [self._tensor(name, outputs[name]) for name in self._names if name in requested]
-        )
+        tensors = [self._tensor(name, outputs[name]) for name in self._names if name in requested]
+        if not parameters:
+            return self._pb_utils.InferenceResponse(tensors)
+        require_response_parameters(self._pb_utils, self._model)
+        return self._pb_utils.InferenceResponse(tensors, parameters=dict(parameters))
 
     def refuse(self, failure: Failure) -> Any:
         """Build the response with an error."""

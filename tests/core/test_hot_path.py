@@ -81,6 +81,14 @@ def test_respond_answers_of_several_batches_are_not_mixed_up(pb_utils):
     assert [one.output_tensors[0].as_numpy().max() for one in responses] == [1, 2, 1, 2]
 
 
+def test_respond_batch_that_cannot_be_handed_over_fails_whole_and_alone(pb_utils):
+    good, bad = {"Y": torch.zeros(1, 2)}, {"Y": torch.ones(2, 2, requires_grad=True)}
+    responses = Bridge(pb_utils, make_spec(), CpuRuntime()).respond(
+        [request([1, 2])] * 3, [*scatter(good, [1]), *scatter(bad, [1, 1])]
+    )
+    assert [one.error is None for one in responses] == [True, False, False]
+
+
 def test_respond_bf16_of_a_batch_goes_by_dlpack(pb_utils):
     outputs = {"Y": torch.arange(4.0).reshape(2, 2).bfloat16()}
     spec = make_spec(outputs=[TensorSpec("Y", "BF16", [2])])
