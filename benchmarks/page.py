@@ -62,24 +62,17 @@ def make_block(runs: Sequence[Run]) -> str:
 
 
 def _runs(used: Sequence[Run], by_part: dict[str, Run]) -> Iterator[str]:
-    yield from tables.head(["Parts", "Command", "Machine", "Versions", "Date", "Commit", "Minutes"])
     for one in used:
         run, machine = one["run"], one["run"]["machine"]
+        changed = ", with changes that were not committed" if run["uncommitted_changes"] else ""
         versions = ", ".join(f"{name} {value}" for name, value in run["versions"].items())
-        load = machine["load_average"][0]
-        changed = ", and changes to it" if run["uncommitted_changes"] else ""
-        yield tables.row(
-            [
-                ", ".join(part for part, its in by_part.items() if its is one),
-                f"`{run['command']}`",
-                f"{machine['processor']}; {machine['cores']} cores, {machine['memory_gib']} GiB; "
-                f"{machine['system']}, Linux {machine['kernel']}; load average {load} when it began",
-                versions,
-                run["date"],
-                f"{run['commit'][:10]}{changed}",
-                str(run.get("minutes", "not noted")),
-            ]
+        yield from ("", f"Measured with `{run['command']}`:", "")
+        yield f"- parts {', '.join(f'`{part}`' for part, its in by_part.items() if its is one)}"
+        yield f"- from {run['date']} on, for {run['minutes']} minutes; commit {run['commit'][:10]}{changed}"
+        yield f"- {machine['processor']}; {machine['cores']} cores, {machine['memory_gib']} GiB"
+        yield (
+            f"- {machine['system']}, Linux {machine['kernel']}; load average {machine['load_average'][0]} "
+            "when it began"
         )
-    for one in used:
-        for part, why in one["run"].get("failed", {}).items():
-            yield from ("", f"Not measured: {part}, {why}")
+        yield f"- {versions}"
+        yield from (f"- not measured: {part}, {why}" for part, why in run.get("failed", {}).items())

@@ -85,6 +85,7 @@ def run_of(parts, date="2026-01-02T00:00:00+00:00", **more):
     }
     run = {
         "date": date,
+        "minutes": 20.5,
         "command": "python -m benchmarks",
         "commit": "0123456789abcdef",
         "uncommitted_changes": False,
@@ -131,9 +132,10 @@ def test_block_has_a_line_for_each_bar_and_for_each_part_that_was_not_measured()
 def test_block_names_machine_versions_command_and_what_failed():
     block = make_block([run_of(["imports"], failed={"gains": "no memory"}, minutes=21.5)])
 
-    assert "| imports | `python -m benchmarks` | P; 2 cores, 8 GiB; S, Linux 6; load average 0.1" in block
-    assert "| torch 2.0 | 2026-01-02T00:00:00+00:00 | 0123456789 | 21.5 |" in block
-    assert "Not measured: gains, no memory" in block
+    assert "Measured with `python -m benchmarks`:\n\n- parts `imports`\n" in block
+    assert "- from 2026-01-02T00:00:00+00:00 on, for 21.5 minutes; commit 0123456789\n" in block
+    assert "- P; 2 cores, 8 GiB\n- S, Linux 6; load average 0.1 when it began\n- torch 2.0\n" in block
+    assert "- not measured: gains, no memory" in block
 
 
 def test_newest_takes_each_part_from_the_first_run_that_has_it():
@@ -155,7 +157,7 @@ def test_update_replaces_the_block_and_leaves_the_rest(tmp_path, monkeypatch):
 
     text = page.PAGE.read_text()
     assert written == [tmp_path / "page.md", tmp_path / "plot.svg"]
-    assert text.startswith(f"before\n{BEGIN}\n\n| Parts |")
+    assert text.startswith(f"before\n{BEGIN}\n\nMeasured with")
     assert text.endswith(f"\n{END}\nafter\n")
     assert "old" not in text
     assert "<svg" in page.PLOT.read_text()
