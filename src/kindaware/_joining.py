@@ -103,6 +103,9 @@ class Joining:
         if hook not in self._hooks.with_requests:
             return {}
         infos = [[one.info] if one.info is not None else self._infos_of_warm_up(one) for one in requests]
+        if hook == "forward":
+            for info in itertools.chain.from_iterable(infos):
+                info.response_parameters.clear()  # of a forward that has failed
         return {"requests": list(itertools.chain.from_iterable(infos))}
 
     def _infos_of_warm_up(self, request: Request) -> list[RequestInfo]:

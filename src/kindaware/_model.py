@@ -34,6 +34,7 @@ from kindaware._outcomes import Failure
 from kindaware._pb_utils import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
 from kindaware._pipeline import Pipeline
 from kindaware._reload import Reload
+from kindaware._response_parameters import with_parameters
 from kindaware._sequence_hooks import SequenceHooks
 from kindaware._sequences import Sequences
 from kindaware._settings import SETTING_NAMES
@@ -194,11 +195,8 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         hooks = self._hooks(call)
         self._reads_info = bool(hooks.with_requests) or self._sequences is not None
         self._bridge = None if pb_utils is None else self._open_bridge(pb_utils)
-        staging = open_staging(
-            self._runtime,
-            self.settings.pinned_limit_bytes,
-            keeps_outputs=self.settings.output_device == "instance",
-        )
+        keeps = self.settings.output_device == "instance"
+        staging = open_staging(self._runtime, self.settings.pinned_limit_bytes, keeps_outputs=keeps)
         device_pass = StreamPass(self.spec, self.settings, hooks, self._runtime, staging, self.logger)
         self._device_pass = device_pass
         self._streams = self._reload_request = self._metrics = None
@@ -221,13 +219,12 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         Returns:
             One response per request, in order; None for a decoupled model, whose responses are sent.
         """
-        if self._bridge is None:
-            self._bridge = self._open_bridge(require_pb_utils("execute"))
+        bridge = self._bridge = self._bridge or self._open_bridge(require_pb_utils("execute"))
         responses = None
         if self._streams is None:
-            responses = self._respond(self._bridge, requests)
+            responses = self._respond(bridge, requests)
         else:
-            self._streams.serve(self._bridge, requests)
+            self._streams.serve(bridge, requests)
         if self._reload_request is not None and self._device_pass.fault is not None:
             self._reload_request.begin()
         if self._metrics is not None:
@@ -245,6 +242,8 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
                 outcomes = run(arrivals) if self._sequences is None else self._sequences.run(arrivals, run)
                 stopwatch.restart()
                 responses = bridge.respond(requests, outcomes)
+                if self._reads_info:
+                    responses = with_parameters(responses, outcomes, arrivals, requests, bridge)
                 if self._sequences is not None:
                     responses = self._sequences.released(responses, outcomes, requests, bridge)
                 stopwatch.lap("scatter")

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import torch
 
-from kindaware._errors import ConfigError, KindAwareError, message
+from kindaware._errors import ConfigError, KindAwareError, RequestError, message
 
 PB_UTILS = "triton_python_backend_utils"
 _STUB_ONLY = "c_python_backend_utils"
@@ -130,3 +130,19 @@ def require_pb_utils(what: str) -> ModuleType:
             )
         )
     return pb_utils
+
+
+def require_response_parameters(pb_utils: ModuleType, model: str) -> None:
+    """Refuse to say more in a response than the server can pass on.
+
+    Raises:
+        RequestError: its responses have no parameters.
+    """
+    if not hasattr(pb_utils.InferenceResponse, "parameters"):
+        text = message(
+            f"model {model!r} response_parameters",
+            expected="a server whose responses have parameters",
+            got="one before release 25.02",
+            remedy="use a newer server, or an output",
+        )
+        raise RequestError(text, code="UNSUPPORTED")

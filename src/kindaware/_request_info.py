@@ -24,6 +24,9 @@ class RequestInfo:
         flags: Triton's bits; `is_start` and `is_end` read them.
         rows: how many rows of the batch are the request's; None when the model does not batch.
         requested_outputs: names of the outputs that the client asked for; all, where it named none.
+        response_parameters: to be set in `forward`, `postprocess` or `stream`: what the response says beside
+            its outputs, by name: text, whole numbers, booleans. Empty when `forward` begins. For servers from
+            25.02 on; of an older one the client gets an error. Source: python_backend `pb_stub.cc`.
     """
 
     id: str
@@ -33,6 +36,7 @@ class RequestInfo:
     correlation_id: int | str = 0
     flags: int = 0
     requested_outputs: frozenset[str] = frozenset()
+    response_parameters: dict[str, bool | int | str] = field(default_factory=dict, compare=False)
 
     @property
     def is_start(self) -> bool:

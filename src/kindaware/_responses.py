@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from kindaware._bridge import Bridge
@@ -24,13 +25,22 @@ class Responses:
     Args:
         bridge: the way to the server.
         request: Triton's.
+        parameters: what each item says beside its outputs, as it stands when the item is sent.
         asks_for_cancelled: whether to ask the server if the client has cancelled.
     """
 
-    def __init__(self, bridge: Bridge, request: Any, *, asks_for_cancelled: bool = True) -> None:
+    def __init__(
+        self,
+        bridge: Bridge,
+        request: Any,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        asks_for_cancelled: bool = True,
+    ) -> None:
         self._bridge = bridge
         self._requested: set[str] = request.requested_output_names()
         self._sender = request.get_response_sender()
+        self._parameters = parameters
         self._num_sent = 0
         self._is_ended = False
         self._is_cancelled = False
@@ -43,13 +53,14 @@ class Responses:
             outputs: contiguous tensors and arrays of BYTES by name.
 
         Raises:
+            RequestError: the server's responses have no parameters.
             Exception: of pb_utils; the item was not sent.
 
         Sync:
             Until the server has taken it, without the GIL. Then the tensors may be overwritten.
             Source: python_backend `response_sender.cc`, ResponseSender::Send.
         """
-        self._sender.send(self._bridge.answer(outputs, self._requested))
+        self._sender.send(self._bridge.answer(outputs, self._requested, self._parameters))
         self._num_sent += 1
 
     def is_cancelled(self) -> bool:

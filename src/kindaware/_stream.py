@@ -120,7 +120,10 @@ class Streams:
                 raise
             arrivals = [self._unavailable()] * len(requests)
         for arrival, request in zip(arrivals, requests, strict=True):
-            responses = Responses(bridge, request, asks_for_cancelled=self._asks_for_cancelled)
+            info = arrival.info if isinstance(arrival, Request) else None
+            parameters = None if info is None else info.response_parameters
+            asks = self._asks_for_cancelled
+            responses = Responses(bridge, request, parameters, asks_for_cancelled=asks)
             is_placed = threading.Event()
             answering = self._answer(_detached(arrival), responses, is_placed)
             if self._loop is None:

@@ -49,6 +49,7 @@ ORDER = [
     "_metrics",
     "_pb_utils",
     "_bridge",
+    "_response_parameters",
     "_sequence_state",
     "_sequences",
     "_sequence_hooks",

@@ -17,5 +17,7 @@ class TritonPythonModel(KindAwareModel):
         said = []
         for one in requests:
             known = [one.id, one.parameters, one.timeout, one.correlation_id, one.is_start, one.is_end]
+            if "tell" in one.parameters:
+                one.response_parameters["told"] = one.parameters["tell"]
             said += [[json.dumps([*known, one.rows, sorted(one.requested_outputs)])]] * one.rows
         return said, X

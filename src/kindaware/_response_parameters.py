@@ -1,0 +1,38 @@
+"""What hooks have said in `response_parameters`, put into the responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kindaware._batch import Request
+from kindaware._bridge import Bridge
+from kindaware._errors import RequestError, describe
+from kindaware._outcomes import Failure, Outcome
+
+
+def with_parameters(
+    responses: list[Any],
+    outcomes: Sequence[Outcome],
+    arrivals: Sequence[Request | Failure],
+    requests: Sequence[Any],
+    bridge: Bridge,
+) -> list[Any]:
+    """Build those responses anew that are to have parameters; an error has none.
+
+    Returns:
+        The list that was given. Where parameters can't be sent, the response is an error.
+    """
+    for place, (arrival, outcome) in enumerate(zip(arrivals, outcomes, strict=True)):
+        info = arrival.info if isinstance(arrival, Request) else None
+        if info is None or not info.response_parameters or isinstance(outcome, Failure):
+            continue
+        try:
+            requested = requests[place].requested_output_names()
+            responses[place] = bridge.answer(outcome, requested, info.response_parameters)
+        except RequestError as error:
+            responses[place] = bridge.refuse(Failure(str(error), error.code))
+        except Exception as error:  # of pb_utils, for values of another type
+            text = f"request {info.id!r} response_parameters: response not built, {describe(error)}"
+            responses[place] = bridge.refuse(Failure(text, "INTERNAL"))
+    return responses

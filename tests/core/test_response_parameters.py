@@ -1,0 +1,117 @@
+"""What hooks say in a response beside its outputs, where the server can pass that on."""
+
+import numpy as np
+import pytest
+import torch
+from stream_kit import CONFIG as STREAM_CONFIG
+
+from kindaware import KindAwareModel
+from kindaware.testing import ModelHarness
+
+CONFIG = {
+    "name": "m",
+    "backend": "python",
+    "max_batch_size": 8,
+    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [1]}],
+    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [1]}],
+}
+BAD = -1.0
+
+
+class Telling(KindAwareModel):
+    """Says of each request what it was; raises when it has said so of the whole batch."""
+
+    def load(self):
+        return None
+
+    def forward(self, X, requests):
+        for value, one in zip(X.flatten().tolist(), requests, strict=True):
+            if value:
+                one.response_parameters["value"] = int(value)
+        if len(X) > 1:
+            requests[0].response_parameters["first of"] = len(X)
+        if (X == BAD).any():
+            raise ValueError("bad")
+        return X
+
+    def postprocess(self, outputs, requests):
+        if requests[0].parameters:
+            requests[0].response_parameters.update(requests[0].parameters)
+        return outputs
+
+
+def open_harness(model_class=Telling, config=CONFIG, server_version="current"):
+    return ModelHarness(model_class, config=config, raise_errors=False, server_version=server_version)
+
+
+def send(model, *values, **more):
+    entries = [{"inputs": {"X": np.full((1, 1), value, np.float32)}, **more} for value in values]
+    return model.infer_batch(entries)
+
+
+def test_each_response_has_the_parameters_of_its_request():
+    with open_harness() as model:
+        results = send(model, 3, 0, 5)
+    assert [one.parameters for one in results] == [{"value": 3, "first of": 3}, {}, {"value": 5}]
+    assert [one.outputs["Y"].item() for one in results] == [3, 0, 5]
+
+
+def test_postprocess_may_set_parameters_of_every_type():
+    said = {"on": True, "name": "é", "number": 2**40}
+    with open_harness() as model:
+        [result] = send(model, 1, parameters=said)
+    assert result.parameters == said | {"value": 1}
+
+
+def test_forward_that_failed_says_nothing():
+    with open_harness() as model:
+        results = send(model, 3, BAD)
+    assert results[1].error.code().name == "INTERNAL"
+    assert results[0].parameters == {"value": 3}
+
+
+def test_parameter_of_another_type_fails_its_request_and_no_other():
+    class Wrong(Telling):
+        def forward(self, X, requests):
+            requests[-1].response_parameters["share"] = 0.5
+            requests[0].response_parameters["fine"] = True
+            return X
+
+    with open_harness(Wrong) as model:
+        first, last = send(model, 1, 2)
+    assert first.parameters == {"fine": True}
+    assert "response_parameters: response not built" in last.error.message()
+    assert "bool/int/str" in last.error.message()
+
+
+@pytest.mark.parametrize(("version", "is_refused"), [("25.01", True), ("24.10", True), ("25.02", False)])
+def test_server_whose_responses_have_no_parameters_refuses_those_requests_alone(version, is_refused):
+    with open_harness(server_version=version) as model:
+        results = send(model, 0, 3)
+        plain, told = results if not is_refused else (send(model, 0)[0], results[1])
+    assert plain.error is None
+    if is_refused:
+        assert told.error.code().name == "UNSUPPORTED"
+        assert "expected a server whose responses have parameters, got one before" in told.error.message()
+    else:
+        assert told.parameters == {"value": 3}
+
+
+class Counting(KindAwareModel):
+    def load(self):
+        return None
+
+    def stream(self, N, requests):
+        for number in range(int(N[0, 0])):
+            requests[0].response_parameters["number"] = number
+            yield torch.full_like(N, number)
+
+
+@pytest.mark.parametrize(("version", "last"), [("current", None), ("24.10", "UNSUPPORTED")])
+def test_items_of_a_stream_have_the_parameters_of_their_time(version, last):
+    with open_harness(Counting, STREAM_CONFIG, version) as model:
+        results = list(model.stream(N=np.full((1, 1), 3, np.int32)))
+    errors = [one.error.code().name for one in results if one.error]
+    assert errors == ([last] if last else [])
+    told = [one.parameters for one in results if one.outputs]
+    assert told == ([] if last else [{"number": number} for number in range(3)])
