@@ -26,9 +26,10 @@ IN_RATIO = "staging in / the larger of host copy and pinned copy"
 OUT_RATIO = "staging out / pinned copy"
 
 
-def name_of(num_bytes: int) -> str:
+def name_of(num_bytes: int, num_requests: int = NUM_REQUESTS) -> str:
     """A size as a person writes it."""
-    return f"{num_bytes // MIB} MiB" if num_bytes >= MIB else f"{num_bytes // 1024} KiB"
+    size = f"{num_bytes // MIB} MiB" if num_bytes >= MIB else f"{num_bytes // 1024} KiB"
+    return size if num_requests == NUM_REQUESTS else f"{size}, {num_requests} request"
 
 
 def run_staging(
@@ -36,19 +37,22 @@ def run_staging(
 ) -> Iterator[dict[str, Any]]:
     """Measure each size; gives what was found so far after each.
 
-    A batch has 32 requests. What is compared is waited for at the end of each call, as a batch's answers are.
+    A batch has 32 requests of one row; the largest size is measured with one request of one row too. What is
+    compared is waited for at the end of each call, as a batch's answers are.
     """
     num_threads = torch.get_num_threads()
     found: dict[str, Any] = {"sizes": {}, "not_measured": {}, "threads_of_an_instance": num_threads}
     runtime = CudaRuntime(torch.device(DEVICE))
     runtime.activate()
-    for size in sizes:
+    for size, num_requests in [*((size, NUM_REQUESTS) for size in sizes), (max(sizes), 1)]:
+        name = name_of(size, num_requests)
         if deadline.left < 15:
-            found["not_measured"][name_of(size)] = "there was no time left"
+            found["not_measured"][name] = "there was no time left"
             continue
-        say(f"staging, {name_of(size)}: {rounds} rounds")
+        say(f"staging, {name}: {rounds} rounds")
         with runtime.scope():
-            found["sizes"][name_of(size)] = _measure(_Copies(runtime, size), num_threads, rounds, seconds)
+            copies = _Copies(runtime, size, num_requests)
+            found["sizes"][name] = _measure(copies, num_threads, rounds, seconds)
         yield found
 
 
@@ -58,17 +62,18 @@ class _Copies:
     Args:
         runtime: the device, whose scope is entered.
         num_bytes: of a batch.
+        num_requests: of one row each.
     """
 
-    def __init__(self, runtime: CudaRuntime, num_bytes: int) -> None:
+    def __init__(self, runtime: CudaRuntime, num_bytes: int, num_requests: int) -> None:
         self.num_bytes = num_bytes
         self._runtime = runtime
         self._staging = PinnedStaging(runtime, 4 * max(num_bytes, MIB))
-        width = num_bytes // NUM_REQUESTS // 4
-        self._sets = [[torch.rand(1, width) for _ in range(NUM_REQUESTS)] for _ in range(NUM_SETS)]
-        self._pinned = runtime.new_pinned(num_bytes).view(torch.float32).view(NUM_REQUESTS, width)
+        width = num_bytes // num_requests // 4
+        self._sets = [[torch.rand(1, width) for _ in range(num_requests)] for _ in range(NUM_SETS)]
+        self._pinned = runtime.new_pinned(num_bytes).view(torch.float32).view(num_requests, width)
         self._pinned.fill_(1.0)
-        self._device = torch.rand(NUM_REQUESTS, width).to(DEVICE)
+        self._device = torch.rand(num_requests, width).to(DEVICE)
 
     def on_host(self, number: int) -> None:
         """Join the requests in page-locked memory."""

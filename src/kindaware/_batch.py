@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -161,21 +160,27 @@ def gather_into(tensors: Sequence[torch.Tensor], target: torch.Tensor) -> None:
 
 
 def pieces(
-    tensors: Sequence[torch.Tensor], num_bytes: int
-) -> Iterator[tuple[slice | EllipsisType, Sequence[torch.Tensor]]]:
-    """Cut a batch at rows into pieces of about a size.
+    tensors: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], num_bytes: int
+) -> Iterator[tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]]:
+    """Cut a batch into pieces of about a size: at rows, or within larger ones that are contiguous.
 
     Args:
         tensors: the requests' rows, [b, ...] each.
+        targets: contiguous memory for the whole batch, [B, ...] each.
         num_bytes: of a piece; a batch of no more is one piece, whatever its dimensions.
 
     Yields:
-        For each piece its place among the batch's rows, and the tensors to gather there.
+        For each piece the tensors to gather, and its place in each of the targets.
     """
     if sum(tensor.nbytes for tensor in tensors) <= num_bytes:
-        yield ..., tensors
+        yield tensors, targets
         return
-    num_rows = max(1, num_bytes // (math.prod(tensors[0].shape[1:]) * tensors[0].dtype.itemsize))
+    row_bytes = math.prod(tensors[0].shape[1:]) * tensors[0].dtype.itemsize
+    if row_bytes > num_bytes and all(tensor.is_contiguous() for tensor in tensors):
+        tensors = [tensor.view(-1) for tensor in tensors]
+        targets = [target.view(-1) for target in targets]
+        row_bytes = tensors[0].dtype.itemsize
+    num_rows = max(1, num_bytes // row_bytes)
     piece: list[torch.Tensor] = []
     start = stop = 0
     for tensor in tensors:
@@ -183,10 +188,10 @@ def pieces(
             piece.append(chunk)
             stop += len(chunk)
             if stop - start >= num_rows:
-                yield slice(start, stop), piece
+                yield piece, [target[start:stop] for target in targets]
                 start, piece = stop, []
     if piece:
-        yield slice(start, stop), piece
+        yield piece, [target[start:stop] for target in targets]
 
 
 class Answer(Mapping[str, Value]):

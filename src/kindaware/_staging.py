@@ -192,9 +192,9 @@ class PinnedStaging:
         pinned = self._borrow(shape, first.dtype, self._with_batch)
         if target is None:
             target = torch.empty(shape, dtype=first.dtype, device=self._runtime.device)
-        for rows, piece in pieces(tensors, PIECE_BYTES):
-            gather_into(piece, pinned[rows])
-            self._runtime.copy(target[rows], pinned[rows])
+        for piece, (host, device) in pieces(tensors, (pinned, target), PIECE_BYTES):
+            gather_into(piece, host)
+            self._runtime.copy(device, host)
         self.statistics.bytes_in += target.nbytes
         return target
 

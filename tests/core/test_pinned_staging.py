@@ -82,13 +82,28 @@ def test_put_queues_each_piece_before_the_next_one_is_copied_on_the_host(runtime
     assert [entry for entry in runtime.log if isinstance(entry, str)] == ["host copy", "copy"] * 3
 
 
-def test_put_rows_larger_than_a_piece_go_one_by_one(runtime, staging, monkeypatch):
+def test_put_strided_rows_larger_than_a_piece_go_one_by_one(runtime, staging, monkeypatch):
     monkeypatch.setattr(_staging, "PIECE_BYTES", 8)
-    parts = [torch.rand(2, 7).T.reshape(2, 7), torch.rand(14, 1).expand(14, 7)[::7]]
+    parts = [torch.rand(2, 7), torch.rand(14, 1).expand(14, 7)[::7]]
     batch = staging.put(parts)
     assert [len(target) for target, *_ in runtime._queue] == [1, 1, 1, 1]
     staging.settle()
     assert torch.equal(batch, torch.cat(parts))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "pieces"), [([(1, 2, 5)], [4, 4, 2]), ([(2, 5), (1, 5)], [4, 4, 6, 1]), ([(10,)], [4, 4, 2])]
+)
+def test_put_contiguous_rows_larger_than_a_piece_are_cut_within(
+    runtime, staging, monkeypatch, shapes, pieces
+):
+    monkeypatch.setattr(_staging, "PIECE_BYTES", 16)
+    parts = [torch.rand(shape) for shape in shapes]
+    batch = staging.put(parts)
+    assert [target.numel() for target, *_ in runtime._queue] == pieces
+    staging.settle()
+    assert torch.equal(batch, torch.cat(parts))
+    assert runtime.violations == []
 
 
 @pytest.mark.parametrize("where", ["host", "device"])

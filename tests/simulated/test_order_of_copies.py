@@ -5,7 +5,8 @@ import pytest
 import torch
 from simulated_kit import ON_GPU, Doubler, assert_answers, assert_clean, entries, make_config, serve, tensor
 
-from kindaware import RequestError
+from kindaware import RequestError, _staging
+from kindaware.testing import Latest, Seeded, SimulatedAccelerator
 
 ANY_WIDTH = make_config(input=[tensor("X", [-1])], output=[tensor("Y", [-1])])
 
@@ -17,6 +18,25 @@ def test_execute_outputs_are_read_after_the_wait(rows):
     with serve() as harness:
         assert_answers(harness.infer_batch(sent), sent)
         assert_clean(harness)
+
+
+@pytest.mark.parametrize("schedule", [Latest(), Seeded(2)])
+def test_execute_one_large_row_goes_in_several_copies(monkeypatch, schedule):
+    monkeypatch.setattr(_staging, "PIECE_BYTES", 4096)
+    copies = []
+
+    def note(number, name):
+        copies.extend([number] * (name == "copy to the device"))
+
+    accelerator = SimulatedAccelerator(num_devices=2, schedule=schedule)
+    with serve(config=ANY_WIDTH, warmup="off", accelerator=accelerator) as harness:
+        accelerator.fault = note
+        for first in (1, 50):
+            sent = entries(1, width=4000, first=first)
+            copies.clear()
+            assert_answers(harness.infer_batch(sent), sent)
+            assert len(copies) == 4
+            assert_clean(harness)
 
 
 class Raising(Doubler):
