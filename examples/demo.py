@@ -1,4 +1,4 @@
-"""Show a cat to both image classifiers on a real Triton server, and check its numbers; `make demo` runs this."""
+"""Show a cat to both image classifiers on a real Triton server, and check its numbers: `make demo`."""
 
 import importlib.util
 import json
