@@ -192,7 +192,6 @@ class Sequences:
             num_new += not info.is_end
             is_room = info.is_end or len(self._last_used) + num_new <= self._max_sequences
             admitted.append(request if is_room else self._full(info))
-            num_new -= not is_room
         return admitted
 
     def _settle(self, arrival: Request | Failure, outcome: Outcome) -> Outcome:

@@ -408,6 +408,21 @@ def test_request_that_is_rescheduled_and_fails_is_answered_with_its_error():
     with open_harness(Countdown, ITERATIVE, parameters={"kindaware.warmup": "off"}) as model:
         assert send(model, (0, 2, 0), (0, 99, 0)) == [2, "INTERNAL"]
         assert kept(model) == {}
+        assert model.instance._sequences._again == set()
+
+
+def test_forward_that_fails_reschedules_nothing():
+    class Hasty(Countdown):
+        def forward(self, X, requests):
+            if len(requests) > 1:
+                for one in requests:
+                    self.reschedule(one)
+                raise ValueError("too many")
+            return super().forward(X, requests)
+
+    with open_harness(Hasty, ITERATIVE, parameters={"kindaware.warmup": "off"}) as model:
+        assert send(model, (0, 1, 0), (0, 1, 0)) == [1, 1]
+        assert model.instance.rounds == [1, 1]
 
 
 def test_request_with_the_flag_end_cannot_come_again():
