@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -61,7 +61,7 @@ class Runtime(Protocol):
         """
 
     def is_fault(self, error: BaseException) -> bool:
-        """Whether the error leaves the device unusable for this process."""
+        """Whether the error leaves the device unusable for this process. Sync: may wait for the device."""
 
 
 class CpuRuntime:
@@ -112,12 +112,15 @@ class CudaRuntime:
 
     Args:
         device: the GPU, with its ordinal.
+        others: the GPUs that the model uses beside it.
     """
 
     is_host = False
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, others: Sequence[torch.device] = ()) -> None:
         self.device = device
+        self._devices = (device, *others)
+        self._is_lost = False
         self._stream: torch.cuda.Stream | None = None
         self._event: torch.cuda.Event | None = None
         self._first_graph: torch.cuda.CUDAGraph | None = None
@@ -197,19 +200,33 @@ class CudaRuntime:
         return graph.replay
 
     def is_fault(self, error: BaseException) -> bool:
-        """Whether CUDA itself failed: its errors are sticky, but for the few that say so.
+        """Ask the GPUs whether an error of CUDA has left them unusable; once one has, it stays so.
 
-        Running out of memory is none, nor is what a capture of a graph refuses, nor a status that cuBLAS and
-        its like report in these words.
-        Source: CUDA Runtime API, "Enumerator for error types" (cudaErrorMemoryAllocation,
-        cudaErrorStreamCapture...).
+        A sticky error is raised again by each later call. One of a launch, such as "invalid configuration
+        argument", is told once, and the GPU goes on. Nothing is asked after other errors, nor when memory ran
+        out or a capture of a graph refused something.
+        Source: CUDA Runtime API, "Enumerator for error types" and cudaDeviceSynchronize; "Error Handling".
+
+        Sync:
+            Host with the devices, after an error of CUDA that was not the end.
         """
         if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
             return False
         said = re.search(r"CUDA error: (.*)", str(error))
-        if said is None:
-            return isinstance(error, getattr(torch, "AcceleratorError", ()))
-        return not re.match(r"out of memory|CU\w+_STATUS|.*captur", said.group(1))
+        if said is None and not isinstance(error, getattr(torch, "AcceleratorError", ())):
+            return False
+        if said is not None and re.match(r"out of memory|.*captur", said.group(1)):
+            return False
+        self._is_lost = self._is_lost or not self._do_work()
+        return self._is_lost
+
+    def _do_work(self) -> bool:
+        try:
+            for device in self._devices:
+                torch.cuda.synchronize(device)
+        except RuntimeError:
+            return False
+        return True
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -225,7 +242,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def open_runtime(placement: Placement) -> Runtime:
     """Make the runtime of an instance; it does nothing on the device before `activate`."""
-    return CudaRuntime(placement.device) if placement.uses_cuda else CpuRuntime()
+    return CudaRuntime(placement.device, placement.devices[1:]) if placement.uses_cuda else CpuRuntime()
 
 
 def count_devices(kind: str) -> int:

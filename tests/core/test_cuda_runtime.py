@@ -201,7 +201,7 @@ def test_stream_before_activate_raises(calls):
 
 
 @pytest.mark.parametrize(
-    ("error", "is_fault"),
+    ("error", "asks"),
     [
         (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
         (STICKY("CUDA error: device-side assert triggered"), True),
@@ -211,14 +211,46 @@ def test_stream_before_activate_raises(calls):
         (STICKY("CUDA error: operation not permitted when stream is capturing\nSearch for it"), False),
         (STICKY("CUDA error: dependency created on uncaptured work in another stream"), False),
         (STICKY("CUDA error: unspecified launch failure\nwhile capturing"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (STICKY("CUDA error: invalid configuration argument\nCUDA kernel errors might be"), True),
+        (RuntimeError("CUDA error: too many resources requested for launch"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("CUDA error"), False),
     ],
 )
-def test_is_fault_tells_a_sticky_error_from_all_others(error, is_fault):
-    assert CudaRuntime(GPU1).is_fault(error) is is_fault
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_is_fault_asks_the_device_after_an_error_of_cuda(calls, monkeypatch, error, asks, is_lost):
+    def synchronize(device):
+        calls.append(("synchronize", device))
+        if is_lost:
+            raise STICKY("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    assert CudaRuntime(GPU1).is_fault(error) is (asks and is_lost)
+    assert calls == [("synchronize", GPU1)] * asks
     assert CpuRuntime().is_fault(error) is False
+
+
+def test_is_fault_once_a_device_is_lost_asks_nothing_more(calls, monkeypatch):
+    def synchronize(device):
+        calls.append(device)
+        if device != GPU1:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
+    other = torch.device("cuda", 0)
+    runtime = CudaRuntime(GPU1, [other])
+    error = STICKY("CUDA error: unspecified launch failure")
+    assert [runtime.is_fault(error) for _ in range(3)] == [True] * 3
+    assert calls == [GPU1, other]
+    assert not runtime.is_fault(ValueError("of the host"))
+
+
+def test_open_runtime_of_several_gpus_asks_all_of_them(calls):
+    gpus = tuple(torch.device("cuda", ordinal) for ordinal in range(2))
+    runtime = open_runtime(Placement("MODEL", gpus, moves_modules=False, reason=""))
+    assert not runtime.is_fault(STICKY("CUDA error: invalid argument"))
+    assert calls == [("synchronize", one) for one in gpus]
 
 
 def test_open_runtime_goes_by_the_placement(calls):

@@ -61,6 +61,27 @@ def test_execute_batches_before_the_fault_in_a_call_keep_their_answers_on_the_ho
         assert_answers(results[:1], sent[:1])
 
 
+class Attention(Doubler):
+    """Asks for a launch that is too large when there is a number above 100."""
+
+    def forward(self, X):
+        if (X > 100).any():
+            raise torch.AcceleratorError("CUDA error: invalid configuration argument\nCompile with ...")
+        return 2 * X
+
+
+def test_execute_error_of_one_launch_fails_its_request_alone_and_the_instance_goes_on():
+    good, large = entries(1, 2), entries(1, first=200)
+    with serve(Attention, warmup="off") as harness:
+        first, failed, second = harness.infer_batch([good[0], *large, good[1]])
+        assert_answers([first, second], good)
+        assert codes([failed]) == ["INTERNAL"]
+        assert "invalid configuration argument" in failed.error.message()
+        assert harness.instance.is_ready()
+        assert_answers(harness.infer_batch(good), good)
+    assert harness.accelerator.violations == []
+
+
 def wait_for(harness, text):
     deadline = time.monotonic() + 20
     while text not in harness.log_text():

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from kindaware.testing.accelerator._device import Device
-from kindaware.testing.accelerator._errors import OUTSIDE, SECOND, cuda_error, is_cuda_error, not_on_host
+from kindaware.testing.accelerator._errors import OUTSIDE, SECOND, cuda_error, is_sticky, not_on_host
 from kindaware.testing.accelerator._host_memory import HostMemory
 from kindaware.testing.accelerator._memory import DeviceMemory
 from kindaware.testing.accelerator._processes import Current, Process, Users
@@ -180,7 +180,7 @@ class SimulatedAccelerator:
         self.raise_error(ordinal)
         error = self.fault(number, name) if self.fault is not None else None
         if error is not None:
-            if is_cuda_error(error):
+            if is_sticky(error):
                 lost = cuda_error(str(error).removeprefix("CUDA error: "))
                 self._lose(self.current.ordinal if ordinal is None else ordinal, lost, self.current.process)
             raise error

@@ -22,6 +22,17 @@ SECOND = message(
     remedy="end the harness with the first one before",
 )
 
+_NOT_STICKY = (
+    "invalid argument",
+    "invalid configuration argument",
+    "invalid device function",
+    "invalid device ordinal",
+    "invalid resource handle",
+    "no kernel image is available for execution on the device",
+    "out of memory",
+    "too many resources requested for launch",
+)
+
 
 def cuda_error(words: str, detail: str = "") -> Exception:
     """Make the error that torch raises for a CUDA error.
@@ -33,9 +44,16 @@ def cuda_error(words: str, detail: str = "") -> Exception:
     return AcceleratorError(f"CUDA error: {words}" + (f"\n(simulated: {detail})" if detail else ""))
 
 
-def is_cuda_error(error: BaseException) -> bool:
-    """Say whether an error means that a device is lost."""
-    return isinstance(error, AcceleratorError) and "CUDA error" in str(error)
+def is_sticky(error: BaseException) -> bool:
+    """Say whether an error means that a device is lost: one of CUDA, but for those that leave it as it was.
+
+    Source: CUDA Runtime API, "Enumerator for error types": sticky ones leave the process "in an inconsistent
+    state", the others don't.
+    """
+    if not isinstance(error, AcceleratorError) or "CUDA error" not in str(error):
+        return False
+    words = str(error).partition("CUDA error: ")[2]
+    return not (words.startswith(_NOT_STICKY) or "captur" in words.partition("\n")[0])
 
 
 def not_on_host(name: str, error: object = "") -> NotImplementedError:
