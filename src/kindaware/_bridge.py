@@ -239,15 +239,20 @@ class Bridge:
             RequestError: the answer is an error.
 
         Sync:
-            Outputs on a GPU are copied, and the copy is waited for: Triton takes the memory back.
+            Outputs on a GPU are copied, and the copy is waited for, also when a later output can't be read:
+            Triton takes the memory back. Not after a fault of the device.
         """
         if response.has_error():
             error = response.error()
             raise RequestError(error.message(), code=error.code().name)
         with self._runtime.scope():
-            outputs = {tensor.name(): self._value(tensor) for tensor in response.output_tensors()}
-            if not self._runtime.is_host:
-                self._runtime.wait()
+            try:
+                outputs = {tensor.name(): self._value(tensor) for tensor in response.output_tensors()}
+            except BaseException as error:
+                if not self._runtime.is_fault(error):
+                    self._runtime.wait()
+                raise
+            self._runtime.wait()
         return outputs
 
     def _value(self, tensor: Any) -> Value:

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 
+import numpy as np
 import pytest
 import torch
-from simulated_kit import ON_GPU, assert_answers, assert_clean, entries, make_config, serve
+from simulated_kit import ON_GPU, assert_answers, assert_clean, entries, make_config, serve, tensor
 
 from kindaware import KindAwareModel, RequestError
 from kindaware._bridge import Bridge
@@ -84,14 +85,15 @@ class AsyncStreamCaller(Caller):
 
 
 @contextlib.contextmanager
-def serve_with_others(caller, place, **options):
+def serve_with_others(caller, place, *, checks=True, **options):
     """A harness with the caller on GPU 1, and the models that it calls in a place of theirs."""
     parameters = {"FORCE_CPU_ONLY_INPUT_TENSORS": "no"}
     with serve(caller, **options) as harness:
         harness.add_model(AddOne, make_config(name="add_one"), parameters=parameters, **place)
         harness.add_model(AddEach, make_config(name="add_each", **DECOUPLED), parameters=parameters, **place)
         yield harness
-        assert_clean(harness)
+        if checks:
+            assert_clean(harness)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -155,6 +157,74 @@ def test_call_from_a_gpu_takes_tensors_of_the_host_and_strided_ones(place):
     sent = entries(1, 3)
     with serve_with_others(FromHost, place) as harness:
         assert_answers(harness.infer_batch(sent), sent)
+
+
+class Bfloat16(AddOne):
+    def forward(self, X):
+        return (X + 1).to(torch.bfloat16)
+
+
+class Bfloat16Caller(Caller):
+    def forward(self, X):
+        return 2 * self.checked(self.call("bf16", X=X - 1)).float()
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("stays", [False, True])
+def test_call_from_a_gpu_brings_bf16_of_the_host_there(place, stays, monkeypatch):
+    """Numpy has no BF16, so it comes by DLPack."""
+    if stays:
+        monkeypatch.setattr(stand_in_bls, "place_outputs", lambda answer, preferred: answer)
+    sent = [{"inputs": {"X": np.array([[1, 2, 3, 4]], np.float32)}}]
+    config = make_config(name="bf16", output=[tensor("Y", data_type="TYPE_BF16")])
+    with serve_with_others(Bfloat16Caller, place) as harness:
+        harness.add_model(Bfloat16, config, **place)
+        assert_answers(harness.infer_batch(sent), sent)
+
+
+class Two(AddOne):
+    def forward(self, X):
+        return {"Y": X + 1, "Z": X + 2}
+
+
+class TwoCaller(Caller):
+    def forward(self, X):
+        return 2 * self.checked(self.call("two", X=X - 1))
+
+
+@pytest.mark.parametrize("is_sticky", [False, True])
+def test_call_from_a_gpu_whose_second_output_fails_waits_for_the_first(is_sticky, monkeypatch):
+    """Triton takes both back. A lost device is not waited for."""
+    read, waits, sent = Bridge._value, [], entries(1)
+    config = make_config(name="two", output=[tensor("Y"), tensor("Z")])
+
+    def fail_second(self, one):
+        if one.name() == "Y":
+            return read(self, one)
+        assert harness.accelerator.num_pending
+        wait = self._runtime.wait
+        monkeypatch.setattr(
+            self._runtime, "wait", lambda: (waits.append(harness.accelerator.num_pending), wait())
+        )
+        if is_sticky:
+            harness.accelerator.lose(1, "CUDA error: unspecified launch failure")
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+        raise MemoryError("no room for Z")
+
+    with serve_with_others(TwoCaller, SAME_GPU, checks=not is_sticky) as harness:
+        harness.add_model(Two, config, parameters={"FORCE_CPU_ONLY_INPUT_TENSORS": "no"}, **SAME_GPU)
+        assert_answers(harness.infer_batch(sent), sent)
+        with monkeypatch.context() as patch:
+            patch.setattr(Bridge, "_value", fail_second)
+            (failed,) = harness.infer_batch(sent)
+        if is_sticky:
+            assert failed.error.code().name == "UNAVAILABLE"
+            assert waits == []
+        else:
+            assert "no room for Z" in failed.error.message()
+            assert waits[0] > 0
+            monkeypatch.undo()
+            assert_answers(harness.infer_batch(sent), sent)
 
 
 @pytest.mark.parametrize("caller", [Caller, OneAsyncCaller])
