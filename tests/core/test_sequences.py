@@ -1,5 +1,7 @@
 """Sequences: what is kept between requests, when it changes, and when it goes."""
 
+import asyncio
+
 import numpy as np
 import pytest
 import torch
@@ -173,6 +175,18 @@ def test_state_of_a_hook_that_keeps_it_in_postprocess_is_kept():
     with open_harness(Late) as model:
         assert send(model, (1, 1, START), (2, 2, START)) == [1, 2]
         assert send(model, (1, 1, 0), (2, 2, 0)) == [2, 4]
+
+
+def test_asynchronous_forward_keeps_state_too():
+    class Waiting(Adding):
+        async def forward(self, X, requests):
+            await asyncio.sleep(0)
+            return super().forward(X, requests)
+
+    with open_harness(Waiting) as model:
+        assert send(model, (1, 1, START), (2, 2, START)) == [1, 2]
+        assert send(model, (1, 10, 0), (2, BAD, 0)) == [11, "INTERNAL"]
+        assert send(model, (1, 10, 0), (2, 10, 0)) == [21, 12]
 
 
 def test_state_has_the_sequences_of_the_batch_and_no_other():
