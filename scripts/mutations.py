@@ -22,6 +22,10 @@ MODULES = (
     "_modules",
     "_device_placement",
     "_runtime",
+    "_bls",
+    "_call_stream",
+    "_loop",
+    "_device_map",
 )
 """The runtime and its callers."""
 
@@ -50,8 +54,11 @@ _STATEMENTS = {
 }
 """Calls that are dropped where nobody uses their result."""
 
-_EXPRESSIONS = {"clone", "contiguous", "detach", "resolve_neg", "to"}
+_EXPRESSIONS = {"clone", "contiguous", "copy_", "detach", "resolve_neg", "to"}
 """Methods of tensors whose result is replaced by the tensor itself."""
+
+_KEEPERS = {"_exposed"}
+"""What gives back what it was given to keep; left out where its result is used."""
 
 _CONDITIONS = {"fault", "is_fault", "_borrowed", "_is_pending"}
 """What a condition asks for that becomes always true, and always false."""
@@ -136,6 +143,12 @@ class _Mutator(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
+        if _name_of(node.func) == "add" and isinstance(node.func, ast.Attribute):
+            is_kept = _name_of(node.func.value) in _KEEPERS
+            if is_kept and self._is_chosen(node, f"{_shown(node)}: not kept"):
+                return self.visit(node.args[0])  # type: ignore[no-any-return]  # a node
+        if any(_is_copy(one) for one in node.keywords) and self._is_chosen(node, f"{_shown(node)}: no copy"):
+            node.keywords = [one for one in node.keywords if not _is_copy(one)]
         is_method = isinstance(node.func, ast.Attribute) and node.func.attr in _EXPRESSIONS
         text = f"{_shown(node)}: without .{_name_of(node.func)}()"
         if is_method and self._is_chosen(node, text):
@@ -156,6 +169,10 @@ class _Mutator(ast.NodeTransformer):
                 if self._is_chosen(node, f"if {_shown(node.test)}: always {value}"):
                     node.test = ast.copy_location(ast.Constant(value), node.test)
         return self.generic_visit(node)
+
+
+def _is_copy(keyword: ast.keyword) -> bool:
+    return keyword.arg == "copy" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
 
 
 def _name_of(node: ast.AST) -> str | None:
