@@ -123,11 +123,6 @@ def test_stream_of_calls_gives_each_item(calling_server):
     assert [answer.errors for answer in answers] == [[]] * 3
 
 
-def test_call_stream_whose_callee_fails_midway_ends_there_on_this_server(calling_server):
-    """Servers before 25.04 lose the error; `test_calls.py` has the newer ones."""
-    assert infer(calling_server, "midway") == [[5, 7]]
-
-
 def test_call_stream_left_early_leaves_the_server_well(calling_server):
     """The fixture's end is part of it: an answer that nobody read would keep the server from ending."""
     assert infer(calling_server, "abandon", values=[[30.0, 0.0]]) == [[30, 0]]

@@ -66,9 +66,5 @@ class TritonPythonModel(KindAwareModel):
             next(stream)
         return X
 
-    def _midway(self, X):
-        items = [one["Y"] for one in self.call_stream("count", X=torch.tensor([[5.0, -1.0]]))]
-        return X + len(items)
-
     def _count_error(self, X):
         return next(self.call_stream("count", X=-X))["Y"]
