@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from kindaware._args import InstanceArgs
+from kindaware._openmp import stop_spinning
 from kindaware._placement import Placement
 from kindaware._runtime import Runtime, count_devices, open_runtime
 from kindaware._settings import Settings
@@ -28,8 +29,8 @@ class DevicePlacement:
                 ...
 
     `initialize` sets `self.device`, `self.devices` and `self.placement`, makes a GPU the current device of
-    the calling thread and gives torch the instance's share of the host's cores. An instance of KIND_CPU
-    never initialises CUDA.
+    the calling thread, gives torch the instance's share of the host's cores, and lets torch's threads
+    sleep while they wait. An instance of KIND_CPU never initialises CUDA.
 
     The settings `on_missing_gpu`, `model_devices` and `num_threads` may be set as class attributes or as
     parameters `kindaware.<name>` in config.pbtxt, which win; see docs/settings.md.
@@ -53,6 +54,7 @@ class DevicePlacement:
     parameters: Mapping[str, str]
     placement: Placement
     thread_budget: ThreadBudget
+    _why_spinning: str | None
     _runtime: Runtime
 
     @property
@@ -92,6 +94,7 @@ class DevicePlacement:
             environment=os.environ,
         )
         torch.set_num_threads(self.thread_budget.num_threads)
+        self._why_spinning = stop_spinning(self.thread_budget.num_threads, os.environ)
         self._runtime = open_runtime(self.placement)
         self._runtime.activate()
 
@@ -102,4 +105,8 @@ class DevicePlacement:
         where = ", own stream" if self.placement.uses_cuda else why
         devices = ",".join(map(str, self.devices))
         where = f"kind {self.args.kind}, device {devices}{where}"
-        return f"{where}, threads {threads.num_threads} ({threads.reason})"
+        waits = ""
+        if self._why_spinning is not None:
+            remedy = "OMP_WAIT_POLICY=PASSIVE would end that"
+            waits = f" that spin while they wait: {self._why_spinning}; {remedy}"
+        return f"{where}, threads {threads.num_threads} ({threads.reason}){waits}"

@@ -24,6 +24,7 @@ ORDER = [
     "_settings",
     "_placement",
     "_threads",
+    "_openmp",
     "_counts",
     "_cancellation",
     "_caller",
