@@ -75,6 +75,8 @@ def test_call_takes_arrays_and_tensors_with_strides_or_gradient():
         strided = torch.arange(4.0).view(2, 2)[:, :1].expand(2, 2)
         assert self.call("echo", X=strided)["Y"].tolist() == [[0, 0], [2, 2]]
         assert self.call("echo", X=self.weight)["Y"].tolist() == [[1, 1]]
+        negated = torch._neg_view(-torch.ones(1, 2))  # as the imaginary part of a conjugated tensor is
+        assert self.call("echo", X=negated)["Y"].tolist() == [[1, 1]]
         assert self.call("echo", X=np.asfortranarray([[1, 2], [3, 4]], np.float32))["Y"].tolist() == [
             [1, 2],
             [3, 4],

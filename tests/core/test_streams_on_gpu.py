@@ -58,7 +58,7 @@ def test_stream_after_the_device_is_lost_ends_unavailable(model_class):
     class Breaks(model_class):
         def _step(self, N):
             if int(N[0, 0]) == 8:
-                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+                model.accelerator.lose(0, "CUDA error: an illegal memory access was encountered")
             return super()._step(N)
 
     with open_gpu(Breaks) as model:

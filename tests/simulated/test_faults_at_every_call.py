@@ -44,7 +44,7 @@ class Faults:
         if len(self.names) != self._at:
             return None
         self.struck = number
-        return self._make_error(f"CUDA error: {INJECTED} {self._at}, {name}")
+        return self._make_error(f"CUDA error: {INJECTED} {self._at}\n{name}")
 
 
 def of_a_launch(text):
