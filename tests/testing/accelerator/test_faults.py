@@ -201,3 +201,27 @@ def test_gradients_are_refused():
                 NotImplementedError, match=r"simulated accelerator: expected .* got .*backward"
             ):
                 use()
+
+
+@pytest.mark.parametrize(
+    ("words", "is_lost"),
+    [
+        ("invalid configuration argument", False),
+        ("too many resources requested for launch\nCompile with ...", False),
+        ("operation not permitted when stream is capturing", False),
+        ("unspecified launch failure\nwhile capturing", True),
+        ("an illegal memory access was encountered", True),
+    ],
+)
+def test_fault_loses_the_device_where_cuda_says_that_it_is_sticky(words, is_lost):
+    with simulated() as gpu:
+        gpu.fault = lambda number, name: _errors.cuda_error(words)
+        with pytest.raises(_errors.AcceleratorError, match=words.partition("\n")[0]):
+            torch.cuda.synchronize(DEVICE)
+        gpu.fault = None
+        if is_lost:
+            with pytest.raises(_errors.AcceleratorError, match=words.partition("\n")[0]):
+                torch.cuda.synchronize(DEVICE)
+        else:
+            torch.cuda.synchronize(DEVICE)
+            assert torch.ones(1, device=DEVICE).item() == 1
