@@ -95,9 +95,13 @@ def test_call_takes_strided_bf16_which_goes_another_way():
     def work(self, X):
         rows = torch.arange(8.0).bfloat16().view(4, 2)[::2]
         assert self.call("echo", X=rows)["Y"].tolist() == [[0, 1], [4, 5]]
+        assert self.call("echo", X=self.learnt[0])["Y"].tolist() == [[1, 1]]  # DLPack takes no gradients
         return X
 
-    with open_harness(calling(work), data_type="TYPE_BF16") as model:
+    def load(self):
+        self.learnt = [torch.ones(1, 2, dtype=torch.bfloat16, requires_grad=True)]
+
+    with open_harness(calling(work, load=load), data_type="TYPE_BF16") as model:
         result = model.infer(X=torch.ones(1, 2).bfloat16())
         assert result.error is None, result.error.message()
 
@@ -489,10 +493,17 @@ def test_call_stream_closed_while_a_thread_waits_for_an_answer_leaves_nothing_un
     execute, take = call.exec, Responses.__next__
     call.exec = lambda decoupled: goes_on.wait(5) and execute(decoupled)
 
+    takers, most_takers = [], []
+
     class Slow(Responses):
         def __next__(self):
+            takers.append(threading.current_thread())
+            most_takers.append(len(takers))
             goes_on.wait(5)
-            return take(self)
+            try:
+                return take(self)
+            finally:
+                takers.remove(threading.current_thread())
 
     call.responses.__class__ = Slow
     got = []
@@ -500,12 +511,14 @@ def test_call_stream_closed_while_a_thread_waits_for_an_answer_leaves_nothing_un
     thread.start()
     time.sleep(0.05)
     stream.close()
+    time.sleep(0.05)
     assert not call.responses.is_read.is_set()
     goes_on.set()
     assert call.responses.is_read.wait(5)
     thread.join(5)
     assert got == []
     assert list(stream) == []
+    assert set(most_takers) == {1}  # two would wait for one response for ever
 
 
 def test_call_stream_read_to_its_end_starts_no_thread():

@@ -180,6 +180,12 @@ def test_host_capture_is_the_work_itself():
     assert done == [1]
 
 
+def test_host_copy_is_done_at_once():
+    target = torch.zeros(2)
+    CpuRuntime().copy(target, torch.ones(2))
+    assert target.tolist() == [1, 1]
+
+
 def test_copy_does_not_wait(runtime):
     class Target:
         def copy_(self, source, **options):

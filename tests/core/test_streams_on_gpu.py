@@ -53,6 +53,19 @@ def test_stream_on_a_gpu_has_device_and_stream_at_each_step(model_class, input_d
         assert torch.cuda.current_stream() != model.instance.cuda_stream
 
 
+def test_stream_postprocess_on_a_gpu_runs_in_inference_mode():
+    modes = []
+
+    class Post(Plain):
+        def postprocess(self, outputs):
+            modes.append(torch.is_inference_mode_enabled())
+            return outputs
+
+    with open_gpu(Post) as model:
+        assert seen(model.stream(N=[[9]])) == [8, 7, 6, 5]
+    assert modes == [True] * 4
+
+
 @pytest.mark.parametrize("model_class", [Plain, Async])
 def test_stream_after_the_device_is_lost_ends_unavailable(model_class):
     class Breaks(model_class):
