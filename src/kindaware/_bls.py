@@ -153,8 +153,8 @@ class ModelCalls:
         parameters: Mapping[str, bool | int | str] | None,
     ) -> tuple[Bridge, Any]:
         subject = f"model {self.spec.name!r} call of {model!r}"
-        require_pb_utils(subject)
         if self._bridge is None or not self._may_call:
+            require_pb_utils(subject)
             raise CallTooEarlyError(
                 message(
                     subject,
