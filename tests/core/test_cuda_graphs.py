@@ -397,6 +397,15 @@ def test_initialize_runs_each_size_before_its_capture_whatever_warmup_says(accel
     assert model.sizes == [(4, False), (8, False), (8, False), (8, True), (4, False), (4, True)]
 
 
+def test_initialize_records_forward_in_inference_mode(accelerator):
+    class Model(Graphed):
+        def forward(self, X):
+            self.sizes.append((torch.cuda.is_current_stream_capturing(), torch.is_inference_mode_enabled()))
+            return 2 * X
+
+    assert set(start(Model, kind="GPU").sizes) == {(False, True), (True, True)}
+
+
 def test_initialize_zeros_that_are_refused_leave_the_model_without_graphs(accelerator, caplog):
     class Model(Graphed):
         def preprocess(self, inputs):
