@@ -41,6 +41,7 @@ def variants(network: str) -> dict[str, Served]:
     found = {
         DEFAULT: model("defaults", {}),
         "num_threads 1": model("thread", _ONE_THREAD),
+        "wait_policy passive": model("passive", {"kindaware.wait_policy": "passive"}),
         "2 instances, default budget": model("budget", {}, 2),
         "2 instances, PyTorch's threads each": model("threads", _ALL_THREADS, 2),
         "bf16-mixed": model("mixed", _MIXED),

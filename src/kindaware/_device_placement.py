@@ -29,11 +29,11 @@ class DevicePlacement:
                 ...
 
     `initialize` sets `self.device`, `self.devices` and `self.placement`, makes a GPU the current device of
-    the calling thread, gives torch the instance's share of the host's cores, and lets torch's threads
-    sleep while they wait. An instance of KIND_CPU never initialises CUDA.
+    the calling thread, and gives torch the instance's share of the host's cores. An instance of
+    KIND_CPU never initialises CUDA.
 
-    The settings `on_missing_gpu`, `model_devices` and `num_threads` may be set as class attributes or as
-    parameters `kindaware.<name>` in config.pbtxt, which win; see docs/settings.md.
+    The settings `on_missing_gpu`, `model_devices`, `num_threads` and `wait_policy` may be set as class
+    attributes or as parameters `kindaware.<name>` in config.pbtxt, which win; see docs/settings.md.
 
     Attributes:
         args: Triton's args dict, typed (`InstanceArgs`).
@@ -46,15 +46,20 @@ class DevicePlacement:
     on_missing_gpu: ClassVar[str] = "error"
     model_devices: ClassVar[str | None] = None
     num_threads: ClassVar[int | str] = "auto"
+    wait_policy: ClassVar[str] = "default"
 
-    _known_settings: ClassVar[Collection[str]] = ("on_missing_gpu", "model_devices", "num_threads")
+    _known_settings: ClassVar[Collection[str]] = (
+        "on_missing_gpu",
+        "model_devices",
+        "num_threads",
+        "wait_policy",
+    )
 
     args: InstanceArgs
     settings: Settings
     parameters: Mapping[str, str]
     placement: Placement
     thread_budget: ThreadBudget
-    _why_spinning: str | None
     _runtime: Runtime
 
     @property
@@ -94,7 +99,8 @@ class DevicePlacement:
             environment=os.environ,
         )
         torch.set_num_threads(self.thread_budget.num_threads)
-        self._why_spinning = stop_spinning(self.thread_budget.num_threads, os.environ)
+        if self.settings.wait_policy == "passive":
+            stop_spinning(self.thread_budget.num_threads, os.environ)
         self._runtime = open_runtime(self.placement)
         self._runtime.activate()
 
@@ -105,8 +111,4 @@ class DevicePlacement:
         where = ", own stream" if self.placement.uses_cuda else why
         devices = ",".join(map(str, self.devices))
         where = f"kind {self.args.kind}, device {devices}{where}"
-        waits = ""
-        if self._why_spinning is not None:
-            remedy = "OMP_WAIT_POLICY=PASSIVE would end that"
-            waits = f" that spin while they wait: {self._why_spinning}; {remedy}"
-        return f"{where}, threads {threads.num_threads} ({threads.reason}){waits}"
+        return f"{where}, threads {threads.num_threads} ({threads.reason})"

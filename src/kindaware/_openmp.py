@@ -1,4 +1,4 @@
-"""torch's threads on the CPU: let them sleep while they wait, not spin on cores that others need.
+"""The setting `wait_policy`: torch's threads on the CPU sleep while they wait, and don't spin.
 
 Between two operations the threads of GNU OpenMP spin for milliseconds before they sleep. Where the cores have
 other work, the server's and its clients' to begin with, a thread that spins holds up the one that it waits
@@ -16,41 +16,51 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from kindaware._errors import ConfigError
+
 MAX_SLEEPERS = 64
 """A process gets no more threads than these for it: hosts and containers limit how many there may be."""
 
-_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 _started: set[str] = set()
 
 
-def stop_spinning(num_threads: int, environment: Mapping[str, str]) -> str | None:
+def stop_spinning(num_threads: int, environment: Mapping[str, str]) -> None:
     """Let OpenMP's threads sleep while they wait, for as long as the process lives.
 
-    Does nothing for one thread, or where the environment says how threads wait.
+    Does nothing for one thread, or where the environment asks for the same.
 
     Args:
         num_threads: threads of one operation.
         environment: OMP_WAIT_POLICY and GOMP_SPINCOUNT are looked for in it.
 
-    Returns:
-        Why threads go on spinning; None where they don't, or where that was asked for.
+    Raises:
+        ConfigError: it can't be done here.
     """
-    if num_threads == 1 or any(environment.get(name) for name in _VARIABLES):
-        return None
+    if num_threads == 1 or environment.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":
+        return
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        if environment.get(name):
+            raise _error(f"{name}={environment[name]} in the environment, which torch has read")
     libraries = loaded_libraries()
     if not libraries:
-        return "torch has not loaded GNU OpenMP"
+        raise _error("a torch with another OpenMP than GNU's")
     for path in libraries:
         library = ctypes.CDLL(path)
         num_sleepers = library.omp_get_num_procs() - num_threads + 2  # one above the cores, with torch's own
         if num_sleepers > MAX_SLEEPERS:
-            return (
-                f"it takes {num_sleepers} more threads to prevent that, and at most {MAX_SLEEPERS} are made"
-            )
+            raise _error(f"a process that needs {num_sleepers} more threads, of {MAX_SLEEPERS} allowed")
         if path not in _started:
             _started.add(path)
             _start_team(library, max(2, num_sleepers))
-    return None
+
+
+def _error(got: str) -> ConfigError:
+    return ConfigError.of(
+        "setting 'wait_policy'",
+        expected="threads of GNU OpenMP that can be made to sleep",
+        got=got,
+        remedy="start the server with OMP_WAIT_POLICY=PASSIVE in its environment instead",
+    )
 
 
 def loaded_libraries(maps: Path = Path("/proc/self/maps")) -> list[str]:

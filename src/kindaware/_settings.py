@@ -28,6 +28,7 @@ class Settings:
         model_devices: for KIND_MODEL: `all`, `round_robin`, `cpu` or devices such as `cuda:0,cuda:1`;
             None where nothing was said.
         num_threads: threads of one operation on the CPU; None for `auto`.
+        wait_policy: `passive` to let torch's threads on the CPU sleep while they wait, or `default`.
         precision: a name out of `PRECISIONS`, as Lightning uses them.
         memory_format: `contiguous` or `channels_last`.
         compile: `off` or a mode of `torch.compile`.
@@ -50,6 +51,7 @@ class Settings:
     on_missing_gpu: str = "error"
     model_devices: str | None = None
     num_threads: int | None = None
+    wait_policy: str = "default"
     precision: str = "32-true"
     memory_format: str = "contiguous"
     compile: str = "off"
@@ -208,6 +210,7 @@ _PARSERS = {
         "'all', 'round_robin', 'cpu' or devices such as 'cuda:0,cuda:1'", _model_devices
     ),
     "num_threads": _Parser(f"'auto' or a whole number from 1 to {MAX_THREADS}", _num_threads),
+    "wait_policy": _choice("default", "passive"),
     "precision": _choice(*PRECISIONS),
     "memory_format": _choice(*MEMORY_FORMATS),
     "compile": _choice(*COMPILE_MODES),

@@ -3,13 +3,12 @@
 import os
 import subprocess
 import sys
-import threading
 
 import pytest
 import torch
 from core_kit import Doubler, start
 
-from kindaware import _openmp
+from kindaware import ConfigError, _openmp
 
 PAUSES = """
 import os, sys, time
@@ -18,7 +17,7 @@ from kindaware._openmp import stop_spinning
 
 torch.set_num_threads(2)
 if sys.argv[1] == "stop":
-    assert stop_spinning(2, {}) is None
+    stop_spinning(2, {})
 ones = torch.ones(200_000)
 ones.add_(1)
 started = time.process_time()
@@ -39,7 +38,8 @@ def teams(monkeypatch):
 
 
 def seconds(how):
-    environment = {name: value for name, value in os.environ.items() if name not in _openmp._VARIABLES}
+    decided = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in decided}
     command = [sys.executable, "-c", PAUSES, how]
     return float(subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout)
 
@@ -51,34 +51,44 @@ def test_stop_spinning_leaves_the_cores_to_others_between_operations():
 
 def test_stop_spinning_makes_one_thread_more_than_there_are_cores_once_per_process(teams):
     num_procs = len(os.sched_getaffinity(0))
-    assert _openmp.stop_spinning(2, {}) is None
-    assert _openmp.stop_spinning(2, {"OMP_WAIT_POLICY": ""}) is None
+    _openmp.stop_spinning(2, {})
+    _openmp.stop_spinning(2, {"OMP_WAIT_POLICY": ""})
     assert teams == [max(2, num_procs)]
 
 
-@pytest.mark.parametrize(
-    ("num_threads", "environment"),
-    [(1, {}), (2, {"OMP_WAIT_POLICY": "ACTIVE"}), (2, {"GOMP_SPINCOUNT": "100"})],
-)
-def test_stop_spinning_of_one_thread_or_where_the_environment_decides_does_nothing(
-    teams, num_threads, environment
-):
-    assert _openmp.stop_spinning(num_threads, environment) is None
+@pytest.mark.parametrize(("num_threads", "environment"), [(1, {}), (2, {"OMP_WAIT_POLICY": "passive"})])
+def test_stop_spinning_of_one_thread_or_where_none_spins_does_nothing(teams, num_threads, environment):
+    _openmp.stop_spinning(num_threads, environment)
     assert teams == []
 
 
-def test_stop_spinning_that_takes_too_many_threads_says_so(teams, monkeypatch):
-    monkeypatch.setattr(_openmp, "MAX_SLEEPERS", 1)
-    why = _openmp.stop_spinning(2, {})
-    assert (
-        why == f"it takes {len(os.sched_getaffinity(0))} more threads to prevent that, and at most 1 are made"
+def refusal(environment=None):
+    with pytest.raises(ConfigError) as caught:
+        _openmp.stop_spinning(2, environment or {})
+    text = str(caught.value)
+    assert text.startswith(
+        "setting 'wait_policy': expected threads of GNU OpenMP that can be made to sleep, got "
     )
+    assert text.endswith("; start the server with OMP_WAIT_POLICY=PASSIVE in its environment instead")
+    return text
+
+
+@pytest.mark.parametrize(("name", "value"), [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "100")])
+def test_stop_spinning_where_the_environment_has_decided_is_refused(teams, name, value):
+    assert f"got {name}={value} in the environment, which torch has read" in refusal({name: value})
     assert teams == []
 
 
-def test_stop_spinning_without_gnu_openmp_says_so(teams, monkeypatch):
+def test_stop_spinning_that_takes_too_many_threads_is_refused(teams, monkeypatch):
+    monkeypatch.setattr(_openmp, "MAX_SLEEPERS", 1)
+    num_procs = len(os.sched_getaffinity(0))
+    assert f"got a process that needs {num_procs} more threads, of 1 allowed" in refusal()
+    assert teams == []
+
+
+def test_stop_spinning_without_gnu_openmp_is_refused(teams, monkeypatch):
     monkeypatch.setattr(_openmp, "loaded_libraries", list)
-    assert _openmp.stop_spinning(2, {}) == "torch has not loaded GNU OpenMP"
+    assert "got a torch with another OpenMP than GNU's" in refusal()
 
 
 def test_loaded_libraries_are_those_that_the_process_has_mapped(tmp_path):
@@ -94,25 +104,25 @@ def test_loaded_libraries_are_those_that_the_process_has_mapped(tmp_path):
     assert _openmp.loaded_libraries(tmp_path / "none") == []
 
 
-def test_initialize_with_threads_that_spin_says_so_in_its_line(monkeypatch, caplog):
-    monkeypatch.setattr(_openmp, "loaded_libraries", list)
-    caplog.set_level("INFO")
+@pytest.mark.parametrize(("wait_policy", "num_teams"), [("default", 0), ("passive", 1)])
+def test_initialize_stops_spinning_where_the_setting_says_so(teams, wait_policy, num_teams):
     threads = torch.get_num_threads()
     try:
-        start(type("Two", (Doubler,), {"num_threads": 2}))
+        start(type("Two", (Doubler,), {"num_threads": 2, "wait_policy": wait_policy}))
     finally:
         torch.set_num_threads(threads)
-    spins = (
-        "that spin while they wait: torch has not loaded GNU OpenMP; OMP_WAIT_POLICY=PASSIVE would end that"
+    assert len(teams) == num_teams
+
+
+def test_start_team_keeps_it_on_a_thread_that_does_not_hold_up_the_end():
+    script = """
+import threading
+from kindaware._openmp import stop_spinning
+import torch
+stop_spinning(2, {})
+print([(one.name, one.daemon) for one in threading.enumerate() if one is not threading.main_thread()])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True, timeout=120
     )
-    assert f"threads 2 (setting num_threads) {spins}" in caplog.text
-
-
-def test_initialize_keeps_its_team_on_a_thread_that_does_not_hold_up_the_end():
-    threads = torch.get_num_threads()
-    try:
-        start(type("Two", (Doubler,), {"num_threads": 2}))
-    finally:
-        torch.set_num_threads(threads)
-    keepers = [one for one in threading.enumerate() if one.name == "kindaware-openmp"]
-    assert [one.daemon for one in keepers] == [True]
+    assert done.stdout.strip() == "[('kindaware-openmp', True)]"

@@ -15,6 +15,7 @@ GOOD = [
     ("num_threads", 1, "1", 1),
     ("num_threads", "auto", "auto", None),
     ("precision", "bf16-true", "bf16-true", "bf16-true"),
+    ("wait_policy", "passive", "passive", "passive"),
     ("memory_format", "channels_last", "channels_last", "channels_last"),
     ("compile", "reduce-overhead", "reduce-overhead", "reduce-overhead"),
     ("cuda_graphs", "off", "off", ()),
@@ -60,6 +61,7 @@ BAD = [
     ),
     ("num_threads", [0, -1, "two", "1.5", "", True, 1.0, [], "9" * 19, 2**15], "'auto' or a whole number"),
     ("precision", ["fp16", "32", "", None, 16], "one of 32-true, bf16-mixed, bf16-true, 16-mixed, 16-true"),
+    ("wait_policy", ["active", None], "one of default, passive"),
     ("memory_format", ["nhwc", None], "one of contiguous, channels_last"),
     ("compile", ["on", True, None], "one of off, default, reduce-overhead, max-autotune"),
     ("cuda_graphs", ["0", "1,", "on", True, [0], None, 1.5], "'off' or batch sizes such as '1,8'"),
@@ -163,7 +165,7 @@ class Placed(DevicePlacement):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(SETTING_NAMES) - {"on_missing_gpu", "model_devices", "num_threads"})
+    "name", sorted(set(SETTING_NAMES) - {"on_missing_gpu", "model_devices", "num_threads", "wait_policy"})
 )
 def test_device_placement_refuses_settings_that_it_does_not_have(name):
     with pytest.raises(ConfigError) as caught:
@@ -171,7 +173,7 @@ def test_device_placement_refuses_settings_that_it_does_not_have(name):
     assert f"parameter 'kindaware.{name}': expected a setting out of kindaware.on_missing_gpu" in str(
         caught.value
     )
-    assert "kindaware.num_threads, got" in str(caught.value)
+    assert "kindaware.wait_policy, got" in str(caught.value)
 
 
 def test_device_placement_takes_settings_that_it_has():
