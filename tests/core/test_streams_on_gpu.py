@@ -1,6 +1,7 @@
 """Streams of a GPU instance, on a simulated GPU: stream and device at each step, memory, a lost device."""
 
 import asyncio
+import time
 
 import pytest
 import torch
@@ -112,3 +113,21 @@ def test_stream_of_many_items_holds_no_more_pinned_memory_than_one(model_class):
             held.append(statistics.pinned_bytes)
         assert held == [4096, 8192, 8192, 8192]  # a page for the items, from then on one for the input too
         assert statistics.num_unpinned == 0
+
+
+def test_stream_async_holds_execute_until_inputs_in_tritons_memory_are_copied():
+    class Slow(Plain):
+        async def stream(self, N):
+            time.sleep(0.3)  # nothing else runs on the loop meanwhile
+            yield N - 1
+
+    with open_gpu(Slow, config=BORROWS) as model:
+        device_pass, opened = model.instance._device_pass, []
+        open_request = device_pass.open
+        device_pass.open = lambda request: opened.append(request) or open_request(request)
+        numbers = torch.tensor([[9]], dtype=torch.int32)
+        streams = []
+        for count in (1, 2):
+            streams.append(model.stream(N=numbers, input_device="cuda:0"))
+            assert len(opened) == count
+        assert [seen(stream) for stream in streams] == [[8], [8]]

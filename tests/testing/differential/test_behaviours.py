@@ -29,7 +29,11 @@ def requests_of(name):
 def test_answers_are_the_same(real, ours, server, harness, name):
     asked = requests_of(name)
     start, first = len(server.log_text()), len(harness.logs)
-    theirs = [real.infer(one) for one in asked]
+    theirs = []
+    for one in asked:
+        if one.model == "iterative":  # the server ends such a sequence a moment after its answer
+            time.sleep(0.2)
+        theirs.append(real.infer(one))
     own = [ours.infer(one) for one in asked]
     assert_same(own, theirs)
     if BEHAVIOURS[name].logs:
