@@ -34,6 +34,8 @@ class Joining:
         self._hooks = hooks
         self._padding = padding
         self._gives_lengths = "lengths" in hooks.call.extras
+        first = "forward" if "forward" in hooks.with_requests else "postprocess"
+        self._first_of_batch = None if spec.decoupled else first
 
     def check(self, inputs: Any, request: Request) -> Mapping[str, Value]:
         """Take what `preprocess` returned for a request.
@@ -103,9 +105,9 @@ class Joining:
         if hook not in self._hooks.with_requests:
             return {}
         infos = [[one.info] if one.info is not None else self._infos_of_warm_up(one) for one in requests]
-        if hook == "forward":
+        if hook == self._first_of_batch:
             for info in itertools.chain.from_iterable(infos):
-                info.response_parameters.clear()  # of a forward that has failed
+                info._begin_batch()
         return {"requests": list(itertools.chain.from_iterable(infos))}
 
     def _infos_of_warm_up(self, request: Request) -> list[RequestInfo]:

@@ -24,9 +24,10 @@ class RequestInfo:
         flags: Triton's bits; `is_start` and `is_end` read them.
         rows: how many rows of the batch are the request's; None when the model does not batch.
         requested_outputs: names of the outputs that the client asked for; all, where it named none.
-        response_parameters: to be set in `forward`, `postprocess` or `stream`: what the response says beside
-            its outputs, by name: text, whole numbers, booleans. Empty when `forward` begins. For servers from
-            25.02 on; of an older one the client gets an error. Source: python_backend `pb_stub.cc`.
+        response_parameters: to be set in any hook that names `requests`: what the response says beside its
+            outputs, by name: text, whole numbers, booleans. When `forward` begins, it has what `preprocess`
+            has set and nothing else. For servers from 25.02 on; of an older one the client gets an error.
+            Source: python_backend `pb_stub.cc`.
     """
 
     id: str
@@ -37,6 +38,16 @@ class RequestInfo:
     flags: int = 0
     requested_outputs: frozenset[str] = frozenset()
     response_parameters: dict[str, bool | int | str] = field(default_factory=dict, compare=False)
+    _of_preprocess: list[dict[str, bool | int | str]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+
+    def _begin_batch(self) -> None:
+        """Take back what a batch that has failed has set in `response_parameters`, and keep the rest."""
+        if not self._of_preprocess:
+            self._of_preprocess.append(dict(self.response_parameters))
+        self.response_parameters.clear()
+        self.response_parameters.update(self._of_preprocess[0])
 
     @property
     def is_start(self) -> bool:

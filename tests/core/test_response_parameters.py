@@ -70,6 +70,44 @@ def test_forward_that_failed_says_nothing():
     assert results[0].parameters == {"value": 3}
 
 
+class Early(Telling):
+    """Says something in preprocess already."""
+
+    def preprocess(self, inputs, requests):
+        requests[0].response_parameters["sum"] = int(inputs["X"].sum())
+        return inputs
+
+
+class Late(KindAwareModel):
+    """As `Early`, with a forward that asks for nothing."""
+
+    preprocess = Early.preprocess
+
+    def load(self):
+        return None
+
+    def forward(self, X):
+        return X
+
+    def postprocess(self, outputs, requests):
+        if len(requests) > 1:
+            requests[0].response_parameters["first of"] = len(requests)
+        if (outputs["Y"] == BAD).any():
+            raise ValueError("bad")
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("model_class", "told"), [(Early, {"sum": 3, "value": 3}), (Late, {"sum": 3})], ids=["forward", "later"]
+)
+def test_what_preprocess_said_stays_when_a_batch_is_run_again_in_parts(model_class, told):
+    with open_harness(model_class) as model:
+        results = send(model, 3, BAD)
+        [alone] = send(model, 3)
+    assert results[1].error.code().name == "INTERNAL"
+    assert results[0].parameters == alone.parameters == told
+
+
 def test_parameter_of_another_type_fails_its_request_and_no_other():
     class Wrong(Telling):
         def forward(self, X, requests):
@@ -105,6 +143,17 @@ class Counting(KindAwareModel):
         for number in range(int(N[0, 0])):
             requests[0].response_parameters["number"] = number
             yield torch.full_like(N, number)
+
+
+def test_what_preprocess_said_goes_with_each_item_of_a_stream():
+    class Saying(Counting):
+        def preprocess(self, inputs, requests):
+            requests[0].response_parameters["name"] = "é"
+            return inputs
+
+    with open_harness(Saying, STREAM_CONFIG) as model:
+        told = [one.parameters for one in model.stream(N=np.full((1, 1), 2, np.int32))]
+    assert told == [{"name": "é", "number": 0}, {"name": "é", "number": 1}]
 
 
 @pytest.mark.parametrize(("version", "last"), [("current", None), ("24.10", "UNSUPPORTED")])

@@ -148,16 +148,17 @@ def test_hooks_get_what_requests_say_about_themselves(client):
     assert result.as_numpy("OTHER").tolist() == [[2.5], [2.5]]
 
 
-def test_response_parameters_are_sent_or_refused_for_that_request_alone(client):
+@pytest.mark.parametrize("when", ["tell", "tell early"])
+def test_response_parameters_are_sent_or_refused_for_that_request_alone(client, when):
     """Responses have parameters from release 25.02 on, which is server 2.55."""
     inputs = client.pack({"X": np.ones((1, 1), np.float32)})
     version = client.grpc.get_server_metadata().version
     if tuple(map(int, version.split(".")[:2])) >= (2, 55):
-        response = client.grpc.infer("asking", inputs, parameters={"tell": 7}).get_response()
+        response = client.grpc.infer("asking", inputs, parameters={when: 7}).get_response()
         assert response.parameters["told"].int64_param == 7
     else:
         with pytest.raises(InferenceServerException, match=r"got one before release 25\.02") as caught:
-            client.grpc.infer("asking", inputs, parameters={"tell": 7})
+            client.grpc.infer("asking", inputs, parameters={when: 7})
         assert caught.value.status() == "StatusCode.UNIMPLEMENTED"
     assert client.infer("asking", X=np.ones((1, 1), np.float32))["OTHER"].tolist() == [[1.0]]
 

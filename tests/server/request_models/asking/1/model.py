@@ -11,6 +11,8 @@ class TritonPythonModel(KindAwareModel):
 
     def preprocess(self, inputs, requests):
         (request,) = requests
+        if "tell early" in request.parameters:
+            request.response_parameters["told"] = request.parameters["tell early"]
         return {"X": inputs["X"] * request.parameters.get("scale", 1.0)}
 
     def forward(self, X, requests):
