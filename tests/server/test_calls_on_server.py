@@ -96,6 +96,7 @@ def test_call_is_bounded_by_the_time_of_the_request_where_the_called_queue_keeps
 @pytest.mark.parametrize("how", ["plain", "count"])
 def test_call_async_runs_calls_side_by_side(calling_server, how):
     assert infer(calling_server, how, "calls_async") == X
+    assert infer(calling_server, "together", "calls_async")[0][0] > 1  # rows that the other model had at once
 
 
 def test_call_async_that_fails_raises_the_servers_text(calling_server):

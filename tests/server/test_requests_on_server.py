@@ -134,6 +134,29 @@ def test_requests_of_different_length_share_a_padded_batch(client):
     assert max(int(one["BATCH"][0, 0]) for one in found) > 2  # rows of the batch: more than one request's
 
 
+@pytest.mark.parametrize(
+    ("model", "batches"),
+    [
+        ("ragged_apart", {0: [3, 3], 1: [1, 1], 2: [3, 3], 3: [1, 5], 4: [3, 3]}),
+        ("ragged_collate", {n: [5, 5] for n in range(5)}),
+    ],
+)
+def test_requests_of_different_length_are_apart_or_joined_by_collate(client, model, batches):
+    lengths = [3, 1, 3, 5, 3]
+    for _ in range(5):  # until all have come in one call
+        before = client.statistics(model).execution_count
+        answers = Answers(client, model)
+        for place, length in enumerate(lengths):
+            answers.send(X=np.full((1, length), place, np.float32))
+        found = answers.wait()
+        if client.statistics(model).execution_count == before + 1:
+            break
+    assert {place: one["BATCH"][0].tolist() for place, one in enumerate(found)} == batches
+    for place, (length, answer) in enumerate(zip(lengths, found, strict=True)):
+        in_front = int(answer["BATCH"][0, 1]) - length
+        assert answer["SUM"].tolist() == [[place * length + in_front]]
+
+
 def test_hooks_get_what_requests_say_about_themselves(client):
     options = {
         "request_id": "seven",
@@ -163,7 +186,7 @@ def test_response_parameters_are_sent_or_refused_for_that_request_alone(client, 
     assert client.infer("asking", X=np.ones((1, 1), np.float32))["OTHER"].tolist() == [[1.0]]
 
 
-@pytest.mark.parametrize(("model", "num_forwards"), [("slow", 3), ("slow_unasked", 4)])
+@pytest.mark.parametrize(("model", "num_forwards"), [("slow", 3), ("slow_asked", 3), ("slow_unasked", 4)])
 def test_request_cancelled_before_its_batch_costs_no_forward_where_asked_for(client, model, num_forwards):
     """The first forward tells that the model is slow; without asking, the cancelled request has a forward."""
     client.infer(model, SECONDS=np.full((1, 1), 0.2, np.float32))

@@ -23,6 +23,10 @@ class TritonPythonModel(KindAwareModel):
         answers = await asyncio.gather(*[self.call_async("echo", X=X + n) for n in range(16)])
         return sum(answer["Y"] - n for n, answer in enumerate(answers)) / 16
 
+    async def _together(self, X):
+        answers = await asyncio.gather(*[self.call_async("together", X=X) for _ in range(8)])
+        return torch.stack([answer["Y"] for answer in answers]).amax(dim=0)
+
     async def _refused(self, X):
         return (await self.call_async("refuses", X=X))["Y"]
 

@@ -6,6 +6,8 @@ from kindaware import KindAwareModel
 
 
 class TritonPythonModel(KindAwareModel):
+    pad = {"IDS": -1}
+
     def load(self):
         return None
 
