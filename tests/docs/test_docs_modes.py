@@ -1,0 +1,198 @@
+"""The code in the table of modes, run as it stands there. On the server there are the tests that it names."""
+
+import asyncio
+import io
+
+import numpy as np
+import pytest
+import torch
+from docs_pages import ROOT, code_in, table_with
+
+from kindaware import KindAwareModel
+from kindaware.testing import ModelHarness
+
+ROWS = {row[0]: code_in(row[1]) for row in table_with(ROOT / "docs" / "modes.md", "Mode")}
+STREAMS = {"model_transaction_policy": {"decoupled": True}}
+
+
+def tensor(name, dims=(1,), data_type="TYPE_FP32", **more):
+    return {"name": name, "dims": list(dims), "data_type": data_type, **more}
+
+
+def config(*inputs, output=None, **more):
+    return {"name": "m", "max_batch_size": 8, "input": inputs, "output": [output or tensor("Y")], **more}
+
+
+def floats(*values):
+    return np.array([values], np.float32)
+
+
+def text(value):
+    return np.array([[value]], dtype=object)
+
+
+def with_model(module):
+    return {"load": lambda self: module}
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, X):
+        return X * 2
+
+
+class LessThanLengths(torch.nn.Module):
+    def forward(self, IDS, lengths):
+        return IDS - lengths.unsqueeze(1)
+
+
+class Echo(KindAwareModel):
+    def load(self):
+        return None
+
+    def forward(self, X):
+        return X
+
+
+class Count(KindAwareModel):
+    def load(self):
+        return None
+
+    def stream(self, X):
+        yield X
+        yield X + 1
+
+
+def other(model_class, name, **more):
+    return model_class, config(tensor("X")) | {"name": name} | more
+
+
+X = tensor("X")
+OPEN = tensor("X", [-1], allow_ragged_batch=True)
+ECHO = [other(Echo, "echo"), other(Echo, "queued")]
+SEQUENCE = {"correlation_id": 7}
+
+# By a part of the row's first column: configuration, what the code needs beside it, requests, answers in Y.
+CASES = {
+    "Text and other bytes": (
+        config(tensor("TEXT", data_type="TYPE_STRING"), output=tensor("Y", data_type="TYPE_STRING")),
+        {},
+        [{"TEXT": text(b"a\xff")}, {"TEXT": text(b"b")}],
+        [[[b"A\xff"]], [[b"B"]]],
+    ),
+    "Scalars": (
+        config(tensor("X", reshape={"shape": []}), output=tensor("Y", reshape={"shape": []})),
+        {},
+        [{"X": floats(2)}],
+        [[6]],
+    ),
+    "BF16, BOOL": (config(X), {}, [{"X": floats(2)}], [[[2]]]),
+    "Optional inputs": (
+        config(X, tensor("SCALE", optional=True)),
+        {},
+        [{"X": floats(2)}, {"X": floats(2), "SCALE": floats(5)}],
+        [[[2]], [[10]]],
+    ),
+    "a forward for each shape": (
+        config(OPEN, output=tensor("Y", [-1])),
+        with_model(Doubled()),
+        [{"X": floats(1)}, {"X": floats(1, 2)}],
+        [[[2]], [[2, 4]]],
+    ),
+    ", padded": (
+        config(tensor("IDS", [-1]), output=tensor("Y", [-1])),
+        with_model(LessThanLengths()),
+        [{"IDS": floats(5)}, {"IDS": floats(1, 2)}],
+        [[[4]], [[-1, 0]]],
+    ),
+    "joined by [`collate`]": (
+        config(OPEN, output=tensor("Y", [-1])),
+        with_model(Doubled()),
+        [{"X": floats(1)}, {"X": floats(1, 2)}],
+        [[[2, 0]], [[2, 4]]],
+    ),
+    "say about themselves": (config(X), with_model(Doubled()), [{"X": floats(2)}], [[[4]]]),
+    "Response parameters": (config(X), {}, [{"X": floats(2)}], [[[2]]]),
+    "Cancelled requests": (config(X), {}, [{"X": floats(2)}], [[[2]]]),
+    "strategies `direct` and `oldest`": (
+        config(X, sequence_batching={"oldest": {}}),
+        {},
+        [{"X": floats(2), **SEQUENCE, "flags": 1}, {"X": floats(3), **SEQUENCE}],
+        [[[2]], [[5]]],
+    ),
+    "iterative": (
+        config(X, sequence_batching={"iterative_sequence": True}),
+        {},
+        [{"X": floats(2)}],
+        [[[2]]],
+    ),
+    "[Calls of other models]": (config(X), {}, [{"X": floats(2)}], [[[3]]]),
+    "Calls side by side": (config(X), {}, [{"X": floats(2)}], [[[16 * 2 + 15 * 8]]]),
+    "within the time of the request": (config(X), {}, [{"X": floats(2)}], [[[2]]]),
+    "Metrics": (config(X), {}, [{"X": floats(2)}], [[[2]]]),
+    "The end": (config(X), {"file": io.StringIO()}, [{"X": floats(2)}], [[[2]]]),
+    "Readiness": (config(X), {"is_filled": True}, [{"X": floats(2)}], [[[2]]]),
+}
+N = tensor("N", data_type="TYPE_INT32")
+NUMBERS = config(N, output=tensor("Y", data_type="TYPE_INT32"), **STREAMS)
+STREAM_CASES = {
+    ", by a generator": (NUMBERS, {}, [0, 1, 2]),
+    ", side by side": (NUMBERS, {}, [0, 1, 2]),
+    "to a client that cancels": (
+        NUMBERS,
+        {"steps": lambda self, N: iter([N, N + 1]), "close": lambda self: None},
+        [3, 4],
+    ),
+    "Calls of models that stream": (config(X, **STREAMS), {}, [3, 4]),
+}
+WITHOUT_CODE = ("Deadlines in the queue", "over the generate endpoint")
+
+
+def find_row(part):
+    [row] = [row for row in ROWS if part in row]
+    return row
+
+
+def open_model(part, model_config, members):
+    source = "\n ".join(["class Model(KindAwareModel):", *ROWS[find_row(part)]])
+    names = {"KindAwareModel": KindAwareModel, "asyncio": asyncio, "torch": torch}
+    exec(source, names)
+    model_class = names["Model"]
+    for name, member in members.items():
+        setattr(model_class, name, member)
+    if "load" not in members:
+        model_class.load = lambda self: None
+    if not {"forward", "stream"} & set(vars(model_class)):
+        model_class.forward = Echo.forward
+    models = [*ECHO, other(Count, "count", **STREAMS)] if "Calls" in find_row(part) else []
+    return ModelHarness(model_class, config=model_config, models=models, server_version="current")
+
+
+def test_each_row_has_a_case():
+    parts = [*CASES, *STREAM_CASES, *WITHOUT_CODE]
+    assert sorted(find_row(part) for part in parts) == sorted(ROWS)
+    assert all(2 <= len(code) <= 5 for row, code in ROWS.items() if len(code) > 1), "about five lines"
+
+
+@pytest.mark.parametrize("part", CASES)
+def test_code_of_a_mode_answers(part):
+    model_config, members, requests, expected = CASES[part]
+    with open_model(part, model_config, members) as model:
+        if "sequence_batching" in model_config:
+            results = [model.infer(**request) for request in requests]
+        else:
+            results = model.infer_batch([{"inputs": inputs} for inputs in requests])
+    assert [one.outputs["Y"].tolist() for one in results] == expected
+    if part == "Response parameters":
+        assert results[0].parameters == {"tokens": 7}
+    if part == "The end":
+        assert members["file"].closed
+
+
+@pytest.mark.parametrize("part", STREAM_CASES)
+def test_code_of_a_mode_streams(part):
+    model_config, members, expected = STREAM_CASES[part]
+    name = model_config["input"][0]["name"]
+    number = np.array([[3]], np.int32 if name == "N" else np.float32)
+    with open_model(part, model_config, members) as model:
+        items = [one.outputs["Y"].item() for one in model.stream(**{name: number})]
+    assert items == expected
