@@ -15,7 +15,7 @@ import torch
 
 from kindaware._bytes import BytesArray, Value
 from kindaware._caller import Caller
-from kindaware._request_info import RequestInfo
+from kindaware._request_info import RequestInfo, readable_id
 
 
 class HostArray(Mapping[str, Value]):
@@ -68,10 +68,10 @@ class Request:
 
     @property
     def id(self) -> str:
-        """The client's request id, empty if it gave none."""
+        """The client's request id, for messages; empty if it gave none."""
         if isinstance(self.origin, str):
             return self.origin
-        return self.origin.request_id if isinstance(self.origin, Caller) else str(self.origin.request_id())
+        return self.origin.request_id if isinstance(self.origin, Caller) else readable_id(self.origin)
 
     def caller(self) -> Caller | None:
         """Read what calls of other models take over; None for a request of the library's own."""

@@ -11,6 +11,18 @@ SEQUENCE_END = 2
 """Bits of `flags`. Source: triton core `tritonserver.h`, TRITONSERVER_REQUEST_FLAG_SEQUENCE_START."""
 
 
+def readable_id(request: Any) -> str:
+    """Give the client's request id for a message; bytes that are not UTF-8 are written as escapes.
+
+    Over HTTP the server takes any bytes for an id, and the getter of Triton's request raises for them.
+    Source: measured on tritonserver 2.51.0.
+    """
+    try:
+        return str(request.request_id())
+    except UnicodeDecodeError as error:
+        return error.object.decode("utf-8", "backslashreplace")
+
+
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
     """One request of a batch, for a hook that names a parameter `requests`.

@@ -5,6 +5,7 @@ import torch
 from core_kit import Doubler, make_pipeline, make_request, make_spec, run, start
 
 from kindaware import ConfigError, KindAwareModel, RequestInfo, TensorSpec
+from kindaware._batch import Request
 from kindaware._bridge import Bridge
 from kindaware.testing import ModelHarness
 
@@ -16,6 +17,13 @@ CONFIG = {
     "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [4]}],
 }
 X = torch.ones(1, 4).numpy()
+
+
+class OddId:
+    """A request of Triton's whose id is not UTF-8."""
+
+    def request_id(self):
+        return b"odd \xff".decode()
 
 
 class Asking(KindAwareModel):
@@ -140,3 +148,15 @@ def test_preprocess_whose_inputs_are_called_requests_is_refused():
 def test_cuda_graphs_and_requests_are_refused_together():
     with pytest.raises(ConfigError, match="a graph repeats none of its Python, got the parameter 'requests'"):
         start(Asking, parameters={"kindaware.cuda_graphs": "1"})
+
+
+def test_failure_of_a_request_whose_id_is_not_utf8_writes_its_bytes_as_escapes():
+    def forward(X):
+        if (X < 0).any():
+            raise ValueError("negative")
+        return X
+
+    bad = Request(OddId(), {"X": -torch.ones(1, 2)}, 1)
+    failure, answer = make_pipeline(forward).run([bad, make_request("fine", 1)])
+    assert "request 'odd \\\\xff': expected forward to return" in failure.text
+    assert answer["Y"].tolist() == [[1, 1]]

@@ -1,6 +1,9 @@
 """Many requests in flight on the real server: batched, none swapped, the guilty ones alone failing."""
 
 import importlib.util
+import json
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -63,6 +66,27 @@ def test_execute_with_two_bad_requests_among_30_fails_those_two_with_their_codes
     for array, answer in zip(good, answers, strict=True):
         assert answer.tobytes() == (array * np.arange(8, dtype=np.float32)).tobytes()
     assert after.execution_count - before.execution_count < 32
+
+
+def test_request_whose_id_is_not_utf8_costs_no_other_its_answer(client, server):
+    """Over HTTP the server takes any bytes for an id."""
+
+    def send(request_id, number):
+        text = b'{"id": "%s", "inputs": [{"name": "INPUT", "datatype": "FP32", "shape": [1, 8], "data": %s}]}'
+        body = text % (request_id, str([number] * 8).encode())
+        request = urllib.request.Request(f"http://{server.http_url}/v2/models/picky/infer", body)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.read()
+        except urllib.error.HTTPError as error:
+            return error.read()
+
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(send, [b"a", b"bad \xff", b"fine \xff", b"b"], [1, 5000, 2, 3]))
+    error = json.loads(answers.pop(1))["error"]
+    assert error.startswith("model 'picky' request 'bad \\\\xff': expected forward to return, got ValueError")
+    for answer, number in zip(answers, [1, 2, 3], strict=True):
+        assert b'"data":[0.0,%d.0,' % number in answer
 
 
 def test_preprocess_refuses_a_request_with_its_own_text_and_code(client):
