@@ -28,6 +28,10 @@ class Bridge:
         spec: the model.
         runtime: the device, for outputs that stay there.
         reads_info: read what requests say about themselves too.
+
+    Attributes:
+        new_response: `pb_utils.InferenceResponse`.
+        new_tensor: `pb_utils.Tensor`.
     """
 
     def __init__(
@@ -47,6 +51,8 @@ class Bridge:
         self._keeps_arrays = runtime.is_host and spec.is_uniform
         self._names = [tensor.name for tensor in spec.outputs]
         self._model = spec.name
+        self.new_response = pb_utils.InferenceResponse
+        self.new_tensor = pb_utils.Tensor
 
     @property
     def is_stand_in(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,6 +30,10 @@ class Caller:
         deadline = arrived + timeout / 1e6 if timeout else math.inf
         return cls(request.request_id(), request.trace(), deadline)
 
+    def caller(self) -> Caller:
+        """Give itself."""
+        return self
+
 
 class HasCaller(Protocol):
     """A request, as far as calls of other models are concerned."""
@@ -38,7 +42,25 @@ class HasCaller(Protocol):
         """Read the caller; only when something is passed on. None for a request of the library's own."""
 
 
-_current: ContextVar[Sequence[HasCaller]] = ContextVar("kindaware_caller", default=())
+_current: ContextVar[Iterable[HasCaller]] = ContextVar("kindaware_caller", default=())
+
+
+class Callers:
+    """The callers of Triton's requests, each read when something asks for it.
+
+    Args:
+        requests: as Triton hands them over.
+        arrived: when that was, as `time.monotonic` counts.
+    """
+
+    __slots__ = ("_arrived", "_requests")
+
+    def __init__(self, requests: Sequence[Any], arrived: float) -> None:
+        self._requests = requests
+        self._arrived = arrived
+
+    def __iter__(self) -> Iterator[Caller]:
+        return (Caller.read(request, self._arrived) for request in self._requests)
 
 
 class OnBehalfOf:
@@ -49,9 +71,9 @@ class OnBehalfOf:
     """
 
     __slots__ = ("_requests", "_token")
-    _token: Token[Sequence[HasCaller]]
+    _token: Token[Iterable[HasCaller]]
 
-    def __init__(self, requests: Sequence[HasCaller]) -> None:
+    def __init__(self, requests: Iterable[HasCaller]) -> None:
         self._requests = requests
 
     def __enter__(self) -> None:

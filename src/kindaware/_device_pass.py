@@ -46,6 +46,7 @@ class DevicePass:
 
     Attributes:
         fault: the error after which the device is unusable; None while all is well.
+        is_host: whether tensors of the device are host memory.
         has_answered: whether a batch has ever come back.
         counts: what was done so far.
         padding: how requests of different sizes come together; None where they don't.
@@ -61,6 +62,7 @@ class DevicePass:
         logger: Logger,
     ) -> None:
         self.fault: str | None = None
+        self.is_host = runtime.is_host
         self.has_answered = False
         self.counts = Counts()
         self.padding = Padding.plan(spec, settings, hooks)
@@ -140,7 +142,7 @@ class DevicePass:
             stopwatch.lap("copy_out")
         self.has_answered = True
         self.counts.add_batch(len(requests), len(requests) if num_rows is None else num_rows)
-        if not self._runtime.is_host:
+        if not self.is_host:
             self.counts.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
         return fetched
 
@@ -256,18 +258,22 @@ class DevicePass:
         is waited for, and memory that nobody uses is handed back, so that a smaller batch finds room.
         """
         try:
-            try:
-                return self.run(requests)
-            except Exception as error:
-                self.recover(error)
-                raise
-        except Exception as error:
-            self.note_fault(error)
-            return error
-        except SystemExit as error:  # of a library that takes a server for a program
+            return self.run(requests)
+        except (Exception, SystemExit) as error:
+            return self.caught(error)
+
+    def caught(self, error: Exception | SystemExit) -> Exception:
+        """Give what a forward raised as `attempt` does; memory that ran out is waited for as there."""
+        if isinstance(error, SystemExit):  # of a library that takes a server for a program
             left = KindAwareError(f"forward ended the process: SystemExit({error.code!r})")
             left.__cause__ = error
             return left
+        try:
+            self.recover(error)
+        except Exception as other:  # of the device
+            error = other
+        self.note_fault(error)
+        return error
 
     def recover(self, error: Exception) -> None:
         """Let go of the tensors that a hook's error holds, and of memory when that ran out.

@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from kindaware._answering import Answering
 from kindaware._auto_complete import complete
 from kindaware._bls import ModelCalls
 from kindaware._bridge import Bridge
-from kindaware._cancellation import asks_for_cancelled
 from kindaware._contract import (
     OWN_ATTRIBUTES,
     check_class,
@@ -23,18 +23,16 @@ from kindaware._contract import (
     is_asynchronous,
     own_attribute_error,
 )
-from kindaware._counts import Counts, Stopwatch
+from kindaware._counts import Counts
 from kindaware._device_pass import DevicePass
 from kindaware._device_placement import DevicePlacement
 from kindaware._hooks import Call, Hooks
 from kindaware._loop import EventLoop, awaited
 from kindaware._metrics import Metrics
 from kindaware._modules import Precision, check_loaded, hook_scope, prepare_modules
-from kindaware._outcomes import Failure
 from kindaware._pb_utils import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
 from kindaware._pipeline import Pipeline
 from kindaware._reload import Reload
-from kindaware._response_parameters import with_parameters
 from kindaware._sequence_hooks import SequenceHooks
 from kindaware._sequences import Sequences
 from kindaware._settings import SETTING_NAMES
@@ -126,7 +124,9 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
     _streams: Streams | None = None
     _loop: EventLoop | None = None
     _reload_request: Reload | None = None
+    _hooks: Hooks
     _bridge: Bridge | None = None
+    _answering: Answering | None = None
     _metrics: Metrics | None = None
     _is_placed = _reads_info = False
 
@@ -192,19 +192,20 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
             self._runtime.synchronize(device)
         load_seconds = time.monotonic() - started
         self._sequences = Sequences.of_instance(self.spec, self.settings)
-        hooks = self._hooks(call)
+        self._hooks = hooks = self._bind_hooks(call)
         self._reads_info = bool(hooks.with_requests) or self._sequences is not None
-        self._bridge = None if pb_utils is None else self._open_bridge(pb_utils)
         keeps = self.settings.output_device == "instance"
         staging = open_staging(self._runtime, self.settings.pinned_limit_bytes, keeps_outputs=keeps)
         device_pass = StreamPass(self.spec, self.settings, hooks, self._runtime, staging, self.logger)
         self._device_pass = device_pass
-        self._streams = self._reload_request = self._metrics = None
+        self._bridge = self._answering = self._streams = self._reload_request = self._metrics = None
         if self.spec.decoupled:
             self._streams = Streams(self.spec, self.settings, device_pass, self.logger, self._loop)
         self._pipeline = Pipeline(self.spec, self.settings, hooks, device_pass, self.logger)
-        if self._bridge is not None and self.settings.reload_on_fault:
-            self._reload_request = Reload(self.args, self.parameters, self._bridge, self.logger)
+        if pb_utils is not None:
+            self._bridge, self._answering = self._connect(pb_utils)
+            if self.settings.reload_on_fault:
+                self._reload_request = Reload(self.args, self.parameters, self._bridge, self.logger)
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, getattr(self, "warmup_inputs", None))
         answer = None if self._streams is None else self._streams.warm_up
         self._log_ready(load_seconds, warm_up.run(device_pass, answer))
@@ -219,41 +220,18 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         Returns:
             One response per request, in order; None for a decoupled model, whose responses are sent.
         """
-        bridge = self._bridge = self._bridge or self._open_bridge(require_pb_utils("execute"))
+        if self._bridge is None or self._answering is None:
+            self._bridge, self._answering = self._connect(require_pb_utils("execute"))
         responses = None
         if self._streams is None:
-            responses = self._respond(bridge, requests)
+            responses = self._answering.respond(requests)
         else:
-            self._streams.serve(bridge, requests)
+            self._streams.serve(self._bridge, requests)
         if self._reload_request is not None and self._device_pass.fault is not None:
             self._reload_request.begin()
         if self._metrics is not None:
             self._metrics.flush_if_due(self._device_pass.counts)
         return responses
-
-    def _respond(self, bridge: Bridge, requests: list[Any]) -> list[Any]:
-        try:
-            if self._device_pass.fault is None:
-                stopwatch = Stopwatch(self._device_pass.counts)
-                asks = asks_for_cancelled(self.settings.cancellation, self._device_pass.counts)
-                arrivals = bridge.read(requests, asks_for_cancelled=asks)
-                stopwatch.lap("gather")
-                run = self._pipeline.run
-                outcomes = run(arrivals) if self._sequences is None else self._sequences.run(arrivals, run)
-                stopwatch.restart()
-                responses = bridge.respond(requests, outcomes)
-                if self._reads_info:
-                    responses = with_parameters(responses, outcomes, arrivals, requests, bridge)
-                if self._sequences is not None:
-                    responses = self._sequences.released(responses, outcomes, requests, bridge)
-                stopwatch.lap("scatter")
-                return responses
-        except Exception as error:  # of the device, while a tensor on it was read or handed over
-            if not self._device_pass.note_fault(error):
-                raise
-        failure = Failure(self._device_pass.unavailable(), "UNAVAILABLE")
-        self._device_pass.counts.add_errors([failure.code] * len(requests))
-        return bridge.respond(requests, [failure] * len(requests))
 
     def finalize(self) -> None:
         """End what still streams, hand over the last counts and call `unload`, as the instance ends."""
@@ -273,10 +251,22 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         """Whether the instance can answer: False once its device has failed."""
         return self._device_pass.fault is None
 
-    def _open_bridge(self, pb_utils: ModuleType) -> Bridge:
-        return Bridge(pb_utils, self.spec, self._runtime, reads_info=self._reads_info)
+    def _connect(self, pb_utils: ModuleType) -> tuple[Bridge, Answering]:
+        """Make what speaks to Triton."""
+        bridge = Bridge(pb_utils, self.spec, self._runtime, reads_info=self._reads_info)
+        answering = Answering(
+            bridge,
+            self.spec,
+            self.settings,
+            self._hooks,
+            self._pipeline,
+            self._device_pass,
+            self._sequences,
+            reads_info=self._reads_info,
+        )
+        return bridge, answering
 
-    def _hooks(self, call: Call) -> Hooks:
+    def _bind_hooks(self, call: Call) -> Hooks:
         optional = {name: getattr(self, name, None) for name in ("preprocess", "collate", "postprocess")}
         answer = getattr(self, self.spec.hook)
         is_async = is_asynchronous(answer)

@@ -63,11 +63,12 @@ class Pipeline:
         if device_pass.padding is not None:
             self._key_of = device_pass.padding.key
 
-    def run(self, arrivals: Sequence[Request | Failure]) -> list[Outcome]:
+    def run(self, arrivals: Sequence[Request | Failure], error: Exception | None = None) -> list[Outcome]:
         """Answer every request of one call.
 
         Args:
             arrivals: the requests as read; one that could not be read is its failure already.
+            error: what forward has raised already for all of them as one batch; None if it hasn't run.
 
         Returns:
             One outcome per arrival, in the same order: tensors by name, contiguous, computed, valid until
@@ -80,7 +81,7 @@ class Pipeline:
         self._device_pass.begin_call()
         self._preprocess(ledger, arrivals)
         groups = self._groups(ledger.requests)
-        unanswered = [self._answer(ledger, positions) for positions in groups]
+        unanswered = [self._answer(ledger, positions, error) for positions in groups]
         # Not before every group was tried is it known whether the model has ever answered.
         for positions, failed in zip(groups, unanswered, strict=True):
             num_failed = sum(len(part) for part, _ in failed)
@@ -117,7 +118,7 @@ class Pipeline:
             return [list(requests)] if requests else []
         return group(requests, self._key_of)
 
-    def _answer(self, ledger: Ledger, positions: list[int]) -> list[_Failed]:
+    def _answer(self, ledger: Ledger, positions: list[int], error: Exception | None = None) -> list[_Failed]:
         """Run one group; when forward raises, find the guilty requests by halving.
 
         With n requests at most 2 log2(n) + 2 further forwards are spent, which is enough to find one guilty
@@ -135,7 +136,8 @@ class Pipeline:
             part = pending.pop(0)
             counts.retries += part is not positions
             requests = [ledger.requests[position] for position in part]
-            result = self._device_pass.attempt(requests)
+            result = self._device_pass.attempt(requests) if error is None else error
+            error = None  # of the whole group
             if not isinstance(result, Exception):
                 ledger.answer(part, result)
                 self._remember_shapes(requests)

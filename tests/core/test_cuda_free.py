@@ -59,6 +59,8 @@ ORDER = [
     "_responses",
     "_stream",
     "_reload",
+    "_direct",
+    "_answering",
     "_model",
 ]
 

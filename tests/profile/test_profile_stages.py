@@ -54,8 +54,13 @@ def stages_of(model, num_requests=2):
     return set(recorder.seconds)
 
 
-def test_stages_on_a_cpu_are_all_but_the_copy_and_the_hooks_that_are_not_there(write_model):
+def test_stages_of_a_plain_model_on_a_cpu_are_those_of_the_short_way(write_model):
     with ModelHarness(write_model()) as model:
+        assert stages_of(model) == {EXECUTE, "read", "gather", FORWARD, "postprocess", "respond"}
+
+
+def test_stages_on_a_cpu_are_all_but_the_copy_and_the_hooks_that_are_not_there(write_model):
+    with ModelHarness(write_model(), parameters={"kindaware.precision": "bf16-true"}) as model:
         assert stages_of(model) == {EXECUTE, *STAGES} - {"copy in", "preprocess"}
 
 

@@ -23,6 +23,13 @@ STAGES = (
 )
 """In the order in which a batch goes through them."""
 
+_DIRECT_BOUNDS = (
+    ("read", "_answering.direct._read"),
+    ("gather", "_answering.direct._join"),
+    (FORWARD, "_answering.direct._forward"),
+    ("postprocess", "_answering.direct._check"),
+    ("respond", "_answering.direct._respond"),
+)
 _BOUNDS = (
     ("read", "_bridge.read"),
     ("gather", "_device_pass._joining.parts"),
@@ -38,12 +45,15 @@ def mark_stages(model: Any, recorder: Recorder) -> None:
     """Put a span around `execute` of an instance, and in a `KindAwareModel` around each of its stages.
 
     Rows are joined where they are brought to the device: on the CPU that is `gather`, on a GPU `copy in`.
+    Plain models on the CPU go a short way, on which `respond` cuts rows apart as well.
     """
     if isinstance(model, KindAwareModel):
         bounds = [
             *_BOUNDS,
             ("gather" if model.device.type == "cpu" else "copy in", "_device_pass._staging.put"),
         ]
+        if model._answering is not None and model._answering.direct is not None:
+            bounds += _DIRECT_BOUNDS
         if callable(getattr(model, "preprocess", None)):
             bounds.append(("preprocess", "_device_pass.preprocess"))
         if model.settings.cuda_graphs and model.device.type == "cuda":

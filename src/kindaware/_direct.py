@@ -1,0 +1,158 @@
+"""The short way for the plainest models on the CPU: a whole call of `execute` as one batch, in few lines.
+
+The forward before has emptied the processor's caches, so each further function costs more than when it is
+called over and over. What goes wrong here is left to the long way, which knows what to do about it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from kindaware._batch import scatter
+from kindaware._bridge import Bridge
+from kindaware._bytes import Value
+from kindaware._caller import Callers, OnBehalfOf
+from kindaware._device_pass import DevicePass
+from kindaware._hooks import Hooks
+from kindaware._modules import Precision, converts_inputs
+from kindaware._outputs import check_outputs, name_outputs
+from kindaware._settings import Settings
+from kindaware._spec import ModelSpec
+
+_Array = np.ndarray[Any, Any]
+
+
+class DirectPath:
+    """Answers calls of a model for which `suits` holds.
+
+    Args:
+        bridge: where Triton's objects come from.
+        spec: the model.
+        settings: its settings.
+        hooks: the user's part.
+        device_pass: the long way through the device, which shares its counts.
+    """
+
+    def __init__(
+        self, bridge: Bridge, spec: ModelSpec, settings: Settings, hooks: Hooks, device_pass: DevicePass
+    ) -> None:
+        self._bridge = bridge
+        self._spec = spec
+        self._cast = settings.cast_outputs
+        self._hooks = hooks
+        self._device_pass = device_pass
+        self._input = spec.inputs[0].name
+        self._output = spec.outputs[0].name
+        self._row_shape = tuple(spec.outputs[0].shape)
+        self._dtype = np.dtype(spec.outputs[0].dtype.numpy)
+
+    @staticmethod
+    def suits(spec: ModelSpec, settings: Settings, hooks: Hooks, *, is_host: bool) -> bool:
+        """Whether there is nothing to do for the model but to read, join, run forward and cut rows.
+
+        So: on the CPU, one input and one output of numbers that numpy has, rows that can always be joined, no
+        hook but `forward`, which gets nothing beside the input, full precision, and no conversion.
+        """
+        if not (is_host and spec.is_uniform) or spec.decoupled or spec.sequences is not None:
+            return False
+        tensors = (*spec.inputs, *spec.outputs)
+        are_plain = all(None not in (one.dtype.torch, one.dtype.numpy) for one in tensors)
+        other_hooks = (hooks.preprocess, hooks.collate, hooks.postprocess)
+        has_more = bool(hooks.call.extras or settings.pad) or any(one is not None for one in other_hooks)
+        precision = Precision.of(settings.precision)
+        converts = precision.dtype is not None or converts_inputs(settings, precision)
+        return len(spec.inputs) == len(spec.outputs) == 1 and are_plain and not (has_more or converts)
+
+    def answer(self, requests: Sequence[Any]) -> list[Any] | Exception | None:
+        """Answer all requests of one call with one forward.
+
+        Args:
+            requests: as Triton hands them over.
+
+        Returns:
+            One response per request, in order; or what forward raised, with no tensors in it any more; or
+            None where requests can't be read or joined, and nothing has been done.
+        """
+        started = time.monotonic()
+        try:
+            arrays = self._read(requests)
+            read = time.monotonic()
+            rows = self._join(arrays)
+        except Exception:  # of pb_utils or of numpy; the long way reads again, and finds whose it is
+            return None
+        joined = time.monotonic()
+        try:
+            with OnBehalfOf(Callers(requests, started)), torch.inference_mode():
+                returned = self._forward(rows)
+                computed = time.monotonic()
+                outputs = self._check(returned, len(rows))
+        except (Exception, SystemExit) as error:
+            del rows
+            return self._device_pass.caught(error)
+        checked = time.monotonic()
+        responses = self._respond(requests, arrays, outputs)
+        device_pass = self._device_pass
+        device_pass.has_answered = True
+        counts = device_pass.counts
+        counts.batches += 1
+        counts.requests += len(requests)
+        counts.rows += len(rows)
+        seconds = counts.seconds
+        seconds["gather"] += read - started
+        seconds["copy_in"] += joined - read
+        seconds["forward"] += computed - joined
+        seconds["copy_out"] += checked - computed
+        seconds["scatter"] += time.monotonic() - checked
+        return responses
+
+    def _read(self, requests: Sequence[Any]) -> list[_Array]:
+        """Give views of memory that Triton owns."""
+        arrays = []
+        for request in requests:
+            (tensor,) = request.inputs()
+            arrays.append(tensor.as_numpy())
+        return arrays
+
+    def _join(self, arrays: list[_Array]) -> torch.Tensor:
+        """Join the rows; those of a single request are not copied."""
+        return torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+
+    def _forward(self, rows: torch.Tensor) -> Any:
+        return self._hooks.call(self._hooks.forward, {self._input: rows})
+
+    def _check(self, returned: Any, num_rows: int) -> _Array | dict[str, Value]:
+        """Give what forward returned as an array, if that is all there is to do; or checked and named."""
+        if type(returned) is torch.Tensor:
+            try:
+                array: _Array = returned.numpy()
+            except (RuntimeError, TypeError):  # a gradient, another device, a layout of its own, BF16
+                pass
+            else:
+                fits = array.shape == (num_rows, *self._row_shape) and array.dtype == self._dtype
+                if fits and array.flags.c_contiguous:
+                    return array
+        outputs = name_outputs(returned, self._spec)
+        return check_outputs(outputs, self._spec, num_rows=num_rows, cast=self._cast, computed_dtype=None)
+
+    def _respond(
+        self, requests: Sequence[Any], arrays: list[_Array], outputs: _Array | dict[str, Value]
+    ) -> list[Any]:
+        """Build the responses; Triton takes no outputs for all of them, so of one there is nothing to ask."""
+        if isinstance(outputs, np.ndarray):
+            responses = []
+            new_response, new_tensor, name = self._bridge.new_response, self._bridge.new_tensor, self._output
+            start = 0
+            try:
+                for array in arrays:
+                    stop = start + len(array)
+                    responses.append(new_response([new_tensor(name, outputs[start:stop])]))
+                    start = stop
+                return responses
+            except Exception:  # of pb_utils; the long way finds whose it is
+                outputs = {name: torch.from_numpy(outputs)}
+        return self._bridge.respond(requests, scatter(outputs, [len(array) for array in arrays]))

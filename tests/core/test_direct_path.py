@@ -1,0 +1,280 @@
+"""The short way of plain models on the CPU: the same answers as the long way, and when it is not taken."""
+
+import sys
+
+import numpy as np
+import pb_fakes
+import pytest
+import torch
+from core_kit import BAD, Doubler, make_spec, start, tensor
+from hypothesis import given
+from hypothesis import strategies as st
+from pb_fakes import InferenceRequest, Tensor
+
+from kindaware import RequestError, TensorSpec
+from kindaware._caller import Caller, current_caller
+from kindaware._direct import DirectPath
+from kindaware._hooks import Call, Hooks
+from kindaware._settings import Settings
+from kindaware._spec import ModelSpec
+
+
+@pytest.fixture
+def pb_utils(monkeypatch):
+    """The module, as in a stub that has finished its imports."""
+    module = pb_fakes.make_module()
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", module)
+    return module
+
+
+def request(value, rows=1, kind=InferenceRequest, **options):
+    return kind([Tensor("X", np.full((rows, 4), value, np.float32))], str(value), **options)
+
+
+def model_of(function, **changes):
+    """A model that counts how often forward ran."""
+
+    class Model(Doubler):
+        warmup = "off"
+
+        def load(self):
+            self.num_forwards = 0
+
+        def forward(self, X):
+            self.num_forwards += 1
+            return function(X)
+
+    return start(Model, **changes)
+
+
+def long_way(model):
+    """The same model without the short way."""
+    assert model._answering.direct is not None
+    model._answering.direct = None
+    return model
+
+
+def shown(responses):
+    """What clients read: values, or code and message."""
+    return [
+        (one.error.code.name, one.error.text) if one.error else one.output_tensors[0].as_numpy().tolist()
+        for one in responses
+    ]
+
+
+def guilty(X):
+    """Raise for a batch with a bad row."""
+    if bool((X == BAD).any()):
+        raise ValueError("bad row")
+    return 2 * X
+
+
+def test_execute_plain_model_goes_the_short_way(pb_utils, monkeypatch):
+    model = model_of(lambda X: 2 * X)
+    monkeypatch.setattr(model._bridge, "read", None)
+    monkeypatch.setattr(model._pipeline, "run", None)
+    assert shown(model.execute([request(1, 2), request(2)])) == [[[2.0] * 4] * 2, [[4.0] * 4]]
+    assert model.num_forwards == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 2, BAD]), st.integers(0, 3)), max_size=6))
+def test_execute_short_and_long_way_answer_the_same(asked):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "triton_python_backend_utils", pb_fakes.make_module())
+        models = model_of(guilty), long_way(model_of(guilty))
+        short, long = (model.execute([request(*one) for one in asked]) for model in models)
+    assert shown(short) == shown(long)
+    assert models[0].num_forwards == models[1].num_forwards
+    names = ("batches", "requests", "rows", "retries", "errors")
+    assert [getattr(models[0]._device_pass.counts, one) for one in names] == [
+        getattr(models[1]._device_pass.counts, one) for one in names
+    ]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda X: X,
+        lambda X: {"Y": 2 * X},
+        lambda X: [2 * X],
+        lambda X: torch.nn.Parameter(2 * X),
+        lambda X: (2 * X).t().contiguous().t(),
+        torch._neg_view,
+        lambda X: (2 * X).to_sparse(),
+        lambda X: (2 * X).double(),
+        lambda X: (2 * X).bfloat16(),
+        lambda X: X[:, :3],
+        lambda X: X[:1],
+        lambda X: X.sum(),
+        lambda X: X.numpy(),
+        lambda X: None,
+        lambda X: 1 / 0,
+        lambda X: sys.exit(3),
+    ],
+    ids=lambda function: None,
+)
+def test_execute_whatever_forward_returns_both_ways_answer_the_same(pb_utils, function):
+    models = model_of(function), long_way(model_of(function))
+    short, long = (shown(model.execute([request(1), request(2, 2)])) for model in models)
+    assert short == long
+    assert models[0].num_forwards == models[1].num_forwards
+
+
+def test_execute_cast_outputs_converts_on_the_short_way(pb_utils):
+    model = model_of(torch.Tensor.double, parameters={"kindaware.cast_outputs": "true"})
+    [response] = model.execute([request(3)])
+    assert response.output_tensors[0].as_numpy().dtype == np.float32
+
+
+def test_execute_output_of_any_size_is_answered(pb_utils):
+    model = model_of(lambda X: X[:, :3], output=[tensor("Y", [-1])])
+    assert shown(model.execute([request(1), request(2)])) == [[[1.0] * 3], [[2.0] * 3]]
+
+
+def test_execute_request_that_cannot_be_read_fails_alone_before_a_forward(pb_utils):
+    class Unreadable(InferenceRequest):
+        def inputs(self):
+            raise RuntimeError("no memory")
+
+    model = model_of(guilty)
+    good, bad = model.execute([request(1), request(2, kind=Unreadable)])
+    assert good.error is None
+    assert (bad.error.code.name, "no memory" in bad.error.text) == ("INTERNAL", True)
+    assert model.num_forwards == 1
+
+
+def test_execute_response_that_cannot_be_built_fails_alone(pb_utils, monkeypatch):
+    model = model_of(guilty)
+    real = pb_utils.InferenceResponse
+
+    def picky(tensors=(), **options):
+        if tensors and tensors[0].as_numpy()[0, 0] == 4:
+            raise RuntimeError("no memory")
+        return real(tensors, **options)
+
+    monkeypatch.setattr(pb_utils, "InferenceResponse", picky)
+    monkeypatch.setattr(model._bridge, "new_response", picky)
+    good, bad = model.execute([request(1), request(2)])
+    assert (good.error, model.num_forwards) == (None, 1)
+    assert "no memory" in bad.error.text
+
+
+def test_execute_refusal_of_one_row_costs_one_more_forward(pb_utils):
+    def refusing(X):
+        bad = (X[:, 0] == BAD).nonzero().flatten()
+        if len(bad):
+            raise RequestError("odd", rows=bad.tolist())
+        return X
+
+    model = model_of(refusing)
+    first, second, third = model.execute([request(1), request(BAD), request(2)])
+    assert [one.error is None for one in (first, second, third)] == [True, False, True]
+    assert (second.error.text, model.num_forwards) == ("odd", 2)
+
+
+def test_forward_on_the_short_way_works_on_behalf_of_its_requests(pb_utils):
+    seen = []
+
+    def asking(X):
+        seen.append(current_caller())
+        return X
+
+    class Asked(InferenceRequest):
+        def timeout(self):
+            return 0
+
+        def trace(self):
+            return "trace"
+
+    model_of(asking).execute([request(7, kind=Asked), request(8, kind=Asked)])
+    assert seen == [Caller("7", "trace")]
+    assert current_caller() == Caller()
+
+
+def test_forward_on_the_short_way_makes_inference_tensors(pb_utils):
+    seen = []
+
+    def looking(X):
+        seen.extend((torch.is_inference_mode_enabled(), X.is_inference()))
+        return X
+
+    model_of(looking).execute([request(1)])
+    assert seen == [True, False]
+
+
+def test_answers_on_the_short_way_are_slices_of_one_memory(pb_utils):
+    kept = []
+
+    def keeping(X):
+        kept.append(2 * X)
+        return kept[-1]
+
+    responses = model_of(keeping).execute([request(1), request(2, 3), request(3)])
+    starts = [one.output_tensors[0].as_numpy().ctypes.data for one in responses]
+    assert starts == [kept[0][row].data_ptr() for row in (0, 1, 4)]
+
+
+def test_input_of_one_request_is_not_copied_on_the_short_way(pb_utils):
+    seen = []
+    array = np.ones((2, 4), np.float32)
+    model = model_of(lambda X: seen.append(X.data_ptr()) or X)
+    model.execute([InferenceRequest([Tensor("X", array)])])
+    assert seen == [array.ctypes.data]
+
+
+def test_seconds_of_the_short_way_are_counted_by_stage(pb_utils):
+    model = model_of(lambda X: X + float(torch.linalg.det(torch.rand(400, 400))) * 0)
+    model.execute([request(1), request(2)])
+    seconds = model._device_pass.counts.seconds
+    assert min(seconds.values()) > 0
+    assert seconds["forward"] > sum(seconds.values()) / 2
+
+
+def test_cancelled_requests_are_asked_for_on_the_long_way(pb_utils):
+    class Gone(InferenceRequest):
+        def is_cancelled(self):
+            return True
+
+    model = model_of(guilty, parameters={"kindaware.cancellation": "on"})
+    [response] = model.execute([request(1, kind=Gone)])
+    assert (response.error.code.name, model.num_forwards) == ("CANCELLED", 0)
+
+
+X2 = TensorSpec("X", "FP32", [2])
+Y2 = TensorSpec("Y", "FP32", [2])
+
+
+def suits(spec=None, settings=None, *, is_host=True, forward=lambda X: X, **hooks):
+    spec = spec or make_spec()
+    bound = Hooks(forward, Call.bind(forward, spec, "m"), **hooks)
+    return DirectPath.suits(spec, settings or Settings(), bound, is_host=is_host)
+
+
+def test_suits_the_plainest_model():
+    assert suits()
+
+
+@pytest.mark.parametrize(
+    "differing",
+    [
+        {"is_host": False},
+        {"spec": make_spec(max_batch_size=0)},
+        {"spec": make_spec(inputs=[TensorSpec("X", "FP32", [-1])])},
+        {"spec": make_spec(inputs=[TensorSpec("X", "BYTES", [2])])},
+        {"spec": make_spec(inputs=[TensorSpec("X", "BF16", [2])])},
+        {"spec": make_spec(outputs=[TensorSpec("Y", "BYTES", [2])])},
+        {"spec": make_spec(outputs=[TensorSpec("Y", "BF16", [2])])},
+        {"spec": make_spec(outputs=[Y2, TensorSpec("Z", "FP32", [2])])},
+        {"spec": make_spec(inputs=[X2, TensorSpec("W", "FP32", [2])]), "forward": lambda X, W: X},
+        {"spec": ModelSpec("m", 8, (X2,), (Y2,), decoupled=True)},
+        {"forward": lambda X, requests: X},
+        {"preprocess": lambda inputs: inputs},
+        {"collate": lambda name, tensors: torch.cat(tensors)},
+        {"postprocess": lambda outputs: outputs},
+        {"settings": Settings(precision="bf16-true")},
+        {"settings": Settings(precision="bf16-mixed")},
+        {"settings": Settings(memory_format="channels_last")},
+    ],
+)
+def test_suits_no_model_for_which_there_is_more_to_do(differing):
+    assert not suits(**differing)
