@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from kindaware._batch import Request
 from kindaware._bridge import Bridge
 from kindaware._caller import OnBehalfOf
+from kindaware._counts import Stopwatch
 from kindaware._errors import KindAwareError, RequestError, format_traceback, message
 from kindaware._loop import EventLoop, Scope, Stepped, drive
 from kindaware._outcomes import Failure, failure_of, log_failure
@@ -113,12 +114,14 @@ class Streams:
             A plain generator: until all have ended. An asynchronous one: until there is room for all; and
             until inputs in Triton's GPU memory were copied, which it takes back when `execute` returns.
         """
+        stopwatch = Stopwatch(self._device_pass.counts)
         try:
             arrivals = bridge.read(requests)
         except Exception as error:  # of the device, on which an input lies
             if not self._device_pass.note_fault(error):
                 raise
             arrivals = [self._unavailable()] * len(requests)
+        stopwatch.lap("gather")
         for arrival, request in zip(arrivals, requests, strict=True):
             info = arrival.info if isinstance(arrival, Request) else None
             parameters = None if info is None else info.response_parameters
@@ -208,7 +211,10 @@ class Streams:
                 item = await items.next()
                 if item is _END:
                     return None
-                responses.send(self._device_pass.bring_back(item, request))
+                outputs = self._device_pass.bring_back(item, request)
+                stopwatch = Stopwatch(self._device_pass.counts)
+                responses.send(outputs)
+                stopwatch.lap("scatter")
                 if responses.is_cancelled():
                     return self._cancelled(request)
             return self._unavailable()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from kindaware._batch import Request
 from kindaware._bytes import Value
+from kindaware._counts import Stopwatch
 from kindaware._device_pass import DevicePass
 from kindaware._modules import hook_scope, prepare_input
 from kindaware._outputs import name_outputs
@@ -29,7 +31,7 @@ class StreamPass(DevicePass):
             Host with device.
         """
         placed: dict[str, Value] = {}
-        with self._batch():
+        with self._counted("copy_in"), self._batch():
             for name, value in request.inputs.items():
                 placed[name] = value
                 if isinstance(value, torch.Tensor):
@@ -39,9 +41,11 @@ class StreamPass(DevicePass):
         extras = self._joining.requests_for("forward", [request])
         return self._hooks.call(self._hooks.forward, placed, **extras)
 
-    def scope(self) -> AbstractContextManager[None]:
-        """Make current what a step of `stream` computes in."""
-        return hook_scope(self._runtime, self._precision)
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Make current what a step of `stream` computes in; the step's time counts as `forward`."""
+        with self._counted("forward"), hook_scope(self._runtime, self._precision):
+            yield
 
     def bring_back(self, item: Any, request: Request) -> dict[str, Value]:
         """Take what `stream` gave through `postprocess`, the checks, and off the device.
@@ -60,7 +64,20 @@ class StreamPass(DevicePass):
             Waits once for the device.
         """
         self._staging.begin_call()
-        with self._batch():
+        with self._counted("copy_out"), self._batch():
             with torch.inference_mode():
                 finished = self._finish(name_outputs(item, self._spec), [request], request.rows)
             return self._fetch(finished)
+
+    @contextlib.contextmanager
+    def _counted(self, stage: str) -> Iterator[None]:
+        """Add the seconds of the block to a stage, and count what it copies between host and device."""
+        statistics = self._staging.statistics
+        num_in, num_out = statistics.bytes_in, statistics.bytes_out
+        stopwatch = Stopwatch(self.counts)
+        try:
+            yield
+        finally:
+            stopwatch.lap(stage)
+            if not self._runtime.is_host:
+                self.counts.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)

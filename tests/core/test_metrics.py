@@ -1,5 +1,8 @@
 """The counts of an instance, and how they come to Triton's metrics."""
 
+import asyncio
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -102,6 +105,41 @@ def test_counts_of_failed_requests_are_by_code_and_their_retries():
 def test_counts_leave_the_warm_up_out():
     found = finished(parameters={"kindaware.warmup": "8"})
     assert all(sum(values.values()) == 0 for values in found.values())
+
+
+class Stepping(KindAwareModel):
+    """Computes for 50 ms before each item."""
+
+    def load(self):
+        return None
+
+    def stream(self, X):
+        for _ in range(2):
+            time.sleep(0.05)
+            yield X
+
+
+class Waiting(Stepping):
+    """Waits for half a second besides."""
+
+    async def stream(self, X):
+        for _ in range(2):
+            time.sleep(0.05)
+            await asyncio.sleep(0.5)
+            yield X
+
+
+@pytest.mark.parametrize("model_class", [Stepping, Waiting])
+def test_counts_of_a_stream_have_its_stages_without_what_it_waits_for(model_class):
+    config = CONFIG + "model_transaction_policy { decoupled: true }"
+    with ModelHarness(model_class, config=config, kind="GPU", accelerator="simulated") as model:
+        assert len(list(model.stream(**rows(1, 4)))) == 2
+        counts = model.instance._device_pass.counts
+    assert (counts.batches, counts.requests, counts.rows) == (1, 1, 4)
+    assert 0.1 <= counts.seconds.pop("forward") < 0.5
+    assert set(counts.seconds) == {"gather", "copy_in", "copy_out", "scatter"}
+    assert all(0 < seconds < 0.5 for seconds in counts.seconds.values())
+    assert counts.bytes_copied == {"in": 32, "out": 64}
 
 
 def test_counts_of_bytes_on_a_gpu_are_those_of_the_batch():

@@ -2,12 +2,14 @@
 
 import asyncio
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 from streaming_client import count_to, generate, run, stream, stream_with_finals
 
+from kindaware._counts import STAGES
 from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
@@ -83,6 +85,25 @@ def test_stream_that_its_client_cancels_is_closed(streaming_server, model):
     assert cancelled.is_cancelled
     assert numbers(cancelled)[:3] == [0, 1, 2]
     assert after.items[0]["OPEN"].item() == 1
+
+
+@pytest.mark.parametrize("model", ["counter", "plain"])
+def test_stream_that_ends_counts_in_the_metrics_as_a_batch_with_its_stages(streaming_server, model):
+    def count(name, label=""):
+        with urllib.request.urlopen(f"http://{streaming_server.metrics_url}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        wanted = [line for line in lines if line.startswith(f"kindaware_{name}{{") and label in line]
+        return sum(float(line.split()[-1]) for line in wanted if f'model="{model}"' in line)
+
+    def counts():
+        return [count("rows_total"), *(count("stage_seconds_total", f'stage="{one}"') for one in STAGES)]
+
+    before = counts()
+    deadline = time.monotonic() + 30
+    while 0 in (added := [new - old for new, old in zip(counts(), before, strict=True)]):
+        assert time.monotonic() < deadline, added
+        run(streaming_server, lambda client: stream(client, model, **count_to(2)))
+        time.sleep(0.3)  # counts are handed over once a second, after a call
 
 
 TEXTS = {
