@@ -8,6 +8,8 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from kindaware._request_info import read_id
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -25,10 +27,14 @@ class Caller:
 
     @classmethod
     def read(cls, request: Any, arrived: float) -> Caller:
-        """Read it from a request of Triton's that was handed over at this time."""
+        """Read it from a request of Triton's that was handed over at this time.
+
+        Raises:
+            RequestError: its id is not UTF-8.
+        """
         timeout = request.timeout()
         deadline = arrived + timeout / 1e6 if timeout else math.inf
-        return cls(request.request_id(), request.trace(), deadline)
+        return cls(read_id(request), request.trace(), deadline)
 
     def caller(self) -> Caller:
         """Give itself."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from kindaware._errors import RequestError, describe, message
+
 SEQUENCE_START = 1
 SEQUENCE_END = 2
 """Bits of `flags`. Source: triton core `tritonserver.h`, TRITONSERVER_REQUEST_FLAG_SEQUENCE_START."""
@@ -21,6 +23,24 @@ def readable_id(request: Any) -> str:
         return str(request.request_id())
     except UnicodeDecodeError as error:
         return error.object.decode("utf-8", "backslashreplace")
+
+
+def read_id(request: Any) -> str:
+    """Give the client's request id for those who use it, empty if it gave none.
+
+    Raises:
+        RequestError: it is not UTF-8.
+    """
+    try:
+        return str(request.request_id())
+    except UnicodeDecodeError as error:
+        text = message(
+            f"request {readable_id(request)!r}",
+            expected="an id in UTF-8",
+            got=describe(error),
+            remedy="give the request another id",
+        )
+        raise RequestError(text) from None
 
 
 @dataclass(frozen=True, slots=True)

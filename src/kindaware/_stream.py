@@ -264,4 +264,7 @@ class Streams:
 
 def _detached(arrival: Request | Failure) -> Request | Failure:
     """Read what calls of other models need now: Triton's request would hold its inputs in shared memory."""
-    return arrival if isinstance(arrival, Failure) else arrival.detached()
+    try:
+        return arrival if isinstance(arrival, Failure) else arrival.detached()
+    except RequestError as error:
+        return Failure(str(error), error.code)

@@ -3,6 +3,8 @@
 import asyncio
 import re
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -102,6 +104,21 @@ def test_call_async_runs_calls_side_by_side(calling_server, how):
 def test_call_async_that_fails_raises_the_servers_text(calling_server):
     with pytest.raises(InferenceServerException, match="nothing of that kind"):
         infer(calling_server, "refused", "calls_async")
+
+
+def test_call_for_a_request_whose_id_is_not_utf8_is_refused(calling_server):
+    """Over HTTP the server takes any bytes for an id, and a call would pass it on."""
+    url = f"http://{calling_server.http_url}/v2/models/calls/infer"
+    body = b"""{"id": "odd \xff", "inputs": [
+        {"name": "X", "datatype": "FP32", "shape": [1, 2], "data": [3, 5]},
+        {"name": "HOW", "datatype": "BYTES", "shape": [1, 1], "data": ["plain"]}
+    ]}"""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, body, timeout=30)
+    with caught.value as refused:
+        text = refused.read().decode()
+    assert refused.code == 400
+    assert "xff': expected an id in UTF-8, got UnicodeDecodeError" in text
 
 
 def test_call_of_many_clients_at_once_answers_each_its_own(calling_server):

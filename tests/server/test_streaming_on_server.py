@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -133,6 +134,19 @@ def test_stream_that_fails_before_any_item_is_an_error_alone(streaming_server, w
     assert (answer.items, answer.errors) == ([], [text])
     status, events = generate(streaming_server, "misbehaved", HOW=what)
     assert (status, events) == (400, [{"error": text}])
+
+
+@pytest.mark.parametrize("model", ["counter", "plain"])
+def test_stream_of_a_request_whose_id_is_not_utf8_is_refused(streaming_server, model):
+    """Over HTTP the server takes any bytes for an id."""
+    url = f"http://{streaming_server.http_url}/v2/models/{model}/generate_stream"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(url, b'{"id": "odd \xff", "N": 2, "DELAY": 0.0}', timeout=30)
+    with caught.value as refused:
+        text = refused.read().decode()
+    assert refused.code == 400
+    assert "odd" in text
+    assert "xff': expected an id in UTF-8, got UnicodeDecodeError" in text
 
 
 def test_stream_that_fails_over_the_generate_endpoint_ends_with_an_error_event(streaming_server):
