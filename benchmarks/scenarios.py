@@ -33,10 +33,9 @@ class Scenario:
         """The models of its forms on the tritonserver, by form."""
         found = {}
         for form in self.forms:
-            if form == HAND_WRITTEN_1:
-                found[form] = Served(
-                    HAND_WRITTEN, self.network, self.instances, "one_thread", {"kindaware.num_threads": "1"}
-                )
+            if form in ONE_THREAD:
+                parameters = {"kindaware.num_threads": "1"}
+                found[form] = Served(ONE_THREAD[form], self.network, self.instances, "one_thread", parameters)
             elif form not in ELSEWHERE:
                 parameters = parameters_of(self.network, form)
                 found[form] = Served(form, self.network, self.instances, parameters=parameters)
@@ -46,14 +45,14 @@ class Scenario:
 CANDIDATE = "kindaware"
 HAND_WRITTEN = "hand_written"
 FLOOR = "floor"
-HAND_WRITTEN_1 = "hand_written, 1 thread"
-"""The same file with one thread: who writes by hand tries both, and keeps what is faster."""
+ONE_THREAD = {f"{form}, 1 thread": form for form in (HAND_WRITTEN, CANDIDATE)}
+"""The same file with one thread: who tunes tries both, and keeps what is faster."""
 
 ELSEWHERE = ("pytriton", "litserve")
 """Forms that bring a server of their own."""
 
 _FORMS = ("official", HAND_WRITTEN, CANDIDATE)
-_TUNED = ("official", HAND_WRITTEN, HAND_WRITTEN_1, CANDIDATE)
+_TUNED = (*_FORMS, *ONE_THREAD)
 _ALL = (*_TUNED, FLOOR, *ELSEWHERE)
 
 SCENARIOS = (

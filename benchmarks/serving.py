@@ -14,7 +14,7 @@ from benchmarks import scenarios, servers
 from benchmarks.load import Load, LoadError, ask, measure
 from benchmarks.networks import NETWORKS
 from benchmarks.rounds import Spread, interleave, paired_ratio
-from benchmarks.scenarios import CANDIDATE, ELSEWHERE, HAND_WRITTEN, Scenario
+from benchmarks.scenarios import CANDIDATE, ELSEWHERE, HAND_WRITTEN, ONE_THREAD, Scenario
 from benchmarks.target import Protocol, Target, read_values
 from kindaware._errors import describe
 
@@ -132,21 +132,20 @@ def _run(scenario: Scenario, targets: dict[str, Target], num_rounds: int, speed:
     rounds = measure_in_turns(targets, scenario.concurrency, seconds, num_rounds)
     rates = {form: [one[form].requests_per_second for one in rounds] for form in targets}
     latencies = {form: [one[form].p50_ms for one in rounds] for form in targets}
-    fastest = best_hand_written(rates)
+    ours, by_hand = (fastest(rates, kind) for kind in (CANDIDATE, HAND_WRITTEN))
+    tuned = (CANDIDATE, HAND_WRITTEN, *ONE_THREAD)
+    others = {HAND_WRITTEN: by_hand, **{form: form for form in targets if form not in tuned}}
     ratios = {
-        f"{name}: {CANDIDATE} / {HAND_WRITTEN if form == fastest else form}": asdict(
-            paired_ratio(values[CANDIDATE], values[form])
-        )
+        f"{name}: {CANDIDATE} / {other}": asdict(paired_ratio(values[ours], values[form]))
         for name, values in (("rate", rates), ("p50", latencies))
-        for form in targets
-        if form != CANDIDATE and (form == fastest or not form.startswith(HAND_WRITTEN))
+        for other, form in others.items()
     }
     return {
         "name": scenario.name,
         "concurrency": scenario.concurrency,
         "instances": scenario.instances,
         "seconds": seconds,
-        "best_hand_written": fastest,
+        "fastest": {CANDIDATE: ours, HAND_WRITTEN: by_hand},
         "parameters": {form: dict(served.parameters) for form, served in scenario.served().items()},
         "rates": {form: asdict(Spread.of(values)) for form, values in rates.items()},
         "p50_ms": {form: asdict(Spread.of(values)) for form, values in latencies.items()},
@@ -155,11 +154,10 @@ def _run(scenario: Scenario, targets: dict[str, Target], num_rounds: int, speed:
     }
 
 
-def best_hand_written(rates: Mapping[str, Sequence[float]]) -> str:
-    """Choose the hand-written form with the highest median, which the ratios are taken against."""
-    return max(
-        (form for form in rates if form.startswith(HAND_WRITTEN)), key=lambda form: np.median(rates[form])
-    )
+def fastest(rates: Mapping[str, Sequence[float]], kind: str) -> str:
+    """Choose what the ratios are taken of: a form, or the same with one thread, by the higher median."""
+    variants = [form for form in rates if ONE_THREAD.get(form, form) == kind]
+    return max(variants, key=lambda form: np.median(rates[form]))
 
 
 def measure_in_turns(

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.bars import BARS
 from benchmarks.report import ratios_of
 from benchmarks.rounds import Spread, short
-from benchmarks.scenarios import CANDIDATE, FLOOR
+from benchmarks.scenarios import CANDIDATE, FLOOR, ONE_THREAD
 
 
 def head(titles: Sequence[str]) -> Iterator[str]:
@@ -55,8 +55,18 @@ def _serving(found: dict[str, Any]) -> Iterator[str]:
             ]
             ratio = "" if form == CANDIDATE else str(Spread.of([a / b for a, b in zip(*rates, strict=True)]))
             yield row([f"`{form}`", str(Spread(**rate)), *(short(one) for one in medians), ratio])
+        yield from _fastest(scenario)
         yield from _headroom(scenario)
     yield from _missing(found)
+
+
+def _fastest(scenario: dict[str, Any]) -> Iterator[str]:
+    """Which variant of a form the bars are about, where there are two."""
+    tuned = [form for form in scenario["fastest"].values() if form in ONE_THREAD]
+    if tuned:
+        yield ""
+        names = " and ".join(f"`{form}`" for form in tuned)
+        yield f"The bars are about {names}: that was the faster variant."
 
 
 def _headroom(scenario: dict[str, Any]) -> Iterator[str]:

@@ -51,6 +51,13 @@ class HasCaller(Protocol):
 _current: ContextVar[Iterable[HasCaller]] = ContextVar("kindaware_caller", default=())
 
 
+set_callers = _current.set
+"""Make requests those that the code behind it works for; gives the token for `reset_callers`."""
+
+reset_callers = _current.reset
+"""End what `set_callers` has begun."""
+
+
 class Callers:
     """The callers of Triton's requests, each read when something asks for it.
 

@@ -16,7 +16,7 @@ import torch
 from kindaware._batch import scatter
 from kindaware._bridge import Bridge
 from kindaware._bytes import Value
-from kindaware._caller import Callers, OnBehalfOf
+from kindaware._caller import Callers, reset_callers, set_callers
 from kindaware._device_pass import DevicePass
 from kindaware._hooks import Hooks
 from kindaware._modules import Precision, converts_inputs
@@ -44,11 +44,12 @@ class DirectPath:
         self._bridge = bridge
         self._spec = spec
         self._cast = settings.cast_outputs
-        self._hooks = hooks
+        self._hook, self._call = hooks.forward, hooks.call
         self._device_pass = device_pass
         self._input = spec.inputs[0].name
         self._output = spec.outputs[0].name
         self._row_shape = tuple(spec.outputs[0].shape)
+        self._inference_mode = torch.inference_mode()
         self._dtype = np.dtype(spec.outputs[0].dtype.numpy)
 
     @staticmethod
@@ -86,14 +87,16 @@ class DirectPath:
         except Exception:  # of pb_utils or of numpy; the long way reads again, and finds whose it is
             return None
         joined = time.monotonic()
+        token = set_callers(Callers(requests, started))
         try:
-            with OnBehalfOf(Callers(requests, started)), torch.inference_mode():
+            with self._inference_mode:
                 returned = self._forward(rows)
                 computed = time.monotonic()
                 outputs = self._check(returned, len(rows))
         except (Exception, SystemExit) as error:
-            del rows
             return self._device_pass.caught(error)
+        finally:
+            reset_callers(token)
         checked = time.monotonic()
         responses = self._respond(requests, arrays, outputs)
         device_pass = self._device_pass
@@ -123,7 +126,7 @@ class DirectPath:
         return torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
 
     def _forward(self, rows: torch.Tensor) -> Any:
-        return self._hooks.call(self._hooks.forward, {self._input: rows})
+        return self._call(self._hook, {self._input: rows})
 
     def _check(self, returned: Any, num_rows: int) -> _Array | dict[str, Value]:
         """Give what forward returned as an array, if that is all there is to do; or checked and named."""

@@ -36,6 +36,9 @@ class Metrics:
         pb_utils: Triton's module, or a stand-in.
         labels: of every metric: model, version, instance, device.
         clock: seconds, for tests.
+
+    Attributes:
+        due_at: when `flush` is worth while again, as the clock counts: a second after the last one.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Metrics:
     ) -> None:
         self._labels = dict(labels)
         self._clock = clock
-        self._flushed_at = clock()
+        self.due_at = clock() + INTERVAL_SECONDS
         self._new_family = pb_utils.MetricFamily
         self._families: dict[str, Any] = {}
         self._metrics: dict[tuple[str, str, str], Any] = {}
@@ -63,14 +66,9 @@ class Metrics:
         }
         return cls(pb_utils, labels)
 
-    def flush_if_due(self, counts: Counts) -> None:
-        """Hand over what has changed, unless that was done within the last second."""
-        if self._clock() - self._flushed_at >= INTERVAL_SECONDS:
-            self.flush(counts)
-
     def flush(self, counts: Counts) -> None:
         """Hand over what has changed. Costs a call to the server's process for each value, about 70 us."""
-        self._flushed_at = self._clock()
+        self.due_at = self._clock() + INTERVAL_SECONDS
         for key, value in _values(counts).items():
             added = value - self._handed.get(key, 0.0)
             if added > 0:

@@ -229,8 +229,8 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
             self._streams.serve(self._bridge, requests)
         if self._reload_request is not None and self._device_pass.fault is not None:
             self._reload_request.begin()
-        if self._metrics is not None:
-            self._metrics.flush_if_due(self._device_pass.counts)
+        if self._metrics is not None and time.monotonic() >= self._metrics.due_at:
+            self._metrics.flush(self._device_pass.counts)
         return responses
 
     def finalize(self) -> None:

@@ -45,7 +45,7 @@ def counts_of(seconds, requests):
         ("auto", counts_of(1.01 * WORTH * ASK_SECONDS * 8, 8), True),
     ],
 )
-def test_rule_asks_where_a_request_takes_twenty_times_as_long(setting, counts, asks):
+def test_rule_asks_where_a_request_takes_a_hundred_times_as_long(setting, counts, asks):
     assert asks_for_cancelled(setting, counts) is asks
 
 

@@ -1,6 +1,7 @@
 """The counts of an instance, and how they come to Triton's metrics."""
 
 import asyncio
+import math
 import time
 
 import numpy as np
@@ -168,7 +169,8 @@ def test_metrics_within_a_second_are_handed_over_once():
     for now in (0.5, 0.9, 1.0, 1.5, 1.9):
         clock.now = now
         counts.add_batch(1, 2)
-        metrics.flush_if_due(counts)
+        if now >= metrics.due_at:
+            metrics.flush(counts)
     assert [(name, value) for name, _, value in utils.calls] == [
         ("kindaware_batches_total", 3),
         ("kindaware_requests_total", 3),
@@ -208,3 +210,15 @@ def test_metrics_that_are_off_make_none():
 def test_metrics_names_follow_the_conventions_of_prometheus(name):
     assert name.startswith("kindaware_")
     assert name.endswith("_total")
+
+
+def test_execute_hands_metrics_over_when_they_are_due_and_not_before():
+    with ModelHarness(Picky, config=CONFIG) as model:
+        metrics, flushed = model.instance._metrics, []
+        metrics.flush = flushed.append
+        metrics.due_at = math.inf
+        model.infer(**rows(1))
+        assert flushed == []
+        metrics.due_at = 0.0
+        model.infer(**rows(1))
+        assert flushed == [model.instance._device_pass.counts]
