@@ -19,6 +19,10 @@ class TritonPythonModel(KindAwareModel):
         return INPUT
 """
 
+STREAM = MODEL.replace("def forward", "def stream").replace("return INPUT", "yield INPUT")
+
+STATE = """{ input_name: "BEFORE", output_name: "AFTER", data_type: TYPE_FP32, dims: [ 2 ] }"""
+
 CONFIG = """
 backend: "python"
 max_batch_size: 4
@@ -57,6 +61,40 @@ REFUSALS = {
         MODEL,
         CONFIG + "model_transaction_policy { decoupled: true }",
         "class TritonPythonModel: expected stream for a decoupled model, got forward",
+    ),
+    "implicit_state": (
+        MODEL,
+        CONFIG + "sequence_batching { state [ " + STATE + " ] }",
+        "expected no state, which the Python backend does not have, got state with input_name ['BEFORE']",
+    ),
+    "stream_of_a_sequence": (
+        STREAM,
+        CONFIG + "model_transaction_policy { decoupled: true } sequence_batching { }",
+        "sequence_batching: expected a model that answers with forward, got a decoupled model",
+    ),
+    "padded_stream": (
+        STREAM,
+        CONFIG.replace("[ 2 ]", "[ -1 ]")
+        + "model_transaction_policy { decoupled: true }"
+        + parameter("kindaware.pad", "INPUT=0"),
+        "setting 'pad': expected a model that answers with forward, got a decoupled model",
+    ),
+    "tritons_ragged_batch": (
+        MODEL,
+        CONFIG.replace("dims: [ 2 ]", "dims: [ -1 ], allow_ragged_batch: true", 1)
+        + """batch_input [{ kind: BATCH_ACCUMULATED_ELEMENT_COUNT, target_name: [ "ENDS" ],
+            data_type: TYPE_FP32, source_input: "INPUT" }]""",
+        "expected a configuration that this version of kindaware can honour, got batch_input",
+    ),
+    "lengths_of_nothing": (
+        MODEL.replace("(self, INPUT)", "(self, INPUT, lengths)"),
+        CONFIG,
+        "setting 'pad': expected inputs to pad, since forward names lengths, got none",
+    ),
+    "asynchronous_preprocess": (
+        MODEL + "    async def preprocess(self, inputs):\n        return inputs\n",
+        CONFIG,
+        "hook preprocess: expected a plain method, got async def",
     ),
     "misspelt_hook": (
         MODEL + "    def pre_process(self, inputs):\n        return inputs\n",
