@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kindaware._bridge import Bridge
-from kindaware._cancellation import asks_for_cancelled
+from kindaware._cancellation import slow_from
 from kindaware._counts import Stopwatch
 from kindaware._device_pass import DevicePass
 from kindaware._direct import DirectPath
@@ -50,7 +50,7 @@ class Answering:
         self._device_pass = device_pass
         self._sequences = sequences
         self._reads_info = reads_info
-        self._cancellation = settings.cancellation
+        self._slow_from = slow_from(settings.cancellation)
         is_direct = DirectPath.suits(spec, settings, hooks, is_host=device_pass.is_host)
         self.direct = DirectPath(bridge, spec, settings, hooks, device_pass) if is_direct else None
 
@@ -59,7 +59,7 @@ class Answering:
         device_pass = self._device_pass
         try:
             if device_pass.fault is None:
-                asks = asks_for_cancelled(self._cancellation, device_pass.counts)
+                asks = device_pass.counts.seconds_per_request >= self._slow_from
                 error = None
                 if self.direct is not None and not asks:
                     answered = self.direct.answer(requests)

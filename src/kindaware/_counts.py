@@ -24,6 +24,7 @@ class Counts:
         retries: further forwards after one that raised.
         out_of_memory: batches that were halved because memory ran out.
         seconds: by stage.
+        seconds_per_request: of the last batch, from its inputs to its outputs; 0 before the first.
         bytes_copied: by direction, `in` to the device and `out` to the host.
         errors: requests that got an error, by the name of Triton's code.
     """
@@ -36,6 +37,7 @@ class Counts:
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     bytes_copied: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    seconds_per_request: float = 0.0
 
     def add_errors(self, codes: Iterable[str]) -> None:
         """Count requests that got an error, by code."""
@@ -46,11 +48,12 @@ class Counts:
         self.bytes_copied["in"] += num_in
         self.bytes_copied["out"] += num_out
 
-    def add_batch(self, num_requests: int, num_rows: int) -> None:
-        """Count a batch that was answered."""
+    def add_batch(self, num_requests: int, num_rows: int, seconds: float = 0.0) -> None:
+        """Count a batch that was answered, at least one request, in so many seconds where that is known."""
         self.batches += 1
         self.requests += num_requests
         self.rows += num_rows
+        self.seconds_per_request = seconds / num_requests
 
 
 class Stopwatch:
@@ -60,11 +63,11 @@ class Stopwatch:
         counts: what they are added to.
     """
 
-    __slots__ = ("_counts", "_started")
+    __slots__ = ("_began", "_counts", "_started")
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
-        self._started = time.perf_counter()
+        self._began = self._started = time.perf_counter()
 
     def restart(self) -> None:
         """Leave out the seconds since the last lap."""
@@ -75,3 +78,7 @@ class Stopwatch:
         now = time.perf_counter()
         self._counts.seconds[stage] += now - self._started
         self._started = now
+
+    def total(self) -> float:
+        """Give the seconds from the begin to the last lap."""
+        return self._started - self._began

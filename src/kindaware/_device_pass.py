@@ -13,13 +13,7 @@ from kindaware._batch import Request, scatter
 from kindaware._bytes import BytesArray, Value
 from kindaware._caller import OnBehalfOf
 from kindaware._counts import Counts, Stopwatch
-from kindaware._errors import (
-    KindAwareError,
-    describe,
-    format_traceback,
-    message,
-    release_frames,
-)
+from kindaware._errors import KindAwareError, describe, format_traceback, message, release_frames
 from kindaware._graphs import Graphs, refuse_extras
 from kindaware._hooks import Hooks
 from kindaware._joining import Joining
@@ -141,7 +135,8 @@ class DevicePass:
             fetched = self._fetch(finished)
             stopwatch.lap("copy_out")
         self.has_answered = True
-        self.counts.add_batch(len(requests), len(requests) if num_rows is None else num_rows)
+        all_rows = len(requests) if num_rows is None else num_rows
+        self.counts.add_batch(len(requests), all_rows, stopwatch.total())
         if not self.is_host:
             self.counts.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
         return fetched

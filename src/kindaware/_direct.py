@@ -102,9 +102,7 @@ class DirectPath:
         device_pass = self._device_pass
         device_pass.has_answered = True
         counts = device_pass.counts
-        counts.batches += 1
-        counts.requests += len(requests)
-        counts.rows += len(rows)
+        counts.add_batch(len(requests), len(rows), checked - read)
         seconds = counts.seconds
         seconds["gather"] += read - started
         seconds["copy_in"] += joined - read

@@ -1,10 +1,11 @@
 """Requests that were cancelled before their batch: answered at once, where setting or rule say so."""
 
+import time
+
 import pytest
 from core_kit import Doubler
 
-from kindaware._cancellation import ASK_SECONDS, WORTH, asks_for_cancelled
-from kindaware._counts import Counts
+from kindaware._cancellation import ASK_SECONDS, WORTH, slow_from
 from kindaware.testing import ModelHarness
 
 CONFIG = {
@@ -29,32 +30,34 @@ class Watched(Doubler):
         return 2 * X
 
 
-def counts_of(seconds, requests):
-    counts = Counts(requests=requests)
-    counts.seconds["forward"] = seconds
-    return counts
-
-
 @pytest.mark.parametrize(
-    ("setting", "counts", "asks"),
+    ("setting", "seconds", "asks"),
     [
-        ("on", Counts(), True),
-        ("off", counts_of(1.0, 1), False),
-        ("auto", Counts(), False),
-        ("auto", counts_of(0.99 * WORTH * ASK_SECONDS * 8, 8), False),
-        ("auto", counts_of(1.01 * WORTH * ASK_SECONDS * 8, 8), True),
+        ("on", 0.0, True),
+        ("off", 1e9, False),
+        ("auto", 0.0, False),
+        ("auto", 0.99 * WORTH * ASK_SECONDS, False),
+        ("auto", 1.01 * WORTH * ASK_SECONDS, True),
     ],
 )
-def test_rule_asks_where_a_request_takes_a_hundred_times_as_long(setting, counts, asks):
-    assert asks_for_cancelled(setting, counts) is asks
+def test_rule_asks_where_a_request_takes_a_hundred_times_as_long(setting, seconds, asks):
+    assert (seconds >= slow_from(setting)) is asks
 
 
-def test_rule_counts_the_wait_for_the_device_but_not_the_requests_reading():
-    counts = Counts(requests=1)
-    counts.seconds["gather"] = counts.seconds["scatter"] = 1.0
-    assert not asks_for_cancelled("auto", counts)
-    counts.seconds["copy_out"] = 1.0
-    assert asks_for_cancelled("auto", counts)
+@pytest.mark.parametrize("parameters", [{}, {"kindaware.precision": "bf16-true"}])
+def test_rule_counts_what_a_request_of_the_last_batch_took_on_either_way(parameters):
+    class Slow(Watched):
+        def forward(self, X):
+            time.sleep(0.04 if len(X) == 2 else 0.0)
+            return 2 * X
+
+    with ModelHarness(Slow, config=CONFIG, parameters=parameters) as model:
+        counts = model.instance._device_pass.counts
+        assert counts.seconds_per_request == 0
+        model.infer_batch([{"X": [[1.0]]}] * 2)
+        assert 0.02 <= counts.seconds_per_request < 0.04
+        model.infer_batch([{"X": [[1.0]]}])
+        assert counts.seconds_per_request < 0.01
 
 
 def sent(model):
@@ -88,6 +91,6 @@ def test_cancelled_requests_of_a_fast_model_are_not_asked_for():
 def test_model_that_turns_out_slow_begins_to_ask():
     with ModelHarness(Watched, config=CONFIG, raise_errors=False) as model:
         sent(model)
-        model.instance._device_pass.counts.seconds["forward"] += 1.0
+        model.instance._device_pass.counts.seconds_per_request = 1.0
         sent(model)
         assert model.instance.batches == [[1.0, 2.0], [2.0]]
