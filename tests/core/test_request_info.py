@@ -1,12 +1,15 @@
 """What requests say about themselves, for the hooks that ask for it and for no other."""
 
+import re
+
 import pytest
 import torch
 from core_kit import Doubler, make_pipeline, make_request, make_spec, run, start
 
-from kindaware import ConfigError, KindAwareModel, RequestInfo, TensorSpec
+from kindaware import ConfigError, KindAwareModel, RequestError, RequestInfo, TensorSpec
 from kindaware._batch import Request
 from kindaware._bridge import Bridge
+from kindaware._stream import _detached
 from kindaware.testing import ModelHarness
 
 CONFIG = {
@@ -24,6 +27,12 @@ class OddId:
 
     def request_id(self):
         return b"odd \xff".decode()
+
+    def timeout(self):
+        return 0
+
+    def trace(self):
+        return None
 
 
 class Asking(KindAwareModel):
@@ -160,3 +169,13 @@ def test_failure_of_a_request_whose_id_is_not_utf8_writes_its_bytes_as_escapes()
     failure, answer = make_pipeline(forward).run([bad, make_request("fine", 1)])
     assert "request 'odd \\\\xff': expected forward to return" in failure.text
     assert answer["Y"].tolist() == [[1, 1]]
+
+
+def test_id_that_is_not_utf8_is_refused_where_it_is_passed_on():
+    request = Request(OddId(), {"X": torch.ones(1, 2)}, 1)
+    text = r"request 'odd .*xff': expected an id in UTF-8, got UnicodeDecodeError"
+    with pytest.raises(RequestError, match=text):
+        request.caller()
+    failure = _detached(request)  # what a stream keeps of a request
+    assert failure.code == "INVALID_ARG"
+    assert re.match(text, failure.text)
