@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 
 import torch
@@ -74,12 +75,15 @@ CURVE_SECONDS = 0.6
 def parameters_of(network: str, form: str) -> dict[str, str]:
     """The settings with which a form serves a network: the same ones where batches are computed.
 
-    A ResNet50 is served in bf16 and channels_last where the processor has instructions for bf16.
+    A ResNet50 is served in channels_last, in bf16 where the processor has instructions for it, and compiled
+    with its weights frozen where there is a C++ compiler.
     """
     if network == "resnet50" and form in (HAND_WRITTEN, CANDIDATE):
         parameters = {"kindaware.memory_format": "channels_last"}
         if has_bf16():
             parameters["kindaware.precision"] = "bf16-true"
+        if shutil.which("g++"):
+            parameters |= {"kindaware.compile": "default", "freezing": "true"}
         return parameters
     return {}
 

@@ -1,6 +1,7 @@
 """The best that one writes by hand for one model: it checks nothing, and one bad request fails all.
 
-Threads, precision and memory format are those that suit the model and the machine, as in the other forms.
+Threads, precision, memory format and compilation are those that suit the model and the machine, as in the
+other forms.
 """
 
 import json
@@ -29,6 +30,20 @@ class TritonPythonModel:
             self.net.to(self.dtype)
         if self.channels_last:
             self.net.to(memory_format=torch.channels_last)
+        if parameters.get("kindaware.compile"):
+            self.compile(NETWORKS[parameters["network"]])
+
+    def compile(self, network):
+        """Compile with frozen weights, for one row and for any number of them."""
+        import torch._inductor.config
+
+        torch._inductor.config.freezing = True
+        self.net = torch.compile(self.net)
+        for num_rows in (1, 2, 3):
+            rows = network.sample(num_rows).to(self.dtype or torch.float32)
+            layout = torch.channels_last if self.channels_last else torch.contiguous_format
+            with torch.inference_mode():
+                self.net(rows.contiguous(memory_format=layout))
 
     def execute(self, requests):
         """Answer all requests with one forward."""
