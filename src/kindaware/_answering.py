@@ -86,7 +86,9 @@ class Answering:
         stopwatch.restart()
         responses = bridge.respond(requests, outcomes)
         if self._reads_info:
-            responses = with_parameters(responses, outcomes, arrivals, requests, bridge)
+            responses = with_parameters(
+                responses, outcomes, arrivals, requests, bridge, self._device_pass.counts
+            )
         if sequences is not None:
             responses = sequences.released(responses, outcomes, requests, bridge)
         stopwatch.lap("scatter")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
@@ -15,7 +14,7 @@ from kindaware._bytes import Value
 from kindaware._errors import RequestError, describe, message
 from kindaware._outcomes import Failure, Outcome, Tensors
 from kindaware._pb_utils import is_stand_in, require_response_parameters
-from kindaware._request_info import RequestInfo
+from kindaware._request_info import read_info, readable_id
 from kindaware._runtime import Runtime
 from kindaware._spec import ModelSpec
 
@@ -89,6 +88,9 @@ class Bridge:
                 continue
             try:
                 arrivals.append(self._read(request, arrived))
+            except UnicodeDecodeError as error:
+                text = "an id, parameters and a correlation id in UTF-8"
+                arrivals.append(self._unreadable(request, describe(error), "INVALID_ARG", text))
             except Exception as error:  # of pb_utils, for this request only
                 if self._runtime.is_fault(error):
                     raise
@@ -97,7 +99,7 @@ class Bridge:
 
     def _cancelled(self, request: Any) -> Failure:
         text = message(
-            f"model {self._model!r} request {request.request_id()!r}",
+            f"model {self._model!r} request {readable_id(request)!r}",
             expected="a client that waits for the answer",
             got="a request that was cancelled",
             remedy="send it again if it is wanted after all",
@@ -124,7 +126,7 @@ class Bridge:
                 if len(set(sizes.values())) != 1:
                     return self._unreadable(request, f"rows {sizes}" if sizes else "no inputs", "INVALID_ARG")
                 rows = next(iter(sizes.values()))
-        info = self._info(request, rows) if self._reads_info else None
+        info = read_info(request, rows) if self._reads_info else None
         return Request(request, inputs, rows, info, arrived)
 
     def _input(self, tensor: Any) -> Value:
@@ -136,23 +138,18 @@ class Bridge:
         # A view of the numpy array that the stub has made already; DLPack would try and fail first.
         return torch.from_numpy(tensor.as_numpy())
 
-    def _info(self, request: Any, rows: int | None) -> RequestInfo:
-        return RequestInfo(
-            id=request.request_id(),
-            rows=rows,
-            parameters=json.loads(request.parameters()),
-            timeout=request.timeout(),
-            correlation_id=request.correlation_id(),
-            flags=request.flags(),
-            requested_outputs=frozenset(request.requested_output_names()),
-        )
-
-    def _unreadable(self, request: Any, got: str, code: str) -> Failure:
+    def _unreadable(
+        self,
+        request: Any,
+        got: str,
+        code: str,
+        expected: str = "inputs that can be read, all with the same number of rows",
+    ) -> Failure:
         text = message(
-            f"model {self._model!r} request {request.request_id()!r}",
-            expected="inputs that can be read, all with the same number of rows",
+            f"model {self._model!r} request {readable_id(request)!r}",
+            expected=expected,
             got=got,
-            remedy="correct the request's inputs",
+            remedy="correct the request",
         )
         return Failure(text, code)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,3 +91,20 @@ class RequestInfo:
     def is_end(self) -> bool:
         """Whether the request is the last of its sequence."""
         return bool(self.flags & SEQUENCE_END)
+
+
+def read_info(request: Any, rows: int | None) -> RequestInfo:
+    """Read what one of Triton's requests says.
+
+    Raises:
+        UnicodeDecodeError: some text of it is not UTF-8.
+    """
+    return RequestInfo(
+        id=request.request_id(),
+        rows=rows,
+        parameters=json.loads(request.parameters()),
+        timeout=request.timeout(),
+        correlation_id=request.correlation_id(),
+        flags=request.flags(),
+        requested_outputs=frozenset(request.requested_output_names()),
+    )

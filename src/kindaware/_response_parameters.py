@@ -7,6 +7,7 @@ from typing import Any
 
 from kindaware._batch import Request
 from kindaware._bridge import Bridge
+from kindaware._counts import Counts
 from kindaware._errors import RequestError, describe
 from kindaware._outcomes import Failure, Outcome
 
@@ -17,8 +18,9 @@ def with_parameters(
     arrivals: Sequence[Request | Failure],
     requests: Sequence[Any],
     bridge: Bridge,
+    counts: Counts,
 ) -> list[Any]:
-    """Build those responses anew that are to have parameters; an error has none.
+    """Build those responses anew that are to have parameters; an error has none, and is counted.
 
     Returns:
         The list that was given. Where parameters can't be sent, the response is an error.
@@ -30,9 +32,12 @@ def with_parameters(
         try:
             requested = requests[place].requested_output_names()
             responses[place] = bridge.answer(outcome, requested, info.response_parameters)
+            continue
         except RequestError as error:
-            responses[place] = bridge.refuse(Failure(str(error), error.code))
+            failure = Failure(str(error), error.code)
         except Exception as error:  # of pb_utils, for values of another type
             text = f"request {info.id!r} response_parameters: response not built, {describe(error)}"
-            responses[place] = bridge.refuse(Failure(text, "INTERNAL"))
+            failure = Failure(text, "INTERNAL")
+        responses[place] = bridge.refuse(failure)
+        counts.add_errors([failure.code])
     return responses

@@ -5,6 +5,9 @@ import json
 import queue
 import struct
 import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +172,35 @@ def test_hooks_get_what_requests_say_about_themselves(client):
     parameters = options["parameters"]
     assert said == [["seven", parameters, 3_000_000, 0, False, False, 2, ["OTHER", "SAID"]]] * 2
     assert result.as_numpy("OTHER").tolist() == [[2.5], [2.5]]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'"id": "odd \xff"',
+        b'"parameters": {"name": "odd \xff"}',
+        b'"parameters": {"sequence_id": "odd \xff"}',
+    ],
+    ids=["id", "parameter", "sequence"],
+)
+def test_request_that_says_what_is_not_utf8_is_refused_alone(other_server, said):
+    """Over HTTP the server takes any bytes."""
+
+    def send(said, number):
+        tensor = b'{"name": "X", "datatype": "FP32", "shape": [1, 1], "data": [%d]}' % number
+        url = f"http://{other_server.http_url}/v2/models/saying/infer"
+        try:
+            with urllib.request.urlopen(url, b'{%s, "inputs": [%s]}' % (said, tensor), timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    with ThreadPoolExecutor(3) as pool:
+        first, odd, last = pool.map(send, [b'"id": "a"', said, b'"id": "b"'], [1, 2, 3])
+    assert [first[0], odd[0], last[0]] == [200, 400, 200]
+    assert b"and a correlation id in UTF-8, got UnicodeDecodeError" in odd[1]
+    assert b'"data":["a"]' in first[1]
+    assert b'"data":["b"]' in last[1]
 
 
 @pytest.mark.parametrize("when", ["tell", "tell early"])
