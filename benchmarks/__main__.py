@@ -21,12 +21,13 @@ from benchmarks.scenarios import CURVE_NETWORKS
 from benchmarks.servers import Say, without_folders
 from kindaware._errors import describe
 
-DEFAULT_PARTS = ("serving", "overhead", "growth", "imports", "stages", "curve")
+DEFAULT_PARTS = ("serving", "turns", "overhead", "growth", "imports", "stages", "curve")
 FURTHER_PARTS = ("memory", "gains")
 EVERYTHING, PAGE = "all", "page"
 _HELP = """\
 parts, all in the first paragraph unless said:
   serving   the forms side by side, at 32, 8 and 1 requests in flight
+  turns     execute for one request, form by form in turns, in the real stub
   overhead  execute against the calls that can't be avoided, in the real stub
   growth    time of execute for 1 to 256 requests
   imports   import kindaware against import torch
@@ -132,7 +133,7 @@ def _measure(
     part: str, args: argparse.Namespace, effort: Effort, say: Say, keep: Callable[[Any], None]
 ) -> Any:
     """Run one part; each imports what it needs."""
-    from benchmarks import gains, imports, memory, probe, serving, stages
+    from benchmarks import gains, imports, memory, probe, serving, stages, turns
     from benchmarks.curve import run_curve
 
     rounds, client, networks = args.rounds, args.client, args.networks
@@ -144,6 +145,7 @@ def _measure(
         "curve": lambda: run_curve(
             client, rounds or effort.curve_rounds, effort.speed, curve_networks, say, keep
         ),
+        "turns": lambda: turns.run_turns(effort.speed, networks, say),
         "overhead": lambda: probe.run_overhead(rounds or effort.runs, effort.repetitions, say),
         "growth": lambda: probe.run_growth(rounds or effort.runs, effort.repetitions, say),
         "stages": lambda: stages.run_stages(client, effort.speed, networks, say),

@@ -13,6 +13,10 @@ def report(parts: dict[str, Any]) -> Iterator[str]:
     """Give the lines for the parts that were run, the bars last."""
     if "serving" in parts:
         yield from _serving(parts["serving"])
+    for network, found in parts.get("turns", {"networks": {}})["networks"].items():
+        yield f"\none request of {network} at a time, in turns in one stub: us, kindaware over the others"
+        yield from _spreads(found["us"])
+        yield from _spreads({f"kindaware / {form}": one for form, one in found["ratios"].items()})
     if "overhead" in parts:
         found = parts["overhead"]
         yield f"\noverhead, {found['requests']} requests of one row in the real stub, us per request"

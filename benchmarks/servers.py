@@ -32,7 +32,7 @@ START_SECONDS = 120.0
 START_TRITON_SECONDS = 1800.0
 """Long enough for networks that are compiled while they load."""
 
-_NO_AUTO_COMPLETE = "--disable-auto-complete-config"
+NO_AUTO_COMPLETE = "--disable-auto-complete-config"
 """The configurations are complete: no process per model that would complete them while the server starts."""
 
 Say = Callable[[str], None]
@@ -68,7 +68,7 @@ def triton(models: Sequence[Served], say: Say) -> Iterator[TritonServer]:
     with tempfile.TemporaryDirectory(prefix="kindaware-bench-") as folder:
         for served in models:
             write_model(Path(folder), served)
-        server = TritonServer(folder, args=[_NO_AUTO_COMPLETE], startup_timeout_seconds=START_TRITON_SECONDS)
+        server = TritonServer(folder, args=[NO_AUTO_COMPLETE], startup_timeout_seconds=START_TRITON_SECONDS)
         try:
             server.start()
         except ServerError as error:

@@ -92,6 +92,17 @@ def _curve(found: dict[str, Any]) -> Iterator[str]:
     yield from _missing(found)
 
 
+def _turns(found: dict[str, Any]) -> Iterator[str]:
+    yield from ("", "### One request in flight, in turns in one stub")
+    for network, measured in found["networks"].items():
+        yield from ("", f"`{network}`: `execute`, {measured['rounds']} rounds")
+        yield from head(["Form", "us", "kindaware / it", "kindaware less it, us"])
+        for form, spread in measured["us"].items():
+            compared = [measured[key].get(form) for key in ("ratios", "further_us")]
+            cells = [str(Spread(**one)) if one else "" for one in compared]
+            yield row([f"`{form}`", str(Spread(**spread)), *cells])
+
+
 def _overhead(found: dict[str, Any]) -> Iterator[str]:
     yield from ("", f"### Overhead of execute, {found['requests']} requests of one row, in the stub")
     yield from head(["", "us per request"])
@@ -180,6 +191,7 @@ def _missing(found: dict[str, Any]) -> Iterator[str]:
 TABLES: MappingProxyType[str, Callable[[dict[str, Any]], Iterator[str]]] = MappingProxyType(
     {
         "serving": _serving,
+        "turns": _turns,
         "curve": _curve,
         "overhead": _overhead,
         "growth": _growth,

@@ -1,5 +1,7 @@
 """The forms: what they answer, without a server."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from benchmarks.probe import SIZES, times_in_process
 from benchmarks.repository import Served, write_model
 from benchmarks.results import describe_run
 from benchmarks.scenarios import SCENARIOS
+from benchmarks.turns import write_turns
 
 from kindaware.testing import ModelHarness, instance_args
 
@@ -117,3 +120,19 @@ def test_crops_are_enough_and_differ():
     assert len(crops) >= 200
     assert len({crop.numpy().tobytes() for crop in crops}) == len(crops)
     assert {(crop.shape, crop.dtype) for crop in crops} == {((1, 3, 224, 224), torch.float32)}
+
+
+def test_forms_in_turns_all_answer_and_are_timed(tmp_path):
+    rows = NETWORKS["mlp"].sample(1)
+    expected = NETWORKS["mlp"].build()(rows).detach().numpy()
+    times = tmp_path / "times.json"
+    served = write_turns(tmp_path / "models", "mlp", times)
+
+    with ModelHarness(tmp_path / "models" / served.name) as model:
+        answers = [model.infer(**{INPUT: rows.numpy()}).outputs[OUTPUT] for _ in range(7)]
+
+    for answer in answers:
+        np.testing.assert_allclose(answer, expected, rtol=1e-3, atol=1e-5)
+    rounds = json.loads(times.read_text())
+    assert [sorted(one) for one in rounds] == [["hand_written", "kindaware", "official"]] * 2
+    assert all(time > 0 for one in rounds for time in one.values())

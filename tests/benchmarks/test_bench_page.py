@@ -57,6 +57,16 @@ PARTS = {
         },
     },
     "imports": {"seconds": {"torch": SPREAD}, "ratios": {}},
+    "turns": {
+        "networks": {
+            "mlp": {
+                "rounds": 1200,
+                "us": {"official": SPREAD, "kindaware": SPREAD},
+                "ratios": {"official": SPREAD | {"median": 1.25}},
+                "further_us": {"official": SPREAD | {"median": 7.5}},
+            }
+        }
+    },
     "gains": {
         "concurrency": 8,
         "networks": {
@@ -106,6 +116,8 @@ def run_of(parts, date="2026-01-02T00:00:00+00:00", **more):
         ("serving", "Not measured: litserve can't be installed"),
         ("curve", "From 1 to 64 requests in flight"),
         ("overhead", "| execute | 2 (1.5 to 2.5) |"),
+        ("turns", "| `official` | 2 (1.5 to 2.5) | 1.25 (1.5 to 2.5) | 7.5 (1.5 to 2.5) |"),
+        ("turns", "| `kindaware` | 2 (1.5 to 2.5) |  |  |"),
         ("growth", "| 2 | 64.0 | 16.0 | 64.0 | 16.0 |"),
         ("growth", "execute 50.0 us and 7.00 us per request, off by at most 10%"),
         ("stages", "| rest | 100.0 | 25.0% |"),

@@ -7,6 +7,7 @@ from benchmarks.report import judge
 from benchmarks.rounds import Spread, interleave, paired_ratio
 from benchmarks.scenarios import CANDIDATE, SCENARIOS
 from benchmarks.serving import fastest
+from benchmarks.turns import NUM_PARTS, summarise
 
 
 def test_interleave_takes_turns():
@@ -87,3 +88,17 @@ def test_fit_line_finds_the_costs_that_made_the_times():
     fit = fit_line(sizes, [50 + 7 * size for size in sizes])
 
     assert fit == pytest.approx({"fixed_us": 50, "per_request_us": 7, "max_deviation": 0}, abs=1e-6)
+
+
+def test_turns_compare_within_each_part_of_the_rounds():
+    slow = {"official": 200.0, "hand_written": 100.0, "kindaware": 110.0}
+    quick = {form: time / 10 for form, time in slow.items()}
+
+    found = summarise([slow] * 60 + [quick] * 60)
+
+    assert found["rounds"] == 120
+    assert found["us"]["hand_written"]["number"] == NUM_PARTS
+    assert found["ratios"]["hand_written"]["median"] == pytest.approx(1.1)
+    assert found["ratios"]["official"]["median"] == pytest.approx(0.55)
+    assert found["further_us"]["hand_written"]["upper"] == pytest.approx(10)
+    assert found["further_us"]["hand_written"]["lower"] == pytest.approx(1)
