@@ -189,8 +189,8 @@ class Sequences:
                 admitted.append(request if is_kept else self._unknown(info))
                 continue
             self._forget(sequence)  # the server, too, ends a sequence whose id begins another
-            num_new += not info.is_end
-            is_room = info.is_end or len(self._last_used) + num_new <= self._max_sequences
+            is_room = info.is_end or len(self._last_used) + num_new < self._max_sequences
+            num_new += is_room and not info.is_end
             admitted.append(request if is_room else self._full(info))
         return admitted
 

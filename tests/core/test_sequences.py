@@ -360,6 +360,13 @@ def test_sequence_beyond_the_bound_is_refused_and_those_that_are_kept_go_on():
     assert bench.run(request(2, START), request(3, START)) == [["Y"], ["Y"]]
 
 
+def test_sequence_that_is_refused_takes_no_place_of_one_that_begins_again_behind_it():
+    bench = Bench(max_sequences=1)
+    bench.run(request(1, START))
+    assert bench.run(request(2, START), request(1, START)) == ["UNAVAILABLE", ["Y"]]
+    assert bench.run(request(1)) == [["Y"]]
+
+
 def test_sequence_that_is_idle_for_twice_the_servers_time_is_dropped():
     bench = Bench()
     bench.run(request(1, START))
