@@ -44,8 +44,9 @@ class ModelCalls:
     ) -> dict[str, Value]:
         """Call another model of this server, and wait for its answer.
 
-        The request's trace is passed on, and its id unless another is given. What is left of the time that
-        the client gave (the earliest of a batch's) bounds the call's.
+        The request's trace is passed on, but from `async def stream`, which outlives it; and its id unless
+        another is given. What is left of the time that the client gave (the earliest of a batch's) bounds the
+        call's.
 
         Args:
             model: its name.

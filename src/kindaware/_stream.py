@@ -128,7 +128,8 @@ class Streams:
             asks = self._asks_for_cancelled
             responses = Responses(bridge, request, parameters, asks_for_cancelled=asks)
             is_placed = threading.Event()
-            answering = self._answer(_detached(arrival), responses, is_placed)
+            detached = _detached(arrival, outlives_execute=self._loop is not None)
+            answering = self._answer(detached, responses, is_placed)
             if self._loop is None:
                 drive(answering)
                 continue
@@ -262,9 +263,11 @@ class Streams:
         return Failure(text, "CANCELLED")
 
 
-def _detached(arrival: Request | Failure) -> Request | Failure:
+def _detached(arrival: Request | Failure, *, outlives_execute: bool = False) -> Request | Failure:
     """Read what calls of other models need now: Triton's request would hold its inputs in shared memory."""
     try:
-        return arrival if isinstance(arrival, Failure) else arrival.detached()
+        if isinstance(arrival, Failure):
+            return arrival
+        return arrival.detached(outlives_execute=outlives_execute)
     except RequestError as error:
         return Failure(str(error), error.code)

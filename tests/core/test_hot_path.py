@@ -176,3 +176,12 @@ def test_request_detached_lets_go_of_tritons_and_keeps_what_calls_take_over():
     assert watched() is None
     assert (detached.id, detached.caller()) == ("42", Caller("42"))
     assert Request("warm-up", {}, 1).detached().id == "warm-up"
+
+
+def test_request_that_outlives_execute_is_detached_without_its_trace():
+    class Asked:
+        request_id, timeout, trace = (staticmethod(lambda one=one: one) for one in ("42", 0, "t"))
+
+    read = Request(Asked(), {}, 1)
+    assert read.detached().caller() == Caller("42", "t")
+    assert read.detached(outlives_execute=True).caller() == Caller("42")

@@ -35,7 +35,7 @@ async def stream(client, model, *, cancel_after=None, request_id="", **inputs):
         yield {
             "model_name": model,
             "request_id": request_id,
-            "inputs": _pack(inputs),
+            "inputs": pack(inputs),
         }
 
     responses = client.stream_infer(requests())
@@ -55,7 +55,7 @@ def stream_with_finals(server, model, *, request_id="", **inputs):
     with blocking_client.InferenceServerClient(server.grpc_url) as client:
         client.start_stream(lambda result, error: responses.append((result, error)))
         client.async_stream_infer(
-            model, _pack(inputs), request_id=request_id, enable_empty_final_response=True
+            model, pack(inputs), request_id=request_id, enable_empty_final_response=True
         )
         client.stop_stream()
     answer, num_finals = Answer(), 0
@@ -66,7 +66,8 @@ def stream_with_finals(server, model, *, request_id="", **inputs):
     return answer, num_finals
 
 
-def _pack(inputs):
+def pack(inputs):
+    """Make named arrays into inputs of a request."""
     packed = []
     for name, array in inputs.items():
         one = grpcclient.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
