@@ -14,7 +14,7 @@ from kindaware._bytes import Value
 from kindaware._errors import RequestError, describe, message
 from kindaware._outcomes import Failure, Outcome, Tensors
 from kindaware._pb_utils import is_stand_in, require_response_parameters
-from kindaware._request_info import read_info, readable_id
+from kindaware._request_info import read_info, read_sequence, readable_id
 from kindaware._runtime import Runtime
 from kindaware._spec import ModelSpec
 
@@ -42,6 +42,7 @@ class Bridge:
         self._reads_info = reads_info
         self._no_numpy = {tensor.name for tensor in spec.inputs if tensor.dtype.numpy is None}
         self._no_torch = {tensor.name for tensor in spec.inputs if tensor.dtype.torch is None}
+        self._has_sequences = spec.sequences is not None
         if spec.sequences is not None:
             self._no_torch |= spec.sequences.controls
         self._may_be_on_gpu = spec.may_get_gpu_inputs
@@ -104,7 +105,7 @@ class Bridge:
             got="a request that was cancelled",
             remedy="send it again if it is wanted after all",
         )
-        return Failure(text, "CANCELLED")
+        return self._unread(request, text, "CANCELLED")
 
     def _read(self, request: Any, arrived: float) -> Request | Failure:
         """Read one request. A model with one input of numbers gets a shorter way to the same."""
@@ -151,7 +152,10 @@ class Bridge:
             got=got,
             remedy="correct the request",
         )
-        return Failure(text, code)
+        return self._unread(request, text, code)
+
+    def _unread(self, request: Any, text: str, code: str) -> Failure:
+        return Failure(text, code, read_sequence(request) if self._has_sequences else None)
 
     def respond(self, requests: Sequence[Any], outcomes: Sequence[Outcome]) -> list[Any]:
         """Build one response per request, in order, with the outputs that the request asked for.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging import Logger
 
 from kindaware._batch import Request
 from kindaware._bytes import Value
 from kindaware._errors import OutputError, describe, format_traceback, message
+from kindaware._request_info import RequestInfo
 
 Tensors = Mapping[str, Value]
 
@@ -20,10 +21,12 @@ class Failure:
     Attributes:
         text: what the client reads.
         code: name of a Triton error code.
+        info: of a request of a sequence that was not read: which sequence, and its flags.
     """
 
     text: str
     code: str
+    info: RequestInfo | None = field(default=None, compare=False)
 
 
 Outcome = Tensors | Failure

@@ -93,6 +93,15 @@ class RequestInfo:
         return bool(self.flags & SEQUENCE_END)
 
 
+def read_sequence(request: Any) -> RequestInfo | None:
+    """Read which sequence a request belongs to, and its flags, whatever else it says; None if that fails."""
+    try:
+        sequence = request.correlation_id()
+    except UnicodeDecodeError:  # no request of such a sequence can be read, so nothing is kept for it
+        return None
+    return RequestInfo(readable_id(request), None, correlation_id=sequence, flags=request.flags())
+
+
 def read_info(request: Any, rows: int | None) -> RequestInfo:
     """Read what one of Triton's requests says.
 

@@ -171,7 +171,11 @@ class Sequences:
         admitted: list[Request | Failure] = []
         num_new = 0
         for arrival in arrivals:
-            if isinstance(arrival, Failure) or arrival.info is None:
+            if isinstance(arrival, Failure):
+                self._note_unread(arrival.info)
+                admitted.append(arrival)
+                continue
+            if arrival.info is None:
                 admitted.append(arrival)
                 continue
             inputs = {name: one for name, one in arrival.inputs.items() if name not in self._spec.controls}
@@ -193,6 +197,11 @@ class Sequences:
             num_new += is_room and not info.is_end
             admitted.append(request if is_room else self._full(info))
         return admitted
+
+    def _note_unread(self, info: RequestInfo | None) -> None:
+        """Forget the sequence of a request that was not read, if the server has begun or ended it."""
+        if info is not None and (info.is_start or info.is_end or self._spec.is_iterative):
+            self._forget(info.correlation_id)
 
     def _settle(self, arrival: Request | Failure, outcome: Outcome) -> Outcome:
         """Keep what the model has changed, or end the sequence; a request that fails changes nothing."""

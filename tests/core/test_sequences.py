@@ -341,6 +341,41 @@ def test_request_of_no_known_sequence_is_refused_and_no_other():
     )
 
 
+def unread(sequence, flags):
+    return Failure("unreadable", "INVALID_ARG", request(sequence, flags).info)
+
+
+@pytest.mark.parametrize("flags", [START, END])
+def test_first_or_last_request_that_is_not_read_ends_the_sequence_before(flags):
+    bench = Bench()
+    bench.run(request(1, START), request(2, START))
+    assert bench.run(unread(1, flags), request(2)) == ["INVALID_ARG", ["Y"]]
+    assert list(bench.sequences._last_used) == [2]
+    assert bench.run(request(1)) == ["INVALID_ARG"]
+
+
+def test_request_in_the_middle_that_is_not_read_leaves_its_sequence_as_it_was():
+    bench = Bench()
+    bench.run(request(1, START))
+    assert bench.run(unread(1, 0)) == ["INVALID_ARG"]
+    assert bench.run(request(1)) == [["Y"]]
+
+
+def test_request_that_came_again_and_is_not_read_ends_its_sequence():
+    bench = Bench(is_iterative=True)
+    bench.sequences._last_used[1] = 0.0
+    assert bench.run(unread(1, 0)) == ["INVALID_ARG"]
+    assert bench.sequences._last_used == {}
+
+
+def test_first_request_that_was_cancelled_goes_on_with_no_state_of_an_earlier_sequence():
+    with open_harness(parameters={"kindaware.cancellation": "on"}) as model:
+        assert send(model, (1, 1, START)) == [1]
+        model.infer(X=[[5.0]], correlation_id=1, flags=START, cancelled=True)
+        assert kept(model) == {}
+        assert send(model, (1, 1, 0)) == ["INVALID_ARG"]
+
+
 def test_second_request_of_a_sequence_in_one_call_is_refused():
     bench = Bench()
     assert bench.run(request(1, START), request(1)) == [["Y"], "INVALID_ARG"]

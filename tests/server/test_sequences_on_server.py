@@ -4,6 +4,8 @@ import queue
 import re
 import shutil
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,7 @@ model_warmup [ {
 } ]
 """
 BOUND = 'parameters { key: "kindaware.max_sequences" value { string_value: "2" } }'
+ASKING = 'parameters { key: "kindaware.cancellation" value { string_value: "on" } }'
 MANY = (
     IDLE % 60_000_000
     + """oldest {
@@ -54,6 +57,7 @@ REPOSITORY = {
     "oldest": CONFIG % (4, 1, MANY + CONTROLS % "TYPE_UINT64"),
     "whole": CONFIG % (0, 1, IDLE % 60_000_000 + "direct { }" + CONTROLS % "TYPE_INT64"),
     "several": CONFIG % (4, 2, IDLE % 60_000_000 + "direct { }") + WARM_UP,
+    "asking": CONFIG % (4, 1, MANY) + ASKING,
     "bounded": CONFIG % (4, 1, MANY) + BOUND,
     "idle": CONFIG % (4, 1, IDLE % 300_000 + "oldest { max_candidate_sequences: 8 }"),
     "countdown": CONFIG % (4, 1, "iterative_sequence: true"),
@@ -84,12 +88,22 @@ class Sequence:
         self.client, self.model, self.sequence_id = client, model, sequence_id
         self.rows = rows
 
+    def send_unreadable(self, server, flag):
+        """Send a request whose id is not UTF-8, which HTTP lets pass, and give the answer."""
+        tensor = b'{"name": "X", "datatype": "FP32", "shape": [1, 1], "data": [1]}'
+        options = b'{"sequence_id": %d, "%s": true}' % (self.sequence_id, flag)
+        body = b'{"id": "odd \xff", "parameters": %s, "inputs": [%s]}' % (options, tensor)
+        url = f"http://{server.http_url}/v2/models/{self.model}/infer"
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(url, body, timeout=60)
+        return caught.value.code, caught.value.read()
+
     def begin(self, number, *, start=False, end=False):
         """Send a number, and give where the answer will be."""
         place = queue.Queue()
         shape = (1,) if self.model == "whole" else (self.rows, 1)
         options = {"sequence_id": self.sequence_id, "sequence_start": start, "sequence_end": end}
-        self.client.grpc.async_infer(
+        self.call = self.client.grpc.async_infer(
             self.model,
             self.client.pack({"X": np.full(shape, number, np.float32)}),
             callback=lambda result, error: place.put(error or result),
@@ -203,6 +217,39 @@ def test_sequence_whose_first_request_failed_has_to_begin_again(client):
     status, text = refusal(sequence, 1)
     assert status == "INVALID_ARGUMENT"
     assert f"model 'oldest' sequence {sequence.sequence_id}: expected a sequence whose first request" in text
+    assert sequence.send(2, start=True, end=True) == 2
+
+
+def test_first_request_that_cannot_be_read_goes_on_with_no_state_of_an_earlier_sequence(client, other_server):
+    sequence, other = open_sequences(client, "oldest", 2)
+    assert [sequence.send(1, start=True), other.send(5, start=True)] == [1, 5]
+    code, text = sequence.send_unreadable(other_server, b"sequence_start")
+    assert (code, b"expected an id, parameters and a correlation id in UTF-8" in text) == (400, True)
+    status, text = refusal(sequence, 1)
+    assert (status, "expected a sequence whose first request was" in text) == ("INVALID_ARGUMENT", True)
+    assert sequence.send(2, start=True, end=True) == 2
+    assert other.send(1, end=True) == 6
+
+
+def test_last_request_that_cannot_be_read_ends_its_sequence(client, other_server):
+    sequence, other = open_sequences(client, "oldest", 2)
+    assert [sequence.send(1, start=True), other.send(5, start=True)] == [1, 5]
+    before = answer_of(other.begin(1), "KEPT")
+    assert sequence.send_unreadable(other_server, b"sequence_end")[0] == 400
+    assert answer_of(other.begin(1, end=True), "KEPT") == before - 1
+
+
+def test_first_request_that_was_cancelled_goes_on_with_no_state_of_an_earlier_sequence(client):
+    sequence, slow = open_sequences(client, "asking", 2)
+    assert sequence.send(1, start=True) == 1
+    working = slow.begin(10_000, start=True, end=True)
+    time.sleep(0.2)
+    sequence.begin(5, start=True)
+    time.sleep(0.2)
+    sequence.call.cancel()
+    assert answer_of(working) == 10_000
+    status, text = refusal(sequence, 1)
+    assert (status, "expected a sequence whose first request was" in text) == ("INVALID_ARGUMENT", True)
     assert sequence.send(2, start=True, end=True) == 2
 
 
