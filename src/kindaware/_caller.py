@@ -75,9 +75,18 @@ class Callers:
     def __iter__(self) -> Iterator[Caller]:
         return (Caller.read(request, self._arrived) for request in self._requests)
 
+    def end(self) -> None:
+        """Let go of the requests: what runs on, such as a task that a hook has left, has no caller.
+
+        A trace that Triton has freed would end the server. Source: measured on tritonserver 2.51.0.
+        """
+        self._requests = ()
+
 
 class OnBehalfOf:
     """Make these the requests that the code inside works for, coroutines that begin there included.
+
+    What still runs behind it has no caller any more; see `Callers.end`.
 
     Args:
         requests: asked for their callers when something is passed on.
@@ -90,10 +99,14 @@ class OnBehalfOf:
         self._requests = requests
 
     def __enter__(self) -> None:
-        self._token = _current.set(self._requests)
+        self._token = _current.set(self)
 
     def __exit__(self, *_: object) -> None:
         _current.reset(self._token)
+        self._requests = ()
+
+    def __iter__(self) -> Iterator[HasCaller]:
+        return iter(self._requests)
 
 
 def current_caller() -> Caller:

@@ -87,7 +87,8 @@ class DirectPath:
         except Exception:  # of pb_utils or of numpy; the long way reads again, and finds whose it is
             return None
         joined = time.monotonic()
-        token = set_callers(Callers(requests, started))
+        callers = Callers(requests, started)
+        token = set_callers(callers)
         try:
             with self._inference_mode:
                 returned = self._forward(rows)
@@ -97,6 +98,7 @@ class DirectPath:
             return self._device_pass.caught(error)
         finally:
             reset_callers(token)
+            callers.end()
         checked = time.monotonic()
         responses = self._respond(requests, arrays, outputs)
         device_pass = self._device_pass

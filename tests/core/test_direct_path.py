@@ -1,5 +1,6 @@
 """The short way of plain models on the CPU: the same answers as the long way, and when it is not taken."""
 
+import contextvars
 import sys
 
 import numpy as np
@@ -189,6 +190,25 @@ def test_forward_on_the_short_way_works_on_behalf_of_its_requests(pb_utils):
     model_of(asking).execute([request(7, kind=Asked), request(8, kind=Asked)])
     assert seen == [Caller("7", "trace")]
     assert current_caller() == Caller()
+
+
+@pytest.mark.parametrize("way", [lambda model: model, long_way], ids=["short", "long"])
+def test_what_forward_leaves_running_has_no_caller_when_execute_is_over(pb_utils, way):
+    contexts = []
+
+    def leaving(X):
+        contexts.append(contextvars.copy_context())
+        return X
+
+    class Asked(InferenceRequest):
+        def timeout(self):
+            return 0
+
+        def trace(self):
+            raise AssertionError("Triton has freed it")
+
+    way(model_of(leaving)).execute([request(7, kind=Asked)])
+    assert contexts[0].run(current_caller) == Caller()
 
 
 def test_forward_on_the_short_way_makes_inference_tensors(pb_utils):
