@@ -66,6 +66,7 @@ def test_call_passes_id_and_remaining_time_on_and_what_is_given(calling_server):
     ("how", "text"),
     [
         ("nobody", "Model 'nobody' is not ready"),
+        ("nobody_stream", "Model 'nobody' is not ready"),
         ("version", "Model 'echo' is not ready"),
         ("name", "unexpected inference input 'Z' for model 'echo'"),
         ("type", "inference input 'X' data-type is 'FP64', but model 'echo' expects 'FP32'"),

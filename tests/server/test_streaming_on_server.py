@@ -128,6 +128,20 @@ def test_stream_that_fails_after_an_item_ends_with_that_error(streaming_server, 
     assert numbers(again) == [RIGHT, RIGHT]
 
 
+@pytest.mark.parametrize("model", ["misbehaved", "misbehaved_plain"])
+def test_stream_that_yields_a_wrong_name_ends_alone(streaming_server, model):
+    async def several(client):
+        return await asyncio.gather(
+            *[stream(client, model, **how(what)) for what in (RIGHT, NAME, RIGHT, NAME, RIGHT)]
+        )
+
+    answers = run(streaming_server, several)
+    assert [numbers(one) for one in answers] == [[RIGHT] * 2, [NAME], [RIGHT] * 2, [NAME], [RIGHT] * 2]
+    assert [len(one.errors) for one in answers] == [0, 1, 0, 1, 0]
+    text = TEXTS[NAME].replace("'misbehaved'", repr(model))
+    assert all(one.errors[0].startswith(text) for one in answers if one.errors)
+
+
 @pytest.mark.parametrize(("what", "text"), [(AT_ONCE, "nothing of that"), (-1, "HOW is negative")])
 def test_stream_that_fails_before_any_item_is_an_error_alone(streaming_server, what, text):
     answer = run(streaming_server, lambda client: stream(client, "misbehaved", **how(what)))

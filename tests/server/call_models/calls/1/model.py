@@ -35,6 +35,9 @@ class TritonPythonModel(KindAwareModel):
     def _nobody(self, X):
         return self.call("nobody", X=X)["Y"]
 
+    def _nobody_stream(self, X):
+        return next(self.call_stream("nobody", X=X))["Y"]
+
     def _version(self, X):
         return self.call("echo", X=X, model_version=9)["Y"]
 
