@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from logging import Logger
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from kindaware._responses import Responses
 from kindaware._settings import Settings
 from kindaware._spec import ModelSpec
 from kindaware._stream_pass import StreamPass
+from kindaware._watch import ClientGoneError, Watch
 
 _END = object()
 """What comes after the last item."""
@@ -32,7 +33,11 @@ class _Items(Protocol):
     """What a generator of the user's gives, step by step, each step in the scope."""
 
     def next(self) -> Awaitable[Any]:
-        """Compute the next item; `_END` after the last."""
+        """Compute the next item; `_END` after the last.
+
+        Raises:
+            ClientGoneError: the client has cancelled while the generator waited.
+        """
 
     def close(self) -> Awaitable[None]:
         """End the generator where it stands, so that its `finally` runs."""
@@ -59,15 +64,17 @@ class _PlainItems:
 class _AsyncItems:
     """The items of an asynchronous generator; other streams have their turn before each of them."""
 
-    def __init__(self, generator: AsyncGenerator[Any, Any], scope: Scope) -> None:
+    def __init__(self, generator: AsyncGenerator[Any, Any], scope: Scope, watch: Watch) -> None:
         self._generator = generator
         self._scope = scope
+        self._watch = watch
 
     async def next(self) -> Any:
         """Compute the next item."""
         await asyncio.sleep(0)
         try:
-            return await Stepped(self._generator.__anext__(), self._scope)
+            with self._watch:
+                return await Stepped(self._generator.__anext__(), self._scope)
         except StopAsyncIteration:
             return _END
 
@@ -150,7 +157,7 @@ class Streams:
             self._loop.run(self._first(request))
 
     async def _first(self, request: Request) -> None:
-        items = self._open(request)
+        items = self._open(request, is_gone=lambda: False)
         try:
             item = await items.next()
             if item is not _END:
@@ -158,9 +165,11 @@ class Streams:
         finally:
             await items.close()
 
-    def _open(self, request: Request) -> _Items:
-        kind = _PlainItems if self._loop is None else _AsyncItems
-        return kind(self._device_pass.open(request), self._device_pass.scope)
+    def _open(self, request: Request, is_gone: Callable[[], bool]) -> _Items:
+        generator = self._device_pass.open(request)
+        if self._loop is None:
+            return _PlainItems(generator, self._device_pass.scope)
+        return _AsyncItems(generator, self._device_pass.scope, Watch(is_gone))
 
     async def _answer(
         self, arrival: Request | Failure, responses: Responses, is_placed: threading.Event
@@ -201,7 +210,7 @@ class Streams:
         self, request: Request, responses: Responses, is_placed: threading.Event
     ) -> Failure | None:
         """Send what the generator gives; the failure where that is not all that the client is to get."""
-        items = self._open(request)
+        items = self._open(request, responses.is_cancelled)
         is_placed.set()
         with OnBehalfOf([request]):
             return await self._send_all(items, request, responses)
@@ -219,6 +228,8 @@ class Streams:
                 if responses.is_cancelled():
                     return self._cancelled(request)
             return self._unavailable()
+        except ClientGoneError:
+            return self._cancelled(request)
         finally:
             await self._close(items)
 

@@ -1,6 +1,7 @@
 """The code in the table of modes, run as it stands there. On the server there are the tests that it names."""
 
 import asyncio
+import contextlib
 import io
 
 import numpy as np
@@ -60,6 +61,15 @@ class Count(KindAwareModel):
     def stream(self, X):
         yield X
         yield X + 1
+
+
+@contextlib.asynccontextmanager
+async def upstream(self, N):
+    async def answers():
+        yield N
+        yield N + 1
+
+    yield answers()
 
 
 def other(model_class, name, **more):
@@ -142,6 +152,7 @@ STREAM_CASES = {
         {"steps": lambda self, N: iter([N, N + 1]), "close": lambda self: None},
         [3, 4],
     ),
+    "that waits while its client goes": (NUMBERS, {"upstream": upstream}, [3, 4]),
     "Calls of models that stream": (config(X, **STREAMS), {}, [3, 4]),
 }
 WITHOUT_CODE = ("Deadlines in the queue", "over the generate endpoint")

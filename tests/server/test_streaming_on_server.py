@@ -88,6 +88,21 @@ def test_stream_that_its_client_cancels_is_closed(streaming_server, model):
     assert after.items[0]["OPEN"].item() == 1
 
 
+def test_stream_that_waits_for_an_hour_is_closed_when_its_client_has_gone(streaming_server):
+    async def wait_then_go(client):
+        waiting = asyncio.create_task(stream(client, "counter", **count_to(1, 3600.0)))
+        while (await stream(client, "counter", **count_to(1))).items[0]["OPEN"].item() < 2:
+            await asyncio.sleep(0.05)
+        waiting.cancel()
+        assert (await waiting).is_cancelled
+        deadline = time.monotonic() + 30
+        while (num_open := (await stream(client, "counter", **count_to(1))).items[0]["OPEN"].item()) > 1:
+            assert time.monotonic() < deadline, num_open
+            await asyncio.sleep(0.1)
+
+    run(streaming_server, wait_then_go)
+
+
 @pytest.mark.parametrize("model", ["counter", "plain"])
 def test_stream_that_ends_counts_in_the_metrics_as_a_batch_with_its_stages(streaming_server, model):
     def count(name, label=""):
