@@ -42,6 +42,7 @@ def variants(network: str) -> dict[str, Served]:
         DEFAULT: model("defaults", {}),
         "num_threads 1": model("thread", _ONE_THREAD),
         "wait_policy passive": model("passive", {"kindaware.wait_policy": "passive"}),
+        "keep_memory off": model("pages", {"kindaware.keep_memory": "off"}),
         "2 instances, default budget": model("budget", {}, 2),
         "2 instances, PyTorch's threads each": model("threads", _ALL_THREADS, 2),
         "bf16-mixed": model("mixed", _MIXED),

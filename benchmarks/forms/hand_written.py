@@ -1,9 +1,10 @@
 """The best that one writes by hand for one model: it checks nothing, and one bad request fails all.
 
 Threads, precision, memory format and compilation are those that suit the model and the machine, as in the
-other forms.
+other forms; the process keeps the memory of a forward.
 """
 
+import ctypes
 import json
 import os
 
@@ -22,6 +23,10 @@ class TritonPythonModel:
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
         instances = config["instance_group"][0]["count"]
         num_threads = parameters.get("kindaware.num_threads")
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-4, 0)  # M_MMAP_MAX, M_TRIM_THRESHOLD: nothing goes back to the system
+        libc.mallopt(-1, -1)
+        os.environ["THP_MEM_ALLOC_ENABLE"] = "1"
         torch.set_num_threads(int(num_threads or max(1, len(os.sched_getaffinity(0)) // instances)))
         self.dtype = torch.bfloat16 if parameters.get("kindaware.precision") == "bf16-true" else None
         self.channels_last = parameters.get("kindaware.memory_format") == "channels_last"

@@ -29,6 +29,8 @@ class Settings:
             None where nothing was said.
         num_threads: threads of one operation on the CPU; None for `auto`.
         wait_policy: `passive` to let torch's threads on the CPU sleep while they wait, or `default`.
+        keep_memory: `on` to let a process on the CPU keep the memory of a forward for the next one, `off`, or
+            `auto` for `on` where the environment has not decided.
         precision: a name out of `PRECISIONS`, as Lightning uses them.
         memory_format: `contiguous` or `channels_last`.
         compile: `off` or a mode of `torch.compile`.
@@ -52,6 +54,7 @@ class Settings:
     model_devices: str | None = None
     num_threads: int | None = None
     wait_policy: str = "default"
+    keep_memory: str = "auto"
     precision: str = "32-true"
     memory_format: str = "contiguous"
     compile: str = "off"
@@ -211,6 +214,7 @@ _PARSERS = {
     ),
     "num_threads": _Parser(f"'auto' or a whole number from 1 to {MAX_THREADS}", _num_threads),
     "wait_policy": _choice("default", "passive"),
+    "keep_memory": _choice("auto", "on", "off"),
     "precision": _choice(*PRECISIONS),
     "memory_format": _choice(*MEMORY_FORMATS),
     "compile": _choice(*COMPILE_MODES),

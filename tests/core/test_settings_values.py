@@ -16,6 +16,7 @@ GOOD = [
     ("num_threads", "auto", "auto", None),
     ("precision", "bf16-true", "bf16-true", "bf16-true"),
     ("wait_policy", "passive", "passive", "passive"),
+    ("keep_memory", "off", "off", "off"),
     ("memory_format", "channels_last", "channels_last", "channels_last"),
     ("compile", "reduce-overhead", "reduce-overhead", "reduce-overhead"),
     ("cuda_graphs", "off", "off", ()),
@@ -62,6 +63,7 @@ BAD = [
     ("num_threads", [0, -1, "two", "1.5", "", True, 1.0, [], "9" * 19, 2**15], "'auto' or a whole number"),
     ("precision", ["fp16", "32", "", None, 16], "one of 32-true, bf16-mixed, bf16-true, 16-mixed, 16-true"),
     ("wait_policy", ["active", None], "one of default, passive"),
+    ("keep_memory", [True, None, "1"], "one of auto, on, off"),
     ("memory_format", ["nhwc", None], "one of contiguous, channels_last"),
     ("compile", ["on", True, None], "one of off, default, reduce-overhead, max-autotune"),
     ("cuda_graphs", ["0", "1,", "on", True, [0], None, 1.5], "'off' or batch sizes such as '1,8'"),
@@ -164,16 +166,14 @@ class Placed(DevicePlacement):
     """A model of somebody who keeps their own execute."""
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(SETTING_NAMES) - {"on_missing_gpu", "model_devices", "num_threads", "wait_policy"})
-)
+@pytest.mark.parametrize("name", sorted(set(SETTING_NAMES) - set(Placed._known_settings)))
 def test_device_placement_refuses_settings_that_it_does_not_have(name):
     with pytest.raises(ConfigError) as caught:
         start(Placed, parameters={f"kindaware.{name}": "off"})
     assert f"parameter 'kindaware.{name}': expected a setting out of kindaware.on_missing_gpu" in str(
         caught.value
     )
-    assert "kindaware.wait_policy, got" in str(caught.value)
+    assert "kindaware.keep_memory, got" in str(caught.value)
 
 
 def test_device_placement_takes_settings_that_it_has():

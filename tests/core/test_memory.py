@@ -1,0 +1,156 @@
+"""Memory of a forward on the CPU that is kept for the next one."""
+
+import ctypes
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from core_kit import start
+
+from kindaware import ConfigError, DevicePlacement, _memory
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+FAULTS = """
+import os, resource, sys
+import torch
+from kindaware._memory import keep_memory
+
+keep_memory(sys.argv[1], os.environ)
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def forward():
+    return torch.ones(2**25).add_(1)
+
+def first_and_later():
+    before = faults()
+    forward()
+    first = faults() - before
+    for _ in range(10):  # small blocks settle between the large ones
+        forward()
+    before = faults()
+    for _ in range(10):
+        forward()
+    return first, (faults() - before) / 10
+
+print(*first_and_later())
+"""
+PAGES = 2**25 * 4 / 4096
+
+
+def count_faults(setting, **environment):
+    """New pages of the first forward, and of each later one, in a process of its own."""
+    command = [sys.executable, "-c", FAULTS, setting]
+    done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
+    return [float(one) for one in done.stdout.split()]
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What malloc is told, which it is not."""
+    calls = []
+
+    def mallopt(parameter, value):
+        calls.append((parameter, value))
+        return 1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: type("Library", (), {"mallopt": staticmethod(mallopt)}))
+    return calls
+
+
+NEVER_GIVEN_BACK = [(-4, 0), (-1, -1)]
+
+
+@pytest.mark.parametrize("setting", ["auto", "on"])
+def test_keep_memory_has_a_forward_use_the_pages_of_the_one_before(setting):
+    first, later = count_faults(setting, THP_MEM_ALLOC_ENABLE="0")
+    assert first > 0.9 * PAGES
+    assert later < 0.01 * PAGES
+
+
+def test_keep_memory_off_leaves_it_to_glibc():
+    _, later = count_faults("off")
+    assert later > 0.9 * PAGES
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="the kernel has no huge pages"
+)
+def test_keep_memory_has_torch_ask_for_huge_pages():
+    assert count_faults("auto")[0] < 0.1 * PAGES
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"MALLOC_MMAP_MAX_": "1"},
+        {"MALLOC_MMAP_THRESHOLD_": "65536"},
+        {"MALLOC_TRIM_THRESHOLD_": "65536"},
+        {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2:glibc.malloc.mmap_threshold=65536"},
+        {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=7"},
+        {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=7"},
+    ],
+)
+def test_keep_memory_where_the_operator_has_tuned_malloc_is_done_only_when_asked_for(told, environment):
+    before = dict(environment)
+    _memory.keep_memory("auto", environment)
+    assert (told, environment) == ([], before)
+    _memory.keep_memory("on", environment)
+    assert told == NEVER_GIVEN_BACK
+
+
+@pytest.mark.parametrize(
+    "tuned", [{}, {"MALLOC_ARENA_MAX": "2"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}]
+)
+def test_keep_memory_is_done_beside_other_tuning(told, tuned):
+    _memory.keep_memory("auto", tuned)
+    assert told == NEVER_GIVEN_BACK
+    assert tuned["THP_MEM_ALLOC_ENABLE"] == "1"
+
+
+def test_keep_memory_leaves_a_choice_about_huge_pages_alone(told):
+    environment = {"THP_MEM_ALLOC_ENABLE": "0"}
+    _memory.keep_memory("auto", environment)
+    assert environment == {"THP_MEM_ALLOC_ENABLE": "0"}
+
+
+@pytest.mark.parametrize("library", [object(), type("Refuses", (), {"mallopt": lambda *_: 0})()])
+def test_keep_memory_without_the_malloc_of_glibc_is_refused_only_when_asked_for(monkeypatch, library):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    environment = {}
+    _memory.keep_memory("auto", environment)
+    assert environment == {}
+    with pytest.raises(ConfigError) as caught:
+        _memory.keep_memory("on", environment)
+    assert str(caught.value) == (
+        "setting 'keep_memory': expected a process with glibc's malloc, got a C library whose malloc can't "
+        "be told; set keep_memory to auto, and preload an allocator that keeps memory"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings"),
+    [
+        ({}, ["auto"]),
+        ({"kind": "MODEL", "parameters": {"kindaware.model_devices": "cpu"}}, ["auto"]),
+        ({"parameters": {"kindaware.keep_memory": "off"}}, ["off"]),
+        ({"kind": "GPU"}, []),
+    ],
+)
+def test_initialize_keeps_memory_of_instances_on_the_cpu(monkeypatch, changes, settings):
+    asked = []
+    monkeypatch.setattr("kindaware._device_placement.keep_memory", lambda setting, _: asked.append(setting))
+    monkeypatch.setattr("kindaware._device_placement.count_devices", lambda kind: 1)
+    monkeypatch.setattr(
+        "kindaware._device_placement.open_runtime", lambda placement: RuntimeThatDoesNothing()
+    )
+    start(type("Placed", (DevicePlacement,), {}), **changes)
+    assert asked == settings
+
+
+class RuntimeThatDoesNothing:
+    def activate(self):
+        return None
