@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import torch
 
 from kindaware._args import InstanceArgs
-from kindaware._memory import keep_memory
 from kindaware._openmp import stop_spinning
 from kindaware._placement import Placement
 from kindaware._runtime import Runtime, count_devices, open_runtime
@@ -30,11 +29,11 @@ class DevicePlacement:
                 ...
 
     `initialize` sets `self.device`, `self.devices` and `self.placement`, makes a GPU the current device of
-    the calling thread, and gives torch the instance's share of the host's cores. An instance on the CPU lets
-    its process keep freed memory. One of KIND_CPU never initialises CUDA.
+    the calling thread, and gives torch the instance's share of the host's cores. An instance of
+    KIND_CPU never initialises CUDA.
 
-    The settings `on_missing_gpu`, `model_devices`, `num_threads`, `wait_policy` and `keep_memory` may be set
-    as class attributes or as parameters `kindaware.<name>` in config.pbtxt, which win; see docs/settings.md.
+    The settings `on_missing_gpu`, `model_devices`, `num_threads` and `wait_policy` may be set as class
+    attributes or as parameters `kindaware.<name>` in config.pbtxt, which win; see docs/settings.md.
 
     Attributes:
         args: Triton's args dict, typed (`InstanceArgs`).
@@ -48,14 +47,12 @@ class DevicePlacement:
     model_devices: ClassVar[str | None] = None
     num_threads: ClassVar[int | str] = "auto"
     wait_policy: ClassVar[str] = "default"
-    keep_memory: ClassVar[str] = "auto"
 
     _known_settings: ClassVar[Collection[str]] = (
         "on_missing_gpu",
         "model_devices",
         "num_threads",
         "wait_policy",
-        "keep_memory",
     )
 
     args: InstanceArgs
@@ -104,8 +101,6 @@ class DevicePlacement:
         torch.set_num_threads(self.thread_budget.num_threads)
         if self.settings.wait_policy == "passive":
             stop_spinning(self.thread_budget.num_threads, os.environ)
-        if not self.placement.uses_cuda:
-            keep_memory(self.settings.keep_memory, os.environ)
         self._runtime = open_runtime(self.placement)
         self._runtime.activate()
 

@@ -10,7 +10,7 @@ Source: glibc's manual, Malloc Tunable Parameters; torch's `c10/core/impl/alloc_
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 
 from kindaware._errors import ConfigError
 
@@ -27,8 +27,8 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """torch reads it when it makes its first tensor; for blocks from 2 MiB on, where the kernel allows it."""
 
 
-def keep_memory(setting: str, environment: MutableMapping[str, str]) -> None:
-    """Let this process keep freed memory, for as long as it lives.
+def plan_memory(setting: str, environment: MutableMapping[str, str]) -> Callable[[], None]:
+    """Decide whether this process keeps what it frees, and have torch ask for huge pages if so.
 
     Args:
         setting: `on`, `off` to do nothing, or `auto` for `on` where malloc is glibc's and the environment has
@@ -36,21 +36,30 @@ def keep_memory(setting: str, environment: MutableMapping[str, str]) -> None:
         environment: what tunes glibc's malloc is looked for in it; gets `THP_MEM_ALLOC_ENABLE`, unless it has
             one.
 
+    Returns:
+        A function that lets the process keep what is freed from then on, for as long as it lives. To be
+        called when the model is loaded: a checkpoint that was read is not to be kept beside the model.
+
     Raises:
         ConfigError: it is `on`, and can't be done here.
     """
-    if setting == "off" or (setting == "auto" and _is_tuned(environment)):
-        return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, _NEVER):
-        environment.setdefault(HUGE_PAGES, "1")
-    elif setting == "on":
+    if setting == "on" and mallopt is None:
         raise ConfigError.of(
             "setting 'keep_memory'",
             expected="a process with glibc's malloc",
             got="a C library whose malloc can't be told",
             remedy="set keep_memory to auto, and preload an allocator that keeps memory",
         )
+    if setting == "off" or mallopt is None or (setting == "auto" and _is_tuned(environment)):
+        return lambda: None
+    environment.setdefault(HUGE_PAGES, "1")
+
+    def keep() -> None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+    return keep
 
 
 def _is_tuned(environment: Mapping[str, str]) -> bool:

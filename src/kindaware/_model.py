@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from logging import Logger
@@ -28,6 +29,7 @@ from kindaware._device_pass import DevicePass
 from kindaware._device_placement import DevicePlacement
 from kindaware._hooks import Call, Hooks
 from kindaware._loop import EventLoop, awaited
+from kindaware._memory import plan_memory
 from kindaware._metrics import Metrics
 from kindaware._modules import Precision, check_loaded, hook_scope, prepare_modules
 from kindaware._pb_utils import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
@@ -91,6 +93,7 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
     and `max_batch_size`. Settings are class attributes too; docs/settings.md lists them.
     """
 
+    keep_memory: ClassVar[str] = "auto"
     precision: ClassVar[str] = "32-true"
     memory_format: ClassVar[str] = "contiguous"
     compile: ClassVar[str] = "off"
@@ -181,6 +184,8 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         check_transaction_policy(type(self), self.spec)
         call = Call.bind(getattr(self, self.spec.hook), self.spec, f"model {self.spec.name!r}")
         self._is_placed = True
+        on_host = not self.placement.uses_cuda
+        keep_memory = plan_memory(self.settings.keep_memory if on_host else "off", os.environ)
         started = time.monotonic()
         with self._runtime.scope():
             loaded = check_loaded(self.load(), self.spec)
@@ -191,6 +196,7 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         for device in self.devices:
             self._runtime.synchronize(device)
         load_seconds = time.monotonic() - started
+        keep_memory()
         self._sequences = Sequences.of_instance(self.spec, self.settings)
         self._hooks = hooks = self._bind_hooks(call)
         self._reads_info = bool(hooks.with_requests) or self._sequences is not None

@@ -1,23 +1,26 @@
 """Memory of a forward on the CPU that is kept for the next one."""
 
-import ctypes
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from core_kit import start
+from core_kit import Doubler, start
 
-from kindaware import ConfigError, DevicePlacement, _memory
+from kindaware import ConfigError, _memory
+from kindaware._memory import HUGE_PAGES, plan_memory
+from kindaware.testing.accelerator import SimulatedAccelerator
 
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+ALLOWED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 FAULTS = """
 import os, resource, sys
 import torch
-from kindaware._memory import keep_memory
+from kindaware._memory import plan_memory
 
-keep_memory(sys.argv[1], os.environ)
+plan_memory(sys.argv[1], os.environ)()
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -57,7 +60,8 @@ def told(monkeypatch):
         calls.append((parameter, value))
         return 1
 
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: type("Library", (), {"mallopt": staticmethod(mallopt)}))
+    library = SimpleNamespace(mallopt=mallopt)
+    monkeypatch.setattr(_memory, "ctypes", SimpleNamespace(CDLL=lambda name: library))
     return calls
 
 
@@ -77,7 +81,7 @@ def test_keep_memory_off_leaves_it_to_glibc():
 
 
 @pytest.mark.skipif(
-    not HUGE_PAGES.exists() or "[never]" in HUGE_PAGES.read_text(), reason="the kernel has no huge pages"
+    not ALLOWED.exists() or "[never]" in ALLOWED.read_text(), reason="the kernel has no huge pages"
 )
 def test_keep_memory_has_torch_ask_for_huge_pages():
     assert count_faults("auto")[0] < 0.1 * PAGES
@@ -96,9 +100,9 @@ def test_keep_memory_has_torch_ask_for_huge_pages():
 )
 def test_keep_memory_where_the_operator_has_tuned_malloc_is_done_only_when_asked_for(told, environment):
     before = dict(environment)
-    _memory.keep_memory("auto", environment)
+    plan_memory("auto", environment)()
     assert (told, environment) == ([], before)
-    _memory.keep_memory("on", environment)
+    plan_memory("on", environment)()
     assert told == NEVER_GIVEN_BACK
 
 
@@ -106,51 +110,56 @@ def test_keep_memory_where_the_operator_has_tuned_malloc_is_done_only_when_asked
     "tuned", [{}, {"MALLOC_ARENA_MAX": "2"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}]
 )
 def test_keep_memory_is_done_beside_other_tuning(told, tuned):
-    _memory.keep_memory("auto", tuned)
+    plan_memory("auto", tuned)()
     assert told == NEVER_GIVEN_BACK
     assert tuned["THP_MEM_ALLOC_ENABLE"] == "1"
 
 
 def test_keep_memory_leaves_a_choice_about_huge_pages_alone(told):
     environment = {"THP_MEM_ALLOC_ENABLE": "0"}
-    _memory.keep_memory("auto", environment)
+    plan_memory("auto", environment)()
     assert environment == {"THP_MEM_ALLOC_ENABLE": "0"}
 
 
-@pytest.mark.parametrize("library", [object(), type("Refuses", (), {"mallopt": lambda *_: 0})()])
-def test_keep_memory_without_the_malloc_of_glibc_is_refused_only_when_asked_for(monkeypatch, library):
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+def test_keep_memory_without_the_malloc_of_glibc_is_refused_only_when_asked_for(monkeypatch):
+    monkeypatch.setattr(_memory, "ctypes", SimpleNamespace(CDLL=lambda name: object()))
     environment = {}
-    _memory.keep_memory("auto", environment)
+    plan_memory("auto", environment)()
     assert environment == {}
     with pytest.raises(ConfigError) as caught:
-        _memory.keep_memory("on", environment)
+        plan_memory("on", environment)
     assert str(caught.value) == (
         "setting 'keep_memory': expected a process with glibc's malloc, got a C library whose malloc can't "
         "be told; set keep_memory to auto, and preload an allocator that keeps memory"
     )
 
 
+class Loads(Doubler):
+    """Notes what was decided before `load`."""
+
+    def load(self):
+        self.huge_pages = os.environ.get(HUGE_PAGES)
+        self.calls.append("load")
+
+
 @pytest.mark.parametrize(
-    ("changes", "settings"),
+    ("changes", "is_kept"),
     [
-        ({}, ["auto"]),
-        ({"kind": "MODEL", "parameters": {"kindaware.model_devices": "cpu"}}, ["auto"]),
-        ({"parameters": {"kindaware.keep_memory": "off"}}, ["off"]),
-        ({"kind": "GPU"}, []),
+        ({}, True),
+        ({"kind": "MODEL", "parameters": {"kindaware.model_devices": "cpu"}}, True),
+        ({"parameters": {"kindaware.keep_memory": "off"}}, False),
     ],
 )
-def test_initialize_keeps_memory_of_instances_on_the_cpu(monkeypatch, changes, settings):
-    asked = []
-    monkeypatch.setattr("kindaware._device_placement.keep_memory", lambda setting, _: asked.append(setting))
-    monkeypatch.setattr("kindaware._device_placement.count_devices", lambda kind: 1)
-    monkeypatch.setattr(
-        "kindaware._device_placement.open_runtime", lambda placement: RuntimeThatDoesNothing()
-    )
-    start(type("Placed", (DevicePlacement,), {}), **changes)
-    assert asked == settings
+def test_initialize_keeps_what_is_freed_after_load(told, monkeypatch, changes, is_kept):
+    monkeypatch.delenv(HUGE_PAGES)
+    model = start(type("Noting", (Loads,), {"calls": told}), **changes)
+    assert model.huge_pages == ("1" if is_kept else None)
+    assert told == ["load", *(NEVER_GIVEN_BACK if is_kept else [])]
 
 
-class RuntimeThatDoesNothing:
-    def activate(self):
-        return None
+def test_initialize_of_a_gpu_instance_leaves_malloc_alone(told, monkeypatch):
+    monkeypatch.delenv(HUGE_PAGES)
+    simulated = SimulatedAccelerator(1)
+    with simulated.installed(lambda *_: None), simulated.entered():
+        model = start(type("Noting", (Loads,), {"calls": told, "keep_memory": "on"}), kind="GPU")
+    assert (model.huge_pages, told) == (None, ["load"])

@@ -173,7 +173,7 @@ def test_device_placement_refuses_settings_that_it_does_not_have(name):
     assert f"parameter 'kindaware.{name}': expected a setting out of kindaware.on_missing_gpu" in str(
         caught.value
     )
-    assert "kindaware.keep_memory, got" in str(caught.value)
+    assert "kindaware.wait_policy, got" in str(caught.value)
 
 
 def test_device_placement_takes_settings_that_it_has():
