@@ -30,6 +30,7 @@ check: $(INSTALLED) ## Lint, types and documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory docs
 
 bench: $(INSTALLED) ## Measure the forms of a model side by side on real servers; BENCH_ARGS=--quick is shorter

@@ -12,8 +12,8 @@ import torch
 from benchmarks.gpu_candidates import DEVICE, threaded
 from benchmarks.gpu_clock import Deadline, choose_num_calls, time_calls
 from benchmarks.rounds import Spread, interleave, paired_ratio
-from kindaware._runtime import CudaRuntime
-from kindaware._staging import PinnedStaging
+from kindaware._device.runtime import CudaRuntime
+from kindaware._device.staging import PinnedStaging
 
 MIB = 2**20
 NUM_REQUESTS = 32

@@ -16,7 +16,7 @@ from benchmarks.load import ask, measure
 from benchmarks.networks import INPUT, NETWORKS
 from benchmarks.repository import Served, write_model
 from benchmarks.target import Protocol
-from kindaware._counts import STAGES
+from kindaware._batch.counters import STAGES
 from kindaware.cli.profile._run import measure as measure_stages
 from kindaware.cli.profile._stages import EXECUTE
 from kindaware.cli.profile._stages import STAGES as PROFILED

@@ -42,7 +42,7 @@ KILLERS = {
         "simulated/test_memory_of_triton.py",
         "simulated/test_order_of_copies.py",
     ],
-    "_device_pass": [
+    "_runner": [
         "core/test_pipeline_faults.py",
         "core/test_device_fault.py",
         "simulated/test_state_of_hooks.py",
@@ -57,7 +57,7 @@ KILLERS = {
         "core/test_pipeline_faults.py",
         "core/test_pipeline_isolation.py",
     ],
-    "_bridge": [
+    "_adapter": [
         "simulated/test_faults_at_every_call.py",
         "core/test_triton_bridge.py",
         "core/test_calls.py",
@@ -88,7 +88,7 @@ EQUIVALENT: dict[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Result:
     """What became of one mutant.
 
     Attributes:
@@ -187,7 +187,7 @@ class Runs:
         self._jobs = jobs
         self._running: dict[int, tuple[Mutation | None, Path, float]] = {}
 
-    def run(self, mutations: list[Mutation | None]) -> Iterator[Outcome]:
+    def run(self, mutations: list[Mutation | None]) -> Iterator[Result]:
         """Run all; gives what became of each when it is known."""
         waiting = list(mutations)
         while waiting or self._running:
@@ -198,7 +198,7 @@ class Runs:
             yield from self._collect()
             time.sleep(0.05)
 
-    def _collect(self) -> Iterator[Outcome]:
+    def _collect(self) -> Iterator[Result]:
         for child, (mutation, folder, started) in list(self._running.items()):
             seconds = time.monotonic() - started
             done, _ = os.waitpid(child, os.WNOHANG)
@@ -214,7 +214,7 @@ class Runs:
                 print((folder / "output").read_text())
             shutil.rmtree(folder, ignore_errors=True)
             del self._running[child]
-            yield Outcome(mutation, killer, seconds)
+            yield Result(mutation, killer, seconds)
 
 
 def key_of(mutation: Mutation) -> str:
@@ -222,7 +222,7 @@ def key_of(mutation: Mutation) -> str:
     return f"{mutation.module}.py {mutation.text}"
 
 
-def report(outcomes: list[Outcome]) -> bool:
+def report(outcomes: list[Result]) -> bool:
     """Print the table and the survivors; gives whether all is well."""
     rows = [(one.mutation, one.killer) for one in outcomes if one.mutation is not None]
     rows.sort(key=lambda row: (MODULES.index(row[0].module), row[0].number))

@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODULES = (
-    "_staging",
-    "_device_pass",
-    "_graphs",
-    "_pipeline",
-    "_bridge",
+    "_device/staging",
+    "_batch/runner",
+    "_device/cuda_graphs",
+    "_batch/pipeline",
+    "_triton/adapter",
     "_model",
-    "_warmup",
-    "_padding",
-    "_stream_pass",
-    "_stream",
-    "_outputs",
-    "_modules",
+    "_batch/warmup",
+    "_batch/padding",
+    "_execute/stream_runner",
+    "_execute/streams",
+    "_batch/outputs",
+    "_device/modules",
     "_device_placement",
-    "_runtime",
-    "_bls",
-    "_call_stream",
-    "_loop",
-    "_device_map",
+    "_device/runtime",
+    "_triton/bls",
+    "_triton/bls_stream",
+    "_hooks/event_loop",
+    "_placement/device_map",
 )
 """The runtime and its callers."""
 
@@ -66,7 +66,7 @@ _CONDITIONS = {"fault", "is_fault", "_borrowed", "_is_pending"}
 _STATES = {"_free", "_is_pending", "_with_batch", "_with_call"}
 """Attributes whose assignments outside of the constructor are dropped."""
 
-_STORING = {"_staging", "_graphs", "_padding"}
+_STORING = {"_device/staging", "_device/cuda_graphs", "_batch/padding"}
 """Modules in which what is put into tensors, or into what holds them, is dropped too."""
 
 
@@ -75,7 +75,7 @@ class Mutation:
     """One change of one module.
 
     Attributes:
-        module: name of the module, such as `_staging`.
+        module: path of the module in the package, such as `_device/staging`.
         number: which of its changes.
         line: where.
         text: what is changed, and how.

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from kindaware._args import InstanceArgs
-from kindaware._openmp import stop_spinning
-from kindaware._placement import Placement
-from kindaware._runtime import Runtime, count_devices, open_runtime
-from kindaware._settings import Settings
-from kindaware._spec import instance_groups_of, parameters_of
-from kindaware._threads import ThreadBudget, count_cores
+from kindaware._config.args import InstanceArgs
+from kindaware._config.model_spec import instance_groups_of, parameters_of
+from kindaware._config.settings import Settings
+from kindaware._device.runtime import Runtime, count_devices, open_runtime
+from kindaware._placement.openmp import stop_spinning
+from kindaware._placement.placement import Placement
+from kindaware._placement.threads import ThreadBudget, count_cores
 
 
 class DevicePlacement:

@@ -12,11 +12,23 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from kindaware._answering import Answering
-from kindaware._auto_complete import complete
-from kindaware._bls import ModelCalls
-from kindaware._bridge import Bridge
-from kindaware._contract import (
+from kindaware._batch.counters import Counters
+from kindaware._batch.pipeline import Pipeline
+from kindaware._batch.runner import BatchRunner
+from kindaware._batch.warmup import WarmUp
+from kindaware._config.model_spec import ModelSpec, TensorSpec
+from kindaware._config.settings import SETTING_NAMES
+from kindaware._device.modules import Precision, check_loaded, hook_scope, prepare_modules
+from kindaware._device.staging import open_staging
+from kindaware._device_placement import DevicePlacement
+from kindaware._execute.executor import Executor
+from kindaware._execute.sequence_mixin import SequenceHooks
+from kindaware._execute.sequences import Sequences
+from kindaware._execute.stream_runner import StreamRunner
+from kindaware._execute.streams import Streams
+from kindaware._hooks.auto_complete import complete
+from kindaware._hooks.binding import Call, Hooks
+from kindaware._hooks.class_rules import (
     OWN_ATTRIBUTES,
     check_class,
     check_definition,
@@ -24,25 +36,13 @@ from kindaware._contract import (
     is_asynchronous,
     own_attribute_error,
 )
-from kindaware._counts import Counts
-from kindaware._device_pass import DevicePass
-from kindaware._device_placement import DevicePlacement
-from kindaware._hooks import Call, Hooks
-from kindaware._loop import EventLoop, awaited
-from kindaware._memory import plan_memory
-from kindaware._metrics import Metrics
-from kindaware._modules import Precision, check_loaded, hook_scope, prepare_modules
-from kindaware._pb_utils import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
-from kindaware._pipeline import Pipeline
-from kindaware._reload import Reload
-from kindaware._sequence_hooks import SequenceHooks
-from kindaware._sequences import Sequences
-from kindaware._settings import SETTING_NAMES
-from kindaware._spec import ModelSpec, TensorSpec
-from kindaware._staging import open_staging
-from kindaware._stream import Streams
-from kindaware._stream_pass import StreamPass
-from kindaware._warmup import WarmUp
+from kindaware._hooks.event_loop import EventLoop, awaited
+from kindaware._placement.malloc import plan_memory
+from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.bls import ModelCalls
+from kindaware._triton.metrics import Metrics
+from kindaware._triton.module import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
+from kindaware._triton.reload import Reload
 
 
 class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
@@ -122,14 +122,14 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
     model: nn.Module
     spec: ModelSpec
     logger: Logger
-    _device_pass: DevicePass
+    _runner: BatchRunner
     _pipeline: Pipeline
     _streams: Streams | None = None
     _loop: EventLoop | None = None
     _reload_request: Reload | None = None
     _hooks: Hooks
-    _bridge: Bridge | None = None
-    _answering: Answering | None = None
+    _adapter: TritonAdapter | None = None
+    _executor: Executor | None = None
     _metrics: Metrics | None = None
     _is_placed = _reads_info = False
 
@@ -202,20 +202,20 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         self._reads_info = bool(hooks.with_requests) or self._sequences is not None
         keeps = self.settings.output_device == "instance"
         staging = open_staging(self._runtime, self.settings.pinned_limit_bytes, keeps_outputs=keeps)
-        device_pass = StreamPass(self.spec, self.settings, hooks, self._runtime, staging, self.logger)
-        self._device_pass = device_pass
-        self._bridge = self._answering = self._streams = self._reload_request = self._metrics = None
+        runner = StreamRunner(self.spec, self.settings, hooks, self._runtime, staging, self.logger)
+        self._runner = runner
+        self._adapter = self._executor = self._streams = self._reload_request = self._metrics = None
         if self.spec.decoupled:
-            self._streams = Streams(self.spec, self.settings, device_pass, self.logger, self._loop)
-        self._pipeline = Pipeline(self.spec, self.settings, hooks, device_pass, self.logger)
+            self._streams = Streams(self.spec, self.settings, runner, self.logger, self._loop)
+        self._pipeline = Pipeline(self.spec, self.settings, hooks, runner, self.logger)
         if pb_utils is not None:
-            self._bridge, self._answering = self._connect(pb_utils)
+            self._adapter, self._executor = self._connect(pb_utils)
             if self.settings.reload_on_fault:
-                self._reload_request = Reload(self.args, self.parameters, self._bridge, self.logger)
+                self._reload_request = Reload(self.args, self.parameters, self._adapter, self.logger)
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, getattr(self, "warmup_inputs", None))
         answer = None if self._streams is None else self._streams.warm_up
-        self._log_ready(load_seconds, warm_up.run(device_pass, answer))
-        self._device_pass.counts = Counts()  # the warm-up answered nobody
+        self._log_ready(load_seconds, warm_up.run(runner, answer))
+        self._runner.counters = Counters()  # the warm-up answered nobody
         self._may_call = True
         if pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(pb_utils, self.args, self.devices)
@@ -226,27 +226,27 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
         Returns:
             One response per request, in order; None for a decoupled model, whose responses are sent.
         """
-        if self._bridge is None or self._answering is None:
-            self._bridge, self._answering = self._connect(require_pb_utils("execute"))
+        if self._adapter is None or self._executor is None:
+            self._adapter, self._executor = self._connect(require_pb_utils("execute"))
         responses = None
         if self._streams is None:
-            responses = self._answering.respond(requests)
+            responses = self._executor.respond(requests)
         else:
-            self._streams.serve(self._bridge, requests)
-        if self._reload_request is not None and self._device_pass.fault is not None:
+            self._streams.serve(self._adapter, requests)
+        if self._reload_request is not None and self._runner.fault is not None:
             self._reload_request.begin()
         if self._metrics is not None and time.monotonic() >= self._metrics.due_at:
-            self._metrics.flush(self._device_pass.counts)
+            self._metrics.flush(self._runner.counters)
         return responses
 
     def finalize(self) -> None:
-        """End what still streams, hand over the last counts and call `unload`, as the instance ends."""
+        """End what still streams, hand over the last counters and call `unload`, as the instance ends."""
         if self._loop is not None:
             self._loop.close()
         self._may_call = False
         try:
             if self._metrics is not None:
-                self._metrics.flush(self._device_pass.counts)
+                self._metrics.flush(self._runner.counters)
         finally:
             self.unload()
 
@@ -255,22 +255,22 @@ class KindAwareModel(ModelCalls, SequenceHooks, DevicePlacement):
 
     def is_ready(self) -> bool:
         """Whether the instance can answer: False once its device has failed."""
-        return self._device_pass.fault is None
+        return self._runner.fault is None
 
-    def _connect(self, pb_utils: ModuleType) -> tuple[Bridge, Answering]:
+    def _connect(self, pb_utils: ModuleType) -> tuple[TritonAdapter, Executor]:
         """Make what speaks to Triton."""
-        bridge = Bridge(pb_utils, self.spec, self._runtime, reads_info=self._reads_info)
-        answering = Answering(
-            bridge,
+        adapter = TritonAdapter(pb_utils, self.spec, self._runtime, reads_info=self._reads_info)
+        answering = Executor(
+            adapter,
             self.spec,
             self.settings,
             self._hooks,
             self._pipeline,
-            self._device_pass,
+            self._runner,
             self._sequences,
             reads_info=self._reads_info,
         )
-        return bridge, answering
+        return adapter, answering
 
     def _bind_hooks(self, call: Call) -> Hooks:
         optional = {name: getattr(self, name, None) for name in ("preprocess", "collate", "postprocess")}

@@ -7,15 +7,15 @@ import re
 import torch
 
 from kindaware import KindAwareModel
-from kindaware._batch import Request
-from kindaware._device_pass import DevicePass
-from kindaware._hooks import Call, Hooks
-from kindaware._outcomes import Failure
-from kindaware._pipeline import Pipeline
-from kindaware._runtime import CpuRuntime
-from kindaware._settings import Settings
-from kindaware._spec import ModelSpec, TensorSpec
-from kindaware._staging import HostStaging
+from kindaware._batch.pipeline import Pipeline
+from kindaware._batch.request import Request
+from kindaware._batch.results import Failure
+from kindaware._batch.runner import BatchRunner
+from kindaware._config.model_spec import ModelSpec, TensorSpec
+from kindaware._config.settings import Settings
+from kindaware._device.runtime import CpuRuntime
+from kindaware._device.staging import HostStaging
+from kindaware._hooks.binding import Call, Hooks
 
 LOGGER = logging.getLogger("kindaware.tests")
 
@@ -109,9 +109,9 @@ def make_pipeline(
     hooks = {name: settings.pop(name) for name in ("preprocess", "postprocess") if name in settings}
     hooks = Hooks(forward, Call.bind(forward, spec, "model 'm'"), collate=collate, **hooks)
     settings = Settings(**settings)
-    device_pass = DevicePass(spec, settings, hooks, runtime or CpuRuntime(), staging or HostStaging(), LOGGER)
-    device_pass.has_answered = has_answered
-    return Pipeline(spec, settings, hooks, device_pass, LOGGER)
+    runner = BatchRunner(spec, settings, hooks, runtime or CpuRuntime(), staging or HostStaging(), LOGGER)
+    runner.has_answered = has_answered
+    return Pipeline(spec, settings, hooks, runner, LOGGER)
 
 
 def make_request(name, values, rows=1, width=2, batches=True):

@@ -1,4 +1,4 @@
-"""Stand-ins for the objects of `triton_python_backend_utils` that the bridge touches, and no more.
+"""Stand-ins for the objects of `triton_python_backend_utils` that the adapter touches, and no more.
 
 They keep the rules of the real ones where a breach would be silent there: positional arguments only, arrays
 and DLPack producers told apart, error codes that are members of an enumeration and not text.

@@ -24,7 +24,7 @@ class Model(KindAwareModel):
 
 
 class Plain(Model):
-    """Counts to N."""
+    """Counters to N."""
 
     def stream(self, N):
         self.begun += 1
@@ -36,7 +36,7 @@ class Plain(Model):
 
 
 class Async(Model):
-    """Counts to N, waiting a moment before each number."""
+    """Counters to N, waiting a moment before each number."""
 
     async def stream(self, N):
         self.begun += 1

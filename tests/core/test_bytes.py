@@ -6,10 +6,10 @@ import torch
 from core_kit import answers_of, make_pipeline, make_spec, start, tensor
 
 from kindaware import ConfigError, KindAwareModel, TensorSpec
-from kindaware._batch import Request
-from kindaware._bytes import to_bytes
+from kindaware._batch.request import Request
+from kindaware._batch.results import Failure
 from kindaware._errors import OutputError
-from kindaware._outcomes import Failure
+from kindaware._tensors.bytes_arrays import to_bytes
 
 TEXT = TensorSpec("TEXT", "BYTES", [-1])
 NAMES = TensorSpec("NAMES", "TYPE_STRING", [-1])

@@ -8,16 +8,16 @@ import time
 import numpy as np
 import pytest
 import torch
-from call_kit import DECOUPLED, Caller, Count, Echo, calling, echo_of, make_config, open_harness
+from call_kit import DECOUPLED, Count, Echo, RequestContext, calling, echo_of, make_config, open_harness
 from core_kit import start
 
 from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError
-from kindaware._call_stream import CallStream
+from kindaware._triton.bls_stream import CallStream
 
 X = [[1.0, 2.0]]
 
 
-def answer(work, *, base=Caller, inputs=X, request=(), **options):
+def answer(work, *, base=RequestContext, inputs=X, request=(), **options):
     """What a client reads: outputs, or code and text."""
     with open_harness(calling(work, base), **options) as model:
         result = model.infer(X=inputs, **dict(request))
@@ -186,8 +186,8 @@ def test_call_trace_is_that_of_the_request():
     traces = []
 
     def work(self, X):
-        new_call = self._bridge.new_call
-        self._bridge.new_call = lambda *args, trace, **more: (
+        new_call = self._adapter.new_call
+        self._adapter.new_call = lambda *args, trace, **more: (
             traces.append(trace) or new_call(*args, trace=trace, **more)
         )
         return self.call("echo", X=X)["Y"]
@@ -228,7 +228,7 @@ def test_call_in_other_hooks_is_made_for_their_request(hook):
         [name] = values
         return {name: self.call("echo", X=values[name])["Y"]}
 
-    caller = calling(lambda self, X: X, Caller, **{hook: work})
+    caller = calling(lambda self, X: X, RequestContext, **{hook: work})
     with open_harness(caller) as model:
         assert model.infer(X=X, request_id="r1").outputs["Y"].tolist() == X
         assert [one.id for one in echo_of(model).seen] == ["r1"]
@@ -279,7 +279,7 @@ def test_initialize_class_with_a_method_of_that_name_is_refused(name):
         start(type("Model", (Echo,), {name: lambda self: None}))
 
 
-class AsyncCaller(Caller):
+class AsyncCaller(RequestContext):
     """The same, with an asynchronous forward."""
 
     async def forward(self, X):
@@ -451,7 +451,7 @@ class Responses:
 
 
 class FakeCall:
-    """Stands for the request, and for the bridge that reads its responses."""
+    """Stands for the request, and for the adapter that reads its responses."""
 
     def __init__(self, num):
         self.responses = Responses(num)

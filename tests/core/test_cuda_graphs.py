@@ -8,14 +8,15 @@ from core_kit import Doubler, start, tensor
 from torch import nn
 
 from kindaware import ConfigError, KindAwareModel, RequestError
-from kindaware._batch import Request
-from kindaware._graphs import Graphs, graph_sizes
-from kindaware._outcomes import Failure
-from kindaware._placement import Placement
-from kindaware._runtime import CpuRuntime
-from kindaware._settings import Settings
-from kindaware._spec import ModelSpec, TensorSpec
-from kindaware._staging import HostStaging
+from kindaware._batch.graph_plan import graph_sizes
+from kindaware._batch.request import Request
+from kindaware._batch.results import Failure
+from kindaware._config.model_spec import ModelSpec, TensorSpec
+from kindaware._config.settings import Settings
+from kindaware._device.cuda_graphs import Graphs
+from kindaware._device.runtime import CpuRuntime
+from kindaware._device.staging import HostStaging
+from kindaware._placement.placement import Placement
 from kindaware.testing.accelerator import SimulatedAccelerator
 
 CPU = Placement("CPU", (torch.device("cpu"),), moves_modules=True, reason="")

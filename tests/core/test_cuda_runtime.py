@@ -8,9 +8,9 @@ import torch
 from core_kit import Doubler, start
 
 from kindaware import ConfigError
-from kindaware._placement import Placement
-from kindaware._runtime import CpuRuntime, CudaRuntime, count_devices, open_runtime
-from kindaware._staging import PinnedStaging
+from kindaware._device.runtime import CpuRuntime, CudaRuntime, count_devices, open_runtime
+from kindaware._device.staging import PinnedStaging
+from kindaware._placement.placement import Placement
 
 GPU1 = torch.device("cuda", 1)
 ALL_DEVICES = {"kindaware.model_devices": "all"}
@@ -296,7 +296,7 @@ def test_initialize_gpu_instance_loads_on_its_device_and_stream(calls, caplog):
     assert calls[-1] == ("synchronize", GPU1)
     assert (model.device, model.devices) == (GPU1, (GPU1,))
     assert model.cuda_stream is model._runtime.stream
-    assert isinstance(model._device_pass._staging, PinnedStaging)
+    assert isinstance(model._runner._staging, PinnedStaging)
     assert "kind GPU, device cuda:1, own stream, threads " in caplog.text
 
 
@@ -304,7 +304,7 @@ def test_initialize_gpu_instance_loads_on_its_device_and_stream(calls, caplog):
 def test_initialize_gpu_instance_leaves_outputs_where_output_device_says(calls, value, keeps):
     parameters = {"kindaware.output_device": value, "kindaware.warmup": "off"}
     model = start(kind="GPU", parameters=parameters)
-    assert model._device_pass._staging._keeps_outputs is keeps
+    assert model._runner._staging._keeps_outputs is keeps
 
 
 def test_initialize_several_gpus_waits_for_what_load_queued_on_each(calls):

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from kindaware import ConfigError, place_module
-from kindaware._device_map import _bring, _BringInputs
+from kindaware._placement.device_map import _bring, _BringInputs
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 

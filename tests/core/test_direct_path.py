@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pb_fakes import InferenceRequest, Tensor
 
 from kindaware import RequestError, TensorSpec
-from kindaware._caller import Caller, current_caller
-from kindaware._direct import DirectPath
-from kindaware._hooks import Call, Hooks
-from kindaware._settings import Settings
-from kindaware._spec import ModelSpec
+from kindaware._batch.request_context import RequestContext, current_context
+from kindaware._config.model_spec import ModelSpec
+from kindaware._config.settings import Settings
+from kindaware._execute.fast_path import FastPath
+from kindaware._hooks.binding import Call, Hooks
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def model_of(function, **changes):
 
 def long_way(model):
     """The same model without the short way."""
-    assert model._answering.direct is not None
-    model._answering.direct = None
+    assert model._executor.direct is not None
+    model._executor.direct = None
     return model
 
 
@@ -72,7 +72,7 @@ def guilty(X):
 
 def test_execute_plain_model_goes_the_short_way(pb_utils, monkeypatch):
     model = model_of(lambda X: 2 * X)
-    monkeypatch.setattr(model._bridge, "read", None)
+    monkeypatch.setattr(model._adapter, "read", None)
     monkeypatch.setattr(model._pipeline, "run", None)
     assert shown(model.execute([request(1, 2), request(2)])) == [[[2.0] * 4] * 2, [[4.0] * 4]]
     assert model.num_forwards == 1
@@ -87,8 +87,8 @@ def test_execute_short_and_long_way_answer_the_same(asked):
     assert shown(short) == shown(long)
     assert models[0].num_forwards == models[1].num_forwards
     names = ("batches", "requests", "rows", "retries", "errors")
-    assert [getattr(models[0]._device_pass.counts, one) for one in names] == [
-        getattr(models[1]._device_pass.counts, one) for one in names
+    assert [getattr(models[0]._runner.counters, one) for one in names] == [
+        getattr(models[1]._runner.counters, one) for one in names
     ]
 
 
@@ -154,7 +154,7 @@ def test_execute_response_that_cannot_be_built_fails_alone(pb_utils, monkeypatch
         return real(tensors, **options)
 
     monkeypatch.setattr(pb_utils, "InferenceResponse", picky)
-    monkeypatch.setattr(model._bridge, "new_response", picky)
+    monkeypatch.setattr(model._adapter, "new_response", picky)
     good, bad = model.execute([request(1), request(2)])
     assert (good.error, model.num_forwards) == (None, 1)
     assert "no memory" in bad.error.text
@@ -177,7 +177,7 @@ def test_forward_on_the_short_way_works_on_behalf_of_its_requests(pb_utils):
     seen = []
 
     def asking(X):
-        seen.append(current_caller())
+        seen.append(current_context())
         return X
 
     class Asked(InferenceRequest):
@@ -188,8 +188,8 @@ def test_forward_on_the_short_way_works_on_behalf_of_its_requests(pb_utils):
             return "trace"
 
     model_of(asking).execute([request(7, kind=Asked), request(8, kind=Asked)])
-    assert seen == [Caller("7", "trace")]
-    assert current_caller() == Caller()
+    assert seen == [RequestContext("7", "trace")]
+    assert current_context() == RequestContext()
 
 
 @pytest.mark.parametrize("way", [lambda model: model, long_way], ids=["short", "long"])
@@ -208,7 +208,7 @@ def test_what_forward_leaves_running_has_no_caller_when_execute_is_over(pb_utils
             raise AssertionError("Triton has freed it")
 
     way(model_of(leaving)).execute([request(7, kind=Asked)])
-    assert contexts[0].run(current_caller) == Caller()
+    assert contexts[0].run(current_context) == RequestContext()
 
 
 def test_forward_on_the_short_way_makes_inference_tensors(pb_utils):
@@ -245,7 +245,7 @@ def test_input_of_one_request_is_not_copied_on_the_short_way(pb_utils):
 def test_seconds_of_the_short_way_are_counted_by_stage(pb_utils):
     model = model_of(lambda X: X + float(torch.linalg.det(torch.rand(400, 400))) * 0)
     model.execute([request(1), request(2)])
-    seconds = model._device_pass.counts.seconds
+    seconds = model._runner.counters.seconds
     assert min(seconds.values()) > 0
     assert seconds["forward"] > sum(seconds.values()) / 2
 
@@ -267,7 +267,7 @@ Y2 = TensorSpec("Y", "FP32", [2])
 def suits(spec=None, settings=None, *, is_host=True, forward=lambda X: X, **hooks):
     spec = spec or make_spec()
     bound = Hooks(forward, Call.bind(forward, spec, "m"), **hooks)
-    return DirectPath.suits(spec, settings or Settings(), bound, is_host=is_host)
+    return FastPath.suits(spec, settings or Settings(), bound, is_host=is_host)
 
 
 def test_suits_the_plainest_model():

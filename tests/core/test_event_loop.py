@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from kindaware._loop import EventLoop, Stepped, drive
+from kindaware._hooks.event_loop import EventLoop, Stepped, drive
 
 LOGGER = logging.getLogger("kindaware.tests")
 
@@ -21,7 +21,7 @@ def loop():
 
 
 class Scope:
-    """Counts how deep the thread is in it."""
+    """Counters how deep the thread is in it."""
 
     def __init__(self):
         self.depth = self.entered = 0

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from kindaware import ConfigError
-from kindaware._hooks import Call
-from kindaware._spec import ModelSpec, TensorSpec
+from kindaware._config.model_spec import ModelSpec, TensorSpec
+from kindaware._hooks.binding import Call
 
 
 def bind(forward, *names, optional=()):

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kindaware import KindAwareModel, _staging
-from kindaware._batch import Request
-from kindaware._outcomes import Failure
+from kindaware import KindAwareModel
+from kindaware._batch.request import Request
+from kindaware._batch.results import Failure
+from kindaware._device import staging as _staging
 from kindaware.testing.accelerator import SimulatedAccelerator
 
 KIB = 2**10

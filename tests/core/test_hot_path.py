@@ -12,11 +12,12 @@ from core_kit import make_pipeline, make_request, make_spec, start
 from pb_fakes import InferenceRequest, Tensor
 
 from kindaware import TensorSpec
-from kindaware._batch import Answer, HostArray, Request, gather_arrays, scatter
-from kindaware._bridge import Bridge
-from kindaware._caller import Caller
-from kindaware._runtime import CpuRuntime
-from kindaware._spec import ModelSpec
+from kindaware._batch.request import HostArray, Request, concat_arrays
+from kindaware._batch.request_context import RequestContext
+from kindaware._config.model_spec import ModelSpec
+from kindaware._device.runtime import CpuRuntime
+from kindaware._tensors.rows import Answer, split
+from kindaware._triton.adapter import TritonAdapter
 
 
 @pytest.fixture
@@ -59,14 +60,14 @@ def test_respond_two_outputs_asks_which_are_wanted(pb_utils):
     spec = make_spec(outputs=[TensorSpec(name, "FP32", [2]) for name in "YZ"])
     outputs = {name: torch.ones(2, 2) for name in "YZ"}
     asked = [InferenceRequest([], requested="Z"), InferenceRequest([], requested="Y")]
-    responses = Bridge(pb_utils, spec, CpuRuntime()).respond(asked, scatter(outputs, [1, 1]))
+    responses = TritonAdapter(pb_utils, spec, CpuRuntime()).respond(asked, split(outputs, [1, 1]))
     assert [[one.name() for one in response.output_tensors] for response in responses] == [["Z"], ["Y"]]
 
 
 def test_respond_answers_of_a_batch_are_slices_of_its_memory(pb_utils):
     outputs = {"Y": torch.arange(12.0).reshape(6, 2)}
-    answers = scatter(outputs, [1, 3, 2])
-    responses = Bridge(pb_utils, make_spec(), CpuRuntime()).respond([request([1, 2])] * 3, answers)
+    answers = split(outputs, [1, 3, 2])
+    responses = TritonAdapter(pb_utils, make_spec(), CpuRuntime()).respond([request([1, 2])] * 3, answers)
     arrays = [response.output_tensors[0].as_numpy() for response in responses]
     assert [len(array) for array in arrays] == [1, 3, 2]
     assert [array.ctypes.data for array in arrays] == [outputs["Y"][row].data_ptr() for row in (0, 1, 4)]
@@ -74,8 +75,8 @@ def test_respond_answers_of_a_batch_are_slices_of_its_memory(pb_utils):
 
 def test_respond_answers_of_several_batches_are_not_mixed_up(pb_utils):
     first, second = ({"Y": torch.full((2, 2), value)} for value in (1.0, 2.0))
-    a, b = scatter(first, [1, 1]), scatter(second, [1, 1])
-    responses = Bridge(pb_utils, make_spec(), CpuRuntime()).respond(
+    a, b = split(first, [1, 1]), split(second, [1, 1])
+    responses = TritonAdapter(pb_utils, make_spec(), CpuRuntime()).respond(
         [request([1, 2])] * 4, [a[0], b[0], a[1], b[1]]
     )
     assert [one.output_tensors[0].as_numpy().max() for one in responses] == [1, 2, 1, 2]
@@ -83,8 +84,8 @@ def test_respond_answers_of_several_batches_are_not_mixed_up(pb_utils):
 
 def test_respond_batch_that_cannot_be_handed_over_fails_whole_and_alone(pb_utils):
     good, bad = {"Y": torch.zeros(1, 2)}, {"Y": torch.ones(2, 2, requires_grad=True)}
-    responses = Bridge(pb_utils, make_spec(), CpuRuntime()).respond(
-        [request([1, 2])] * 3, [*scatter(good, [1]), *scatter(bad, [1, 1])]
+    responses = TritonAdapter(pb_utils, make_spec(), CpuRuntime()).respond(
+        [request([1, 2])] * 3, [*split(good, [1]), *split(bad, [1, 1])]
     )
     assert [one.error is None for one in responses] == [True, False, False]
 
@@ -92,7 +93,9 @@ def test_respond_batch_that_cannot_be_handed_over_fails_whole_and_alone(pb_utils
 def test_respond_bf16_of_a_batch_goes_by_dlpack(pb_utils):
     outputs = {"Y": torch.arange(4.0).reshape(2, 2).bfloat16()}
     spec = make_spec(outputs=[TensorSpec("Y", "BF16", [2])])
-    responses = Bridge(pb_utils, spec, CpuRuntime()).respond([request([1, 2])] * 2, scatter(outputs, [1, 1]))
+    responses = TritonAdapter(pb_utils, spec, CpuRuntime()).respond(
+        [request([1, 2])] * 2, split(outputs, [1, 1])
+    )
     assert [one.output_tensors[0].made_by for one in responses] == ["dlpack", "dlpack"]
     assert torch.equal(responses[1].output_tensors[0]._array, outputs["Y"][1:])
 
@@ -107,7 +110,7 @@ def test_answer_is_a_mapping_of_views():
 
 def test_read_uniform_model_on_the_host_makes_a_tensor_of_an_input_only_when_asked(pb_utils):
     array = np.ones((3, 2), np.float32)
-    [read] = Bridge(pb_utils, make_spec(), CpuRuntime()).read([InferenceRequest([Tensor("X", array)])])
+    [read] = TritonAdapter(pb_utils, make_spec(), CpuRuntime()).read([InferenceRequest([Tensor("X", array)])])
     assert read.inputs.array is array
     assert (dict(read.inputs).keys(), len(read.inputs), read.rows) == ({"X"}, 1, 3)
     assert read.inputs["X"].data_ptr() == array.ctypes.data
@@ -117,9 +120,9 @@ def test_read_uniform_model_on_the_host_makes_a_tensor_of_an_input_only_when_ask
 
 def test_gather_arrays_joins_rows_and_takes_one_as_it_is():
     requests = [Request("r", HostArray("X", np.full((n, 2), n, np.float32)), n) for n in (1, 3)]
-    assert gather_arrays(requests).tolist() == [[1, 1], [3, 3], [3, 3], [3, 3]]
-    assert gather_arrays(requests[:1]).data_ptr() == requests[0].inputs.array.ctypes.data
-    assert gather_arrays([*requests, make_request("r", 1)]) is None
+    assert concat_arrays(requests).tolist() == [[1, 1], [3, 3], [3, 3], [3, 3]]
+    assert concat_arrays(requests[:1]).data_ptr() == requests[0].inputs.array.ctypes.data
+    assert concat_arrays([*requests, make_request("r", 1)]) is None
 
 
 @pytest.mark.parametrize(
@@ -160,8 +163,8 @@ def test_request_reads_id_and_caller_when_they_are_asked_for():
 
     read = Request(Asked(), {}, 1, arrived=5.0)
     assert read.id == read.with_inputs({}).id == "42"
-    assert read.caller() == Caller("42", "t", 7.0)
-    assert (Request("warm-up", {}, 1).id, Request("warm-up", {}, 1).caller()) == ("warm-up", None)
+    assert read.context() == RequestContext("42", "t", 7.0)
+    assert (Request("warm-up", {}, 1).id, Request("warm-up", {}, 1).context()) == ("warm-up", None)
 
 
 def test_request_detached_lets_go_of_tritons_and_keeps_what_calls_take_over():
@@ -174,7 +177,7 @@ def test_request_detached_lets_go_of_tritons_and_keeps_what_calls_take_over():
     del origin
     gc.collect()
     assert watched() is None
-    assert (detached.id, detached.caller()) == ("42", Caller("42"))
+    assert (detached.id, detached.context()) == ("42", RequestContext("42"))
     assert Request("warm-up", {}, 1).detached().id == "warm-up"
 
 
@@ -183,5 +186,5 @@ def test_request_that_outlives_execute_is_detached_without_its_trace():
         request_id, timeout, trace = (staticmethod(lambda one=one: one) for one in ("42", 0, "t"))
 
     read = Request(Asked(), {}, 1)
-    assert read.detached().caller() == Caller("42", "t")
-    assert read.detached(outlives_execute=True).caller() == Caller("42")
+    assert read.detached().context() == RequestContext("42", "t")
+    assert read.detached(outlives_execute=True).context() == RequestContext("42")

@@ -6,10 +6,10 @@ from core_kit import Doubler, start, tensor
 from torch import nn
 
 from kindaware import ConfigError, KindAwareModel
-from kindaware._batch import Request
-from kindaware._modules import prepare_modules
-from kindaware._placement import Placement
-from kindaware._settings import Settings
+from kindaware._batch.request import Request
+from kindaware._config.settings import Settings
+from kindaware._device.modules import prepare_modules
+from kindaware._placement.placement import Placement
 
 IMAGE = {"input": [tensor("X", [3, 8, 8])], "output": [tensor("Y", [3, 8, 8])]}
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 from core_kit import Doubler, start
 
-from kindaware import ConfigError, _memory
-from kindaware._memory import HUGE_PAGES, plan_memory
+from kindaware import ConfigError
+from kindaware._placement import malloc as _memory
+from kindaware._placement.malloc import HUGE_PAGES, plan_memory
 from kindaware.testing.accelerator import SimulatedAccelerator
 
 ALLOWED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -18,7 +19,7 @@ ALLOWED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 FAULTS = """
 import os, resource, sys
 import torch
-from kindaware._memory import plan_memory
+from kindaware._placement.malloc import plan_memory
 
 plan_memory(sys.argv[1], os.environ)()
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from kindaware import KindAwareModel, RequestError
-from kindaware._counts import Counts
-from kindaware._metrics import FAMILIES, Metrics
+from kindaware._batch.counters import Counters
+from kindaware._triton.metrics import FAMILIES, Metrics
 from kindaware.testing import ModelHarness
 
 CONFIG = """
@@ -42,7 +42,7 @@ class FakeClock:
 
 
 class FakeUtils:
-    """Counts the calls that would cost a hop to the server."""
+    """Counters the calls that would cost a hop to the server."""
 
     def __init__(self):
         self.calls = []
@@ -76,7 +76,7 @@ def finished(*batches, **options):
     with ModelHarness(Picky, config=CONFIG, raise_errors=False, **options) as model:
         for batch in batches:
             model.infer_batch(batch)
-        model.instance._metrics.flush(model.instance._device_pass.counts)
+        model.instance._metrics.flush(model.instance._runner.counters)
         return {name: _values(model, name) for name in FAMILIES}
 
 
@@ -135,7 +135,7 @@ def test_counts_of_a_stream_have_its_stages_without_what_it_waits_for(model_clas
     config = CONFIG + "model_transaction_policy { decoupled: true }"
     with ModelHarness(model_class, config=config, kind="GPU", accelerator="simulated") as model:
         assert len(list(model.stream(**rows(1, 4)))) == 2
-        counts = model.instance._device_pass.counts
+        counts = model.instance._runner.counters
     assert (counts.batches, counts.requests, counts.rows) == (1, 1, 4)
     assert 0.1 <= counts.seconds.pop("forward") < 0.5
     assert set(counts.seconds) == {"gather", "copy_in", "copy_out", "scatter"}
@@ -146,7 +146,7 @@ def test_counts_of_a_stream_have_its_stages_without_what_it_waits_for(model_clas
 def test_counts_of_bytes_on_a_gpu_are_those_of_the_batch():
     with ModelHarness(Picky, config=CONFIG, kind="GPU", accelerator="simulated") as model:
         model.infer(**rows(1, 4))
-        model.instance._metrics.flush(model.instance._device_pass.counts)
+        model.instance._metrics.flush(model.instance._runner.counters)
         assert _values(model, "kindaware_copied_bytes_total") == {("in",): 32, ("out",): 32}
 
 
@@ -159,12 +159,12 @@ def test_counts_of_a_batch_too_large_for_memory_are_told_apart():
 
     with ModelHarness(Hungry, config=CONFIG) as model:
         model.infer_batch([rows(1), rows(2)])
-        counts = model.instance._device_pass.counts
+        counts = model.instance._runner.counters
         assert (counts.out_of_memory, counts.retries, counts.requests) == (1, 2, 2)
 
 
 def test_metrics_within_a_second_are_handed_over_once():
-    utils, clock, counts = FakeUtils(), FakeClock(), Counts()
+    utils, clock, counts = FakeUtils(), FakeClock(), Counters()
     metrics = Metrics(utils, LABELS, clock)
     for now in (0.5, 0.9, 1.0, 1.5, 1.9):
         clock.now = now
@@ -179,7 +179,7 @@ def test_metrics_within_a_second_are_handed_over_once():
 
 
 def test_metrics_hand_over_what_was_added_and_nothing_else():
-    utils, clock, counts = FakeUtils(), FakeClock(), Counts()
+    utils, clock, counts = FakeUtils(), FakeClock(), Counters()
     metrics = Metrics(utils, LABELS, clock)
     counts.add_errors(["INTERNAL", "INTERNAL", "UNAVAILABLE"])
     metrics.flush(counts)
@@ -221,4 +221,4 @@ def test_execute_hands_metrics_over_when_they_are_due_and_not_before():
         assert flushed == []
         metrics.due_at = 0.0
         model.infer(**rows(1))
-        assert flushed == [model.instance._device_pass.counts]
+        assert flushed == [model.instance._runner.counters]

@@ -8,12 +8,13 @@ import pytest
 import torch
 from core_kit import Doubler, start
 
-from kindaware import ConfigError, _openmp
+from kindaware import ConfigError
+from kindaware._placement import openmp as _openmp
 
 PAUSES = """
 import os, sys, time
 import torch
-from kindaware._openmp import stop_spinning
+from kindaware._placement.openmp import stop_spinning
 
 torch.set_num_threads(2)
 if sys.argv[1] == "stop":
@@ -117,7 +118,7 @@ def test_initialize_stops_spinning_where_the_setting_says_so(teams, wait_policy,
 def test_start_team_keeps_it_on_a_thread_that_does_not_hold_up_the_end():
     script = """
 import threading
-from kindaware._openmp import stop_spinning
+from kindaware._placement.openmp import stop_spinning
 import torch
 stop_spinning(2, {})
 print([(one.name, one.daemon) for one in threading.enumerate() if one is not threading.main_thread()])

@@ -6,10 +6,10 @@ import torch
 from core_kit import Doubler, make_pipeline, make_spec, start, tensor
 
 from kindaware import ConfigError, KindAwareModel, TensorSpec
-from kindaware._batch import Request
-from kindaware._dtypes import DTYPES
-from kindaware._outcomes import Failure
-from kindaware._padding import _fill
+from kindaware._batch.padding import _fill
+from kindaware._batch.request import Request
+from kindaware._batch.results import Failure
+from kindaware._tensors.dtypes import DTYPES
 
 IDS = TensorSpec("IDS", "INT64", [-1])
 SAME = TensorSpec("SAME", "INT64", [-1])
@@ -266,11 +266,9 @@ RAGGED = {
 
 
 def test_pad_of_the_configuration_takes_the_place_of_the_classes():
-    assert start(Same, **RAGGED)._device_pass.padding.fills == {"IDS": 0}
-    assert start(Same, parameters={"kindaware.pad": "IDS=7"}, **RAGGED)._device_pass.padding.fills == {
-        "IDS": 7
-    }
-    assert start(Same, parameters={"kindaware.pad": "off"}, **RAGGED)._device_pass.padding is None
+    assert start(Same, **RAGGED)._runner.padding.fills == {"IDS": 0}
+    assert start(Same, parameters={"kindaware.pad": "IDS=7"}, **RAGGED)._runner.padding.fills == {"IDS": 7}
+    assert start(Same, parameters={"kindaware.pad": "off"}, **RAGGED)._runner.padding is None
 
 
 @pytest.mark.parametrize(
@@ -301,5 +299,5 @@ def test_pad_that_can_not_be_kept_is_refused(changes, members, text):
 
 
 def test_allow_ragged_batch_without_pad_is_taken():
-    assert start(type("Plain", (Same,), {"pad": None}), **RAGGED)._device_pass.padding is None
-    assert start(Doubler)._device_pass.padding is None
+    assert start(type("Plain", (Same,), {"pad": None}), **RAGGED)._runner.padding is None
+    assert start(Doubler)._runner.padding is None

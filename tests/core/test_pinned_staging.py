@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recording_runtime import RecordingRuntime
 
-from kindaware import TensorSpec, _staging
-from kindaware._outcomes import Failure
-from kindaware._runtime import CpuRuntime
-from kindaware._staging import HostStaging, PinnedStaging, open_staging
+from kindaware import TensorSpec
+from kindaware._batch.results import Failure
+from kindaware._device import staging as _staging
+from kindaware._device.runtime import CpuRuntime
+from kindaware._device.staging import HostStaging, PinnedStaging, open_staging
 
 MIB = 2**20
 
@@ -77,7 +78,7 @@ def test_put_above_the_size_of_a_piece_queues_a_copy_per_piece(runtime, staging,
 
 def test_put_queues_each_piece_before_the_next_one_is_copied_on_the_host(runtime, staging, monkeypatch):
     monkeypatch.setattr(_staging, "PIECE_BYTES", 8)
-    monkeypatch.setattr(_staging, "gather_into", lambda piece, target: runtime.log.append("host copy"))
+    monkeypatch.setattr(_staging, "concat_into", lambda piece, target: runtime.log.append("host copy"))
     staging.put([torch.rand(1, 2), torch.rand(1, 2), torch.rand(1, 2)])
     assert [entry for entry in runtime.log if isinstance(entry, str)] == ["host copy", "copy"] * 3
 

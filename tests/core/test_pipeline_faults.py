@@ -6,8 +6,9 @@ import pytest
 import torch
 from core_kit import BAD, Forward, answers_of, make_pipeline, make_request, make_spec, run
 
-from kindaware import TensorSpec, _pipeline
-from kindaware._runtime import CpuRuntime
+from kindaware import TensorSpec
+from kindaware._batch import pipeline as _pipeline
+from kindaware._device.runtime import CpuRuntime
 
 DYNAMIC = make_spec(inputs=[TensorSpec("X", "FP32", [-1])], outputs=[TensorSpec("Y", "FP32", [-1])])
 
@@ -199,7 +200,7 @@ def test_run_device_that_fails_while_memory_is_handed_back_is_unavailable():
 
     pipeline = make_pipeline(Limited(1, torch.OutOfMemoryError), runtime=Runtime())
     assert answers_of(run(pipeline, range(2))) == ["UNAVAILABLE"] * 2
-    assert pipeline._device_pass.fault == "RuntimeError: CUDA error: unspecified launch failure"
+    assert pipeline._runner.fault == "RuntimeError: CUDA error: unspecified launch failure"
 
 
 def test_run_request_that_never_fits_fails_alone():
@@ -228,7 +229,7 @@ def test_run_device_fault_makes_everything_unavailable_at_once(caplog):
     assert forward.batches == [4]
     assert answers_of(run(pipeline, [1, 2])) == ["UNAVAILABLE"] * 2
     assert (forward.batches, len(preprocessed)) == ([4], 3)
-    assert pipeline._device_pass.fault == "RuntimeError: CUDA error: an illegal memory access"
+    assert pipeline._runner.fault == "RuntimeError: CUDA error: an illegal memory access"
     assert outcomes[0].text.startswith(
         "model 'm': expected a working device, got cpu after RuntimeError: CUDA error"
     )

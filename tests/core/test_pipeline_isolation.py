@@ -7,7 +7,7 @@ import torch
 from core_kit import BAD, Forward, answers_of, make_pipeline, make_request, make_spec, run
 
 from kindaware import RequestError, TensorSpec
-from kindaware._outcomes import Failure
+from kindaware._batch.results import Failure
 
 
 @pytest.mark.parametrize("num_requests", range(1, 65))

@@ -9,7 +9,7 @@ import torch
 from core_kit import make_pipeline, make_request, make_spec
 
 from kindaware import TensorSpec
-from kindaware._outcomes import Failure
+from kindaware._batch.results import Failure
 
 TWO = make_spec(outputs=[TensorSpec("Y", "FP32", [2]), TensorSpec("N", "INT64", [])])
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindaware import RequestError, TensorSpec
-from kindaware._batch import Request, gather, group, halve, rank_key, scatter, shape_key
-from kindaware._outcomes import Failure
+from kindaware._batch.request import Request, group, halve, rank_key, shape_key
+from kindaware._batch.results import Failure
+from kindaware._tensors.rows import concat, split
 
 BAD, REFUSED, REFUSED_WIDTH = 91, 92, 3
 
@@ -113,15 +114,15 @@ def test_run_outcomes_equal_those_of_each_request_alone(batches, cases):
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.integers(0, 3))
 def test_scatter_is_the_inverse_of_gather(rows, width):
     parts = [torch.rand(count, width) for count in rows]
-    batch = {"X": gather(parts)}
-    for part, answer in zip(parts, scatter(batch, rows), strict=True):
+    batch = {"X": concat(parts)}
+    for part, answer in zip(parts, split(batch, rows), strict=True):
         assert torch.equal(part, answer["X"])
         assert answer["X"].is_contiguous()
 
 
 def test_gather_one_tensor_is_not_copied():
     one = torch.rand(2, 3)
-    assert gather([one]) is one
+    assert concat([one]) is one
 
 
 @given(st.lists(st.integers(), min_size=1, max_size=65, unique=True))

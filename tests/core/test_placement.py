@@ -7,7 +7,7 @@ import torch
 from core_kit import group, make_config
 
 from kindaware import ConfigError, Placement
-from kindaware import _placement as placement_module
+from kindaware._placement import placement as placement_module
 
 
 def cuda(*ordinals):

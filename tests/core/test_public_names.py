@@ -16,8 +16,8 @@ from kindaware import (
     RequestError,
     TensorSpec,
 )
-from kindaware._dtypes import DTYPES, find_dtype, triton_name
 from kindaware._errors import ERROR_CODES, message
+from kindaware._tensors.dtypes import DTYPES, find_dtype, triton_name
 
 
 def test_all_names_what_there_is():

@@ -11,17 +11,17 @@ import pytest
 from core_kit import MESSAGE, Doubler, group, make_args, make_config, start
 
 from kindaware import ConfigError
-from kindaware import _reload as reload
-from kindaware._args import InstanceArgs
-from kindaware._reload import CALM_SECONDS, Reload, read_model_control
-from kindaware._settings import RELOADS
-from kindaware._spec import parameters_of
+from kindaware._config.args import InstanceArgs
+from kindaware._config.model_spec import parameters_of
+from kindaware._config.settings import RELOADS
+from kindaware._triton import reload
+from kindaware._triton.reload import CALM_SECONDS, Reload, read_model_control
 
 LOGGER = logging.getLogger("kindaware.tests")
 
 
 class Server:
-    """What a bridge leads to; notes what it is asked to load."""
+    """What a adapter leads to; notes what it is asked to load."""
 
     def __init__(self, *, is_stand_in=True, error=None):
         self.is_stand_in = is_stand_in

@@ -9,11 +9,12 @@ import torch
 from core_kit import Doubler, make_pipeline, make_request, make_spec, run, start
 from pb_fakes import InferenceRequest, Tensor
 
-from kindaware import ConfigError, KindAwareModel, RequestError, RequestInfo, TensorSpec, _bridge
-from kindaware._batch import Request
-from kindaware._request_info import read_info
-from kindaware._runtime import CpuRuntime
-from kindaware._stream import _detached
+from kindaware import ConfigError, KindAwareModel, RequestError, RequestInfo, TensorSpec
+from kindaware._batch.request import Request
+from kindaware._batch.request_info import read_info
+from kindaware._device.runtime import CpuRuntime
+from kindaware._execute.streams import _detached
+from kindaware._triton import adapter as _adapter
 from kindaware.testing import ModelHarness
 
 CONFIG = {
@@ -107,7 +108,7 @@ def test_warm_up_has_requests_that_say_only_what_they_are():
 def test_model_that_does_not_ask_has_nothing_read(monkeypatch):
     """Reading it costs every request; a request without its getters is answered all the same."""
     asked = []
-    monkeypatch.setattr(_bridge, "read_info", lambda *args: asked.append(read_info(*args)) or asked[-1])
+    monkeypatch.setattr(_adapter, "read_info", lambda *args: asked.append(read_info(*args)) or asked[-1])
     with ModelHarness(Doubler, config=CONFIG) as model:
         model.infer(X=X)
     assert asked == []
@@ -178,7 +179,7 @@ def test_id_that_is_not_utf8_is_refused_where_it_is_passed_on():
     request = Request(OddId(), {"X": torch.ones(1, 2)}, 1)
     text = r"request 'odd .*xff': expected an id in UTF-8, got UnicodeDecodeError"
     with pytest.raises(RequestError, match=text):
-        request.caller()
+        request.context()
     failure = _detached(request)  # what a stream keeps of a request
     assert failure.code == "INVALID_ARG"
     assert re.match(text, failure.text)
@@ -189,7 +190,7 @@ def test_request_whose_id_is_not_utf8_is_refused_alone_where_a_hook_asks():
         """Has inputs as well."""
 
     values = Tensor("X", np.ones((1, 4), np.float32))
-    bridge = _bridge.Bridge(pb_fakes.make_module(), make_spec(), CpuRuntime(), reads_info=True)
-    [refused] = bridge.read([Odd([values])])
+    adapter = _adapter.TritonAdapter(pb_fakes.make_module(), make_spec(), CpuRuntime(), reads_info=True)
+    [refused] = adapter.read([Odd([values])])
     assert refused.code == "INVALID_ARG"
     assert "expected an id, parameters and a correlation id in UTF-8, got UnicodeDecodeError" in refused.text

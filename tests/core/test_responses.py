@@ -12,10 +12,10 @@ import torch
 from core_kit import make_spec, start
 
 from kindaware import KindAwareModel
-from kindaware._bridge import Bridge
-from kindaware._outcomes import Failure
-from kindaware._responses import CANCEL_CHECK_SECONDS, Responses
-from kindaware._runtime import CpuRuntime
+from kindaware._batch.results import Failure
+from kindaware._device.runtime import CpuRuntime
+from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.response_sender import CANCEL_CHECK_SECONDS, ResponseSender
 
 FAILURE = Failure("broken", "UNSUPPORTED")
 
@@ -68,8 +68,8 @@ class Request(pb_fakes.InferenceRequest):
 
 
 def open_responses(sender, requested=("Y",)):
-    bridge = Bridge(pb_fakes.make_module(), make_spec(), CpuRuntime())
-    return Responses(bridge, Request(sender, requested=requested))
+    adapter = TritonAdapter(pb_fakes.make_module(), make_spec(), CpuRuntime())
+    return ResponseSender(adapter, Request(sender, requested=requested))
 
 
 def test_end_sends_final_alone_and_once():
@@ -157,10 +157,10 @@ class Endless(KindAwareModel):
 def test_serve_keeps_no_request_whose_inputs_would_stay_in_shared_memory():
     model = start(Endless, model_transaction_policy={"decoupled": True})
     sender = Sender()
-    bridge = Bridge(pb_fakes.make_module(), model.spec, CpuRuntime())
+    adapter = TritonAdapter(pb_fakes.make_module(), model.spec, CpuRuntime())
     request = Request(sender, inputs=[pb_fakes.Tensor("X", np.ones((1, 4), np.float32))])
     alive = weakref.ref(request)
-    model._streams.serve(bridge, [request])
+    model._streams.serve(adapter, [request])
     del request
     while model.steps < 3:
         time.sleep(0.01)

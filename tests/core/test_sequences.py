@@ -8,10 +8,10 @@ import torch
 from core_kit import MESSAGE, Doubler, make_config, start
 
 from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError, RequestInfo
-from kindaware._batch import Request
-from kindaware._outcomes import Failure
-from kindaware._sequence_spec import SequenceSpec
-from kindaware._sequences import FILLER, Sequences
+from kindaware._batch.request import Request
+from kindaware._batch.results import Failure
+from kindaware._config.sequence_spec import SequenceSpec
+from kindaware._execute.sequences import FILLER, Sequences
 from kindaware.testing import ModelHarness
 
 START, END = 1, 2

@@ -4,7 +4,7 @@ import pytest
 from core_kit import Doubler, group, make_args, make_config, start
 
 from kindaware import ConfigError, DevicePlacement
-from kindaware._settings import SETTING_NAMES, Settings
+from kindaware._config.settings import SETTING_NAMES, Settings
 
 GOOD = [
     ("on_missing_gpu", "cpu", "cpu", "cpu"),

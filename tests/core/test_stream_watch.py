@@ -16,7 +16,7 @@ def gone_after(num_items):
 
 @pytest.fixture(autouse=True)
 def watch_often(monkeypatch):
-    monkeypatch.setattr("kindaware._watch.WATCH_SECONDS", 0.02)
+    monkeypatch.setattr("kindaware._execute.client_watch.WATCH_SECONDS", 0.02)
 
 
 class Waiting(Model):
@@ -78,7 +78,7 @@ def test_stream_whose_client_waits_is_left_alone_however_long_a_step_takes():
 
 
 def test_stream_whose_steps_are_shorter_than_the_watch_asks_no_more_than_before(monkeypatch):
-    monkeypatch.setattr("kindaware._watch.WATCH_SECONDS", 0.3)
+    monkeypatch.setattr("kindaware._execute.client_watch.WATCH_SECONDS", 0.3)
     asked = []
 
     class Steady(Model):

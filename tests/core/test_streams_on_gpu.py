@@ -11,7 +11,7 @@ BORROWS = {**CONFIG, "parameters": {"FORCE_CPU_ONLY_INPUT_TENSORS": {"string_val
 
 
 class Plain(Model):
-    """Counts down from N on the device."""
+    """Counters down from N on the device."""
 
     def load(self):
         self.seen = []
@@ -106,7 +106,7 @@ def test_stream_with_output_device_instance_sends_items_from_the_gpu():
 @pytest.mark.parametrize("model_class", [Plain, Async])
 def test_stream_of_many_items_holds_no_more_pinned_memory_than_one(model_class):
     with open_gpu(model_class) as model:
-        statistics = model.instance._device_pass._staging.statistics
+        statistics = model.instance._runner._staging.statistics
         held = []
         for _ in range(4):
             assert seen(model.stream(N=[[9]])) == [8, 7, 6, 5]
@@ -122,9 +122,9 @@ def test_stream_async_holds_execute_until_inputs_in_tritons_memory_are_copied():
             yield N - 1
 
     with open_gpu(Slow, config=BORROWS) as model:
-        device_pass, opened = model.instance._device_pass, []
-        open_request = device_pass.open
-        device_pass.open = lambda request: opened.append(request) or open_request(request)
+        runner, opened = model.instance._runner, []
+        open_request = runner.open
+        runner.open = lambda request: opened.append(request) or open_request(request)
         numbers = torch.tensor([[9]], dtype=torch.int32)
         streams = []
         for count in (1, 2):

@@ -5,10 +5,10 @@ import torch
 from core_kit import group, start
 
 from kindaware import ConfigError, InstanceArgs
-from kindaware import _threads as threads_module
-from kindaware._placement import Placement
-from kindaware._spec import InstanceGroup, instance_groups_of
-from kindaware._threads import ThreadBudget, count_cores
+from kindaware._config.model_spec import InstanceGroup, instance_groups_of
+from kindaware._placement import threads as threads_module
+from kindaware._placement.placement import Placement
+from kindaware._placement.threads import ThreadBudget, count_cores
 
 CPU = Placement("CPU", (torch.device("cpu"),), moves_modules=True, reason="")
 GPU = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason="")

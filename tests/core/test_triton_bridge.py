@@ -13,10 +13,10 @@ from core_kit import Doubler, make_spec, start, tensor
 from pb_fakes import ErrorCode, InferenceRequest, Tensor
 
 from kindaware import ConfigError, RequestError, TensorSpec
-from kindaware._bridge import Bridge
-from kindaware._outcomes import Failure
-from kindaware._pb_utils import check_pb_utils, find_pb_utils, open_logger
-from kindaware._runtime import CpuRuntime
+from kindaware._batch.results import Failure
+from kindaware._device.runtime import CpuRuntime
+from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.module import check_pb_utils, find_pb_utils, open_logger
 
 NAME = "triton_python_backend_utils"
 
@@ -30,7 +30,7 @@ def pb_utils(monkeypatch):
 
 
 def make_bridge(pb_utils, spec, runtime=None):
-    return Bridge(pb_utils, spec, runtime or CpuRuntime())
+    return TritonAdapter(pb_utils, spec, runtime or CpuRuntime())
 
 
 def request(values, name="X", request_id="r", requested=("Y",)):

@@ -5,10 +5,10 @@ import torch
 from core_kit import Doubler, make_args, start, tensor
 
 from kindaware import ConfigError, RequestError
-from kindaware._placement import Placement
-from kindaware._settings import Settings
-from kindaware._spec import ModelSpec, TensorSpec
-from kindaware._warmup import WarmUp
+from kindaware._batch.warmup import WarmUp
+from kindaware._config.model_spec import ModelSpec, TensorSpec
+from kindaware._config.settings import Settings
+from kindaware._placement.placement import Placement
 
 DYNAMIC = {"input": [tensor("X", [-1])], "output": [tensor("Y", [-1])]}
 
@@ -174,5 +174,5 @@ def test_is_ready_after_initialize_until_the_device_fails():
     model = Doubler()
     model.initialize(make_args())
     assert model.is_ready() is True
-    model._device_pass.fault = "RuntimeError: CUDA error"
+    model._runner.fault = "RuntimeError: CUDA error"
     assert model.is_ready() is False

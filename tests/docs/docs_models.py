@@ -7,9 +7,9 @@ import torch
 from google.protobuf import json_format, text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from kindaware._batch import Request
-from kindaware._contract import HOOKS
+from kindaware._batch.request import Request
 from kindaware._errors import RequestError
+from kindaware._hooks.class_rules import HOOKS
 
 
 def parse_config(text):

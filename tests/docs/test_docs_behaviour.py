@@ -8,8 +8,8 @@ import torch
 from docs_models import args_for, run
 
 from kindaware import KindAwareModel, RequestError
-from kindaware._batch import Request
-from kindaware._outcomes import Failure
+from kindaware._batch.request import Request
+from kindaware._batch.results import Failure
 
 CONFIG = {
     "name": "net",

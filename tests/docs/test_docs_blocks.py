@@ -12,7 +12,7 @@ import torch
 from docs_models import hook_class, initialized, parse_config, requests_for, run
 from docs_pages import OUR_PAGES, PAGES, ROOT, blocks_of, name_of
 
-from kindaware._outcomes import Failure
+from kindaware._batch.results import Failure
 from kindaware.testing import ModelHarness
 
 LANGUAGES = {"python", "pycon", "pbtxt", "console", "text", "{eval-rst}", "{toctree}"}

@@ -9,8 +9,8 @@ from docs_models import args_for, run
 from docs_pages import OUR_PAGES, blocks_of, code_in, name_of, without_blocks
 
 from kindaware import ConfigError, KindAwareError, KindAwareModel, TensorSpec
-from kindaware._batch import Request
-from kindaware._pb_utils import _check_shadow, check_pb_utils
+from kindaware._batch.request import Request
+from kindaware._triton.module import _check_shadow, check_pb_utils
 from kindaware.testing import InferenceError, ModelHarness, ModelLoadError
 
 IN = {"name": "A", "data_type": "TYPE_FP32", "dims": [4]}
@@ -184,7 +184,7 @@ def read_fault():
     model = load(CONFIG | {"name": "sentiment"})
     model._runtime.device = torch.device("cuda:1")
     model._runtime.is_fault = lambda error: True
-    model._device_pass.note_fault(AcceleratorError("CUDA error: device-side assert triggered"))
+    model._runner.note_fault(AcceleratorError("CUDA error: device-side assert triggered"))
     (outcome,) = run(model, [Request("", {"A": torch.ones(1, 4)}, 1)])
     return outcome.text
 

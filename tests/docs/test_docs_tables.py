@@ -13,19 +13,19 @@ from docs_pages import OUR_PAGES, ROOT, blocks_of, code_in, headings_of, name_of
 import kindaware
 import kindaware.testing
 from kindaware import KindAwareModel, Placement
-from kindaware._args import InstanceArgs
-from kindaware._contract import HOOKS
+from kindaware._config.args import InstanceArgs
+from kindaware._config.model_spec import InstanceGroup
+from kindaware._config.settings import _PARSERS, PRECISIONS, SETTING_NAMES, Settings
+from kindaware._device.modules import Precision
 from kindaware._errors import ERROR_CODES
-from kindaware._modules import Precision
-from kindaware._settings import _PARSERS, PRECISIONS, SETTING_NAMES, Settings
-from kindaware._spec import InstanceGroup
-from kindaware._threads import ThreadBudget
-from kindaware.testing.harness._readiness import ASKED_SINCE
-from kindaware.testing.harness._server import NOT_FOUND_SINCE
+from kindaware._hooks.class_rules import HOOKS
+from kindaware._placement.threads import ThreadBudget
+from kindaware.testing.harness.process.readiness import ASKED_SINCE
+from kindaware.testing.harness.server.server import NOT_FOUND_SINCE
 from kindaware.testing.stand_in import NEWEST
-from kindaware.testing.stand_in._bls import STREAM_ERRORS_SINCE
-from kindaware.testing.stand_in._model_control import UNKNOWN_MODEL_RAISES_SINCE
-from kindaware.testing.stand_in._response import PARAMETERS_SINCE
+from kindaware.testing.stand_in.objects.bls import STREAM_ERRORS_SINCE
+from kindaware.testing.stand_in.objects.model_control import UNKNOWN_MODEL_RAISES_SINCE
+from kindaware.testing.stand_in.objects.response import PARAMETERS_SINCE
 
 if sys.version_info >= (3, 11):
     import tomllib

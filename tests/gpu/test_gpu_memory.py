@@ -119,5 +119,5 @@ def memory_of(model):
         "allocated": torch.cuda.memory_allocated(),
         "peak": torch.cuda.max_memory_allocated(),
         "reserved": torch.cuda.memory_reserved(),
-        "pinned": model.instance._device_pass._staging.statistics.pinned_bytes,
+        "pinned": model.instance._runner._staging.statistics.pinned_bytes,
     }

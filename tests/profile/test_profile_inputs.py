@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kindaware import ConfigError
-from kindaware._dtypes import DTYPES
+from kindaware._tensors.dtypes import DTYPES
 from kindaware.cli.profile._inputs import count_requests, make_requests, parse_shapes, read_data
 
 

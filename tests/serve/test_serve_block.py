@@ -1,7 +1,7 @@
 import pytest
 
+from kindaware._server.log import InstanceReport
 from kindaware.cli._block import NOT_REPORTED, assign_devices, list_instances
-from kindaware.testing.server._log import InstanceReport
 
 
 def report(name, device):

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
+from kindaware._server.command import choose_shm_bytes, read_option
+from kindaware._server.ports import CHOICE, choose_ports
+from kindaware._server.repository import link_unsafe, list_repositories
 from kindaware.testing import ServerError, TritonServer
-from kindaware.testing.server._command import choose_shm_bytes, read_option
-from kindaware.testing.server._ports import CHOICE, choose_ports
-from kindaware.testing.server._repository import link_unsafe, list_repositories
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from kindaware._server import server as server_module
 from kindaware.testing import ServerError, TritonServer
-from kindaware.testing.server import _server as server_module
 
 pytestmark = pytest.mark.server
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kindaware._server.interpreter import Interpreter
 from kindaware.testing import ServerError
-from kindaware.testing.server._interpreter import Interpreter
 
 STUBS = {version: Path("stub") for version in ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")}
 

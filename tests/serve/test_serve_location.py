@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from kindaware._server.location import CONTAINER_PATH, locate_server, wheel_package
 from kindaware.testing import ServerError
-from kindaware.testing.server._location import CONTAINER_PATH, locate_server, wheel_package
 
 
 def make_executable(path):
@@ -78,7 +78,7 @@ def test_locate_server_none_says_where_it_looked_and_what_to_install(tmp_path):
         "for name in ('kindaware', 'kindaware.testing'):\n"
         "    package = sys.modules[name] = types.ModuleType(name)\n"
         f"    package.__path__ = [{str(source)!r} + '/' + name.replace('.', '/')]\n"
-        "from kindaware.testing.server._server import TritonServer\n"
+        "from kindaware._server.server import TritonServer\n"
         f"TritonServer({str(tmp_path)!r}).start()"
     )
 
@@ -99,7 +99,7 @@ def test_locate_server_none_says_where_it_looked_and_what_to_install(tmp_path):
 
 def test_locate_server_wheel_is_not_imported(tmp_path):
     code = (
-        "import sys; from kindaware.testing.server._location import locate_server; "
+        "import sys; from kindaware._server.location import locate_server; "
         f"locate_server(search_path={str(tmp_path)!r})\n"
         "print([name for name in sys.modules if name.split('.')[0] in ('pytriton', 'tritonclient', 'typer')])"
     )

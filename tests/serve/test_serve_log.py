@@ -1,6 +1,6 @@
 import pytest
 
-from kindaware.testing.server._log import (
+from kindaware._server.log import (
     last_lines,
     read_failures,
     read_instances,

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy
 import pytest
 
+from kindaware._server.location import locate_server
 from kindaware.testing import ServerError, TritonServer
-from kindaware.testing.server._location import locate_server
 
 pytestmark = pytest.mark.server
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import kindaware
+from kindaware._server import interpreter as _interpreter
 from kindaware.testing import TritonServer
-from kindaware.testing.server import _interpreter
 
 pytestmark = pytest.mark.server
 

@@ -205,7 +205,7 @@ def test_request_that_says_what_is_not_utf8_is_refused_alone(other_server, said)
 
 @pytest.mark.parametrize("when", ["tell", "tell early"])
 def test_response_parameters_are_sent_or_refused_for_that_request_alone(client, when):
-    """Responses have parameters from release 25.02 on, which is server 2.55."""
+    """ResponseSender have parameters from release 25.02 on, which is server 2.55."""
     inputs = client.pack({"X": np.ones((1, 1), np.float32)})
     version = client.grpc.get_server_metadata().version
     if tuple(map(int, version.split(".")[:2])) >= (2, 55):

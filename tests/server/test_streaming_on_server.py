@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from streaming_client import count_to, generate, run, stream, stream_with_finals
 
-from kindaware._counts import STAGES
+from kindaware._batch.counters import STAGES
 from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server

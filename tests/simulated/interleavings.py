@@ -19,7 +19,7 @@ class Traced:
 
 
 class Tally:
-    """Counts the runs with a drawn schedule, and those that differ: in test, requests or order of work.
+    """Counters the runs with a drawn schedule, and those that differ: in test, requests or order of work.
 
     Attributes:
         num_runs: all of them.

@@ -75,7 +75,7 @@ def assert_answers(results, sent, factor=2.0):
 
 def staging_of(harness):
     """The staging of the first instance."""
-    return harness.instance._device_pass._staging
+    return harness.instance._runner._staging
 
 
 def assert_clean(harness):

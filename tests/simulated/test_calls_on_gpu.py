@@ -9,10 +9,10 @@ import torch
 from simulated_kit import ON_GPU, assert_answers, assert_clean, entries, make_config, serve, tensor
 
 from kindaware import KindAwareModel, RequestError
-from kindaware._bridge import Bridge
+from kindaware._triton.adapter import TritonAdapter
 from kindaware.testing import Seeded
 from kindaware.testing.accelerator import SimulatedAccelerator
-from kindaware.testing.stand_in import _bls as stand_in_bls
+from kindaware.testing.stand_in.objects import bls as stand_in_bls
 
 DECOUPLED = {"model_transaction_policy": {"decoupled": True}}
 SAME_GPU = {"kind": "GPU", "device_id": 1}
@@ -45,7 +45,7 @@ class AddEach(AddOne):
             yield X + number
 
 
-class Caller(KindAwareModel):
+class RequestContext(KindAwareModel):
     """Calls `add_one` with what its forward has only queued, and computes with what comes back."""
 
     warmup = "off"
@@ -61,24 +61,24 @@ class Caller(KindAwareModel):
         return outputs["Y"]
 
 
-class AsyncCaller(Caller):
+class AsyncCaller(RequestContext):
     async def forward(self, X):
         calls = [self.call_async("add_one", X=X - 1 + n) for n in range(4)]
         return sum(self.checked(one) - n for n, one in enumerate(await asyncio.gather(*calls))) / 2
 
 
-class OneAsyncCaller(Caller):
+class OneAsyncCaller(RequestContext):
     async def forward(self, X):
         return 2 * self.checked(await self.call_async("add_one", X=X - 1))
 
 
-class StreamCaller(Caller):
+class StreamCaller(RequestContext):
     def forward(self, X):
         items = [self.checked(one) for one in self.call_stream("add_each", X=X - 1)]
         return sum(item - n for n, item in enumerate(items)) * 2 / 3
 
 
-class AsyncStreamCaller(Caller):
+class AsyncStreamCaller(RequestContext):
     async def forward(self, X):
         items = [self.checked(one) async for one in self.call_stream("add_each", X=X - 1)]
         return sum(item - n for n, item in enumerate(items)) * 2 / 3
@@ -97,7 +97,7 @@ def serve_with_others(caller, place, *, checks=True, **options):
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("caller", [Caller, AsyncCaller, StreamCaller, AsyncStreamCaller])
+@pytest.mark.parametrize("caller", [RequestContext, AsyncCaller, StreamCaller, AsyncStreamCaller])
 @pytest.mark.parametrize("schedule", [None, 1, 2])
 def test_call_from_a_gpu_takes_what_was_computed_and_gives_tensors_there(caller, place, schedule):
     options = {} if schedule is None else {"schedule": Seeded(schedule)}
@@ -110,7 +110,7 @@ def test_call_from_a_gpu_takes_what_was_computed_and_gives_tensors_there(caller,
 
 def test_call_from_a_gpu_gives_memory_that_is_the_callers(monkeypatch):
     """Triton takes that of the response back."""
-    read, seen = Bridge.read_outputs, []
+    read, seen = TritonAdapter.read_outputs, []
 
     def read_and_compare(self, response):
         outputs = read(self, response)
@@ -119,15 +119,15 @@ def test_call_from_a_gpu_gives_memory_that_is_the_callers(monkeypatch):
         seen.append(outputs["Y"].data_ptr() in theirs)
         return outputs
 
-    monkeypatch.setattr(Bridge, "read_outputs", read_and_compare)
+    monkeypatch.setattr(TritonAdapter, "read_outputs", read_and_compare)
     sent = entries(2)
-    with serve_with_others(Caller, SAME_GPU) as harness:
+    with serve_with_others(RequestContext, SAME_GPU) as harness:
         assert_answers(harness.infer_batch(sent), sent)
     assert seen == [False]
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("caller", [Caller, AsyncCaller, StreamCaller])
+@pytest.mark.parametrize("caller", [RequestContext, AsyncCaller, StreamCaller])
 def test_call_from_a_gpu_asks_for_outputs_there_and_brings_others_there(caller, place, monkeypatch):
     """A server without CUDA leaves them on the host."""
     asked = []
@@ -143,7 +143,7 @@ def test_call_from_a_gpu_asks_for_outputs_there_and_brings_others_there(caller, 
     assert set(asked) == {("GPU", 1)}
 
 
-class FromHost(Caller):
+class FromHost(RequestContext):
     """Sends tensors of the host, and strided ones of the GPU."""
 
     def forward(self, X):
@@ -164,7 +164,7 @@ class Bfloat16(AddOne):
         return (X + 1).to(torch.bfloat16)
 
 
-class Bfloat16Caller(Caller):
+class Bfloat16Caller(RequestContext):
     def forward(self, X):
         return 2 * self.checked(self.call("bf16", X=X - 1)).float()
 
@@ -187,7 +187,7 @@ class Two(AddOne):
         return {"Y": X + 1, "Z": X + 2}
 
 
-class TwoCaller(Caller):
+class TwoCaller(RequestContext):
     def forward(self, X):
         return 2 * self.checked(self.call("two", X=X - 1))
 
@@ -195,7 +195,7 @@ class TwoCaller(Caller):
 @pytest.mark.parametrize("is_sticky", [False, True])
 def test_call_from_a_gpu_whose_second_output_fails_waits_for_the_first(is_sticky, monkeypatch):
     """Triton takes both back. A lost device is not waited for."""
-    read_value, read, sent, left = Bridge._value, Bridge.read_outputs, entries(1), []
+    read_value, read, sent, left = TritonAdapter._value, TritonAdapter.read_outputs, entries(1), []
     waits = []
     config = make_config(name="two", output=[tensor("Y"), tensor("Z")])
 
@@ -216,12 +216,12 @@ def test_call_from_a_gpu_whose_second_output_fails_waits_for_the_first(is_sticky
             left.append((type(error), harness.accelerator.num_pending))
             raise
 
-    monkeypatch.setattr(Bridge, "read_outputs", read_and_look)
+    monkeypatch.setattr(TritonAdapter, "read_outputs", read_and_look)
     with serve_with_others(TwoCaller, SAME_GPU, checks=not is_sticky) as harness:
         harness.add_model(Two, config, parameters={"FORCE_CPU_ONLY_INPUT_TENSORS": "no"}, **SAME_GPU)
         assert_answers(harness.infer_batch(sent), sent)
         with monkeypatch.context() as patch:
-            patch.setattr(Bridge, "_value", fail_second)
+            patch.setattr(TritonAdapter, "_value", fail_second)
             (failed,) = harness.infer_batch(sent)
         if is_sticky:
             assert failed.error.code().name == "UNAVAILABLE"
@@ -232,7 +232,7 @@ def test_call_from_a_gpu_whose_second_output_fails_waits_for_the_first(is_sticky
             assert_answers(harness.infer_batch(sent), sent)
 
 
-@pytest.mark.parametrize("caller", [Caller, OneAsyncCaller])
+@pytest.mark.parametrize("caller", [RequestContext, OneAsyncCaller])
 def test_call_from_a_gpu_that_is_refused_costs_only_its_request(caller):
     good, bad = entries(1, 2), entries(1, first=-50)
     with serve_with_others(caller, SAME_GPU) as harness:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from simulated_kit import Doubler, assert_answers, assert_clean, entries, make_config, serve, tensor
 
-from kindaware.testing.harness import _execute
+from kindaware.testing.harness.process import execute as _execute
 
 
 class Handover:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from interleavings import TALLY, Kept
 from simulated_kit import ON_GPU, Doubler, assert_clean, make_config, serve, staging_of, tensor
 
-from kindaware import RequestError, _staging
+from kindaware import RequestError
+from kindaware._device import staging as _staging
 
 BAD, REFUSED = 1000.0, 2000.0
 CONFIG = make_config(

@@ -101,7 +101,7 @@ class SameRows(Doubler):
 @pytest.fixture
 def _answers_come_late(monkeypatch):
     """Answers are read when Triton has taken the inputs' memory back: the worst that its sources allow."""
-    from kindaware.testing.harness import _execute
+    from kindaware.testing.harness.process import execute as _execute
     from kindaware.testing.stand_in import release_inputs
 
     send = _execute.send_returned

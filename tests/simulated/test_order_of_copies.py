@@ -5,7 +5,8 @@ import pytest
 import torch
 from simulated_kit import ON_GPU, Doubler, assert_answers, assert_clean, entries, make_config, serve, tensor
 
-from kindaware import RequestError, _staging
+from kindaware import RequestError
+from kindaware._device import staging as _staging
 from kindaware.testing import Latest, Seeded, SimulatedAccelerator
 
 ANY_WIDTH = make_config(input=[tensor("X", [-1])], output=[tensor("Y", [-1])])

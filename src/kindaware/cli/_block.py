@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kindaware._server.log import InstanceReport
 from kindaware.testing import TritonServer
-from kindaware.testing.server._log import InstanceReport
 
 HEADER = ("model", "version", "instance", "kind", "device")
 NOT_REPORTED = "not reported"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from kindaware._server.failure import ServerError
+from kindaware._server.server import TritonServer
 from kindaware.testing.accelerator import Drawn, Latest, Seeded, SimulatedAccelerator
 from kindaware.testing.arguments import instance_args
 from kindaware.testing.harness import HarnessError, InferenceError, ModelHarness, ModelLoadError, Result
-from kindaware.testing.server._failure import ServerError
-from kindaware.testing.server._server import TritonServer
 from kindaware.testing.stand_in import TritonContractError
 
 __all__ = [

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
+from kindaware._server.server import TritonServer
 from kindaware.testing import arguments
 from kindaware.testing.harness import ModelHarness
-from kindaware.testing.server._server import TritonServer
 
 REQUIRE_CUDA = "KINDAWARE_REQUIRE_CUDA"
 

@@ -5,7 +5,7 @@ import torch
 from accelerator_kit import module, simulated
 from torch import nn
 
-from kindaware.testing.accelerator import _errors
+from kindaware.testing.accelerator.machine import errors as _errors
 
 DEVICE = "cuda:1"
 ASSERT = "CUDA error: device-side assert triggered"

@@ -330,11 +330,11 @@ def test_accelerator_that_is_none_is_refused():
 
 
 def test_number_of_gpus_is_that_of_the_host():
-    class Counts(Doubler):
+    class Counters(Doubler):
         def initialize(self, args):
             self.count = torch.cuda.device_count()
 
-    with ModelHarness(Counts, config=CONFIG, kind="MODEL", num_gpus=3, accelerator="simulated") as model:
+    with ModelHarness(Counters, config=CONFIG, kind="MODEL", num_gpus=3, accelerator="simulated") as model:
         assert model.instance.count == 3
-    with serve(Counts, accelerator=SimulatedAccelerator(4)) as model:
+    with serve(Counters, accelerator=SimulatedAccelerator(4)) as model:
         assert model.instance.count == 4

@@ -68,7 +68,7 @@ def floats(*shape, start=1.0):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Result:
     """What a client saw of one response: arrays as (type, shape, bytes), or code and text."""
 
     outputs: dict[str, Any] = field(default_factory=dict)
@@ -78,8 +78,8 @@ class Outcome:
 
 def outcome_of(result):
     if result.error is not None:
-        return Outcome(code=result.error.code().name, text=result.error.message())
-    return Outcome({name: raw(array) for name, array in sorted(result.outputs.items())})
+        return Result(code=result.error.code().name, text=result.error.message())
+    return Result({name: raw(array) for name, array in sorted(result.outputs.items())})
 
 
 def raw(array):
@@ -152,12 +152,12 @@ def for_client(options):
 
 def failed(error):
     name = (error.status() or "").removeprefix("StatusCode.")
-    return Outcome(code=CODES.get(name, name), text=error.message())
+    return Result(code=CODES.get(name, name), text=error.message())
 
 
 def unpacked(result):
     names = sorted(output.name for output in result.get_response().outputs)
-    return Outcome({name: raw(result.as_numpy(name)) for name in names})
+    return Result({name: raw(result.as_numpy(name)) for name in names})
 
 
 def infer_in_harness(directory, requests, **options):
@@ -180,7 +180,7 @@ __all__ = [
     "PLAIN",
     "InferenceError",
     "ModelHarness",
-    "Outcome",
+    "Result",
     "ServerClient",
     "floats",
     "infer_in_harness",

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kindaware.testing import HarnessError
-from kindaware.testing.harness._input_values import to_wire
+from kindaware.testing.harness.client.input_values import to_wire
 
 
 @pytest.mark.parametrize(

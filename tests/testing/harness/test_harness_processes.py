@@ -14,7 +14,7 @@ from harness_cases import model
 from harness_kit import ECHO, PLAIN, floats, write_model
 
 from kindaware.testing import ModelHarness, ModelLoadError
-from kindaware.testing.harness._loader import PB_UTILS
+from kindaware.testing.harness.process.loader import PB_UTILS
 
 COUNTER = "import beside\nTOTAL = []\n" + model(
     "TOTAL.append(1)\nbeside.TOTAL.append(1)\nimport beside as again\nassert again is beside\n"

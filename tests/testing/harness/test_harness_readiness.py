@@ -8,7 +8,7 @@ from harness_kit import PLAIN
 
 from kindaware import KindAwareModel
 from kindaware.testing import ModelHarness
-from kindaware.testing.harness import _readiness
+from kindaware.testing.harness.process import readiness as _readiness
 
 
 class Asked:

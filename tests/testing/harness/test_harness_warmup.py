@@ -12,7 +12,7 @@ def warmup(dims, data="zero_data: true", batch_size=1):
     return f'model_warmup {{ name: "w" batch_size: {batch_size} {inputs} }}'
 
 
-class Counts:
+class Counters:
     """Knows how many requests it got before the test's own."""
 
     def initialize(self, args):
@@ -42,7 +42,7 @@ class Silent:
 
 
 def test_every_instance_gets_the_warmup_requests_before_others():
-    with ModelHarness(Counts, config=BATCHED + warmup("[ 3 ]", batch_size=2), instances=2) as harness:
+    with ModelHarness(Counters, config=BATCHED + warmup("[ 3 ]", batch_size=2), instances=2) as harness:
         assert [instance.shapes for instance in harness.instances] == [[[[1, 3], [1, 3]]]] * 2
 
 
@@ -75,10 +75,10 @@ def test_warmup_that_raises_does_not_load():
 
 def test_warmup_of_more_requests_than_a_batch_has_does_not_load():
     with pytest.raises(ModelLoadError, match="batch size 9 for 'model_0', max allowed is 8; ") as raised:
-        ModelHarness(Counts, config=BATCHED + warmup("[ 3 ]", batch_size=9)).start()
+        ModelHarness(Counters, config=BATCHED + warmup("[ 3 ]", batch_size=9)).start()
     assert raised.value.reason.count("batch size 9") == 9
     with pytest.raises(ModelLoadError, match="batch size 2 for 'model_0', max allowed is 0; "):
-        ModelHarness(Counts, config=PLAIN + warmup("[ 3 ]", batch_size=2)).start()
+        ModelHarness(Counters, config=PLAIN + warmup("[ 3 ]", batch_size=2)).start()
 
 
 def test_warmup_of_a_stream_with_an_error_does_not_load():
@@ -92,7 +92,7 @@ def test_warmup_that_is_not_answered_is_a_contract_error():
 
 
 def test_random_warmup_data_are_random():
-    class Keeps(Counts):
+    class Keeps(Counters):
         def execute(self, requests):
             self.data = requests[0].inputs()[0].as_numpy().copy()
             return super().execute(requests)
@@ -105,4 +105,4 @@ def test_warmup_file_of_a_class_is_not_found():
     with pytest.raises(
         ModelLoadError, match="Internal: failed to open text file for read /models/model/warmup/f"
     ):
-        ModelHarness(Counts, config=PLAIN + warmup("[ 3 ]", 'input_data_file: "f"')).start()
+        ModelHarness(Counters, config=PLAIN + warmup("[ 3 ]", 'input_data_file: "f"')).start()

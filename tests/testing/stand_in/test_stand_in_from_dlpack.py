@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from kindaware.testing.stand_in import TritonContractError, _dlpack, answer_of
+from kindaware.testing.stand_in import TritonContractError, answer_of
+from kindaware.testing.stand_in.wire import dlpack as _dlpack
 
 TORCH = [
     torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32,

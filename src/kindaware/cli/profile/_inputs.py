@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from kindaware._dtypes import DType, find_dtype
 from kindaware._errors import ConfigError
+from kindaware._tensors.dtypes import DType, find_dtype
 
 DEFAULT_REQUESTS = 32
 LARGEST_INTEGER = 9

@@ -24,20 +24,20 @@ STAGES = (
 """In the order in which a batch goes through them."""
 
 _DIRECT_BOUNDS = (
-    ("read", "_answering.direct._read"),
-    ("gather", "_answering.direct._join"),
-    (FORWARD, "_answering.direct._forward"),
-    ("postprocess", "_answering.direct._check"),
-    ("respond", "_answering.direct._respond"),
+    ("read", "_executor.direct._read"),
+    ("gather", "_executor.direct._join"),
+    (FORWARD, "_executor.direct._forward"),
+    ("postprocess", "_executor.direct._check"),
+    ("respond", "_executor.direct._respond"),
 )
 _BOUNDS = (
-    ("read", "_bridge.read"),
-    ("gather", "_device_pass._joining.parts"),
-    ("forward", "_device_pass._forward"),
-    ("postprocess", "_device_pass._finish"),
-    ("copy out", "_device_pass._fetch"),
-    ("scatter", "_device_pass.scatter"),
-    ("respond", "_bridge.respond"),
+    ("read", "_adapter.read"),
+    ("gather", "_runner._collator.parts"),
+    ("forward", "_runner._forward"),
+    ("postprocess", "_runner._finish"),
+    ("copy out", "_runner._fetch"),
+    ("scatter", "_runner.split"),
+    ("respond", "_adapter.respond"),
 )
 
 
@@ -50,14 +50,14 @@ def mark_stages(model: Any, recorder: Recorder) -> None:
     if isinstance(model, KindAwareModel):
         bounds = [
             *_BOUNDS,
-            ("gather" if model.device.type == "cpu" else "copy in", "_device_pass._staging.put"),
+            ("gather" if model.device.type == "cpu" else "copy in", "_runner._staging.put"),
         ]
-        if model._answering is not None and model._answering.direct is not None:
+        if model._executor is not None and model._executor.direct is not None:
             bounds += _DIRECT_BOUNDS
         if callable(getattr(model, "preprocess", None)):
-            bounds.append(("preprocess", "_device_pass.preprocess"))
+            bounds.append(("preprocess", "_runner.preprocess"))
         if model.settings.cuda_graphs and model.device.type == "cuda":
-            bounds.append((FORWARD, "_device_pass._graphs.run"))
+            bounds.append((FORWARD, "_runner._graphs.run"))
         for stage, path in bounds:
             owner, _, method = path.rpartition(".")
             recorder.wrap(attrgetter(owner)(model), method, stage)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kindaware.testing.accelerator import _bindings as _bindings
-from kindaware.testing.accelerator._accelerator import SimulatedAccelerator
-from kindaware.testing.accelerator._schedules import Drawn, Latest, Schedule, Seeded
-from kindaware.testing.accelerator._timeline import Stream
+from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+from kindaware.testing.accelerator.machine.schedules import Drawn, Latest, Schedule, Seeded
+from kindaware.testing.accelerator.machine.timeline import Stream
+from kindaware.testing.accelerator.tensors import bindings as _bindings  # noqa: F401  # installs them
 
 __all__ = ["Drawn", "Latest", "Schedule", "Seeded", "SimulatedAccelerator", "Stream"]

@@ -7,12 +7,12 @@ it, `_instance` hands it over, `_execute` has the rules for what may come back, 
 
 from __future__ import annotations
 
-from kindaware.testing.harness._client import ModelClient
 from kindaware.testing.harness._failures import HarnessError, InferenceError, ModelLoadError
 from kindaware.testing.harness._harness import LoadedModel, ModelHarness
-from kindaware.testing.harness._log import LogLine
-from kindaware.testing.harness._result import Result
-from kindaware.testing.harness._stream import Stream
+from kindaware.testing.harness.client.client import ModelClient
+from kindaware.testing.harness.client.result import Result
+from kindaware.testing.harness.client.stream import Stream
+from kindaware.testing.harness.server.log import LogLine
 
 __all__ = [
     "HarnessError",

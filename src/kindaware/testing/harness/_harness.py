@@ -7,13 +7,13 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from kindaware.testing.arguments import ConfigSource
-from kindaware.testing.harness._client import ModelClient
 from kindaware.testing.harness._failures import HarnessError
-from kindaware.testing.harness._log import LogLine
-from kindaware.testing.harness._metrics_text import write_metrics
-from kindaware.testing.harness._option_check import check_models, check_source, parse_version
-from kindaware.testing.harness._served import ModelOptions, ModelSource, ServedModel
-from kindaware.testing.harness._server import PretendedServer
+from kindaware.testing.harness.client.client import ModelClient
+from kindaware.testing.harness.server.log import LogLine
+from kindaware.testing.harness.server.metrics_text import write_metrics
+from kindaware.testing.harness.server.option_check import check_models, check_source, parse_version
+from kindaware.testing.harness.server.served import ModelOptions, ModelSource, ServedModel
+from kindaware.testing.harness.server.server import PretendedServer
 
 if TYPE_CHECKING:
     from kindaware.testing.accelerator import SimulatedAccelerator

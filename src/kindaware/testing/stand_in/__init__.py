@@ -23,12 +23,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kindaware.testing.stand_in._host import NEWEST, Host, Phase, RefusalError, TritonContractError
-from kindaware.testing.stand_in._metrics import MetricRegistry
 from kindaware.testing.stand_in._module import attach_classes, new_c_module, new_module
-from kindaware.testing.stand_in._request import InferenceRequest
-from kindaware.testing.stand_in._request_state import RequestState
-from kindaware.testing.stand_in._response import InferenceResponse, answer_of
 from kindaware.testing.stand_in._server_side import (
     check_returned,
     fail_request,
@@ -37,9 +32,14 @@ from kindaware.testing.stand_in._server_side import (
     send_returned,
     state_of,
 )
-from kindaware.testing.stand_in._tensor import Tensor
-from kindaware.testing.stand_in._triton_error import TritonError, TritonModelException
-from kindaware.testing.stand_in._wire import Answer, BlsCall, Failure, WireTensor
+from kindaware.testing.stand_in.host.host import NEWEST, Host, Phase, RefusalError, TritonContractError
+from kindaware.testing.stand_in.host.metrics import MetricRegistry
+from kindaware.testing.stand_in.objects.request import InferenceRequest
+from kindaware.testing.stand_in.objects.request_state import RequestState
+from kindaware.testing.stand_in.objects.response import InferenceResponse, answer_of
+from kindaware.testing.stand_in.objects.tensor import Tensor
+from kindaware.testing.stand_in.objects.triton_error import TritonError, TritonModelException
+from kindaware.testing.stand_in.wire.wire import Answer, BlsCall, Failure, WireTensor
 
 TYPINGS = Path(__file__).parent / "typings"
 """Folder for `mypy_path` and `stubPath`: the types of `triton_python_backend_utils`."""

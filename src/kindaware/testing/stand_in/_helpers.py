@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kindaware.testing.stand_in._datatypes import NUMPY_TYPES, ORDER
-from kindaware.testing.stand_in._wire import decode_bytes, encode_bytes
+from kindaware.testing.stand_in.wire.datatypes import NUMPY_TYPES, ORDER
+from kindaware.testing.stand_in.wire.wire import decode_bytes, encode_bytes
 
 TRITON_STRING_TO_NUMPY: dict[str, Any] = {
     "TYPE_BOOL": bool,

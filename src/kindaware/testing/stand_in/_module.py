@@ -12,21 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from kindaware.testing.stand_in import _bls, _helpers, _model_control, _response
-from kindaware.testing.stand_in._bls import ResponseIterator
-from kindaware.testing.stand_in._host import Host
-from kindaware.testing.stand_in._logger import Logger
-from kindaware.testing.stand_in._memory import MemoryType, PreferredMemory
-from kindaware.testing.stand_in._metric_family import Metric, MetricFamily, MetricKind
-from kindaware.testing.stand_in._model_config import ModelConfig
-from kindaware.testing.stand_in._pybind import MODULE, bind, make
-from kindaware.testing.stand_in._request import InferenceRequest
-from kindaware.testing.stand_in._response import InferenceResponse
-from kindaware.testing.stand_in._sender import InferenceResponseSender
-from kindaware.testing.stand_in._shared_memory import SharedMemory
-from kindaware.testing.stand_in._tensor import Tensor
-from kindaware.testing.stand_in._trace import InferenceTrace
-from kindaware.testing.stand_in._triton_error import TritonError, TritonModelException
+from kindaware.testing.stand_in import _helpers
+from kindaware.testing.stand_in.host.host import Host
+from kindaware.testing.stand_in.objects import bls as _bls
+from kindaware.testing.stand_in.objects import model_control as _model_control
+from kindaware.testing.stand_in.objects import response as _response
+from kindaware.testing.stand_in.objects.bls import ResponseIterator
+from kindaware.testing.stand_in.objects.logger import Logger
+from kindaware.testing.stand_in.objects.memory import MemoryType, PreferredMemory
+from kindaware.testing.stand_in.objects.metric_family import Metric, MetricFamily, MetricKind
+from kindaware.testing.stand_in.objects.model_config import ModelConfig
+from kindaware.testing.stand_in.objects.request import InferenceRequest
+from kindaware.testing.stand_in.objects.response import InferenceResponse
+from kindaware.testing.stand_in.objects.sender import InferenceResponseSender
+from kindaware.testing.stand_in.objects.shared_memory import SharedMemory
+from kindaware.testing.stand_in.objects.tensor import Tensor
+from kindaware.testing.stand_in.objects.trace import InferenceTrace
+from kindaware.testing.stand_in.objects.triton_error import TritonError, TritonModelException
+from kindaware.testing.stand_in.pybind.pybind import MODULE, bind, make
 
 _CONSTANTS = {
     "TRITONSERVER_REQUEST_FLAG_SEQUENCE_START": 1,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from kindaware.testing.stand_in._host import Host
-from kindaware.testing.stand_in._pybind import make
-from kindaware.testing.stand_in._request import InferenceRequest
-from kindaware.testing.stand_in._request_state import RequestState
-from kindaware.testing.stand_in._response import InferenceResponse
-from kindaware.testing.stand_in._sender import FINAL, check_send, deliver
-from kindaware.testing.stand_in._tensor import new_tensor
-from kindaware.testing.stand_in._trace import InferenceTrace
-from kindaware.testing.stand_in._wire import Answer, WireTensor
+from kindaware.testing.stand_in.host.host import Host
+from kindaware.testing.stand_in.objects.request import InferenceRequest
+from kindaware.testing.stand_in.objects.request_state import RequestState
+from kindaware.testing.stand_in.objects.response import InferenceResponse
+from kindaware.testing.stand_in.objects.sender import FINAL, check_send, deliver
+from kindaware.testing.stand_in.objects.tensor import new_tensor
+from kindaware.testing.stand_in.objects.trace import InferenceTrace
+from kindaware.testing.stand_in.pybind.pybind import make
+from kindaware.testing.stand_in.wire.wire import Answer, WireTensor
 
 
 def new_server_request(

@@ -1,4 +1,4 @@
-"""Counts to N with a pause before each number; OPEN says how many streams run."""
+"""Counters to N with a pause before each number; OPEN says how many streams run."""
 
 import asyncio
 

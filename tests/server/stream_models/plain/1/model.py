@@ -1,4 +1,4 @@
-"""Counts to N with a pause before each number, one request after another."""
+"""Counters to N with a pause before each number, one request after another."""
 
 import time
 

@@ -1,0 +1,66 @@
+"""Which batch sizes get a CUDA graph, and which models can't have one."""
+
+from __future__ import annotations
+
+from kindaware._config.model_spec import ModelSpec
+from kindaware._config.settings import Settings
+from kindaware._errors import ConfigError
+from kindaware._hooks.binding import Hooks
+from kindaware._placement.placement import Placement
+
+_OWN_GRAPHS = ("reduce-overhead", "max-autotune")
+"""Modes of torch.compile that make CUDA graphs themselves."""
+
+
+def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tuple[int, ...]:
+    """Give the batch sizes that get a graph: those of the setting `cuda_graphs` on a GPU, none on the CPU.
+
+    Raises:
+        ConfigError: the setting can't be kept; asked on the CPU too, so that what loads there loads on a GPU.
+    """
+    sizes = settings.cuda_graphs
+    if not sizes:
+        return ()
+    expected = got = ""
+    if spec.decoupled:
+        expected, got = "a model that answers with forward", "a decoupled model, which answers with stream"
+    elif not spec.batches:
+        expected, got = "a model with max_batch_size above 0", f"max_batch_size {spec.max_batch_size}"
+    elif sizes[-1] > spec.max_batch_size:
+        expected, got = f"batch sizes up to max_batch_size {spec.max_batch_size}", str(sizes[-1])
+    elif settings.compile in _OWN_GRAPHS:
+        expected, got = "compile 'off' or 'default'", f"{settings.compile!r}, which makes graphs of its own"
+    elif len(placement.devices) > 1:
+        expected, got = "an instance with one device", f"{len(placement.devices)} devices"
+    elif texts := [one.name for one in (*spec.inputs, *spec.outputs) if one.dtype.torch is None]:
+        expected, got = "tensors that lie on the device", f"{texts[0]!r} of type BYTES"
+    if expected:
+        raise ConfigError.of(
+            f"model {spec.name!r} setting 'cuda_graphs'",
+            expected=expected,
+            got=got,
+            remedy="correct it, or set cuda_graphs to 'off'",
+        )
+    return sizes if placement.uses_cuda else ()
+
+
+def refuse_extras(spec: ModelSpec, settings: Settings, hooks: Hooks) -> None:
+    """Refuse CUDA graphs of a `forward` that gets more than its inputs, or runs on another thread.
+
+    Raises:
+        ConfigError: it names a parameter that is no input, or is asynchronous; asked on the CPU too.
+    """
+    if settings.cuda_graphs and hooks.is_async:
+        raise ConfigError.of(
+            f"model {spec.name!r} setting 'cuda_graphs'",
+            expected="a forward with def, since a graph repeats none of its Python",
+            got="async def",
+            remedy="define it with def, or set cuda_graphs to 'off'",
+        )
+    if settings.cuda_graphs and hooks.call.extras:
+        raise ConfigError.of(
+            f"model {spec.name!r} setting 'cuda_graphs'",
+            expected="a forward whose parameters are inputs, since a graph repeats none of its Python",
+            got=f"the parameter {hooks.call.extras[0]!r}",
+            remedy="read it in preprocess or postprocess, or set cuda_graphs to 'off'",
+        )

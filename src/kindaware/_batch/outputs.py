@@ -1,0 +1,158 @@
+"""What `forward` returned, held against the outputs that the configuration declares."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from kindaware._config.model_spec import ModelSpec, TensorSpec
+from kindaware._errors import OutputError, message
+from kindaware._tensors.bytes_arrays import Value, to_bytes
+from kindaware._tensors.dtypes import triton_name
+
+
+def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, Any]:
+    """Put a name to each output that `forward` returned, or that an item of `stream` holds.
+
+    Args:
+        returned: a tensor (one output), a tuple or list in the configuration's order, or a mapping,
+            dataclass or named tuple by name. Where the one output is of type BYTES, a list or tuple is that
+            output, unless it holds one array.
+        spec: the model.
+
+    Returns:
+        Tensors by name; for outputs of type BYTES, what was returned.
+
+    Raises:
+        OutputError: the names or their number are not those that are declared, or a value that should be a
+            tensor is none.
+    """
+    if isinstance(returned, torch.Tensor) and len(spec.outputs) == 1:
+        return {spec.outputs[0].name: returned}
+    names = [output.name for output in spec.outputs]
+    subject = f"model {spec.name!r} {spec.hook}"
+    if isinstance(returned, Mapping):
+        named = dict(returned)
+    elif dataclasses.is_dataclass(returned) and not isinstance(returned, type):
+        named = {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
+    elif isinstance(returned, tuple) and hasattr(returned, "_fields"):
+        named = dict(zip(returned._fields, returned, strict=True))
+    else:
+        is_many = isinstance(returned, (tuple, list)) and not _is_text(returned, spec)
+        values = list(returned) if is_many else [returned]
+        if len(values) != len(names):
+            got = f"{len(values)} of type {type(returned).__name__}"
+            raise _error(spec, subject, f"{len(names)} outputs {names}", got)
+        named = dict(zip(names, values, strict=True))
+    if set(named) != set(names):
+        raise _error(spec, subject, f"outputs {sorted(names)}", f"outputs {sorted(map(str, named))}")
+    for output in spec.outputs:
+        value = named[output.name]
+        if output.dtype.torch is not None and not isinstance(value, torch.Tensor):
+            raise _error(spec, f"{subject} output {output.name!r}", "a torch.Tensor", type(value).__name__)
+    return named
+
+
+def _is_text(returned: Any, spec: ModelSpec) -> bool:
+    """Whether a list is the elements of the one output, rather than a list of outputs."""
+    is_one = len(spec.outputs) == 1 and spec.outputs[0].dtype.torch is None
+    return is_one and not (len(returned) == 1 and isinstance(returned[0], (np.ndarray, torch.Tensor)))
+
+
+def check_outputs(
+    outputs: Mapping[str, Any],
+    spec: ModelSpec,
+    *,
+    num_rows: int | None,
+    cast: bool,
+    computed_dtype: torch.dtype | None,
+) -> dict[str, Value]:
+    """Check outputs against the configuration and make them contiguous.
+
+    Args:
+        outputs: tensors by name on any device, [B, ...] when the model batches; BYTES in any form.
+        spec: the model.
+        num_rows: B; None when the model does not batch.
+        cast: convert an output of another dtype to the declared one.
+        computed_dtype: the dtype that the precision setting computes in, which is always converted to a
+            declared floating dtype, as Lightning does; None for full precision.
+
+    Returns:
+        Contiguous dense tensors of the declared dtypes without gradient, in the configuration's order; for
+        BYTES contiguous arrays of `bytes`, copied.
+
+    Raises:
+        OutputError: an output has another dtype, shape or number of rows than declared.
+    """
+    # No comprehension: its frame would hold the outputs for as long as an error's traceback lives.
+    checked = {}
+    for declared in spec.outputs:
+        output = outputs[declared.name]
+        checked[declared.name] = _check(output, declared, spec, num_rows, cast, computed_dtype)
+    return checked
+
+
+def _check(
+    value: Any,
+    declared: TensorSpec,
+    spec: ModelSpec,
+    num_rows: int | None,
+    cast: bool,
+    computed_dtype: torch.dtype | None,
+) -> Value:
+    wanted = declared.dtype.torch
+    if wanted is None:
+        array = to_bytes(value, _subject(declared, spec))
+        _check_shape(array, declared, spec, num_rows)
+        return array
+    tensor: torch.Tensor = value
+    if tensor.layout is not torch.strided:
+        raise _error(spec, _subject(declared, spec), "a dense tensor", f"layout {tensor.layout}")
+    if tensor.dtype is not wanted:
+        is_computed = tensor.dtype is computed_dtype and wanted.is_floating_point
+        if not (cast or is_computed):
+            raise OutputError(
+                message(
+                    _subject(declared, spec),
+                    expected=f"data type {declared.dtype}",
+                    got=triton_name(tensor.dtype),
+                    remedy=f"convert it in {spec.hook}, declare TYPE_{triton_name(tensor.dtype)}, or set "
+                    "parameter kindaware.cast_outputs to 'true'",
+                )
+            )
+        tensor = tensor.to(wanted)
+    _check_shape(tensor, declared, spec, num_rows)
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
+
+
+def _check_shape(value: Value, declared: TensorSpec, spec: ModelSpec, num_rows: int | None) -> None:
+    shape: Sequence[int] = value.shape
+    if num_rows is not None and (not shape or shape[0] != num_rows):
+        expected = f"{num_rows} rows, as many as the batch has"
+        raise _error(spec, _subject(declared, spec), expected, f"shape {list(shape)}")
+    row_shape = shape if num_rows is None else shape[1:]
+    if row_shape != declared.shape and not declared.fits(row_shape):
+        batch = [] if num_rows is None else ["B"]
+        expected = f"shape {_text([*batch, *declared.shape])}"
+        raise _error(spec, _subject(declared, spec), expected, f"shape {_text(shape)}")
+
+
+def _subject(declared: TensorSpec, spec: ModelSpec) -> str:
+    return f"model {spec.name!r} output {declared.name!r}"
+
+
+def _text(shape: Any) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def _error(spec: ModelSpec, subject: str, expected: str, got: str) -> OutputError:
+    remedy = f"correct {spec.hook}, or the outputs in config.pbtxt"
+    return OutputError(message(subject, expected=expected, got=got, remedy=remedy))

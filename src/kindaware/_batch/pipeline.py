@@ -1,0 +1,272 @@
+"""The order of stages for one call of `execute`, and which requests fail when something goes wrong.
+
+requests -> preprocess -> groups -> staged on the device -> forward -> postprocess -> checked
+-> host outputs -> rows scattered -> results, in request order
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Mapping, Sequence
+from logging import Logger
+
+from kindaware._batch.request import Request, group, halve, rank_key, shape_key
+from kindaware._batch.results import Failure, Ledger, Result, Tensors, failure_of, log_failure
+from kindaware._batch.runner import BatchRunner
+from kindaware._config.model_spec import ModelSpec
+from kindaware._config.settings import Settings
+from kindaware._device.runtime import is_out_of_memory
+from kindaware._errors import (
+    KindAwareError,
+    OutputError,
+    RequestError,
+    describe,
+    format_traceback,
+    message,
+)
+from kindaware._hooks.binding import Hooks
+from kindaware._tensors.bytes_arrays import host_zeros
+
+_MAX_SHAPES = 4096
+_Place = tuple[type[Exception], str, int]
+"""An exception's class, and the file and line that raised it."""
+
+_Failed = tuple[list[int], Exception]
+"""The positions of a part of a group, and what forward raised for it."""
+
+
+class Pipeline:
+    """Answers the requests of one call, in batches.
+
+    Args:
+        spec: the model.
+        settings: its settings.
+        hooks: the user's part.
+        runner: takes one batch through the device. After a fault of the device every request is answered
+            `UNAVAILABLE` at once.
+        logger: gets each failure's traceback once.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, settings: Settings, hooks: Hooks, runner: BatchRunner, logger: Logger
+    ) -> None:
+        self._spec = spec
+        self._settings = settings
+        self._hooks = hooks
+        self._runner = runner
+        self._logger = logger
+        self._is_dynamic = any(tensor.is_dynamic for tensor in spec.inputs)
+        self._answered_shapes: set[object] = set()
+        self._is_uniform = hooks.preprocess is None and spec.is_uniform
+        self._key_of = shape_key if hooks.collate is None else rank_key
+        if runner.padding is not None:
+            self._key_of = runner.padding.key
+
+    def run(self, arrivals: Sequence[Request | Failure], error: Exception | None = None) -> list[Result]:
+        """Answer every request of one call.
+
+        Args:
+            arrivals: the requests as read; one that could not be read is its failure already.
+            error: what forward has raised already for all of them as one batch; None if it hasn't run.
+
+        Returns:
+            One result per arrival, in the same order: tensors by name, contiguous, computed, valid until
+            the next call; or a failure.
+
+        Sync:
+            Waits once per batch for the device.
+        """
+        ledger = Ledger(arrivals, self._spec.name)
+        self._runner.begin_call()
+        self._preprocess(ledger, arrivals)
+        groups = self._groups(ledger.requests)
+        unanswered = [self._answer(ledger, positions, error) for positions in groups]
+        # Not before every group was tried is it known whether the model has ever answered.
+        for positions, failed in zip(groups, unanswered, strict=True):
+            num_failed = sum(len(part) for part, _ in failed)
+            self._fail(ledger, failed, may_be_shape=num_failed == len(positions))
+        if self._runner.fault is not None and self._settings.output_device == "instance":
+            ledger.forget_answers()
+        ledger.log(self._logger)
+        results = ledger.results(self._split, lambda: Failure(self._runner.unavailable(), "UNAVAILABLE"))
+        if failures := [one for one in results if isinstance(one, Failure)]:
+            self._runner.counters.add_errors(one.code for one in failures)
+        return results
+
+    def _preprocess(self, ledger: Ledger, arrivals: Sequence[Request | Failure]) -> None:
+        read = {position: one for position, one in enumerate(arrivals) if isinstance(one, Request)}
+        if self._hooks.preprocess is None:
+            ledger.requests = read
+            return
+        for position, request in read.items():
+            if self._runner.fault is not None:
+                return
+            try:
+                ledger.requests[position] = self._runner.preprocess(request)
+            except RequestError as error:
+                ledger.refuse([position], str(error), error.code)
+            except Exception as error:
+                if not self._runner.note_fault(error):
+                    ledger.fail([position], error, "preprocess")
+
+    def _groups(self, requests: Mapping[int, Request]) -> list[list[int]]:
+        """Put requests together that can share a forward; what is the same for all is not asked for."""
+        if self._is_uniform:
+            return [list(requests)] if requests else []
+        return group(requests, self._key_of)
+
+    def _answer(self, ledger: Ledger, positions: list[int], error: Exception | None = None) -> list[_Failed]:
+        """Run one group; when forward raises, find the guilty requests by halving.
+
+        With n requests at most 2 log2(n) + 2 further forwards are spent, which is enough to find one guilty
+        request; a part that still fails when they are used up fails whole. A batch for which memory ran out
+        is halved down to single requests, whatever that costs.
+
+        Returns:
+            The parts that got no answer, with what forward raised for them; none after a fault of the device.
+        """
+        counters = self._runner.counters
+        num_further = int(2 * math.log2(len(positions))) + 2
+        pending = [positions]
+        failed: list[_Failed] = []
+        while pending and self._runner.fault is None:
+            part = pending.pop(0)
+            counters.retries += part is not positions
+            requests = [ledger.requests[position] for position in part]
+            result = self._runner.attempt(requests) if error is None else error
+            error = None  # of the whole group
+            if not isinstance(result, Exception):
+                ledger.answer(part, result)
+                self._remember_shapes(requests)
+                continue
+            result = _refuse_other_mask(result, sum(map(_num_rows, requests)))
+            named = _named(ledger, part, result)
+            unnamed = [position for position in part if position not in named]
+            if named:
+                failed.append((named, result))
+                rest = [unnamed] if unnamed else []
+            else:
+                rest = list(halve(part)) if len(part) > 1 and self._isolates(result) else []
+            is_too_large = is_out_of_memory(result)
+            counters.out_of_memory += is_too_large and bool(rest)
+            cost = 0 if is_too_large else len(rest)
+            if rest and cost <= num_further:
+                num_further -= cost
+                pending += rest
+            elif unnamed:
+                failed.append((unnamed, _not_settled(result) if named else result))
+        return failed if self._runner.fault is None else []
+
+    def _split(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Result]:
+        """Cut a batch's outputs apart; on a GPU, where padding is cut off, there may be no memory for it.
+
+        Raises:
+            Exception: the device has failed.
+        """
+        try:
+            return self._runner.split(outputs, requests)
+        except Exception as error:
+            if self._runner.note_fault(error):
+                raise
+            self._runner.recover(error)
+            log_failure(self._logger, self._spec.name, [one.id for one in requests], format_traceback(error))
+            return [failure_of(error, self._spec.name, one.id, "cutting padding off") for one in requests]
+
+    def _remember_shapes(self, requests: list[Request]) -> None:
+        if self._is_dynamic:
+            if len(self._answered_shapes) > _MAX_SHAPES:
+                self._answered_shapes.clear()
+            differing = requests[:1] if self._key_of is shape_key else requests
+            self._answered_shapes.update(map(shape_key, differing))
+
+    def _fail(self, ledger: Ledger, failed: Sequence[_Failed], *, may_be_shape: bool) -> None:
+        """Fail the parts of one group that got no answer.
+
+        Where the whole group got none, one more forward asks whether its shape alone is to blame.
+        """
+        raised = [(part, error) for part, error in failed if not isinstance(error, RequestError)]
+        request = ledger.requests[raised[0][0][0]] if raised and may_be_shape else None
+        refused_at = None if request is None else self._where_shape_is_refused(request)
+        for part, error in failed:
+            if isinstance(error, RequestError):
+                ledger.refuse(part, str(error), error.code)
+            elif refused_at is not None and _where_raised(error) == refused_at:
+                for position in part:
+                    text = self._describe_shape(ledger.requests[position], error)
+                    ledger.refuse([position], text, "INVALID_ARG", cause=error)
+            else:
+                ledger.fail(part, error, "forward")
+
+    def _where_shape_is_refused(self, request: Request) -> _Place | None:
+        """Where forward raises for zeros of the request's shape, in a model that has answered other shapes.
+
+        A shape that was answered before is not to blame, whatever zeros do now.
+        """
+        is_known = shape_key(request) in self._answered_shapes
+        if not (self._is_dynamic and self._runner.has_answered) or is_known or self._runner.fault:
+            return None
+        # On the host: made on the device, here outside of the scope, they would be work of another stream.
+        zeros = {name: host_zeros(one) for name, one in request.inputs.items()}
+        result = self._runner.attempt([request.with_inputs(zeros)])
+        if not isinstance(result, Exception) or self._runner.fault:
+            return None
+        return None if isinstance(result, OutputError) or is_out_of_memory(result) else _where_raised(result)
+
+    def _describe_shape(self, request: Request, error: Exception) -> str:
+        shapes = {name: list(tensor.shape) for name, tensor in request.inputs.items()}
+        return message(
+            f"model {self._spec.name!r} request {request.id!r}",
+            expected="inputs of a shape that forward takes",
+            got=f"{shapes} ({describe(error)})",
+            remedy="send another shape: zeros of this one fail in the same way",
+        )
+
+    def _isolates(self, error: Exception) -> bool:
+        return self._settings.isolate_errors or is_out_of_memory(error)
+
+
+def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
+    """Find the requests that own the rows which the error names; none where it names no row of the batch."""
+    if not isinstance(error, RequestError) or error.rows is None:
+        return []
+    owners = [position for position in part for _ in range(_num_rows(ledger.requests[position]))]
+    if not error.rows or not all(0 <= row < len(owners) for row in error.rows):
+        return []
+    named = {owners[row] for row in error.rows}
+    return [position for position in part if position in named]
+
+
+def _refuse_other_mask(error: Exception, num_rows: int) -> Exception:
+    """Put another error in the place of one whose mask is not over the rows of the batch."""
+    if not isinstance(error, RequestError) or error.mask_length in (None, num_rows):
+        return error
+    return OutputError(
+        message(
+            "forward",
+            expected=f"RequestError(rows=mask) with one boolean for each of the {num_rows} rows of the batch",
+            got=f"{error.mask_length} booleans, for {str(error)[:80]!r}",
+            remedy="make the mask of what forward got, or name the rows by number",
+        )
+    )
+
+
+def _where_raised(error: Exception) -> _Place:
+    frames = traceback.extract_tb(error.__traceback__)
+    return type(error), frames[-1].filename if frames else "", (frames[-1].lineno or 0) if frames else 0
+
+
+def _not_settled(error: Exception) -> Exception:
+    """Give the error of requests that nobody named guilty, when no forward is left to answer them."""
+    return KindAwareError(
+        message(
+            "forward",
+            expected="RequestError(rows=...) to name all guilty rows within 2 log2(n) + 2 further forwards",
+            got=f"one more: {describe(error)}",
+            remedy="name them all at once",
+        )
+    )
+
+
+def _num_rows(request: Request) -> int:
+    return 1 if request.rows is None else request.rows

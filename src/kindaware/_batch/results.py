@@ -1,0 +1,117 @@
+"""What became of the requests of one call of `execute`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from logging import Logger
+
+from kindaware._batch.request import Request
+from kindaware._batch.request_info import RequestInfo
+from kindaware._errors import OutputError, describe, format_traceback, message
+from kindaware._tensors.bytes_arrays import Value
+
+Tensors = Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request gets no answer.
+
+    Attributes:
+        text: what the client reads.
+        code: name of a Triton error code.
+        info: of a request of a sequence that was not read: which sequence, and its flags.
+    """
+
+    text: str
+    code: str
+    info: RequestInfo | None = field(default=None, compare=False)
+
+
+Result = Tensors | Failure
+
+Split = Callable[[Tensors, Sequence[Request]], Sequence[Result]]
+"""From a batch's outputs and its requests, in order, to what each gets."""
+
+
+def failure_of(error: Exception, model: str, request_id: str, stage: str) -> Failure:
+    """Say what the client of a request reads when a hook has raised."""
+    text = message(
+        f"model {model!r} request {request_id!r}",
+        expected=f"{stage} to return",
+        got=describe(error),
+        remedy="see the traceback in the server's log",
+    )
+    return Failure(str(error) if isinstance(error, OutputError) else text, "INTERNAL")
+
+
+def log_failure(logger: Logger, model: str, request_ids: Sequence[str], text: str) -> None:
+    """Write a traceback, with the ids of the requests that it cost."""
+    logger.error("model %r failed %d request(s), ids %s\n%s", model, len(request_ids), request_ids, text)
+
+
+class Ledger:
+    """What is known so far of the requests of one call.
+
+    Args:
+        arrivals: the requests as read; one that could not be read is its failure already.
+        model: the model's name, for messages.
+
+    Attributes:
+        requests: those that go on to a forward, by their position in the call.
+    """
+
+    def __init__(self, arrivals: Sequence[Request | Failure], model: str) -> None:
+        self.requests: dict[int, Request] = {}
+        self._model = model
+        self._arrivals = arrivals
+        self._results: list[Result | None] = [one if isinstance(one, Failure) else None for one in arrivals]
+        self._answers: list[tuple[Sequence[int], Tensors]] = []
+        self._to_log: dict[str, list[str]] = {}
+
+    def answer(self, part: Sequence[int], outputs: Tensors) -> None:
+        """Keep a batch's outputs; they are cut into rows when all forwards of the call are done."""
+        self._answers.append((part, outputs))
+
+    def forget_answers(self) -> None:
+        """Drop what was answered so far, when it lies on a device that has failed since."""
+        self._answers.clear()
+
+    def refuse(self, part: Sequence[int], text: str, code: str, *, cause: Exception | None = None) -> None:
+        """Fail requests through no fault of the model's code; only a cause is logged."""
+        for position in part:
+            self._results[position] = Failure(text, code)
+            if cause is not None:
+                self._to_log.setdefault(format_traceback(cause), []).append(self._id_of(position))
+
+    def fail(self, part: Sequence[int], error: Exception, stage: str) -> None:
+        """Fail requests because a hook raised; the traceback is logged once."""
+        ids = self._to_log.setdefault(format_traceback(error), [])
+        for position in part:
+            ids.append(self._id_of(position))
+            self._results[position] = failure_of(error, self._model, ids[-1], stage)
+
+    def _id_of(self, position: int) -> str:
+        arrival = self._arrivals[position]
+        return arrival.id if isinstance(arrival, Request) else ""
+
+    def log(self, logger: Logger) -> None:
+        """Write each traceback once, with the ids of the requests that it cost."""
+        for text, ids in self._to_log.items():
+            log_failure(logger, self._model, ids, text)
+
+    def results(self, split: Split, missing: Callable[[], Failure]) -> list[Result]:
+        """Give what became of each request.
+
+        Args:
+            split: cuts a batch's outputs apart.
+            missing: tells it for a request that was never run.
+        """
+        for part, outputs in self._answers:
+            answers = split(outputs, [self.requests[position] for position in part])
+            if len(answers) == len(self._results):  # one batch of all, in order
+                return list(answers)
+            for position, answer in zip(part, answers, strict=True):
+                self._results[position] = answer
+        return [missing() if result is None else result for result in self._results]

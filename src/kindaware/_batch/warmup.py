@@ -1,0 +1,163 @@
+"""The forwards that an instance runs before it is ready, so that no client waits for a first one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from kindaware._batch.graph_plan import graph_sizes
+from kindaware._batch.request import Request
+from kindaware._batch.runner import BatchRunner
+from kindaware._config.model_spec import ModelSpec, TensorSpec
+from kindaware._config.settings import Settings
+from kindaware._errors import CallTooEarlyError, ConfigError, RequestError, describe
+from kindaware._placement.placement import Placement
+from kindaware._tensors.bytes_arrays import Value, empty_bytes
+
+MakeInputs = Callable[[int], Mapping[str, Value]]
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """Which batches to run.
+
+    Attributes:
+        spec: the model.
+        sizes: batch sizes; a model that does not batch runs once when there is any.
+        graph_sizes: those among them that get a CUDA graph.
+        make_inputs: the hook `warmup_inputs`, or None for zeros.
+        reason: why nothing is run, for the log; empty when something is.
+        note: what else the log is to say.
+    """
+
+    spec: ModelSpec
+    sizes: tuple[int, ...]
+    graph_sizes: tuple[int, ...]
+    make_inputs: MakeInputs | None
+    reason: str
+    note: str
+
+    @classmethod
+    def plan(
+        cls, spec: ModelSpec, settings: Settings, placement: Placement, make_inputs: MakeInputs | None
+    ) -> WarmUp:
+        """Choose the sizes: those of the setting, else 1, and on a GPU the preferred batch sizes too.
+
+        With `compile`, 2 as well: torch compiles once for a size of 1 and once more, for all sizes, when
+        another one comes; no client should wait for that. Sizes that get a CUDA graph are run whatever the
+        setting says, since a capture needs all that a first run sets up.
+        Source: torch, "Dynamic shapes" in the documentation of torch.compile (0/1 specialization).
+
+        Raises:
+            ConfigError: a size of the setting is above the model's max_batch_size, or CUDA graphs are asked
+                for that can't be had.
+        """
+        sizes = _default_sizes(spec, settings, placement) if settings.warmup is None else settings.warmup
+        largest = max(sizes, default=0)
+        if spec.batches and largest > spec.max_batch_size:
+            raise ConfigError.of(
+                f"model {spec.name!r} setting 'warmup'",
+                expected=f"batch sizes up to max_batch_size {spec.max_batch_size}",
+                got=str(largest),
+                remedy="correct warmup or max_batch_size",
+            )
+        dynamic = [tensor.name for tensor in spec.inputs if tensor.is_dynamic and not tensor.optional]
+        if dynamic and make_inputs is None and settings.cuda_graphs:
+            raise ConfigError.of(
+                f"model {spec.name!r} setting 'cuda_graphs'",
+                expected="inputs to capture with",
+                got=f"input {dynamic[0]!r} with a dimension of -1, and no warmup_inputs",
+                remedy="define warmup_inputs(rows), or set cuda_graphs to 'off'",
+            )
+        graphs = graph_sizes(spec, settings, placement)
+        note = (
+            "" if graphs or not settings.cuda_graphs else f", cuda_graphs has no effect on {placement.device}"
+        )
+        sizes = (*sizes, *(size for size in graphs if size not in sizes))
+        if not sizes:
+            return cls(spec, (), (), make_inputs, "off", note)
+        if dynamic and make_inputs is None:
+            reason = f"skipped (input {dynamic[0]} has a dimension of -1; define warmup_inputs(rows))"
+            return cls(spec, (), (), None, reason, note)
+        return cls(spec, sizes, graphs, make_inputs, "", note)
+
+    def run(self, runner: BatchRunner, answer: Callable[[Request], object] | None = None) -> str:
+        """Run the batches, then record the graphs; give a phrase for the log.
+
+        Args:
+            runner: takes a batch through `forward`.
+            answer: what is done with a request that was preprocessed, in place of that.
+
+        A model that refuses zeros with a `RequestError` works as it should: then nothing is warmed up.
+
+        Raises:
+            ConfigError: a hook failed, or returned what the configuration doesn't declare.
+        """
+        answer = answer or (lambda request: runner.run([request]))
+        return (self._run(runner, answer) if self.sizes else f"warm-up {self.reason}") + self.note
+
+    def _run(self, runner: BatchRunner, answer: Callable[[Request], object]) -> str:
+        started = time.monotonic()
+        sizes: tuple[int | None, ...] = self.sizes if self.spec.batches else (None,)
+        requests = {}
+        for rows in sizes:
+            try:
+                runner.begin_call()
+                requests[rows] = runner.preprocess(Request("warm-up", self._inputs(rows), rows))
+                answer(requests[rows])
+            except Exception as error:
+                graphs = ", no CUDA graph" if self.graph_sizes else ""
+                if isinstance(error, RequestError) and self.make_inputs is None:
+                    return f"warm-up skipped (zeros are refused: {error}; define warmup_inputs(rows)){graphs}"
+                if isinstance(error, CallTooEarlyError):
+                    return f"warm-up skipped ({self.spec.hook} calls another model){graphs}"
+                raise ConfigError.of(
+                    f"model {self.spec.name!r} warm-up with {rows or 1} row(s)",
+                    expected=f"{self.spec.hook} to answer "
+                    + ("zeros" if self.make_inputs is None else "what warmup_inputs made"),
+                    got=describe(error),
+                    remedy=f"correct {self.spec.hook}, define warmup_inputs(rows) with data that it takes, "
+                    "or set parameter kindaware.warmup to 'off'",
+                ) from error
+        graphs = self._capture(runner, [requests[size] for size in self.graph_sizes])
+        named = ", ".join(map(str, self.sizes)) if self.spec.batches else "none"
+        return f"warm-up {time.monotonic() - started:.2f} s (batch sizes {named}){graphs}"
+
+    def _capture(self, runner: BatchRunner, requests: Sequence[Request]) -> str:
+        """Record a graph for each request's rows, and replay it once: a graph is sent to the device then."""
+        if not requests:
+            return ""
+        recorded = runner.capture(requests)
+        for request in requests:
+            if request.rows in recorded:
+                runner.begin_call()
+                runner.run([request])
+        named = ", ".join(map(str, recorded))
+        return f", CUDA graphs for batch sizes {named}" if recorded else ", no CUDA graph"
+
+    def _inputs(self, rows: int | None) -> Mapping[str, Value]:
+        if self.make_inputs is not None:
+            return self.make_inputs(rows or 1)
+        batch = () if rows is None else (rows,)
+        return {
+            tensor.name: _zeros((*batch, *tensor.shape), tensor)
+            for tensor in self.spec.inputs
+            if not tensor.optional
+        }
+
+
+def _zeros(shape: tuple[int, ...], tensor: TensorSpec) -> Value:
+    dtype = tensor.dtype.torch
+    return empty_bytes(shape) if dtype is None else torch.zeros(shape, dtype=dtype)
+
+
+def _default_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tuple[int, ...]:
+    sizes = {1}
+    if placement.uses_cuda and not spec.decoupled:
+        sizes.update(spec.preferred_batch_sizes)
+    if settings.compile != "off" and spec.batches:
+        sizes.add(min(2, spec.max_batch_size))
+    return tuple(sorted(sizes))

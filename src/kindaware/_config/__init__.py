@@ -1,0 +1,1 @@
+"""What Triton and the model's author have said: instance args, the model configuration, settings."""

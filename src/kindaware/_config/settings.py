@@ -1,0 +1,235 @@
+"""The settings: class attributes, overridden by `kindaware.*` parameters of config.pbtxt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kindaware._errors import ConfigError
+
+PREFIX = "kindaware."
+RELOADS = PREFIX + "reloads"
+"""No setting: the library writes it into the configuration when it asks for a reload."""
+
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true")
+MEMORY_FORMATS = ("contiguous", "channels_last")
+MAX_THREADS = 2**15 - 1
+COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator and the model's author have set; see docs/settings.md.
+
+    Attributes:
+        on_missing_gpu: `error`, or `cpu` to run there when the GPU that was asked for isn't visible.
+        model_devices: for KIND_MODEL: `all`, `round_robin`, `cpu` or devices such as `cuda:0,cuda:1`;
+            None where nothing was said.
+        num_threads: threads of one operation on the CPU; None for `auto`.
+        wait_policy: `passive` to let torch's threads on the CPU sleep while they wait, or `default`.
+        keep_memory: `on` to let a process on the CPU keep the memory of a forward for the next one, `off`, or
+            `auto` for `on` where the environment has not decided.
+        precision: a name out of `PRECISIONS`, as Lightning uses them.
+        memory_format: `contiguous` or `channels_last`.
+        compile: `off` or a mode of `torch.compile`.
+        cuda_graphs: batch sizes that get a CUDA graph of `forward`, in rising order; empty for `off`.
+        output_device: `cpu`, or `instance` to leave the outputs of a GPU instance on its GPU.
+        pinned_limit_bytes: how much pinned host memory a GPU instance may keep for staging.
+        warmup: batch sizes to run once before the instance is ready; empty for `off`; None where nothing
+            was said.
+        cast_outputs: convert an output of another dtype to the declared one.
+        reload_on_fault: ask the server to load the model anew when the device has failed.
+        metrics: show the instance's counters on Triton's `/metrics`.
+        cancellation: `on` to answer what was cancelled before its batch is formed, `off`, or `auto` where
+            that is worth what asking costs.
+        isolate_errors: find the guilty requests by halving when `forward` raises on a batch.
+        pad: what inputs of different size are padded with, by name, as it was written; None for none.
+        max_streams: how many asynchronous `stream` generators an instance runs at once.
+        max_sequences: of how many sequences an instance keeps the state.
+    """
+
+    on_missing_gpu: str = "error"
+    model_devices: str | None = None
+    num_threads: int | None = None
+    wait_policy: str = "default"
+    keep_memory: str = "auto"
+    precision: str = "32-true"
+    memory_format: str = "contiguous"
+    compile: str = "off"
+    cuda_graphs: tuple[int, ...] = ()
+    output_device: str = "cpu"
+    pinned_limit_bytes: int = 256 * 2**20
+    warmup: tuple[int, ...] | None = None
+    cast_outputs: bool = False
+    reload_on_fault: bool = False
+    metrics: bool = True
+    cancellation: str = "auto"
+    isolate_errors: bool = True
+    pad: Mapping[str, Any] | None = None
+    max_streams: int = 64
+    max_sequences: int = 1024
+
+    @classmethod
+    def resolve(
+        cls,
+        attributes: Mapping[str, Any],
+        parameters: Mapping[str, str],
+        *,
+        known: Collection[str] = (),
+    ) -> Settings:
+        """Merge what the class says with what config.pbtxt says; config.pbtxt wins.
+
+        Args:
+            attributes: setting names and values out of the class.
+            parameters: the configuration's `parameters`; only keys that begin with `kindaware.` count.
+            known: names of the settings that there are for this kind of model; empty for all of them.
+
+        Raises:
+            ConfigError: an unknown `kindaware.*` key, a value that isn't allowed, or a setting that this
+                version doesn't have yet.
+        """
+        values = {}
+        known = known or SETTING_NAMES
+        for name, value in attributes.items():
+            values[name] = _read(name, value, f"setting {name!r}")
+        for key, text in parameters.items():
+            if key != RELOADS and re.match(r"kind_?aware[\W_]", key, re.IGNORECASE):
+                name = key.removeprefix(PREFIX)
+                if not key.startswith(PREFIX) or name not in known:
+                    raise ConfigError.of(
+                        f"parameter {key!r}",
+                        expected="a setting out of " + ", ".join(PREFIX + one for one in known),
+                        got=repr(key),
+                        remedy="correct the key in config.pbtxt",
+                    )
+                values[name] = _read(name, text, f"parameter {key!r}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parser:
+    """How a setting is read: what is allowed, in words, and a function that raises ValueError."""
+
+    allowed: str
+    parse: Callable[[Any], Any]
+
+
+def _read(name: str, value: object, subject: str) -> Any:
+    parser = _PARSERS[name]
+    try:
+        return parser.parse(value)
+    except (ValueError, TypeError):
+        raise ConfigError.of(
+            subject, expected=parser.allowed, got=repr(value)[:80], remedy=f"correct {name}"
+        ) from None
+
+
+def _choice(*allowed: str) -> _Parser:
+    def parse(value: object) -> object:
+        if value not in allowed:
+            raise ValueError
+        return value
+
+    return _Parser("one of " + ", ".join(allowed), parse)
+
+
+def _boolean(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise ValueError
+
+
+def _whole_number(value: object, lowest: int) -> int:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if type(value) is not int or value < lowest:
+        raise ValueError
+    return value
+
+
+def _num_threads(value: object) -> int | None:
+    if value in ("auto", None):
+        return None
+    number = _whole_number(value, 1)
+    if number > MAX_THREADS:
+        raise ValueError
+    return number
+
+
+def _sizes(value: object) -> tuple[int, ...]:
+    if value == "off":
+        return ()
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    elif isinstance(value, int):
+        value = [value]
+    if not isinstance(value, Sequence):
+        raise TypeError
+    return tuple(_whole_number(size, 1) for size in value)
+
+
+def _warmup(value: object) -> tuple[int, ...] | None:
+    return None if value is None else _sizes(value)
+
+
+def _model_devices(value: object) -> str | None:
+    if value in (None, "all", "round_robin", "cpu"):
+        return value
+    if not isinstance(value, str):
+        raise TypeError
+    names = [name.strip() for name in value.split(",")]
+    ordinals = [
+        _whole_number(name.removeprefix("cuda:") if name.startswith("cuda:") else "", 0) for name in names
+    ]
+    if len(set(ordinals)) != len(ordinals):
+        raise ValueError
+    return ",".join(f"cuda:{ordinal}" for ordinal in ordinals)
+
+
+def _pad(value: object) -> Mapping[str, Any] | None:
+    if value in (None, "off"):
+        return None
+    if isinstance(value, str):
+        pairs = [part.partition("=") for part in value.split(",")]
+        if not all(equals for _, equals, _ in pairs):
+            raise ValueError
+        value = {name.strip(): text.strip() for name, _, text in pairs}
+        if len(value) < len(pairs):
+            raise ValueError
+    if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
+        raise TypeError
+    return dict(value)
+
+
+_SIZES = "'off' or batch sizes such as '1,8'"
+
+_PARSERS = {
+    "on_missing_gpu": _choice("error", "cpu"),
+    "model_devices": _Parser(
+        "'all', 'round_robin', 'cpu' or devices such as 'cuda:0,cuda:1'", _model_devices
+    ),
+    "num_threads": _Parser(f"'auto' or a whole number from 1 to {MAX_THREADS}", _num_threads),
+    "wait_policy": _choice("default", "passive"),
+    "keep_memory": _choice("auto", "on", "off"),
+    "precision": _choice(*PRECISIONS),
+    "memory_format": _choice(*MEMORY_FORMATS),
+    "compile": _choice(*COMPILE_MODES),
+    "cuda_graphs": _Parser(_SIZES, lambda value: tuple(sorted(set(_sizes(value))))),
+    "output_device": _choice("cpu", "instance"),
+    "pinned_limit_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
+    "warmup": _Parser(_SIZES, _warmup),
+    "cast_outputs": _Parser("'true' or 'false'", _boolean),
+    "reload_on_fault": _Parser("'true' or 'false'", _boolean),
+    "metrics": _Parser("'true' or 'false'", _boolean),
+    "cancellation": _choice("auto", "on", "off"),
+    "isolate_errors": _Parser("'true' or 'false'", _boolean),
+    "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
+    "max_streams": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
+    "max_sequences": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
+}
+
+SETTING_NAMES = tuple(_PARSERS)

@@ -1,0 +1,1 @@
+"""What happens on the device: streams and copies, staging buffers, CUDA graphs, modules."""

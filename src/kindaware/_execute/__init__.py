@@ -1,0 +1,1 @@
+"""One call of `execute`: the executor and its fast path, streams, sequences."""

@@ -1,0 +1,83 @@
+"""One request of a decoupled model: its inputs to the device, and the items of its `stream` back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from kindaware._batch.counters import Stopwatch
+from kindaware._batch.outputs import name_outputs
+from kindaware._batch.request import Request
+from kindaware._batch.runner import BatchRunner
+from kindaware._device.modules import hook_scope, prepare_input
+from kindaware._tensors.bytes_arrays import Value
+
+
+class StreamRunner(BatchRunner):
+    """Takes requests to the device one by one, and items back; for the constructor see `BatchRunner`."""
+
+    def open(self, request: Request) -> Any:
+        """Bring one request's inputs to the device, and call `stream` with them.
+
+        They lie in memory that Triton does not take back.
+
+        Returns:
+            What `stream` returned: a generator, of which nothing has run yet.
+
+        Sync:
+            Host with device.
+        """
+        placed: dict[str, Value] = {}
+        with self._counted("copy_in"), self._batch():
+            for name, value in request.inputs.items():
+                placed[name] = value
+                if isinstance(value, torch.Tensor):
+                    tensor = self._staging.put([value])
+                    owned = tensor if value.device.type == "cpu" else tensor.clone()
+                    placed[name] = prepare_input(owned, self._settings, self._precision)
+        extras = self._collator.requests_for("forward", [request])
+        return self._hooks.call(self._hooks.forward, placed, **extras)
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Make current what a step of `stream` computes in; the step's time counts as `forward`."""
+        with self._counted("forward"), hook_scope(self._runtime, self._precision):
+            yield
+
+    def bring_back(self, item: Any, request: Request) -> dict[str, Value]:
+        """Take what `stream` gave through `postprocess`, the checks, and off the device.
+
+        Args:
+            item: anything that `forward` might return.
+            request: the one that it is for.
+
+        Returns:
+            Tensors by name, contiguous, [b, ...] when the model batches, computed, valid until the next call.
+
+        Raises:
+            OutputError: the item is not what the configuration declares.
+
+        Sync:
+            Waits once for the device.
+        """
+        self._staging.begin_call()
+        with self._counted("copy_out"), self._batch():
+            with torch.inference_mode():
+                finished = self._finish(name_outputs(item, self._spec), [request], request.rows)
+            return self._fetch(finished)
+
+    @contextlib.contextmanager
+    def _counted(self, stage: str) -> Iterator[None]:
+        """Add the seconds of the block to a stage, and count what it copies between host and device."""
+        statistics = self._staging.statistics
+        num_in, num_out = statistics.bytes_in, statistics.bytes_out
+        stopwatch = Stopwatch(self.counters)
+        try:
+            yield
+        finally:
+            stopwatch.lap(stage)
+            if not self._runtime.is_host:
+                self.counters.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)

@@ -1,0 +1,284 @@
+"""Requests to a decoupled model: a generator each, whose items are sent as responses.
+
+request -> preprocess -> on the device -> stream -> item -> postprocess -> checked -> host -> response, and so
+on until the generator ends, fails, or the client has cancelled
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from logging import Logger
+from typing import Any, Protocol
+
+from kindaware._batch.counters import Stopwatch
+from kindaware._batch.request import Request
+from kindaware._batch.request_context import RequestScope
+from kindaware._batch.results import Failure, failure_of, log_failure
+from kindaware._config.model_spec import ModelSpec
+from kindaware._config.settings import Settings
+from kindaware._errors import KindAwareError, RequestError, format_traceback, message
+from kindaware._execute.client_watch import ClientGoneError, Watch
+from kindaware._execute.stream_runner import StreamRunner
+from kindaware._hooks.event_loop import EventLoop, Scope, Stepped, drive
+from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.response_sender import ResponseSender
+
+_END = object()
+"""What comes after the last item."""
+
+
+class _Items(Protocol):
+    """What a generator of the user's gives, step by step, each step in the scope."""
+
+    def next(self) -> Awaitable[Any]:
+        """Compute the next item; `_END` after the last.
+
+        Raises:
+            ClientGoneError: the client has cancelled while the generator waited.
+        """
+
+    def close(self) -> Awaitable[None]:
+        """End the generator where it stands, so that its `finally` runs."""
+
+
+class _PlainItems:
+    """The items of a generator: computed by the calling thread, without a wait."""
+
+    def __init__(self, generator: Generator[Any, Any, Any], scope: Scope) -> None:
+        self._generator = generator
+        self._scope = scope
+
+    async def next(self) -> Any:
+        """Compute the next item."""
+        with self._scope():
+            return next(self._generator, _END)
+
+    async def close(self) -> None:
+        """End the generator."""
+        with self._scope():
+            self._generator.close()
+
+
+class _AsyncItems:
+    """The items of an asynchronous generator; other streams have their turn before each of them."""
+
+    def __init__(self, generator: AsyncGenerator[Any, Any], scope: Scope, watch: Watch) -> None:
+        self._generator = generator
+        self._scope = scope
+        self._watch = watch
+
+    async def next(self) -> Any:
+        """Compute the next item."""
+        await asyncio.sleep(0)
+        try:
+            with self._watch:
+                return await Stepped(self._generator.__anext__(), self._scope)
+        except StopAsyncIteration:
+            return _END
+
+    async def close(self) -> None:
+        """End the generator."""
+        await Stepped(self._generator.aclose(), self._scope)
+
+
+class Streams:
+    """Answers requests by the hook `stream`.
+
+    A plain generator is run to its end by the thread that calls `execute`, one request after another. An
+    asynchronous one runs on an event loop of the instance, beside up to `max_streams` others; `execute`
+    returns at once as long as there are fewer, and waits for one to end when there are not, so that further
+    requests stay in the server's queue.
+
+    Args:
+        spec: the model.
+        settings: its settings.
+        runner: takes inputs to the device and items back.
+        logger: gets each failure's traceback.
+        loop: runs asynchronous generators; None where `stream` is a plain one.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        settings: Settings,
+        runner: StreamRunner,
+        logger: Logger,
+        loop: EventLoop | None,
+    ) -> None:
+        self._model = spec.name
+        self._asks_for_cancelled = settings.cancellation != "off"
+        self._runner = runner
+        self._logger = logger
+        self._free = threading.Semaphore(settings.max_streams)
+        self._loop = loop
+
+    def serve(self, adapter: TritonAdapter, requests: Sequence[Any]) -> None:
+        """Answer the requests of one call of `execute`, each by its own generator.
+
+        Sync:
+            A plain generator: until all have ended. An asynchronous one: until there is room for all; and
+            until inputs in Triton's GPU memory were copied, which it takes back when `execute` returns.
+        """
+        stopwatch = Stopwatch(self._runner.counters)
+        try:
+            arrivals = adapter.read(requests)
+        except Exception as error:  # of the device, on which an input lies
+            if not self._runner.note_fault(error):
+                raise
+            arrivals = [self._unavailable()] * len(requests)
+        stopwatch.lap("gather")
+        for arrival, request in zip(arrivals, requests, strict=True):
+            info = arrival.info if isinstance(arrival, Request) else None
+            parameters = None if info is None else info.response_parameters
+            asks = self._asks_for_cancelled
+            responses = ResponseSender(adapter, request, parameters, asks_for_cancelled=asks)
+            is_placed = threading.Event()
+            detached = _detached(arrival, outlives_execute=self._loop is not None)
+            answering = self._answer(detached, responses, is_placed)
+            if self._loop is None:
+                drive(answering)
+                continue
+            self._free.acquire()
+            self._loop.submit(answering).add_done_callback(lambda _: self._free.release())
+            if isinstance(arrival, Request) and arrival.is_on_device:
+                is_placed.wait()
+
+    def warm_up(self, request: Request) -> None:
+        """Compute the first item for a request that was preprocessed, and send it nowhere.
+
+        Raises:
+            Exception: what a hook raised.
+        """
+        if self._loop is None:
+            drive(self._first(request))
+        else:
+            self._loop.run(self._first(request))
+
+    async def _first(self, request: Request) -> None:
+        items = self._open(request, is_gone=lambda: False)
+        try:
+            item = await items.next()
+            if item is not _END:
+                self._runner.bring_back(item, request)
+        finally:
+            await items.close()
+
+    def _open(self, request: Request, is_gone: Callable[[], bool]) -> _Items:
+        generator = self._runner.open(request)
+        if self._loop is None:
+            return _PlainItems(generator, self._runner.scope)
+        return _AsyncItems(generator, self._runner.scope, Watch(is_gone))
+
+    async def _answer(
+        self, arrival: Request | Failure, responses: ResponseSender, is_placed: threading.Event
+    ) -> None:
+        """Answer one request, whatever happens, with exactly one FINAL."""
+        failure: Failure | None = None
+        stage = "preprocess"
+        try:
+            if isinstance(arrival, Failure):
+                failure = arrival
+            elif responses.is_cancelled():
+                failure = self._cancelled(arrival)
+            else:
+                request = self._runner.preprocess(arrival)
+                stage = "stream"
+                failure = await self._send_items(request, responses, is_placed)
+        except RequestError as error:
+            failure = Failure(str(error), error.code)
+        except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
+            failure = self._failure(error, arrival, stage)
+        finally:
+            is_placed.set()
+            self._count(arrival, failure)
+            try:
+                responses.end(failure)
+            except Exception as error:
+                self._logger.error("model %r: FINAL not sent\n%s", self._model, format_traceback(error))
+
+    def _count(self, arrival: Request | Failure, failure: Failure | None) -> None:
+        """Count a stream that came to its own end as a batch of one request."""
+        counters = self._runner.counters
+        if failure is not None:
+            counters.add_errors([failure.code])
+        elif isinstance(arrival, Request):
+            counters.add_batch(1, 1 if arrival.rows is None else arrival.rows)
+
+    async def _send_items(
+        self, request: Request, responses: ResponseSender, is_placed: threading.Event
+    ) -> Failure | None:
+        """Send what the generator gives; the failure where that is not all that the client is to get."""
+        items = self._open(request, responses.is_cancelled)
+        is_placed.set()
+        with RequestScope([request]):
+            return await self._send_all(items, request, responses)
+
+    async def _send_all(self, items: _Items, request: Request, responses: ResponseSender) -> Failure | None:
+        try:
+            while self._runner.fault is None:
+                item = await items.next()
+                if item is _END:
+                    return None
+                outputs = self._runner.bring_back(item, request)
+                stopwatch = Stopwatch(self._runner.counters)
+                responses.send(outputs)
+                stopwatch.lap("scatter")
+                if responses.is_cancelled():
+                    return self._cancelled(request)
+            return self._unavailable()
+        except ClientGoneError:
+            return self._cancelled(request)
+        finally:
+            await self._close(items)
+
+    async def _close(self, items: _Items) -> None:
+        """Let the generator clean up; what fails in that is logged, and changes no answer."""
+        try:
+            await items.close()
+        except Exception as error:
+            self._logger.error("model %r: stream not closed\n%s", self._model, format_traceback(error))
+
+    def _failure(self, error: BaseException, arrival: Request | Failure, stage: str) -> Failure:
+        """Say what the client gets to read when a hook has raised; the traceback is logged."""
+        request_id = arrival.id if isinstance(arrival, Request) else ""
+        if isinstance(error, asyncio.CancelledError) and self._loop is not None and self._loop.is_closing:
+            text = message(
+                f"model {self._model!r} request {request_id!r}",
+                expected="the model to stay loaded until the stream has ended",
+                got="its end",
+                remedy="send the request again when the model is loaded",
+            )
+            return Failure(text, "UNAVAILABLE")
+        if not isinstance(error, Exception):  # of a library that takes a server for a program
+            left = KindAwareError(f"{stage} ended the process: {error!r}")
+            left.__cause__ = error
+            error = left
+        self._runner.recover(error)
+        if self._runner.note_fault(error):
+            return self._unavailable()
+        log_failure(self._logger, self._model, [request_id], format_traceback(error))
+        return failure_of(error, self._model, request_id, stage)
+
+    def _unavailable(self) -> Failure:
+        return Failure(self._runner.unavailable(), "UNAVAILABLE")
+
+    def _cancelled(self, request: Request) -> Failure:
+        text = message(
+            f"model {self._model!r} request {request.id!r}",
+            expected="a client that waits for the end of the stream",
+            got="its cancellation",
+            remedy="send the request again to get the rest",
+        )
+        return Failure(text, "CANCELLED")
+
+
+def _detached(arrival: Request | Failure, *, outlives_execute: bool = False) -> Request | Failure:
+    """Read what calls of other models need now: Triton's request would hold its inputs in shared memory."""
+    try:
+        if isinstance(arrival, Failure):
+            return arrival
+        return arrival.detached(outlives_execute=outlives_execute)
+    except RequestError as error:
+        return Failure(str(error), error.code)

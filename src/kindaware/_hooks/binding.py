@@ -1,0 +1,197 @@
+"""The user's hooks, bound to an instance, and how `forward` gets its inputs."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kindaware._config.model_spec import ModelSpec
+from kindaware._errors import ConfigError
+from kindaware._hooks.class_rules import WITH_REQUESTS, names_requests
+from kindaware._tensors.bytes_arrays import Value
+
+RESERVED_PARAMETERS = ("lengths", "requests")
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """How a batch's tensors are handed to `forward`.
+
+    Attributes:
+        positional: input names in order, or None when tensors go by keyword.
+        extras: which of `RESERVED_PARAMETERS` it names; they always go by keyword.
+    """
+
+    positional: tuple[str, ...] | None
+    extras: tuple[str, ...] = ()
+
+    def __call__(self, forward: Callable[..., Any], inputs: Mapping[str, Value], **extras: Any) -> Any:
+        """Call `forward` with one batch."""
+        if self.positional is None:
+            return forward(**inputs, **extras)
+        return forward(*[inputs[name] for name in self.positional], **extras)
+
+    @classmethod
+    def bind(cls, forward: Callable[..., Any], spec: ModelSpec, subject: str) -> Call:
+        """Decide from the parameters of `forward`, or of `stream`, how it gets the declared inputs.
+
+        By keyword when every declared input names a parameter, by position in the configuration's order when
+        none does. An input that may be absent must name a parameter with a default.
+
+        Raises:
+            ConfigError: only some inputs name a parameter, or their number doesn't fit.
+        """
+        parameters = list(inspect.signature(forward).parameters.values())
+        names = [spec.name for spec in spec.inputs]
+        named = _by_name(parameters)
+        takes_any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        subject = f"{subject} {spec.hook}{_signature(forward)}"
+        _check_controls(named, spec, subject)
+        extras = tuple(name for name in RESERVED_PARAMETERS if name in named and name not in names)
+        behind = parameters[len(names) :]
+        parameters = [parameter for parameter in parameters if parameter.name not in extras]
+        matching = [name for name in names if name in named]
+        if names and (len(matching) == len(names) or takes_any_name):
+            _check_keywords(parameters, spec, subject)
+            return cls(None, extras)
+        if matching:
+            missing = [name for name in names if name not in named]
+            raise ConfigError.of(
+                subject,
+                expected=f"a parameter for each input {names}, or for none of them",
+                got=f"none for {missing}",
+                remedy="name the parameters after the inputs in config.pbtxt" + _hint(missing, named),
+            )
+        _check_positions(parameters, spec, subject)
+        _check_order(parameters, names, subject)
+        for name in extras:
+            if named[name] not in behind and named[name].kind is not inspect.Parameter.KEYWORD_ONLY:
+                raise ConfigError.of(
+                    subject,
+                    expected=f"{name!r} behind the parameters for the inputs {names}",
+                    got="it among them",
+                    remedy=f"make {name} the last parameter",
+                )
+        return cls(tuple(names), extras)
+
+
+def _by_name(parameters: Sequence[inspect.Parameter]) -> dict[str, inspect.Parameter]:
+    return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The user's hooks, bound; None for those that the class leaves to the library.
+
+    Attributes:
+        forward: gets a batch's tensors through `call`. Where the model is decoupled it is `stream`, which
+            gets a request's.
+        call: how they are handed over.
+        preprocess: per request.
+        collate: per input of a group.
+        postprocess: per batch.
+        is_async: whether `forward` was written with `async def`; it is a function that waits by now.
+        with_requests: names of those that get the requests' `RequestInfo`.
+    """
+
+    forward: Callable[..., Any]
+    call: Call
+    preprocess: Callable[..., Mapping[str, Value]] | None = None
+    collate: Callable[[str, list[Any]], Value] | None = None
+    postprocess: Callable[..., Any] | None = None
+    is_async: bool = False
+    with_requests: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        named = {name for name in WITH_REQUESTS if names_requests(getattr(self, name))}
+        forward = {"forward"} if "requests" in self.call.extras else set()
+        object.__setattr__(self, "with_requests", frozenset(named | forward))
+
+
+def _signature(forward: Callable[..., Any]) -> str:
+    return "(" + ", ".join(str(p) for p in inspect.signature(forward).parameters.values()) + ")"
+
+
+def _hint(missing: Sequence[str], named: Mapping[str, inspect.Parameter]) -> str:
+    for name in missing:
+        close = difflib.get_close_matches(name, named)
+        if close:
+            return f" ({close[0]!r} looks like {name!r})"
+    return ""
+
+
+def _check_controls(named: Collection[str], spec: ModelSpec, subject: str) -> None:
+    """Refuse a parameter for what the server adds to the requests of sequences: no hook gets it."""
+    controls = [] if spec.sequences is None else sorted(spec.sequences.controls & set(named))
+    if controls:
+        raise ConfigError.of(
+            subject,
+            expected="a parameter requests, which says what control inputs say",
+            got=f"parameters for the control inputs {controls}",
+            remedy="use is_start, is_end and correlation_id of requests[n]",
+        )
+
+
+def _check_keywords(parameters: Sequence[inspect.Parameter], spec: ModelSpec, subject: str) -> None:
+    names = [tensor.name for tensor in spec.inputs]
+    named = _by_name(parameters)
+    for parameter in parameters:
+        is_given = parameter.name in names and parameter.name in named
+        is_required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
+        if is_required and not is_given:
+            raise ConfigError.of(
+                subject,
+                expected=f"parameters for the inputs {names}",
+                got=f"a further parameter {parameter.name!r} without a default",
+                remedy="remove it, declare an input of that name, or give it a default",
+            )
+    for tensor in spec.inputs:
+        target = named.get(tensor.name)
+        if tensor.optional and target is not None and target.default is target.empty:
+            raise ConfigError.of(
+                subject,
+                expected=f"a default for the optional input {tensor.name!r}",
+                got="none",
+                remedy=f"write {tensor.name}=None",
+            )
+
+
+def _check_positions(parameters: Sequence[inspect.Parameter], spec: ModelSpec, subject: str) -> None:
+    names = [tensor.name for tensor in spec.inputs]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    num_required = sum(p.default is p.empty for p in positional)
+    most = len(names) if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(positional)
+    needs_keyword = any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
+    if needs_keyword or not num_required <= len(names) <= most:
+        raise ConfigError.of(
+            subject,
+            expected=f"a parameter for each of the {len(names)} inputs {names}",
+            got=f"{most} positional" if num_required == most else f"{num_required} to {most} positional",
+            remedy=f"give {spec.hook} one parameter per input of config.pbtxt",
+        )
+    optional = [tensor.name for tensor in spec.inputs if tensor.optional]
+    if optional:
+        raise ConfigError.of(
+            subject,
+            expected=f"parameters named after the inputs, since {optional} may be absent",
+            got="parameters by position",
+            remedy=f"name them {', '.join(names)}",
+        )
+
+
+def _check_order(parameters: Sequence[inspect.Parameter], names: Sequence[str], subject: str) -> None:
+    """Refuse parameters that are named like inputs, in other letters, but stand in another order."""
+    alike = [name.replace("_", "").lower() for name in names]
+    for position, parameter in enumerate(parameters):
+        plain = parameter.name.replace("_", "").lower()
+        if plain in alike and alike.index(plain) != position:
+            raise ConfigError.of(
+                subject,
+                expected=f"parameters in the order of the inputs {list(names)}, or with their exact names",
+                got=f"{parameter.name!r} at place {position + 1}",
+                remedy=f"call it {names[alike.index(plain)]!r}",
+            )

@@ -1,0 +1,234 @@
+"""What a user's class may and may not define, checked when the model loads."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import Any
+
+from kindaware._config.model_spec import ModelSpec, TensorSpec
+from kindaware._config.settings import SETTING_NAMES
+from kindaware._errors import ConfigError
+
+HOOKS = {
+    "load": 0,
+    "forward": None,
+    "preprocess": 1,
+    "collate": 2,
+    "postprocess": 1,
+    "warmup_inputs": 1,
+    "unload": 0,
+    "is_ready": 0,
+    "stream": None,
+}
+"""The hooks, and how many arguments each gets beside self; None where its parameters are read otherwise."""
+
+WITH_REQUESTS = ("preprocess", "postprocess")
+"""The hooks, beside `forward`, that may name a further parameter `requests`."""
+
+DECLARATIONS = ("inputs", "outputs", "max_batch_size")
+LIFE_CYCLE = {"initialize": "load", "execute": "forward", "finalize": "unload"}
+"""What Triton calls, and the hook that stands in its place."""
+
+OWN_ATTRIBUTES = (
+    "args",
+    "call",
+    "call_async",
+    "call_stream",
+    "cuda_stream",
+    "device",
+    "devices",
+    "logger",
+    "parameters",
+    "placement",
+    "reschedule",
+    "sequence_state",
+    "settings",
+    "spec",
+    "thread_budget",
+)
+"""What the library sets on an instance for the hooks to read."""
+
+_POLICY = "model_transaction_policy { decoupled: true }"
+
+_CLOSE = 0.86
+"""How alike names must be for one to be taken as a misspelling: `foward` is, `download` (unload) isn't."""
+
+
+def check_definition(model_class: type) -> None:
+    """Refuse, as soon as the class is defined, that it takes over what Triton calls.
+
+    An own `initialize` that forgets the base class would load and then fail every request, and a module
+    made after the base class's would stay where it is, in train mode.
+
+    Raises:
+        ConfigError: the class defines `initialize`, `execute` or `finalize`.
+    """
+    for name, hook in LIFE_CYCLE.items():
+        if name in vars(model_class):
+            raise ConfigError.of(
+                f"class {model_class.__name__}",
+                expected=f"{name} left to KindAwareModel",
+                got=f"its own {name}",
+                remedy=f"implement {hook} instead, or derive from kindaware.DevicePlacement to keep {name}",
+            )
+
+
+def check_class(model_class: type, base: type) -> None:
+    """Refuse a class that can't be what its author meant.
+
+    Args:
+        model_class: the user's class.
+        base: the library's base class; what the classes between the two define is checked.
+
+    Raises:
+        ConfigError: `load` is missing, or both `forward` and `stream`; a hook is asynchronous that can't be,
+            or takes other arguments; `stream` is no generator, or another hook is one; a public name is close
+            to the name of a hook or setting, or is one that the library sets; or a declaration is no list of
+            `TensorSpec`.
+    """
+    own = _own_names(model_class, base)
+    subject = f"class {model_class.__name__}"
+    for name, value in own.items():
+        if name in OWN_ATTRIBUTES:
+            raise own_attribute_error(subject, name)
+        if not name.startswith("_") and not hasattr(base, name) and name not in HOOKS:
+            _refuse_misspelling(subject, name, value)
+    for name, remedy in (
+        ("load", "define load(self) to return the module"),
+        ("forward", "define forward(self, ...) with a parameter per input"),
+    ):
+        has_stream = name == "forward" and callable(getattr(model_class, "stream", None))
+        if not callable(getattr(model_class, name, None)) and not has_stream:
+            got = f"methods {sorted(key for key in own if key in HOOKS)}"
+            raise ConfigError.of(subject, expected=f"a method {name}", got=got, remedy=remedy)
+    for name in own.keys() & HOOKS.keys():
+        _check_hook(subject, model_class, name)
+    for name in ("inputs", "outputs"):
+        check_declaration(subject, name, getattr(model_class, name))
+
+
+def check_transaction_policy(model_class: type, spec: ModelSpec) -> None:
+    """Refuse a class that can't answer as the configuration's transaction policy says.
+
+    Raises:
+        ConfigError: a decoupled model without `stream`, or one with nothing but `stream` that isn't.
+    """
+    has = {name: callable(getattr(model_class, name, None)) for name in ("stream", "forward", "collate")}
+    subject = f"model {spec.name!r} class {model_class.__name__}"
+    if not has[spec.hook]:
+        raise ConfigError.of(
+            subject,
+            expected="stream for a decoupled model"
+            if spec.decoupled
+            else f"{_POLICY} for a class with stream",
+            got="forward" if spec.decoupled else "none of it, and no forward",
+            remedy=f"define stream(self, ...) with yield, or remove {_POLICY} from config.pbtxt"
+            if spec.decoupled
+            else f"add {_POLICY} to config.pbtxt",
+        )
+    if has["collate"] and not has["forward"]:
+        raise ConfigError.of(
+            subject,
+            expected="collate only beside forward",
+            got="collate and stream",
+            remedy="remove collate: requests to stream are not joined",
+        )
+
+
+def check_declaration(subject: str, name: str, declared: Any) -> None:
+    """Refuse `inputs` and `outputs` of a class that are no tensors' specifications."""
+    if not isinstance(declared, (list, tuple)) or not all(isinstance(one, TensorSpec) for one in declared):
+        raise ConfigError.of(
+            f"{subject} {name}",
+            expected="a list of kindaware.TensorSpec",
+            got=repr(declared)[:200],
+            remedy=f"write {name} = [TensorSpec('NAME', 'FP32', [3, 224, 224])]",
+        )
+
+
+def own_attribute_error(subject: str, name: str) -> ConfigError:
+    """Build the error for an attribute that the library sets, and the user's code would overwrite."""
+    return ConfigError.of(
+        f"{subject} attribute {name!r}",
+        expected=f"self.{name} left as kindaware set it",
+        got="another value for it",
+        remedy=f"use self.{name} as it is, or another name for yours",
+    )
+
+
+def _check_hook(subject: str, model_class: type, name: str) -> None:
+    hook = getattr(model_class, name)
+    _check_kind(f"{subject} hook {name}", name, hook)
+    num_arguments = HOOKS[name]
+    if hook is None or num_arguments is None:
+        return
+    is_bound = not inspect.isfunction(inspect.getattr_static(model_class, name))
+    by_name = {"requests": None} if name in WITH_REQUESTS and names_requests(hook) else {}
+    try:
+        inspect.signature(hook).bind(*[None] * (num_arguments + (not is_bound)), **by_name)
+    except TypeError as error:
+        raise ConfigError.of(
+            f"{subject} hook {name}{inspect.signature(hook)}",
+            expected=f"to be called with {num_arguments} argument(s) beside self",
+            got=str(error),
+            remedy="correct its parameters; docs/hooks.md has the signature",
+        ) from None
+
+
+def is_asynchronous(hook: Any) -> bool:
+    """Whether a hook is written with `async def`."""
+    written = inspect.unwrap(hook) if callable(hook) else hook
+    return inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written)
+
+
+def names_requests(hook: Any) -> bool:
+    """Whether a hook names a parameter `requests`, and so gets a `RequestInfo` per request."""
+    return hook is not None and "requests" in inspect.signature(hook).parameters
+
+
+def _check_kind(subject: str, name: str, hook: Any) -> None:
+    """Refuse `async def` and `yield` where they can't be, and a `stream` without `yield`."""
+    written = inspect.unwrap(hook) if callable(hook) else hook
+    is_generator = inspect.isgeneratorfunction(written) or inspect.isasyncgenfunction(written)
+    is_async = is_asynchronous(hook) and not (name == "forward" and inspect.iscoroutinefunction(written))
+    if name == "stream" and hook is not None:
+        if not is_generator:
+            raise ConfigError.of(
+                subject,
+                expected="a generator",
+                got="a method without yield",
+                remedy="yield each item; for the items of another generator write yield from",
+            )
+    elif is_generator or is_async or not (callable(hook) or hook is None):
+        kind = "async def" if is_async else "a generator" if is_generator else type(hook).__name__
+        remedy = "call it stream" if is_generator and name == "forward" else "define it with def"
+        raise ConfigError.of(subject, expected="a plain method", got=kind, remedy=remedy)
+
+
+def _own_names(model_class: type, base: type) -> dict[str, Any]:
+    """Collect what the user's classes define, the most derived definition of each name."""
+    own: dict[str, Any] = {}
+    for one in reversed(model_class.__mro__):
+        if one not in base.__mro__:
+            own.update(vars(one))
+    return own
+
+
+def _refuse_misspelling(subject: str, name: str, value: object) -> None:
+    known = tuple(HOOKS) if callable(value) else (*SETTING_NAMES, *DECLARATIONS)
+    plain = _plain(name)
+    for candidate in known:
+        other = _plain(candidate)
+        is_close = difflib.SequenceMatcher(None, plain, other).ratio() >= _CLOSE
+        if is_close or sorted(plain) == sorted(other):
+            raise ConfigError.of(
+                f"{subject} attribute {name!r}",
+                expected=f"the name {candidate!r}",
+                got=repr(name),
+                remedy="correct the name, or begin it with an underscore if it is a helper of your own",
+            )
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()

@@ -1,0 +1,1 @@
+"""Where an instance runs: device, threads, memory allocation, modules over several devices."""

@@ -1,0 +1,150 @@
+"""Where an instance runs: from Triton's kind and device id to torch devices.
+
+A pure function of the args dict and the number of visible devices: no call of torch.cuda is made here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from kindaware._config.args import InstanceArgs, parse_config, parse_instance_name, parse_kind
+from kindaware._config.model_spec import parameters_of
+from kindaware._config.settings import Settings
+from kindaware._errors import ConfigError
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The devices of one instance.
+
+    Attributes:
+        kind: `CPU`, `GPU` or `MODEL`, as Triton passed it.
+        devices: the devices that the instance may use, at least one.
+        moves_modules: whether the library moves the model's modules to `device`; False when the model is to
+            place itself over several devices.
+        reason: why these devices, for the log.
+    """
+
+    kind: str
+    devices: tuple[torch.device, ...]
+    moves_modules: bool
+    reason: str
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which inputs are handed to `forward`."""
+        return self.devices[0]
+
+    @property
+    def uses_cuda(self) -> bool:
+        """Whether any of the devices is a GPU."""
+        return any(device.type == "cuda" for device in self.devices)
+
+    @classmethod
+    def from_args(
+        cls,
+        args: Mapping[str, str],
+        *,
+        num_devices: int,
+        on_missing_gpu: str | None = None,
+        model_devices: str | None = None,
+    ) -> Placement:
+        """Place an instance.
+
+        Args:
+            args: the dict of strings that Triton hands to `initialize`; `model_instance_kind` and
+                `model_instance_device_id` are needed, `model_config` is read for `kindaware.*` parameters
+                when it is there.
+            num_devices: GPUs that this process sees, as `torch.cuda.device_count()` counts them.
+            on_missing_gpu: the setting of that name, unless the configuration has it.
+            model_devices: the setting of that name, unless the configuration has it.
+
+        Raises:
+            ConfigError: the args are none that Triton passes, the GPU asked for isn't visible, or KIND_MODEL
+                was asked for without saying which devices.
+        """
+        kind, device_id = parse_kind(args)
+        parameters = parameters_of(parse_config(args)) if "model_config" in args else {}
+        attributes = {"on_missing_gpu": on_missing_gpu or "error", "model_devices": model_devices}
+        settings = Settings.resolve(attributes, parameters)
+        return _place(kind, device_id, parse_instance_name(args), num_devices, settings)
+
+    @classmethod
+    def of_instance(cls, args: InstanceArgs, settings: Settings, *, num_devices: int) -> Placement:
+        """Place an instance whose args and settings are parsed already."""
+        return _place(args.kind, args.device_id, args.instance_name, num_devices, settings)
+
+
+def _place(kind: str, device_id: int, name: str, num_devices: int, settings: Settings) -> Placement:
+    if kind == "CPU":
+        return Placement(kind, (_CPU,), moves_modules=True, reason="KIND_CPU")
+    if kind == "GPU":
+        wanted: tuple[int, ...] = (device_id,)
+        moves_modules, reason = True, f"KIND_GPU {device_id}"
+    else:
+        policy = settings.model_devices
+        if policy is None:
+            raise ConfigError.of(
+                f"instance {name!r} of KIND_MODEL",
+                expected="the setting model_devices to say which devices it uses",
+                got="no such setting",
+                remedy="set parameter kindaware.model_devices to 'all', 'round_robin', 'cpu' or devices "
+                "such as 'cuda:0,cuda:1'",
+            )
+        if policy == "cpu":
+            return Placement(kind, (_CPU,), moves_modules=True, reason="model_devices=cpu")
+        wanted = _devices_of_policy(policy, name, num_devices)
+        moves_modules, reason = policy != "all" and len(wanted) == 1, f"model_devices={policy}"
+    missing = [ordinal for ordinal in wanted if ordinal >= num_devices]
+    if missing and settings.on_missing_gpu == "cpu":
+        reason = f"on_missing_gpu=cpu: {reason} asked for cuda:{missing[0]}, {num_devices} visible"
+        return Placement(kind, (_CPU,), moves_modules=True, reason=reason)
+    if missing:
+        raise _missing_gpu(kind, missing[0], num_devices, name)
+    devices = tuple(torch.device("cuda", ordinal) for ordinal in wanted)
+    return Placement(kind, devices, moves_modules, reason)
+
+
+def _devices_of_policy(policy: str, name: str, num_devices: int) -> tuple[int, ...]:
+    if policy == "all":
+        return tuple(range(num_devices)) or (0,)
+    if policy == "round_robin":
+        ordinal = re.search(r"_([0-9]{1,9})$", name)
+        if ordinal is None:
+            raise ConfigError.of(
+                "args['model_instance_name']",
+                expected="a name that ends in the instance's number, for model_devices=round_robin",
+                got=repr(name),
+                remedy="pass Triton's instance name, such as 'model_0_1'",
+            )
+        return (int(ordinal.group(1)) % max(num_devices, 1),)
+    return tuple(int(device.removeprefix("cuda:")) for device in policy.split(","))
+
+
+def _missing_gpu(kind: str, device_id: int, num_devices: int, name: str) -> ConfigError:
+    return ConfigError.of(
+        f"instance {name!r} of KIND_{kind}",
+        expected=f"GPU {device_id} to be visible to torch",
+        got=f"{num_devices} visible devices ({describe_cuda()})",
+        remedy="make the device visible, install a torch built for this driver, change instance_group, or "
+        "set parameter kindaware.on_missing_gpu to 'cpu'",
+    )
+
+
+def describe_cuda() -> str:
+    """Say what decides which GPUs torch sees, without asking CUDA: variable, torch's CUDA, driver."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    driver = Path("/proc/driver/nvidia/version")
+    version = re.search(r"\d+\.\d+(\.\d+)?", driver.read_text()) if driver.exists() else None
+    return (
+        f"CUDA_VISIBLE_DEVICES {'not set' if visible is None else repr(visible)}, "
+        f"torch.version.cuda {torch.version.cuda}, driver {version.group() if version else 'not found'}"
+    )

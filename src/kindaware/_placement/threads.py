@@ -1,0 +1,148 @@
+"""How many threads an instance may use, so that the instances on a host don't fight over its cores."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kindaware._config.args import InstanceArgs
+from kindaware._config.model_spec import InstanceGroup
+from kindaware._config.settings import MAX_THREADS
+from kindaware._errors import ConfigError
+from kindaware._placement.placement import Placement
+
+SHARE_VARIABLE = "KINDAWARE_CPU_SHARE"
+MAX_GPU_THREADS = 4
+"""A GPU instance computes on its GPU; more threads than these would only take cores from CPU instances."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadBudget:
+    """What `torch.set_num_threads` gets, and why.
+
+    Attributes:
+        num_threads: threads of one operation on the CPU.
+        reason: where the number comes from, for the log.
+    """
+
+    num_threads: int
+    reason: str
+
+    @classmethod
+    def of_instance(
+        cls,
+        args: InstanceArgs,
+        groups: Sequence[InstanceGroup],
+        placement: Placement,
+        *,
+        num_threads: int | None,
+        model_devices: str | None = None,
+        num_cores: int,
+        environment: Mapping[str, str],
+    ) -> ThreadBudget:
+        """Divide the cores of this process among the instances that share them.
+
+        Args:
+            args: the instance.
+            groups: the model's instance groups; those on the CPU with the same host policy share the cores.
+            placement: where the instance runs.
+            num_threads: the setting of that name; None for `auto`.
+            model_devices: the setting of that name; with `cpu`, instances of KIND_MODEL share the cores too.
+            num_cores: cores that this process may use; see `count_cores`.
+            environment: OMP_NUM_THREADS and KINDAWARE_CPU_SHARE are read from it.
+
+        Raises:
+            ConfigError: KINDAWARE_CPU_SHARE is no number above 0 and at most 1.
+        """
+        if num_threads is not None:
+            return cls(num_threads, "setting num_threads")
+        omp = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+        if omp.isascii() and omp.isdigit() and len(omp) <= 5 and 0 < int(omp) <= MAX_THREADS:
+            return cls(int(omp), "OMP_NUM_THREADS")
+        share = _share(environment)
+        cores = num_cores * share
+        of_cores = f"{num_cores} core{'s' if num_cores > 1 else ''}"
+        if share < 1:
+            of_cores = f"{share:g} of {of_cores}"
+        if placement.uses_cuda:
+            return cls(
+                max(1, min(MAX_GPU_THREADS, _whole(cores))), f"{of_cores}, at most 4 for a GPU instance"
+            )
+        kinds = ("KIND_CPU", "KIND_MODEL") if model_devices == "cpu" else ("KIND_CPU",)
+        sharers = _count_sharers(args.instance_name, groups, kinds)
+        instances = "CPU instance" if sharers == 1 else "CPU instances"
+        return cls(max(1, _whole(cores / sharers)), f"{of_cores} / {sharers} {instances}")
+
+
+def _whole(cores: float) -> int:
+    """Round down, but not for what floating point lost: 0.29 of 100 cores are 29."""
+    return math.floor(cores + 1e-9)
+
+
+def _count_sharers(instance_name: str, groups: Sequence[InstanceGroup], kinds: Collection[str]) -> int:
+    """Count the CPU instances of this model on the cores that this instance has.
+
+    The server hands a host policy's cores to the stub as its affinity, so groups of another policy don't
+    count. An instance's own group is the one whose name its own name begins with.
+    """
+    own_name = instance_name.rpartition("_")[0]
+    policies = [group.host_policy for group in groups if group.name == own_name]
+    sharing = [
+        group.num_instances
+        for group in groups
+        if (group.kind in kinds or group.name == own_name)
+        and (not policies or group.host_policy == policies[0])
+    ]
+    return max(1, sum(sharing))
+
+
+def _share(environment: Mapping[str, str]) -> float:
+    text = environment.get(SHARE_VARIABLE, "1")
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 < share <= 1:
+        raise ConfigError.of(
+            f"environment variable {SHARE_VARIABLE}",
+            expected="a number above 0 and at most 1",
+            got=repr(text),
+            remedy="set it to this server's share of the host's cores, or unset it",
+        )
+    return share
+
+
+def count_cores(
+    cgroup_root: Path = Path("/sys/fs/cgroup"), own_cgroup: Path = Path("/proc/self/cgroup")
+) -> int:
+    """Count the cores that this process may use: its affinity, and the quota of its cgroups (v1 and v2)."""
+    cores = len(os.sched_getaffinity(0))
+    quota = min(_quotas(cgroup_root, own_cgroup), default=math.inf)
+    return max(1, min(cores, math.ceil(quota) if math.isfinite(quota) else cores))
+
+
+def _quotas(cgroup_root: Path, own_cgroup: Path) -> list[float]:
+    paths = [cgroup_root, cgroup_root / "cpu"]
+    if own_cgroup.exists():
+        for line in own_cgroup.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "" or "cpu" in controllers.split(","):
+                root = cgroup_root if controllers == "" else cgroup_root / "cpu"
+                own = root / path.lstrip("/")
+                paths += [own, *(parent for parent in own.parents if parent.is_relative_to(root))]
+    return [quota for path in paths if (quota := _quota(path)) is not None]
+
+
+def _quota(path: Path) -> float | None:
+    try:
+        if (path / "cpu.max").exists():
+            quota, period = (path / "cpu.max").read_text().split()
+        else:
+            quota = (path / "cpu.cfs_quota_us").read_text().strip()
+            period = (path / "cpu.cfs_period_us").read_text().strip()
+        return float(quota) / float(period) if quota not in ("max", "-1") else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""A real tritonserver as a process: found, started, watched and ended."""

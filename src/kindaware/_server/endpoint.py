@@ -1,0 +1,151 @@
+"""The few requests that a server's owner makes: health, configuration, the model repository."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from kindaware._server.failure import ServerError
+
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One version of a model, as the server's repository index has it.
+
+    Args:
+        name: of the model.
+        version: of the model; empty when none was ever loaded.
+        state: `READY`, `LOADING`, `UNLOADING`, `UNAVAILABLE`, or empty.
+        reason: why it is not ready, in the server's words.
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class Endpoint:
+    """The HTTP side of one server.
+
+    Every method but `is_healthy` raises a ServerError with the server's own words when it refuses, and when
+    it can't be reached.
+
+    Args:
+        address: host and port.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        # This machine is nobody's proxy.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def is_healthy(self, which: str) -> bool:
+        """Whether `/v2/health/<which>` (`live` or `ready`) says yes; waits for at most two seconds."""
+        try:
+            self._ask("health", f"/v2/health/{which}", timeout_seconds=2.0)
+        except ServerError:
+            return False
+        return True
+
+    def version(self) -> str:
+        """The server's version, such as `2.51.0`."""
+        return str(self._ask("server", "/v2")["version"])
+
+    def index(self) -> list[ModelStatus]:
+        """Every version of every model of the repositories, with its state."""
+        return [
+            ModelStatus(
+                name=entry["name"],
+                version=entry.get("version", ""),
+                state=entry.get("state", ""),
+                reason=entry.get("reason", ""),
+            )
+            for entry in self._ask("model repository index", "/v2/repository/index", body={})
+        ]
+
+    def state(self, model: str) -> str:
+        """The state of a model, `READY` when one of its versions is; empty when it was never loaded."""
+        index = self.index()
+        states = [status.state for status in index if status.name == model]
+        if not states:
+            known = ", ".join(sorted({status.name for status in index})) or "none"
+            raise ServerError.of(
+                f"model '{model}'",
+                expected="a model of the repositories",
+                got="none",
+                remedy=f"they have: {known}",
+            )
+        return "READY" if "READY" in states else states[0]
+
+    def config(self, model: str) -> dict[str, Any]:
+        """The configuration of a ready model, completed by the server."""
+        config: dict[str, Any] = self._ask(
+            f"configuration of model '{model}'", f"/v2/models/{_quote(model)}/config"
+        )
+        return config
+
+    def load(self, model: str, config: str | None = None) -> None:
+        """Load a model; waits without a limit until it is ready."""
+        body = {} if config is None else {"parameters": {"config": config}}
+        path = f"/v2/repository/models/{_quote(model)}/load"
+        self._ask(f"load of model '{model}'", path, body=body, timeout_seconds=None)
+
+    def unload(self, model: str, timeout_seconds: float) -> None:
+        """Unload a model; waits until it is gone."""
+        subject = f"unload of model '{model}'"
+        self._ask(subject, f"/v2/repository/models/{_quote(model)}/unload", body={})
+        deadline = time.monotonic() + timeout_seconds
+        while (state := self.state(model)) in ("READY", "UNLOADING"):
+            if time.monotonic() > deadline:
+                raise ServerError.of(
+                    subject,
+                    expected=f"its end within {timeout_seconds:g} s",
+                    got=f"state {state}",
+                    remedy="look for a request that does not end",
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _ask(
+        self,
+        subject: str,
+        path: str,
+        *,
+        body: dict[str, Any] | None = None,
+        timeout_seconds: float | None = 30.0,
+    ) -> Any:
+        """Make one request; the answer's JSON, or None when it has no body."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"http://{self._address}{path}", data=data)
+        try:
+            with self._opener.open(request, timeout=timeout_seconds) as response:
+                text = response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                got, remedy = _error_text(error.read()), "the server's log has more"
+        except (OSError, http.client.HTTPException) as error:
+            got, remedy = f"{type(error).__name__}: {error}", "check that the server runs"
+        else:
+            return json.loads(text) if text else None
+        raise ServerError.of(subject, expected=f"an answer from {self._address}", got=got, remedy=remedy)
+
+
+def _error_text(body: bytes) -> str:
+    """The server's own words in an error response."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip() or "an error without a text"
+
+
+def _quote(model: str) -> str:
+    """A model's name within a path."""
+    return quote(model, safe="")

@@ -1,0 +1,136 @@
+"""One start of a server: everything that can be checked first, then the process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kindaware._server.command import prepare_launch
+from kindaware._server.failure import ServerError
+from kindaware._server.interpreter import Interpreter
+from kindaware._server.location import Location, locate_server
+from kindaware._server.ports import choose_ports
+from kindaware._server.process import ServerProcess
+from kindaware._server.repository import is_shell_safe, list_repositories
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """What the caller of `TritonServer` asked for; described there.
+
+    Args:
+        repository: one or several paths.
+        tritonserver: path of the executable, or None.
+        python: path of the interpreter, or None.
+        host: the address to listen on.
+        ports: by the name of their option, 0 for a free one.
+        models: None for all, or those to load.
+        args: further arguments for the server.
+        env: variables to set, or with None to remove.
+        exit_on_error: whether a model that fails ends the server.
+        stop_seconds: how long a clean end may take.
+        log_path: where the log is to stay, or None.
+    """
+
+    repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+    tritonserver: str | os.PathLike[str] | None
+    python: str | os.PathLike[str] | None
+    host: str
+    ports: Mapping[str, int]
+    models: tuple[str, ...] | None
+    args: tuple[str, ...]
+    env: Mapping[str, str | None]
+    exit_on_error: bool
+    stop_seconds: float
+    log_path: Path | None
+
+
+@dataclass(frozen=True)
+class StartedServer:
+    """A server that was started, ready or not.
+
+    Args:
+        process: which owns it.
+        location: which server it is.
+        ports: by the name of their option.
+        log_path: what it writes its log to.
+    """
+
+    process: ServerProcess
+    location: Location
+    ports: Mapping[str, int]
+    log_path: Path
+
+
+def launch_server(options: ServerOptions) -> StartedServer:
+    """Check and start; does not wait for the server.
+
+    Raises:
+        ServerError: it can't be started.
+    """
+    if not sys.platform.startswith("linux"):
+        raise ServerError.of(
+            "tritonserver",
+            expected="Linux",
+            got=sys.platform,
+            remedy="run this in a Linux container or virtual machine",
+        )
+    location = locate_server(options.tritonserver)
+    repositories = list_repositories(options.repository, may_be_empty=options.models is not None)
+    interpreter = Interpreter.probe(options.python)
+    ports = choose_ports(options.host, options.ports)
+    temporary = tempfile.gettempdir()
+    directory = Path(
+        tempfile.mkdtemp(prefix="kindaware-server-", dir=temporary if is_shell_safe(temporary) else "/tmp")
+    )
+    try:
+        launch = prepare_launch(
+            location,
+            interpreter,
+            directory,
+            repositories=repositories,
+            options=_write_options(options, ports),
+            args=options.args,
+            environment=_merge_environment(options.env),
+        )
+        log_path = options.log_path or directory / "server.log"
+        _make_log(log_path)
+        process = ServerProcess(
+            launch, directory=directory, log_path=log_path, stop_seconds=options.stop_seconds
+        )
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return StartedServer(process, location, ports, log_path)
+
+
+def _write_options(options: ServerOptions, ports: Mapping[str, int]) -> list[str]:
+    """The server's options, but for those that depend on the machine."""
+    written = [f"{option}={port}" for option, port in ports.items()]
+    written += [f"--http-address={options.host}", f"--grpc-address={options.host}"]
+    written.append(f"--exit-on-error={'true' if options.exit_on_error else 'false'}")
+    if options.models is not None:
+        written.append("--model-control-mode=explicit")
+        written += [f"--load-model={model}" for model in options.models]
+    return written
+
+
+def _merge_environment(changes: Mapping[str, str | None]) -> dict[str, str]:
+    """This process's environment with changes; None removes a variable."""
+    merged = {**os.environ, **changes}
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _make_log(path: Path) -> None:
+    """Begin an empty log."""
+    try:
+        path.write_bytes(b"")
+    except OSError as error:
+        raise ServerError.of(
+            f"log file {path}", expected="a file to write", got=str(error), remedy="choose another path"
+        ) from error

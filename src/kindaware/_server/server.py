@@ -1,0 +1,271 @@
+"""A real tritonserver for as long as a `with` block lasts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kindaware._server import log as _log
+from kindaware._server.endpoint import Endpoint, ModelStatus
+from kindaware._server.failure import ServerError
+from kindaware._server.launcher import ServerOptions, StartedServer, launch_server
+from kindaware._server.location import Location
+from kindaware._server.readiness import wait_until_healthy
+
+_ATTEMPTS = 3
+
+
+class TritonServer:
+    """A tritonserver on one or several model repositories.
+
+    Use it in a `with` statement, or call `start` and `stop`. It ends with this process, however that ends.
+
+    Args:
+        repository: a directory with one directory per model, or several such directories.
+        tritonserver: path of the executable; unless said, the first of: `tritonserver` on PATH,
+            /opt/tritonserver/bin/tritonserver, the one in the installed `nvidia-pytriton` wheel.
+        python: the interpreter whose packages the models use; the running one unless said.
+        host: the address to listen on.
+        http_port: 0 picks a free one, for this and the others.
+        grpc_port: as above.
+        metrics_port: as above.
+        models: None loads all models; a list turns explicit model control on and loads those.
+        args: further arguments for the server; they win over the defaults.
+        env: environment variables to set or, with None as value, to remove.
+        exit_on_error: a model that does not load is an error; else the server serves the others.
+        startup_timeout_seconds: how long loading the models may take.
+        stop_timeout_seconds: how long a clean end may take before the server is killed.
+        log_path: where the log goes, and stays; unless said, it is gone with the server, and only `log_text`
+            remembers it.
+    """
+
+    def __init__(
+        self,
+        repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        tritonserver: str | os.PathLike[str] | None = None,
+        python: str | os.PathLike[str] | None = None,
+        host: str = "127.0.0.1",
+        http_port: int = 0,
+        grpc_port: int = 0,
+        metrics_port: int = 0,
+        models: Sequence[str] | None = None,
+        args: Sequence[str] = (),
+        env: Mapping[str, str | None] | None = None,
+        exit_on_error: bool = True,
+        startup_timeout_seconds: float = 300.0,
+        stop_timeout_seconds: float = 40.0,
+        log_path: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._options = ServerOptions(
+            repository=repository if isinstance(repository, (str, os.PathLike)) else tuple(repository),
+            tritonserver=tritonserver,
+            python=python,
+            host=host,
+            ports={"--http-port": http_port, "--grpc-port": grpc_port, "--metrics-port": metrics_port},
+            models=None if models is None else tuple(models),
+            args=tuple(args),
+            env=dict(env or {}),
+            exit_on_error=exit_on_error,
+            stop_seconds=stop_timeout_seconds,
+            log_path=None if log_path is None else Path(log_path).absolute(),
+        )
+        self._startup_timeout_seconds = startup_timeout_seconds
+        self._server: StartedServer | None = None
+        self._ports: dict[str, int] = {}
+        self._log = ""
+        self.returncode: int | None = None
+
+    def __enter__(self) -> TritonServer:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "not running" if self._server is None else f"pid {self.pid}, http {self.http_url}"
+        return f"<TritonServer {self._options.repository!r}: {state}>"
+
+    def start(self) -> TritonServer:
+        """Start the server; waits until it is ready, or with `exit_on_error=False` until loading is over.
+
+        Raises:
+            ServerError: it can't be started, ends before it is ready, or takes too long. The message has what
+                the failed models said, and the end of the log; the server is stopped.
+        """
+        if self._server is not None:
+            raise ServerError.of(
+                "TritonServer",
+                expected="one start",
+                got="a second",
+                remedy="call stop() first, or make another",
+            )
+        for attempt in range(1, _ATTEMPTS + 1):
+            self._server = launch_server(self._options)
+            self._ports = dict(self._server.ports)
+            try:
+                self.wait_ready()
+                break
+            except BaseException as error:
+                self.stop()
+                if attempt == _ATTEMPTS or not self._lost_a_port(error):
+                    raise
+        return self
+
+    def stop(self) -> None:
+        """End the server and all its processes, and remove its files; waits for that.
+
+        A second call does nothing. The log is remembered by `log_text`.
+        """
+        server = self._server
+        if server is None:
+            return
+        try:
+            self.returncode = server.process.end()
+            self._log = _read_log(server)
+        finally:
+            self._server = None
+            server.process.clean()
+
+    def wait_ready(self, timeout_seconds: float | None = None) -> None:
+        """Wait until the server is ready, or with `exit_on_error=False` until loading is over.
+
+        Args:
+            timeout_seconds: the server's start-up time unless said.
+
+        Raises:
+            ServerError: it has ended, a stub has without the server noticing, or the time is over.
+        """
+        wait_until_healthy(
+            self._running().process,
+            Endpoint(self.http_url),
+            "ready" if self._options.exit_on_error else "live",
+            timeout_seconds=self._startup_timeout_seconds if timeout_seconds is None else timeout_seconds,
+            read_log=self.log_text,
+        )
+
+    def poll(self) -> int | None:
+        """The server's exit status, or None while it runs."""
+        return self.returncode if self._server is None else self._server.process.poll()
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._running().process.pid
+
+    @property
+    def http_url(self) -> str:
+        """Host and port of HTTP, without a scheme, as Triton's clients take it."""
+        return self._address("--http-port")
+
+    @property
+    def grpc_url(self) -> str:
+        """Host and port of gRPC."""
+        return self._address("--grpc-port")
+
+    @property
+    def metrics_url(self) -> str:
+        """Host and port of the metrics, which are at `/metrics`."""
+        return self._address("--metrics-port")
+
+    @property
+    def location(self) -> Location:
+        """Which server it is, and how it was found."""
+        return self._running().location
+
+    @property
+    def log_path(self) -> Path:
+        """The file that the server writes its log to."""
+        return self._running().log_path
+
+    @property
+    def server_version(self) -> str:
+        """The server's version, such as `2.51.0`."""
+        return Endpoint(self.http_url).version()
+
+    def log_text(self) -> str:
+        """All that the server and its models have printed; also after the end."""
+        return self._log if self._server is None else _read_log(self._server)
+
+    def instances(self) -> list[_log.InstanceReport]:
+        """What the instances of kindaware models reported when they were ready, in that order."""
+        return _log.read_instances(self.log_text())
+
+    def models(self) -> list[ModelStatus]:
+        """Every version of every model of the repositories, with its state."""
+        return Endpoint(self.http_url).index()
+
+    def model_state(self, name: str) -> str:
+        """The state of a model, such as `READY` or `UNAVAILABLE`; empty when it was never loaded.
+
+        Raises:
+            ServerError: the repositories have no such model.
+        """
+        return Endpoint(self.http_url).state(name)
+
+    def model_config(self, name: str) -> dict[str, Any]:
+        """The configuration of a ready model, as the server has completed it."""
+        return Endpoint(self.http_url).config(name)
+
+    def load(self, name: str, config: str | None = None) -> None:
+        """Load a model, or load it anew; needs explicit model control. Waits until it is ready.
+
+        Args:
+            name: of the model.
+            config: its configuration as JSON, in place of config.pbtxt.
+
+        Raises:
+            ServerError: with the server's words.
+        """
+        Endpoint(self.http_url).load(name, config)
+
+    def unload(self, name: str, timeout_seconds: float = 60.0) -> None:
+        """Unload a model; needs explicit model control. Waits until it is gone.
+
+        Raises:
+            ServerError: with the server's words, or it is not gone in time.
+        """
+        Endpoint(self.http_url).unload(name, timeout_seconds)
+
+    def _running(self) -> StartedServer:
+        """The server, if there is one."""
+        if self._server is None:
+            raise ServerError.of(
+                "TritonServer",
+                expected="a running server",
+                got="none",
+                remedy="use it in a with statement, or call start() first",
+            )
+        return self._server
+
+    def _address(self, option: str) -> str:
+        """Host and port of one service, at an address that can be connected to."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._options.host, self._options.host)
+        port = self._running().ports[option]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def _lost_a_port(self, error: BaseException) -> bool:
+        """Whether another program took a port that was free, and our choice, when the server was started."""
+        address = _log.read_port_in_use(error.log) if isinstance(error, ServerError) else None
+        if address is None:
+            return False
+        port = int(address.rpartition(":")[2])
+        return any(
+            port == chosen and self._options.ports[option] == 0 for option, chosen in self._ports.items()
+        )
+
+
+def _read_log(server: StartedServer) -> str:
+    """What is in the log file."""
+    try:
+        return server.log_path.read_text(errors="replace")
+    except OSError:
+        return ""

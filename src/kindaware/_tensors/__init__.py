@@ -1,0 +1,1 @@
+"""Data types, BYTES arrays, and rows concatenated and split."""

@@ -1,0 +1,1 @@
+"""What speaks to Triton's Python API, one module for each of its surfaces."""

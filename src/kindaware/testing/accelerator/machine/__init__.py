@@ -1,0 +1,1 @@
+"""The simulated machine: its clock, streams, memory and processes. Knows no torch tensor."""

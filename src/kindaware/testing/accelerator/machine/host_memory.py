@@ -1,0 +1,186 @@
+"""Host memory that copies are queued for, page-locked or not, and what the host may not do to it then."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.multiprocessing import reductions
+
+from kindaware.testing.accelerator.machine.memory import POISON, num_bytes_spanned
+from kindaware.testing.accelerator.machine.plain import plain_torch
+from kindaware.testing.accelerator.machine.races import Block, Span
+
+_StorageWeakRef: Any = reductions.StorageWeakRef
+_Storage: Any = torch.UntypedStorage
+_AS_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+_SOURCE_CHANGED = (
+    "send other data than the model had written: the host changed memory from which a queued copy had still "
+    "to read",
+    "wait for the copy (an event, or the stream) before writing to its source again",
+)
+_TARGET_CHANGED = (
+    "overwrite data: the host wrote to memory that a queued copy was about to fill",
+    "wait for the copy (an event, or the stream) before using its target for anything else",
+)
+
+
+class HostCopy:
+    """A copy that reads or writes host memory, whenever it is queued.
+
+    Args:
+        block: the memory.
+        view: the part that is copied.
+        carry_out: does it.
+        outcome: what happens if the host changes the memory meanwhile, and the remedy.
+        report: takes the text of a violation.
+        is_write: the host's memory is written.
+    """
+
+    def __init__(
+        self,
+        block: _HostBlock,
+        view: torch.Tensor,
+        carry_out: Callable[[torch.Tensor], Any],
+        outcome: tuple[str, str],
+        report: Callable[[str, str], None],
+        *,
+        is_write: bool,
+    ) -> None:
+        self.view = view
+        start = view.data_ptr() - block.address
+        self.span = Span(block, start, start + num_bytes_spanned(view))
+        self._block = block
+        self._carry_out = carry_out
+        self._outcome = outcome
+        self._report = report
+        self._is_write = is_write
+        self._twin = block.twin_of(view)
+
+    def queue(self) -> Callable[[], None]:
+        """Queue it: a target is poison from now on, since it holds no answer before; gives what does it."""
+        with plain_torch():
+            for other in self._block.queued:
+                if other.span.start < self.span.stop and self.span.start < other.span.stop:
+                    other._check()
+            if self._is_write:
+                _bits(self.view).fill_(-1 if self.view.itemsize > 1 else POISON)
+            _bits(self._twin).copy_(_bits(self.view))
+        self._block.queued.append(self)
+        return self._run
+
+    def _run(self) -> None:
+        self._check()
+        self._block.queued.remove(self)
+        self._carry_out(self.view)
+        if self._is_write:
+            _bits(self._twin).copy_(_bits(self.view))
+
+    def _check(self) -> None:
+        """Report it if the host has changed the memory."""
+        found, wanted = _bits(self.view), _bits(self._twin)
+        if not torch.equal(found, wanted):
+            self._report(*self._outcome)
+            wanted.copy_(found)
+
+
+class _HostBlock(Block):
+    """A storage of the host that is page-locked, or for which copies are queued."""
+
+    def __init__(self, storage: torch.UntypedStorage, *, is_pinned: bool) -> None:
+        super().__init__()
+        self.address = storage.data_ptr()
+        self.num_bytes = storage.nbytes()
+        self.is_pinned = is_pinned
+        self.queued: list[HostCopy] = []
+        self._storage = _StorageWeakRef(storage)
+        self._shadow: torch.UntypedStorage | None = None
+
+    def holds(self, address: int) -> bool:
+        """Say whether it is still there, and has this address."""
+        return self.address <= address < self.address + self.num_bytes and not self.is_freed()
+
+    def is_freed(self) -> bool:
+        """Say whether no tensor uses it any more."""
+        return bool(self._storage.expired())
+
+    def twin_of(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Give the place where it is remembered what a tensor's memory must hold."""
+        if self._shadow is None:
+            self._shadow = _Storage(self.num_bytes)
+        offset = (tensor.data_ptr() - self.address) // tensor.itemsize
+        return torch.empty(0, dtype=tensor.dtype).set_(self._shadow, offset, tensor.size(), tensor.stride())
+
+
+class HostMemory:
+    """Knows which host memory is page-locked, and for which copies are queued.
+
+    Args:
+        report: takes the text of a violation.
+    """
+
+    def __init__(self, report: Callable[[str, str], None]) -> None:
+        self._report = report
+        self._blocks: list[_HostBlock] = []
+
+    def pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Page-lock the memory of a tensor, for as long as tensors use it."""
+        if tensor.numel():
+            self._block_of(tensor).is_pinned = True
+        return tensor
+
+    def is_pinned(self, tensor: torch.Tensor) -> bool:
+        """Say whether a tensor lies in page-locked memory."""
+        address = tensor.data_ptr()
+        return any(block.is_pinned and block.holds(address) for block in self._blocks)
+
+    @property
+    def pinned_bytes(self) -> int:
+        """How much is page-locked."""
+        return sum(block.num_bytes for block in self._blocks if block.is_pinned and not block.is_freed())
+
+    def reader(self, source: torch.Tensor, take: Callable[[torch.Tensor], Any]) -> HostCopy:
+        """Make a copy that reads a tensor.
+
+        Args:
+            source: the tensor.
+            take: is given what it holds when the copy is carried out.
+        """
+        with plain_torch():
+            view = source.detach()
+            return HostCopy(self._block_of(view), view, take, _SOURCE_CHANGED, self._report, is_write=False)
+
+    def writer(self, target: torch.Tensor, value: torch.Tensor) -> HostCopy:
+        """Make a copy that writes a tensor.
+
+        Args:
+            target: the tensor.
+            value: what it holds when the copy is carried out.
+        """
+        with plain_torch():
+            view = target.detach()
+            fill = functools.partial(_fill, value)
+            return HostCopy(self._block_of(view), view, fill, _TARGET_CHANGED, self._report, is_write=True)
+
+    def _block_of(self, tensor: torch.Tensor) -> _HostBlock:
+        address = tensor.data_ptr()
+        for block in self._blocks:
+            if block.holds(address):
+                return block
+        self._blocks = [block for block in self._blocks if not block.is_freed()]
+        self._blocks.append(_HostBlock(tensor.untyped_storage(), is_pinned=False))
+        return self._blocks[-1]
+
+
+def _fill(value: torch.Tensor, target: torch.Tensor) -> None:
+    target.copy_(value)
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """Look at elements as integers, which compare as bits: a NaN equals itself."""
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor)
+    return tensor.view(_AS_BITS[tensor.itemsize])

@@ -1,0 +1,294 @@
+"""`SimulatedAccelerator`: GPUs in host memory, with CUDA's rules for who waits for whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import torch
+
+from kindaware.testing.accelerator.machine.device import Device
+from kindaware.testing.accelerator.machine.errors import OUTSIDE, SECOND, cuda_error, is_sticky, not_on_host
+from kindaware.testing.accelerator.machine.host_memory import HostMemory
+from kindaware.testing.accelerator.machine.memory import DeviceMemory
+from kindaware.testing.accelerator.machine.processes import Current, Process, Users
+from kindaware.testing.accelerator.machine.races import RaceCheck, Span
+from kindaware.testing.accelerator.machine.schedules import Latest, Schedule
+from kindaware.testing.accelerator.machine.timeline import Point, Stream, Timeline
+
+_SYNC_ERROR = 2
+"""What torch calls "error" in `set_sync_debug_mode`."""
+
+Fault = Callable[[int, str], BaseException | None]
+Prepare = Callable[[], Callable[[], Any]]
+
+
+class SimulatedAccelerator:
+    """GPUs that lie in host memory, for tests of what an instance of KIND_GPU does.
+
+    Work is queued on streams, and carried out when the host waits for it: a result that is read too early is
+    NaN (-1 in integers), page-locked memory that is written too early is sent wrong, as the worst case on a
+    real device. Work on the same memory that nothing puts in order is reported as a race, whether or not it
+    went wrong. It says nothing about speed, nor about CUDA's own kernels.
+
+    Args:
+        num_devices: how many there are; unless said, as many as the harness needs.
+        memory_bytes: of each device; host memory is taken as it is used.
+        schedule: how far the devices run ahead of what the host waits for; unless said, not at all.
+        fault: is asked at each call with its number and name, and gives an exception to raise there, or None.
+
+    Attributes:
+        num_calls: calls so far: operations but for views, copies, allocations, and functions of `torch.cuda`.
+        violations: what was against CUDA's rules, as (what would happen, remedy).
+        sync_debug_mode: 2 while operations that wait for a device raise.
+        devices: the GPUs; `devices[n].memory` has `allocated_bytes`, `peak_bytes`, `limit_bytes` and
+            `num_allocations`.
+    """
+
+    _active: ClassVar[SimulatedAccelerator | None] = None
+
+    def __init__(
+        self,
+        num_devices: int | None = None,
+        *,
+        memory_bytes: int = 16 << 30,
+        schedule: Schedule | None = None,
+        fault: Fault | None = None,
+    ) -> None:
+        self.num_calls = 0
+        self.sync_debug_mode = 0
+        self.violations: list[tuple[str, str]] = []
+        self.fault = fault
+        self.timeline = Timeline(schedule or Latest(), self._fail)
+        self.host = HostMemory(self.report)
+        self.devices: list[Device] = []
+        self.memory_bytes = memory_bytes
+        self.num_devices = num_devices
+        self._races = RaceCheck(self.timeline, self.report)
+        self._users = Users(self.timeline, {})
+        self._listener: Callable[[str, str], Any] | None = None
+        self.require_devices(num_devices or 0)
+
+    def __repr__(self) -> str:
+        return f"<SimulatedAccelerator: {len(self.devices)} devices, {self.num_pending} queued>"
+
+    @staticmethod
+    def active() -> SimulatedAccelerator:
+        """Give the one that stands for torch's CUDA now.
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        if SimulatedAccelerator._active is None:
+            raise RuntimeError(OUTSIDE)
+        return SimulatedAccelerator._active
+
+    def require_devices(self, count: int) -> None:
+        """Make devices that are not there yet, unless their number was said."""
+        for ordinal in range(len(self.devices), count if self.num_devices is None else self.num_devices):
+            memory = DeviceMemory(ordinal, self.memory_bytes, self.timeline)
+            self.devices.append(Device(ordinal, memory))
+
+    @contextmanager
+    def installed(self, listener: Callable[[str, str], Any]) -> Iterator[None]:
+        """Let `torch.cuda` of this process be this accelerator.
+
+        Args:
+            listener: takes each violation, as (what would happen, remedy).
+
+        Raises:
+            RuntimeError: there is one already.
+        """
+        from kindaware.testing.accelerator.torch_cuda.patches import patched_torch
+
+        if SimulatedAccelerator._active is not None:
+            raise RuntimeError(SECOND)
+        self._listener = listener
+        SimulatedAccelerator._active = self
+        try:
+            with patched_torch(self):
+                yield
+        finally:
+            SimulatedAccelerator._active = None
+            self._listener = None
+
+    @contextmanager
+    def entered(self, process: object = None) -> Iterator[None]:
+        """Let this thread's torch use the devices, as a process that has streams of its own."""
+        from kindaware.testing.accelerator.torch_cuda.modes import modes_of
+
+        with self._users.acting(process), modes_of(self):
+            yield
+
+    @contextmanager
+    def of_server(self) -> Iterator[None]:
+        """Do, inside, what the server does in its own process.
+
+        It is no call of the model's, and a device that the model has lost still works.
+        """
+        with self._users.acting(self._users.owner, is_server=True):
+            yield
+
+    @property
+    def process(self) -> Any:
+        """Whose code runs in this thread; None outside of all."""
+        return self._users.owner
+
+    @property
+    def current(self) -> Current:
+        """What is current for the thread and the process."""
+        return self._users.current
+
+    def ordinal_of(self, device: Any) -> int:
+        """Find the number of a device, as torch takes them: None is the current one.
+
+        Raises:
+            torch.AcceleratorError: there is no such device.
+            ValueError: it is not a CUDA device.
+        """
+        if isinstance(device, int):
+            ordinal = device
+        else:
+            named = torch.device(device) if isinstance(device, str) else device
+            if isinstance(named, torch.device) and named.type != "cuda":
+                raise ValueError(f"Expected a cuda device, but got: {named}")
+            index = getattr(named, "index", getattr(named, "idx", None))
+            ordinal = self.current.ordinal if index is None else index
+        if not 0 <= ordinal < len(self.devices):
+            raise cuda_error("invalid device ordinal", f"cuda:{ordinal} of {len(self.devices)} devices")
+        return ordinal
+
+    def current_stream(self, ordinal: int) -> Stream:
+        """Give the stream on which work for a device is queued now."""
+        return self.current.stream(ordinal)
+
+    def call(self, name: str, ordinal: int | None = None) -> None:
+        """Count one call; raise what was asked for, or what the device was lost by.
+
+        Raises:
+            RuntimeError: its harness has ended.
+        """
+        if SimulatedAccelerator._active is not self:
+            raise RuntimeError(OUTSIDE)
+        with self.timeline.lock:
+            self.timeline.advance()
+            if self._users.is_server:
+                return
+            self.num_calls += 1
+            number = self.num_calls
+        self.raise_error(ordinal)
+        error = self.fault(number, name) if self.fault is not None else None
+        if error is not None:
+            if is_sticky(error):
+                lost = cuda_error(str(error).removeprefix("CUDA error: "))
+                self._lose(self.current.ordinal if ordinal is None else ordinal, lost, self.current.process)
+            raise error
+
+    def raise_error(self, ordinal: int | None = None) -> None:
+        """Raise what a device was lost by; unless said, the current one.
+
+        Raises:
+            torch.AcceleratorError: it was.
+        """
+        device = self.devices[self.current.ordinal if ordinal is None else ordinal] if self.devices else None
+        error = None if device is None else device.error_of(self.current.process)
+        if error is not None:
+            raise type(error)(*error.args)
+
+    def lose(self, ordinal: int, error: str = "CUDA error: device-side assert triggered") -> None:
+        """Let a device fail for good: everything that uses it raises `torch.AcceleratorError` from now on."""
+        self._lose(ordinal, cuda_error(error.removeprefix("CUDA error: ")), None)
+
+    def _lose(self, ordinal: int, error: Exception, process: Process | None) -> None:
+        """Let a device fail for a process, as its own errors make it, or for everybody."""
+        self.devices[ordinal].lose(error, process)
+        streams = self.timeline.streams if process is None else process.streams(ordinal)
+        self.timeline.drop(one for one in streams if one.ordinal == ordinal)
+
+    def _fail(self, stream: Stream, name: str, error: Exception) -> None:
+        """Lose a device by what a kernel raised."""
+        lost = cuda_error("device-side assert triggered", f"{name} raised {error!r}")
+        if "not implemented for" in str(error):
+            lost = not_on_host(name, error)
+        self._lose(stream.ordinal, lost, self._users.find_process(stream))
+
+    def report(self, outcome: str, remedy: str) -> None:
+        """Note what was against CUDA's rules."""
+        self.violations.append((outcome, remedy))
+        if self._listener is not None:
+            self._listener(outcome, remedy)
+
+    def submit(
+        self,
+        ordinal: int,
+        name: str,
+        run: Callable[[], Any] | None,
+        reads: Sequence[Span],
+        writes: Sequence[Span],
+        *,
+        prepare: Prepare | None = None,
+    ) -> None:
+        """Queue work on a device's current stream; while it captures, only note it.
+
+        Args:
+            ordinal: of the device.
+            name: what it is, for errors.
+            run: does it.
+            reads: the memory that it reads.
+            writes: the memory that it changes.
+            prepare: gives `run`, each time that the work is queued.
+        """
+        stream = self.current_stream(ordinal)
+        capture = self.devices[ordinal].captures.get(stream)
+        if capture is not None:
+            capture.graph.add(name, run, reads, writes, prepare)
+            return
+        with self.timeline.lock:
+            self._races.before(stream, name, reads, writes)
+            ticket = self.timeline.submit(stream, name, run if prepare is None else prepare())
+            self._races.after(stream, ticket, reads, writes)
+
+    def order(self, ordinal: int, *, after: int) -> None:
+        """Let a device's current stream wait for another device's."""
+        point = self.timeline.record(self.current_stream(after))
+        self.timeline.wait_for(self.current_stream(ordinal), point)
+
+    def refuse_capture(self, ordinal: int, what: str) -> None:
+        """Refuse what must not happen while a stream captures; the capture is lost.
+
+        Raises:
+            torch.AcceleratorError: a stream of the device captures.
+        """
+        for capture in self.devices[ordinal].captures.values():
+            raise capture.lose("operation not permitted when stream is capturing", what)
+
+    def finish(self, point: Point) -> None:
+        """Wait for a place in a stream.
+
+        Raises:
+            torch.AcceleratorError: the device was lost by what had to be done.
+        """
+        self.refuse_capture(point.stream.ordinal, "waiting for the device")
+        self.timeline.finish(point)
+        self.raise_error(point.stream.ordinal)
+
+    def synchronize_stream(self, ordinal: int) -> None:
+        """Wait for a device's current stream, as an operation of torch does.
+
+        Raises:
+            RuntimeError: `torch.cuda.set_sync_debug_mode` forbids it.
+        """
+        if self.sync_debug_mode == _SYNC_ERROR:
+            raise RuntimeError("called a synchronizing CUDA operation")
+        self.finish(self.timeline.record(self.current_stream(ordinal)))
+
+    def synchronize(self, ordinal: int) -> None:
+        """Wait for all streams that the process has of a device."""
+        for stream in self.current.process.streams(ordinal):
+            self.finish(self.timeline.record(stream))
+
+    @property
+    def num_pending(self) -> int:
+        """Pieces of work that are queued and not done."""
+        return sum(len(stream.pending) for stream in self.timeline.streams)

@@ -1,0 +1,196 @@
+"""Memory of a simulated device: a caching allocator per stream, with a limit."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from kindaware.testing.accelerator.machine.races import Block
+from kindaware.testing.accelerator.machine.timeline import Point, Stream, Timeline
+
+POISON = 0xFF
+"""What memory is filled with that nobody may read yet: a NaN in every floating dtype, -1 in integers."""
+
+_GRAIN = 512
+
+
+class GraphPool:
+    """The memory of CUDA graphs: blocks that were taken during their captures.
+
+    Attributes:
+        graphs: those that still need it.
+    """
+
+    def __init__(self) -> None:
+        self.graphs: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+@dataclass(eq=False)
+class DeviceBlock(Block):
+    """Memory of a device.
+
+    Attributes:
+        store: the bytes, in host memory.
+        pool: what it is given out again to: a stream or graphs; None for memory that is not the allocator's.
+        guards: places that must be reached before that.
+        recorded: further streams that use it, as `record_stream` says.
+        address: of the first byte.
+    """
+
+    store: torch.Tensor = field(repr=False, kw_only=True)
+    pool: Stream | GraphPool | None = None
+    guards: list[Point] = field(default_factory=list)
+    recorded: list[Stream] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.address = self.store.data_ptr()
+
+    @property
+    def num_bytes(self) -> int:
+        """How large it is."""
+        return len(self.store)
+
+
+class Allocation:
+    """Holds a block as long as a tensor uses it; then the block may be given out again, done with or not."""
+
+    __slots__ = ("__weakref__", "block", "is_reused", "memory")
+
+    def __init__(self, memory: DeviceMemory, block: DeviceBlock, *, is_reused: bool = False) -> None:
+        self.memory = memory
+        self.block = block
+        self.is_reused = is_reused
+
+    def __del__(self) -> None:
+        self.memory.give_back(self.block)
+
+
+class DeviceMemory:
+    """The memory of one device, as torch's caching allocator hands it out.
+
+    A block that is no longer used goes back to the pool of the stream that it was made on, whether or not
+    its queued work is done, and the next tensor of that stream may get it.
+
+    Args:
+        ordinal: of the device.
+        limit_bytes: how much there is.
+        timeline: tells which places were reached.
+
+    Attributes:
+        peak_bytes: most that was ever in use.
+        peak_reserved_bytes: most that was ever in use or cached.
+        num_allocations: how many were made.
+    """
+
+    def __init__(self, ordinal: int, limit_bytes: int, timeline: Timeline) -> None:
+        self.ordinal = ordinal
+        self.limit_bytes = limit_bytes
+        self.peak_bytes = 0
+        self.peak_reserved_bytes = 0
+        self.num_allocations = 0
+        self._allocated_bytes = 0
+        self._reserved_bytes = 0
+        self._timeline = timeline
+        self._free: dict[Stream | GraphPool, list[DeviceBlock]] = {}
+        self._returned: deque[DeviceBlock] = deque()
+        self._live: weakref.WeakSet[Allocation] = weakref.WeakSet()
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes in use."""
+        self._collect()
+        return self._allocated_bytes
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes in use or cached."""
+        return self._reserved_bytes
+
+    def allocate(self, num_bytes: int, pool: Stream | GraphPool) -> Allocation:
+        """Hand out memory from a pool.
+
+        Raises:
+            torch.OutOfMemoryError: the limit is reached, also without what is cached.
+        """
+        size = max(1, -(-num_bytes // _GRAIN)) * _GRAIN
+        with self._timeline.lock:
+            self._collect()
+            block = self._reuse(size, pool)
+            is_reused = block is not None
+            if block is None:
+                if self._reserved_bytes + size > self.limit_bytes:
+                    self.release_cache()
+                if self._reserved_bytes + size > self.limit_bytes:
+                    raise self._out_of_memory(size)
+                block = DeviceBlock(store=torch.full((size,), POISON, dtype=torch.uint8), pool=pool)
+                self._reserved_bytes += size
+            self.num_allocations += 1
+            self._allocated_bytes += block.num_bytes
+            self.peak_bytes = max(self.peak_bytes, self._allocated_bytes)
+            self.peak_reserved_bytes = max(self.peak_reserved_bytes, self._reserved_bytes)
+            allocation = Allocation(self, block, is_reused=is_reused)
+            self._live.add(allocation)
+            return allocation
+
+    def borrow(self, store: torch.Tensor) -> Allocation:
+        """Treat memory that is not the allocator's as the device's."""
+        return Allocation(self, DeviceBlock(store=store))
+
+    def find(self, address: int) -> Allocation | None:
+        """Give the memory in use in which an address lies."""
+        for allocation in self._live:
+            start = allocation.block.address
+            if start <= address < start + allocation.block.num_bytes:
+                return allocation
+        return None
+
+    def _out_of_memory(self, num_bytes: int) -> torch.OutOfMemoryError:
+        """Make the error that torch raises; only its first words are torch's."""
+        return torch.OutOfMemoryError(
+            f"CUDA out of memory. Tried to allocate {num_bytes} bytes. Simulated GPU {self.ordinal} has "
+            f"{self.limit_bytes} bytes, of which {self.limit_bytes - self._allocated_bytes} are free."
+        )
+
+    def give_back(self, block: DeviceBlock) -> None:
+        """Take memory back that no tensor uses any more. May be called at any moment, by any thread."""
+        if block.pool is not None:
+            self._returned.append(block)
+
+    def _collect(self) -> None:
+        """File what came back."""
+        with self._timeline.lock:
+            while self._returned:
+                block = self._returned.popleft()
+                self._allocated_bytes -= block.num_bytes
+                block.guards = [self._timeline.record(stream) for stream in block.recorded]
+                block.recorded.clear()
+                assert block.pool is not None
+                self._free.setdefault(block.pool, []).append(block)
+
+    def release_cache(self) -> None:
+        """Let go of memory that is not in use, as `empty_cache` does; that of a graph stays its own."""
+        with self._timeline.lock:
+            self._collect()
+            for pool in list(self._free):
+                if not (isinstance(pool, GraphPool) and pool.graphs):
+                    self._reserved_bytes -= sum(block.num_bytes for block in self._free.pop(pool))
+
+    def _reuse(self, size: int, pool: Stream | GraphPool) -> DeviceBlock | None:
+        blocks = self._free.get(pool, [])
+        for index in reversed(range(len(blocks))):
+            block = blocks[index]
+            if size <= block.num_bytes <= 2 * size and all(map(self._timeline.is_done, block.guards)):
+                return blocks.pop(index)
+        return None
+
+
+def num_bytes_spanned(tensor: torch.Tensor) -> int:
+    """Count the bytes from a tensor's first element to its last."""
+    if not tensor.numel():
+        return 0
+    steps = zip(tensor.size(), tensor.stride(), strict=True)
+    return (1 + sum((size - 1) * step for size, step in steps)) * tensor.itemsize

@@ -1,0 +1,205 @@
+"""Streams and events: what is queued, in which order it must be done, and who may rely on whose work.
+
+Work is carried out when the host waits for it and not before, unless the schedule chooses otherwise. A vector
+clock per stream tells which earlier work is ordered before the next piece: two pieces that touch the same
+memory without being ordered are a race, whatever order they happened to run in.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kindaware.testing.accelerator.machine.plain import plain_torch
+from kindaware.testing.accelerator.machine.schedules import Schedule
+
+Clock = dict["Stream", int]
+"""Per stream, the number of its last piece of work that is ordered before what the clock belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in a stream, as an event records it.
+
+    Attributes:
+        stream: which one.
+        ticket: number of the last piece of work before the place.
+        clock: what was ordered before it.
+    """
+
+    stream: Stream
+    ticket: int
+    clock: Clock = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Work:
+    ticket: int
+    name: str
+    run: Callable[[], Any] | None
+    after: Point | None = None
+
+
+class Stream:
+    """A queue of work on one device.
+
+    Args:
+        ordinal: of the device.
+        handle: what `torch.cuda.Stream.cuda_stream` gives; 0 is a default stream.
+        is_servers: it is the server's, not the model's.
+
+    Attributes:
+        pending: queued and not done.
+        submitted: number of the last piece queued.
+        done: number of the last piece done.
+        clock: what is ordered before the next piece.
+    """
+
+    def __init__(self, ordinal: int, handle: int, *, is_servers: bool = False) -> None:
+        self.ordinal = ordinal
+        self.handle = handle
+        self.is_servers = is_servers
+        self.pending: deque[_Work] = deque()
+        self.submitted = 0
+        self.done = 0
+        self.clock: Clock = {}
+
+    def __repr__(self) -> str:
+        if not self.handle:
+            whose = "server's " if self.is_servers else ""
+            return f"the {whose}default stream of cuda:{self.ordinal}"
+        return f"stream {self.handle:#x} of cuda:{self.ordinal}"
+
+
+class Timeline:
+    """All streams of all devices.
+
+    Args:
+        schedule: how far the devices run ahead.
+        on_error: is given what a piece of work raised.
+
+    Attributes:
+        lock: held while anything here changes; threads of a model share the devices.
+        streams: all of them.
+        num_done: pieces of work carried out.
+        num_early: those that the schedule chose.
+    """
+
+    def __init__(self, schedule: Schedule, on_error: Callable[[Stream, str, Exception], None]) -> None:
+        self.schedule = schedule
+        self.lock = threading.RLock()
+        self.num_done = 0
+        self.num_early = 0
+        self.streams: list[Stream] = []
+        self._busy: dict[Stream, None] = {}
+        self._on_error = on_error
+        self._host: Clock = {}
+        self._handles = itertools.count(0x1000, 0x10)
+
+    def open_stream(self, ordinal: int, *, is_default: bool = False, is_servers: bool = False) -> Stream:
+        """Make a stream."""
+        with self.lock:
+            stream = Stream(ordinal, 0 if is_default else next(self._handles), is_servers=is_servers)
+            self.streams.append(stream)
+            return stream
+
+    def find_stream(self, handle: int) -> Stream | None:
+        """Give the stream with a handle that is not 0."""
+        return next((stream for stream in self.streams if handle and stream.handle == handle), None)
+
+    def clock_of(self, stream: Stream) -> Clock:
+        """Give what is ordered before the next piece of the stream."""
+        _merge(stream.clock, self._host)
+        return stream.clock
+
+    def submit(self, stream: Stream, name: str, run: Callable[[], Any] | None) -> int:
+        """Queue a piece of work; gives its number."""
+        with self.lock:
+            ticket = self._queue(stream, name, run, None)
+            self.advance()
+            return ticket
+
+    def wait_for(self, stream: Stream, point: Point) -> None:
+        """Let the stream's further work wait for a place, without the host."""
+        with self.lock:
+            _merge(stream.clock, point.clock)
+            self._queue(stream, "wait for an event", None, point)
+
+    def _queue(self, stream: Stream, name: str, run: Callable[[], Any] | None, after: Point | None) -> int:
+        stream.submitted += 1
+        stream.clock[stream] = stream.submitted
+        stream.pending.append(_Work(stream.submitted, name, run, after))
+        self._busy[stream] = None
+        return stream.submitted
+
+    def record(self, stream: Stream) -> Point:
+        """Name the place behind all that was queued so far."""
+        with self.lock:
+            return Point(stream, stream.submitted, dict(self.clock_of(stream)))
+
+    def finish(self, point: Point) -> None:
+        """Let the host wait for a place: whatever must come before it is done, and no more."""
+        with self.lock:
+            self._run_to(point.stream, point.ticket)
+            _merge(self._host, point.clock)
+
+    def ask(self, point: Point) -> bool:
+        """Say to the host whether a place was reached.
+
+        If it wasn't, one further piece is done afterwards, since a device gets on while a host asks again.
+        """
+        with self.lock:
+            if self.is_done(point):
+                _merge(self._host, point.clock)
+                return True
+            self._run_to(point.stream, point.stream.done + 1)
+            return False
+
+    def is_done(self, point: Point) -> bool:
+        """Say whether a place was reached."""
+        return point.stream.done >= point.ticket
+
+    def advance(self) -> None:
+        """Let the schedule run what it likes."""
+        with self.lock:
+            while self._busy:
+                chosen = self.schedule.advance(list(self._busy))
+                if chosen is None:
+                    return
+                self.num_early += 1
+                self._run_to(chosen, chosen.done + 1)
+
+    def drop(self, streams: Iterable[Stream]) -> None:
+        """Forget what is queued: the device is lost."""
+        with self.lock:
+            for stream in streams:
+                stream.pending.clear()
+                stream.done = stream.submitted
+                self._busy.pop(stream, None)
+                _merge(self._host, {stream: stream.submitted})
+
+    def _run_to(self, stream: Stream, ticket: int) -> None:
+        while stream.done < ticket and stream.pending:
+            work = stream.pending.popleft()
+            if not stream.pending:
+                self._busy.pop(stream, None)
+            if work.after is not None:
+                self._run_to(work.after.stream, work.after.ticket)
+            if work.run is not None:
+                try:
+                    with plain_torch():
+                        work.run()
+                except Exception as error:
+                    self._on_error(stream, work.name, error)
+            stream.done = max(stream.done, work.ticket)
+            self.num_done += 1
+
+
+def _merge(clock: Clock, other: Clock) -> None:
+    for stream, ticket in other.items():
+        if clock.get(stream, 0) < ticket:
+            clock[stream] = ticket

@@ -1,0 +1,1 @@
+"""Tensors on a simulated GPU: torch operations queued on its streams."""

@@ -1,0 +1,89 @@
+"""DLPack in and out of a simulated device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from kindaware.testing.accelerator.machine.plain import plain_torch
+from kindaware.testing.accelerator.machine.processes import stream_of_handle
+from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
+from kindaware.testing.stand_in.wire import dlpack
+
+_NO_ORDER = -1
+
+
+def export(tensor: SimulatedTensor, handle: int | None = None) -> Any:
+    """Give a capsule; the stream of the handle, if there is one, waits for the tensor's current stream."""
+    accelerator, ordinal = tensor.accelerator, tensor.ordinal
+    accelerator.call("export by DLPack", ordinal)
+    if handle is not None and handle != _NO_ORDER:
+        current = accelerator.current_stream(ordinal)
+        consumer = stream_of_handle(accelerator.current, int(handle), ordinal)
+        if consumer is not current:
+            accelerator.timeline.wait_for(consumer, accelerator.timeline.record(current))
+    elements = tensor.elements
+    return dlpack.export_capsule(
+        elements.data_ptr(),
+        tuple(elements.shape),
+        _code_of(elements.dtype),
+        (dlpack.CUDA, ordinal),
+        tensor.allocation,  # nobody else is given the memory as long as the capsule may be used
+        elements.stride(),
+    )
+
+
+def _code_of(dtype: torch.dtype) -> tuple[int, int]:
+    """Give DLPack's code and bits of a dtype."""
+    bits = dtype.itemsize * 8
+    if dtype is torch.bool:
+        return 6, 8
+    if dtype is torch.bfloat16:
+        return 4, 16
+    if dtype.is_complex:
+        return 5, bits
+    if dtype.is_floating_point:
+        return 2, bits
+    return int(not dtype.is_signed), bits
+
+
+def to_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap `torch.utils.dlpack.to_dlpack`, which orders nothing."""
+
+    def give(tensor: torch.Tensor) -> Any:
+        return export(tensor) if isinstance(tensor, SimulatedTensor) else original(tensor)
+
+    return give
+
+
+def from_dlpack(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Wrap `torch.from_dlpack`: what lies on CUDA becomes a simulated tensor without a copy."""
+
+    def take(producer: Any, **kwargs: Any) -> torch.Tensor:
+        from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+
+        accelerator = SimulatedAccelerator.active()
+        if isinstance(producer, SimulatedTensor):
+            return producer.detach()
+        capsule = producer
+        if not dlpack.is_capsule(producer):
+            kind, ordinal = producer.__dlpack_device__()
+            if kind != dlpack.CUDA:
+                return original(producer, **kwargs)
+            stream = accelerator.current_stream(ordinal)
+            capsule = producer.__dlpack__(stream=stream.handle or 1)
+        kind, ordinal = dlpack.device_of(capsule)
+        if kind != dlpack.CUDA:
+            return original(capsule, **kwargs)
+        accelerator.call("import by DLPack", ordinal)
+        dlpack.relabel(capsule, (dlpack.CPU, 0))
+        with plain_torch():
+            elements = original(capsule)
+            store = torch.empty(0, dtype=torch.uint8).set_(elements.untyped_storage())
+        memory = accelerator.devices[ordinal].memory
+        allocation = memory.find(elements.data_ptr()) or memory.borrow(store)
+        return SimulatedTensor.wrap(accelerator, elements, allocation)
+
+    return take

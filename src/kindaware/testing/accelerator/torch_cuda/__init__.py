@@ -1,0 +1,1 @@
+"""`torch.cuda` on simulated GPUs."""

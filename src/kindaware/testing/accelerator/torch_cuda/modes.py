@@ -1,0 +1,161 @@
+"""What a thread's torch does differently while its GPUs are simulated."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils import _device
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from kindaware.testing.accelerator.machine.errors import not_simulated
+from kindaware.testing.accelerator.tensors.bindings import without_driver
+from kindaware.testing.accelerator.tensors.moves import (
+    get_data,
+    is_pinned,
+    move,
+    move_to_cuda,
+    pin_memory,
+    set_data,
+)
+from kindaware.testing.accelerator.tensors.operations import names_cuda, run_operation
+from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
+
+if TYPE_CHECKING:
+    from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+
+_PLACE = torch._C._TorchDispatchModeKey.FAKE
+_aten = torch.ops.aten
+_Tensor = torch.Tensor
+_data: Any = torch.Tensor.data
+_ABOUT_PINNED_MEMORY: dict[Any, Callable[..., Any]] = {
+    _aten.is_pinned.default: is_pinned,
+    _aten.pin_memory.default: pin_memory,
+    _aten._pin_memory.default: pin_memory,
+}
+
+
+class CudaOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no types
+    """Catches operations that make a tensor on a CUDA device, or page-locked memory.
+
+    It takes the place of torch's own mode for tensors without memory: while that is taken, torch does not
+    look for a driver before it makes a tensor on CUDA.
+    Source: torch `torch/csrc/utils/device_lazy_init.cpp`.
+
+    Args:
+        accelerator: stands for CUDA.
+    """
+
+    def __init__(self, accelerator: SimulatedAccelerator) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # the same
+        self._mode_key = _PLACE
+        self._accelerator = accelerator
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # what torch would wrap it in imports the compiler
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in _ABOUT_PINNED_MEMORY:
+            return _ABOUT_PINNED_MEMORY[func](*args, **kwargs)
+        if SimulatedTensor in types or names_cuda(args, kwargs):
+            return run_operation(func, args, kwargs)
+        if kwargs.get("pin_memory"):
+            self._accelerator.call("allocate page-locked memory")
+            return self._accelerator.host.pin(func(*args, **{**kwargs, "pin_memory": False}))
+        return func(*args, **kwargs)
+
+
+class CudaFunctions(TorchFunctionMode):
+    """Catches functions whose binding in C++ asks the driver which device is current.
+
+    Args:
+        accelerator: stands for CUDA.
+    """
+
+    def __init__(self, accelerator: SimulatedAccelerator) -> None:
+        super().__init__()
+        self._accelerator = accelerator
+        self._table: dict[Any, Callable[..., Any]] = {
+            _Tensor.to: move,
+            _Tensor.cuda: move_to_cuda,
+            _data.__get__: get_data,
+            _data.__set__: set_data,
+            torch.nonzero: without_driver(torch.nonzero),
+            torch.tensor: from_data(torch.tensor),
+            torch.asarray: from_data(torch.asarray),
+            torch.as_tensor: _as_tensor,
+            torch.sparse_coo_tensor: _dense_only(torch.sparse_coo_tensor),
+            torch.sparse_csr_tensor: _dense_only(torch.sparse_csr_tensor),
+            torch.sparse_compressed_tensor: _dense_only(torch.sparse_compressed_tensor),
+        }
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self._table.get(func, func)(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def modes_of(accelerator: SimulatedAccelerator) -> Iterator[None]:
+    """Put the modes in place for this thread, unless they are."""
+    if torch._C._get_dispatch_mode(_PLACE) is not None:
+        yield
+        return
+    with CudaFunctions(accelerator), CudaOperations(accelerator):
+        yield
+
+
+def _device_of(kwargs: dict[str, Any]) -> torch.device | None:
+    """Give the CUDA device on which a function that makes a tensor is told to make it, if it is."""
+    device = kwargs.get("device")
+    if device is None:
+        device = _device.CURRENT_DEVICE
+    if isinstance(device, int):
+        device = torch.device("cuda", device)
+    named = None if device is None else torch.device(device)
+    return named if named is not None and named.type == "cuda" else None
+
+
+def from_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Wrap a function that makes a tensor of the host's data: it is made there, and moved, which waits."""
+
+    def make(*args: Any, **kwargs: Any) -> torch.Tensor:
+        device = _device_of(kwargs)
+        if args and isinstance(args[0], SimulatedTensor):
+            options = {name: value for name, value in kwargs.items() if name in ("dtype", "copy")}
+            return move(args[0], device=kwargs.get("device"), **{"copy": function is torch.tensor, **options})
+        is_pinned = kwargs.pop("pin_memory", False)
+        if device is None:
+            made = function(*map(_on_host, args), **kwargs)
+            return pin_memory(made) if is_pinned else made
+        return move(function(*map(_on_host, args), **{**kwargs, "device": "cpu"}), device)
+
+    return make
+
+
+def _as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
+    """Do as `torch.as_tensor` does, which takes its options by place too."""
+    return from_data(torch.as_tensor)(data, dtype=dtype, device=device)
+
+
+def _on_host(value: Any) -> Any:
+    """Read single numbers of a device that are in lists."""
+    if isinstance(value, SimulatedTensor):
+        return value.tolist()
+    return type(value)(map(_on_host, value)) if type(value) in (list, tuple) else value
+
+
+def _dense_only(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Wrap a function that makes a sparse tensor: there are none on a simulated device."""
+
+    def make(*args: Any, **kwargs: Any) -> torch.Tensor:
+        if _device_of(kwargs) is not None or any(isinstance(one, SimulatedTensor) for one in args):
+            raise not_simulated(
+                expected="dense tensors", got=function.__name__, remedy="test sparse tensors on the CPU"
+            )
+        return function(*args, **kwargs)
+
+    return make

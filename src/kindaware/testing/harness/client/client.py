@@ -1,0 +1,250 @@
+"""Requests to one model, as a client makes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from kindaware.testing.harness._failures import HarnessError
+from kindaware.testing.harness._pending import Admitted, Cancelled, Pending
+from kindaware.testing.harness.client.build import build_batch_entry, build_request, check_names
+from kindaware.testing.harness.client.result import Result, unpack
+from kindaware.testing.harness.client.stream import Stream
+from kindaware.testing.harness.process.instance import Instance
+from kindaware.testing.harness.process.waiting import wait_for
+from kindaware.testing.harness.server.input_check import RefusedRequest
+from kindaware.testing.harness.server.served import ServedModel
+from kindaware.testing.harness.server.server import PretendedServer
+from kindaware.testing.stand_in import Answer, Failure
+
+_NO_STREAM = Failure("ModelInfer RPC doesn't support models with decoupled transaction policy", "UNSUPPORTED")
+
+
+class ModelClient(ABC):
+    """Asks one model of a harness; `ModelHarness` is one for its first model."""
+
+    raise_errors: bool
+    _server: PretendedServer
+
+    @property
+    @abstractmethod
+    def served(self) -> ServedModel:
+        """The model as the pretended server has it now."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The model's configuration, normalised and completed."""
+        return self.served.config
+
+    @property
+    def instances(self) -> list[Any]:
+        """The `TritonPythonModel` objects, one per instance."""
+        return [instance.model for instance in self.served.instances]
+
+    @property
+    def instance(self) -> Any:
+        """The `TritonPythonModel` object of the first instance."""
+        return self.instances[0]
+
+    @property
+    def args(self) -> dict[str, str]:
+        """What `initialize` of the first instance got."""
+        return self.served.instances[0].args
+
+    def is_ready(self) -> bool:
+        """Ask whether the model is ready, as a client's readiness query does.
+
+        Servers from 26.03 on ask the `is_ready` of every instance; what is in its way stands in the log.
+        """
+        return self.served.is_ready()
+
+    def infer(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        request_id: str = "",
+        correlation_id: int | str = 0,
+        flags: int = 0,
+        timeout: int = 0,
+        parameters: Mapping[str, Any] | None = None,
+        requested_outputs: Iterable[str] | None = None,
+        cancelled: Cancelled = False,
+        trace: str | None = None,
+        input_device: str = "cpu",
+        instance: int | None = None,
+        **named: Any,
+    ) -> Result:
+        """Send one request, in a batch of its own, and wait for the answer.
+
+        Args:
+            inputs: name to numpy array, torch tensor, or list (which gets the configuration's data type).
+            request_id: what `request.request_id()` gives.
+            correlation_id: int, or str; 0 if unset.
+            flags: of sequences: 1 is START, 2 is END.
+            timeout: microseconds, 0 is none.
+            parameters: bool, int, float and str by name.
+            requested_outputs: names; None asks for all.
+            cancelled: the client has cancelled; or a function that says so when the model asks, given the
+                number of responses that have come.
+            trace: what `request.trace().get_context()` gives.
+            input_device: where the inputs lie when they reach the server: `cpu`, or `cuda:N` as in CUDA
+                shared memory or behind another model of an ensemble. The model gets them there if its
+                configuration says `FORCE_CPU_ONLY_INPUT_TENSORS: no`, on the CPU otherwise.
+            instance: index of the instance that gets it; an idle one unless said.
+            named: further inputs, by name.
+
+        Raises:
+            InferenceError: the request failed, and `raise_errors` is set.
+            TritonContractError: a server would crash, hang, or corrupt data.
+        """
+        check_names(named, self.config)
+        pending = build_request(
+            self.config,
+            inputs={**(inputs or {}), **named},
+            request_id=request_id,
+            correlation_id=correlation_id,
+            flags=flags,
+            timeout=timeout,
+            parameters=parameters,
+            requested_outputs=requested_outputs,
+            cancelled=cancelled,
+            trace=trace,
+            input_device=input_device,
+        )
+        return self._infer([pending], instance)[0]
+
+    def infer_batch(
+        self, requests: Sequence[Mapping[str, Any]], *, instance: int | None = None
+    ) -> list[Result]:
+        """Hand several requests to one call of `execute`, and wait for all answers.
+
+        A request that the server refuses does not reach the model; the others do.
+
+        Args:
+            requests: inputs by name, each; or the arguments of `infer` as a dict, with `inputs` among them.
+            instance: index of the instance that gets them.
+
+        Raises:
+            InferenceError: a request failed, and `raise_errors` is set.
+            HarnessError: they have more rows than fit into one call.
+            TritonContractError: a server would crash, hang, or corrupt data.
+        """
+        return self._infer([build_batch_entry(entry, self.config) for entry in requests], instance)
+
+    def stream(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        request_id: str = "",
+        correlation_id: int | str = 0,
+        flags: int = 0,
+        timeout: int = 0,
+        parameters: Mapping[str, Any] | None = None,
+        requested_outputs: Iterable[str] | None = None,
+        cancelled: Cancelled = False,
+        trace: str | None = None,
+        input_device: str = "cpu",
+        instance: int | None = None,
+        empty_final: bool = False,
+        **named: Any,
+    ) -> Stream:
+        """Send one request and get its responses one by one; for models of both transaction policies.
+
+        `execute` has run once when this returns; responses of threads and coroutines come later.
+
+        Args:
+            inputs: as for `infer`, and so are the others.
+            request_id: see `infer`.
+            correlation_id: see `infer`.
+            flags: see `infer`.
+            timeout: see `infer`.
+            parameters: see `infer`.
+            requested_outputs: see `infer`.
+            cancelled: see `infer`; `Stream.cancel` does it later.
+            trace: see `infer`.
+            input_device: see `infer`.
+            instance: see `infer`.
+            empty_final: show a FINAL that was sent without a response as an empty Result.
+            named: further inputs, by name.
+        """
+        check_names(named, self.config)
+        pending = build_request(
+            self.config,
+            inputs={**(inputs or {}), **named},
+            request_id=request_id,
+            correlation_id=correlation_id,
+            flags=flags,
+            timeout=timeout,
+            parameters=parameters,
+            requested_outputs=requested_outputs,
+            cancelled=cancelled,
+            trace=trace,
+            input_device=input_device,
+        )
+        chosen = self._run([pending], instance)
+        return Stream(pending, chosen, self._wait, raise_errors=self.raise_errors, empty_final=empty_final)
+
+    def _infer(self, pendings: list[Pending], instance: int | None) -> list[Result]:
+        if self.served.is_decoupled:
+            for pending in pendings:
+                pending.take(Answer(failure=_NO_STREAM, is_final=True))
+        else:
+            chosen = self._run(pendings, instance)
+            if chosen is not None:
+                for pending in pendings:
+                    self._wait(chosen, pending, None)
+        return [
+            unpack(_unary(pending), pending.sent.request_id, raise_errors=self.raise_errors)
+            for pending in pendings
+        ]
+
+    def _run(self, pendings: list[Pending], index: int | None) -> Instance | None:
+        """Run `execute` once with all requests that are let through; None if there are none."""
+        served = self.served
+        if index is not None:
+            served.choose(index)
+        for pending in pendings:
+            self._server.check_device(pending)
+        admitted = []
+        try:
+            for pending in pendings:
+                try:
+                    admitted.append(served.admit(pending))
+                except RefusedRequest as refused:
+                    pending.take(Answer(failure=refused.failure, is_final=True))
+            if not admitted:
+                return None
+            self._check_rows(served, admitted)
+            instance = served.choose(index)
+            instance.run(admitted)
+        finally:
+            self._server.settle(served)
+            self._server.raise_violations()
+        return instance
+
+    def _wait(self, instance: Instance, pending: Pending, num_answers: int | None) -> None:
+        try:
+            wait_for(pending, instance, self._server.hang_timeout_seconds, num_answers)
+        finally:
+            self._server.raise_violations()
+
+    @staticmethod
+    def _check_rows(served: ServedModel, admitted: list[Admitted]) -> None:
+        limit = served.config["max_batch_size"]
+        num_rows = sum(one.inputs[0].shape[0] for one in admitted if one.inputs and one.inputs[0].shape)
+        if limit and num_rows > limit:
+            raise HarnessError.of(
+                f"infer_batch of model {served.name!r}",
+                expected=f"at most {limit} rows, the model's max_batch_size, in one call of execute",
+                got=str(num_rows),
+                remedy="split the requests, as the server does",
+            )
+
+
+def _unary(pending: Pending) -> Answer:
+    """What a client gets that waits for one response."""
+    shown = [answer for answer in pending.answers if not answer.is_flag_only]
+    if len(shown) > 1:
+        return Answer(failure=Failure("expected a single response, got 2"), is_final=True)
+    return shown[0]

@@ -1,0 +1,291 @@
+"""One instance of a model: what is a process of its own in a server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from kindaware.testing.harness._failures import HarnessError, describe
+from kindaware.testing.harness._pending import Admitted, Pending
+from kindaware.testing.harness.process.execute import RESCHEDULE, execute
+from kindaware.testing.harness.process.loader import LoadedCode, ModelCode, load_code
+from kindaware.testing.harness.process.loop import BackgroundLoop
+from kindaware.testing.harness.process.readiness import ASKED_SINCE, find_obstacle
+from kindaware.testing.stand_in import (
+    Answer,
+    BlsCall,
+    Host,
+    InferenceRequest,
+    new_server_request,
+    release_inputs,
+    state_of,
+)
+
+if TYPE_CHECKING:
+    from kindaware.testing.harness.server.sequences import SequenceBatcher
+    from kindaware.testing.harness.server.server import PretendedServer
+
+_SEQUENCE_END = 2
+_MAX_ROUNDS = 10_000
+
+
+class Instance(Host):
+    """A process with one object of the model's class.
+
+    Args:
+        server: what it belongs to.
+        name: of the model.
+        instance_name: of the instance.
+        code: where the class comes from.
+        is_decoupled: the model's transaction policy.
+        sequences: the model's sequence batcher, if it has one.
+
+    Attributes:
+        model: the object, once it was made.
+        args: what `initialize` got.
+        num_calls: how often `execute` was called.
+    """
+
+    def __init__(
+        self,
+        server: PretendedServer,
+        name: str,
+        instance_name: str,
+        code: ModelCode,
+        *,
+        is_decoupled: bool = False,
+        sequences: SequenceBatcher | None = None,
+    ) -> None:
+        super().__init__(
+            name,
+            instance_name=instance_name,
+            server_version=server.server_version,
+            model_dir=code.version_directory,
+            is_decoupled=is_decoupled,
+            metrics=server.metrics,
+        )
+        self.file = code.file
+        self.model: Any = None
+        self.args: dict[str, str] = {}
+        self.num_calls = 0
+        self.loop = BackgroundLoop(lambda error: self.log("ERROR", describe(error), "pb_stub.cc", 0))
+        self.loaded: LoadedCode | None = None
+        self._server = server
+        self._code = code
+        self._sequences = sequences
+        self._ready_check: Callable[[], Any] | None = None
+        self._pendings: dict[InferenceRequest, Pending] = {}
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        server.hosts.append(self)
+
+    def load(self) -> LoadedCode:
+        """Import the model's code."""
+        with self._server.devices(self), self._server.surroundings.watched():
+            self.loaded = load_code(self._code, self)
+        return self.loaded
+
+    @contextmanager
+    def running(self) -> Iterator[LoadedCode]:
+        """Make this the instance whose code runs."""
+        if self.loaded is None:
+            raise HarnessError.of(
+                f"instance {self.instance_name}", expected="its code", got="none", remedy="load it first"
+            )
+        with self.loaded.space.entered(), self._server.devices(self), self._server.surroundings.watched():
+            yield self.loaded
+
+    def server_memory(self) -> AbstractContextManager[None]:
+        """See `PretendedServer.memory`."""
+        return self._server.memory()
+
+    def start(self, args: dict[str, str]) -> None:
+        """Import, construct and initialize."""
+        self.load()
+        self.args = dict(args)
+        with self.running() as loaded:
+            self.phase = "construct"
+            self.model = loaded.model_class()
+            self.phase = "initialize"
+            if hasattr(self.model, "initialize"):
+                self.model.initialize(args)
+            self._ready_check = getattr(self.model, "is_ready", None)
+            self.phase = "execute"
+
+    def stop(self) -> None:
+        """Finalize; what is raised is only logged."""
+        if self.phase != "execute":
+            self.phase = "done"
+            return
+        self.loop.stop()
+        self.phase = "finalize"
+        try:
+            if hasattr(self.model, "finalize"):
+                with self.running():
+                    self.model.finalize()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.log("INFO", describe(error), "pb_stub.cc", 0)
+        finally:
+            self.phase = "done"
+
+    def run(self, batch: list[Admitted]) -> None:
+        """Hand requests to one call of `execute`, and to further ones as long as it reschedules them.
+
+        Raises:
+            TritonContractError: a server would crash, hang or corrupt data.
+        """
+        with self._occupied(), self.running():
+            for round_ in range(_MAX_ROUNDS):
+                with self.server_memory():
+                    requests = [self._new_request(one, is_first=round_ == 0) for one in batch]
+                self.num_calls += 1
+                execute(self, requests)
+                with self.server_memory():
+                    for request in requests:
+                        release_inputs(request)
+                pairs = zip(batch, requests, strict=True)
+                batch = [one for one, request in pairs if self._is_rescheduled(one, request)]
+                if not batch:
+                    return
+        raise self.violation(
+            f"go on for ever: a request was rescheduled {_MAX_ROUNDS} times", "answer it at last"
+        )
+
+    def _new_request(self, one: Admitted, *, is_first: bool) -> InferenceRequest:
+        """Make the request; one that comes again has lost its flags."""
+        flags = one.sent.flags if is_first else 0
+        controls = (
+            () if self._sequences is None or one.is_warmup else self._sequences.controls(one.sent, flags)
+        )
+        request = new_server_request(
+            self,
+            inputs=[*one.inputs, *controls],
+            requested_output_names=one.output_names,
+            request_id=one.sent.request_id,
+            correlation_id=one.sent.correlation_id,
+            flags=flags,
+            timeout=one.sent.timeout,
+            parameters=one.sent.parameters,
+            trace=one.sent.trace,
+        )
+        self._pendings[request] = one.pending
+        return request
+
+    def _is_rescheduled(self, one: Admitted, request: InferenceRequest) -> bool:
+        if state_of(request).release_flags != RESCHEDULE or one.pending.is_done:
+            return False
+        if self._sequences is not None and self._sequences.is_iterative:
+            if one.sent.flags & _SEQUENCE_END:
+                raise self.violation(
+                    "leave the client waiting for ever: a request with the flag END was rescheduled, and its "
+                    "sequence is over",
+                    "send it without END, or answer it",
+                )
+            return True
+        self.log(
+            "ERROR",
+            "Failed to release request: Request is released with TRITONSERVER_REQUEST_RELEASE_RESCHEDULE, "
+            "while the model is not configured to handle such a flag.",
+            "pb_stub.cc",
+            0,
+        )
+        raise self.violation(
+            "leave the client waiting for ever: a request was rescheduled, and the model's configuration has "
+            "no sequence_batching { iterative_sequence: true }",
+            "add it, or answer the request",
+        )
+
+    @contextmanager
+    def _occupied(self) -> Iterator[None]:
+        """Let one batch run at a time."""
+        is_own = self._owner == threading.get_ident()
+        seconds = 0.0 if is_own else self._server.hang_timeout_seconds
+        if is_own or not self._lock.acquire(timeout=seconds):
+            raise self.violation(
+                f"wait for ever: model {self.model_name!r} is called while all its instances are busy, in a "
+                "call that waits for the answer",
+                "give it more instances, or don't call it from itself",
+            )
+        self._owner = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._owner = None
+            self._lock.release()
+
+    def is_ready(self) -> bool:
+        """Say what the model answers to a readiness query; one without `is_ready` is ready."""
+        if self._ready_check is None or self.server_version < ASKED_SINCE:
+            return True
+        with self.running():
+            obstacle = find_obstacle(self._ready_check, self.instance_name)
+        if obstacle:
+            self.log("WARNING", obstacle, "python_be.cc", 0)
+        return not obstacle
+
+    def is_busy(self) -> bool:
+        """Whether a batch runs."""
+        return self._lock.locked()
+
+    def deliver(self, request: InferenceRequest, answer: Answer) -> None:
+        """Pass an answer on to the client."""
+        pending = self._pendings.get(request)
+        if pending is None:
+            return
+        if answer.is_final:
+            del self._pendings[request]
+        pending.take(answer)
+
+    def is_anyone_left(self) -> bool:
+        """Whether a coroutine or thread may still answer."""
+        own = {host.loop.thread for host in self._server.hosts}
+        return self.loop.is_busy() or any(
+            thread not in own for thread in self._server.surroundings.other_threads()
+        )
+
+    def log(self, level: str, text: str, filename: str, line: int) -> None:
+        """Take one line of the log."""
+        self._server.log.add(level, text, filename, line, self.model_name)
+
+    def is_cancelled(self, request: InferenceRequest) -> bool:
+        """Say whether the client has cancelled."""
+        pending = self._pendings.get(request)
+        return pending is not None and pending.is_cancelled()
+
+    def on_send(self, request: InferenceRequest, answer: Answer) -> None:
+        """Take what was sent."""
+        self.deliver(request, answer)
+
+    def run_bls(self, call: BlsCall) -> Iterable[Answer]:
+        """Run another model."""
+        return self._server.run_call(call)
+
+    def cancel_bls(self, call: BlsCall) -> None:
+        """Cancel the request of a running call."""
+        self._server.cancel_call(call)
+
+    def load_model(self, model_name: str, config: str, files: dict[str, bytes]) -> None:
+        """Load another model, or one anew."""
+        self._note_start("load_model")
+        self._server.load_model(model_name, config, files)
+
+    def unload_model(self, model_name: str, unload_dependents: bool) -> None:
+        """Unload a model."""
+        self._server.unload_model(model_name)
+
+    def is_model_ready(self, model_name: str, model_version: str) -> bool | None:
+        """Say whether a model is ready."""
+        self._note_start("is_model_ready")
+        return self._server.is_model_ready(model_name, model_version)
+
+    def _note_start(self, name: str) -> None:
+        if self.phase == "initialize":
+            text = (
+                f"{name} in initialize: a server that is starting answers 'Server not ready', so on a server "
+                "this model must be loaded later, through the repository API"
+            )
+            self.log("WARNING", text, "kindaware.testing", 0)

@@ -1,0 +1,129 @@
+"""What a model's code changes in its process, and what a test process gets back."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from kindaware.testing.harness.process.settings import read_settings, restore_settings
+
+_JOIN_SECONDS = 1.0
+
+
+class Surroundings:
+    """Remembers what the calls of a model changed: environment, directory, settings, loggers, threads.
+
+    Only what changes during a call is put back, so that what the test itself changes meanwhile stays.
+    """
+
+    def __init__(self) -> None:
+        self._environment: dict[str, str | None] = {}
+        self._directory: str | None = None
+        self._settings: dict[str, Any] = {}
+        self._loggers = {name: _logger_state(logger) for name, logger in _loggers()}
+        self._threads = frozenset(threading.enumerate())
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note what the block changes; `sys.argv` is the stub's meanwhile."""
+        environment, directory, settings = dict(os.environ), _directory(), read_settings()
+        try:
+            with _arguments_of_stub:
+                yield
+        finally:
+            for name in environment.keys() | os.environ.keys():
+                if environment.get(name) != os.environ.get(name):
+                    self._environment.setdefault(name, environment.get(name))
+            if self._directory is None and directory != _directory():
+                self._directory = directory
+            after = read_settings()
+            for name, value in settings.items():
+                if after[name] != value:
+                    self._settings.setdefault(name, value)
+
+    def restore(self) -> list[str]:
+        """Put back what was changed.
+
+        Returns:
+            Names of threads that the model has left running.
+        """
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if self._directory is not None:
+            with suppress(OSError):
+                os.chdir(self._directory)
+        restore_settings(self._settings)
+        for name, logger in _loggers():
+            _restore_logger(logger, self._loggers.get(name))
+        return [thread.name for thread in self._wait_for_threads()]
+
+    def other_threads(self) -> list[threading.Thread]:
+        """The threads that were not there at first and still run."""
+        known = self._threads | {threading.current_thread()}
+        return [thread for thread in threading.enumerate() if thread not in known]
+
+    def _wait_for_threads(self) -> list[threading.Thread]:
+        """A server would kill them with the process; here they get a moment to end."""
+        deadline = time.monotonic() + _JOIN_SECONDS
+        for thread in self.other_threads():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return self.other_threads()
+
+
+class _StubArguments:
+    """Lets `sys.argv` be what it is in a stub, `[""]`; blocks may overlap, also in several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._before: list[str] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._depth == 0:
+                self._before, sys.argv = sys.argv, [""]
+            self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                sys.argv = self._before
+
+
+_arguments_of_stub = _StubArguments()
+
+
+def _directory() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _loggers() -> list[tuple[str, logging.Logger]]:
+    found = list(logging.Logger.manager.loggerDict.items())
+    return [(name, logger) for name, logger in found if isinstance(logger, logging.Logger)]
+
+
+def _logger_state(logger: logging.Logger) -> tuple[list[logging.Handler], int, bool]:
+    return list(logger.handlers), logger.level, logger.propagate
+
+
+def _restore_logger(logger: logging.Logger, state: tuple[list[logging.Handler], int, bool] | None) -> None:
+    """A logger that is new goes back to being unused."""
+    handlers, level, propagate = state or ([], logging.NOTSET, True)
+    if logger.handlers != handlers:
+        logger.handlers[:] = handlers
+    if logger.level != level:
+        logger.setLevel(level)
+    logger.propagate = propagate

@@ -1,0 +1,38 @@
+"""Waiting for answers, and telling when there will be none."""
+
+from __future__ import annotations
+
+import time
+
+from kindaware.testing.harness._pending import Pending
+from kindaware.testing.harness.process.instance import Instance
+from kindaware.testing.stand_in import TritonContractError
+
+_STEP_SECONDS = 0.02
+
+
+def wait_for(
+    pending: Pending, instance: Instance, timeout_seconds: float, num_answers: int | None = None
+) -> None:
+    """Wait until a request has this many answers, or is done; None waits until it is done.
+
+    Raises:
+        TritonContractError: nobody is left who could answer it, or it takes too long.
+    """
+    deadline = time.monotonic() + timeout_seconds
+    with pending.changed:
+        while not pending.is_done and (num_answers is None or len(pending.answers) < num_answers):
+            if time.monotonic() >= deadline or not instance.is_anyone_left():
+                raise _hang(pending, instance)
+            pending.changed.wait(_STEP_SECONDS)
+
+
+def _hang(pending: Pending, instance: Instance) -> TritonContractError:
+    who = pending.sent.request_id or "<id_unknown>"
+    num_sent = len(pending.answers)
+    got = f"{num_sent} responses, but no FINAL" if num_sent else "no answer"
+    return instance.violation(
+        f"leave the client waiting for ever: request {who!r} got {got}",
+        "return a response, or send one through the request's sender with "
+        "TRITONSERVER_RESPONSE_COMPLETE_FINAL",
+    )

@@ -1,0 +1,1 @@
+"""The server's side of a harness: repository, checks of requests, scheduling."""

@@ -1,0 +1,119 @@
+"""What the sequence batcher asks of requests, and the control tensors that it adds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kindaware._errors import ConfigError
+from kindaware.testing.harness._pending import ClientRequest
+from kindaware.testing.harness.server.input_check import RefusedRequest
+from kindaware.testing.stand_in import WireTensor
+
+START, END = 1, 2
+_VALUES = (("int32_false_true", "INT32"), ("fp32_false_true", "FP32"), ("bool_false_true", "BOOL"))
+
+
+class SequenceBatcher:
+    """The sequences of one model, as far as a client notices them.
+
+    Not mirrored: idle times, slots and queues, and implicit state.
+
+    Args:
+        config: the model's configuration; it has `sequence_batching`.
+
+    Raises:
+        ConfigError: it has implicit state.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._model = config["name"]
+        self._is_batched = config["max_batch_size"] > 0
+        batching = config["sequence_batching"]
+        self.is_iterative = bool(batching["iterative_sequence"])
+        self._controls = [
+            (one["name"], control) for one in batching["control_input"] for control in one["control"]
+        ]
+        self._running: set[int | str] = set()
+        self._ids = itertools.count(1)
+        if batching["state"]:
+            raise ConfigError.of(
+                f"model {self._model!r} sequence_batching",
+                expected="no state in a harness",
+                got="implicit state",
+                remedy="test this model with TritonServer",
+            )
+
+    def admit(self, request: ClientRequest) -> ClientRequest:
+        """Take a request into its sequence.
+
+        Raises:
+            RefusedRequest: with the server's text.
+        """
+        if self.is_iterative and not request.correlation_id:
+            request = replace(request, correlation_id=next(self._ids), flags=request.flags | START)
+        if not request.correlation_id:
+            raise RefusedRequest(
+                f"inference request to model '{self._model}' must specify a non-zero or "
+                "non-empty correlation ID"
+            )
+        if self._is_batched and any(wire.shape[0] != 1 for wire in request.inputs):
+            raise RefusedRequest(
+                f"inference request to model '{self._model}' must specify batch-size 1 due to "
+                "requirements of sequence batcher"
+            )
+        identity = request.correlation_id
+        if not request.flags & START and identity not in self._running:
+            raise RefusedRequest(
+                f"inference request for sequence {identity} to model '{self._model}' must specify the START "
+                "flag on the first request of the sequence"
+            )
+        self._running.add(identity)
+        if request.flags & END or self.is_iterative:
+            self._running.discard(identity)
+        return request
+
+    def controls(self, request: ClientRequest, flags: int) -> tuple[WireTensor, ...]:
+        """Make the control tensors that the model sees.
+
+        Args:
+            request: the client's request.
+            flags: its flags now; a request that comes again has none.
+        """
+        is_on = {
+            "CONTROL_SEQUENCE_START": bool(flags & START),
+            "CONTROL_SEQUENCE_END": bool(flags & END),
+            "CONTROL_SEQUENCE_READY": True,
+        }
+        return tuple(self._control(name, one, is_on, request) for name, one in self._controls)
+
+    def _control(
+        self, name: str, control: Mapping[str, Any], is_on: Mapping[str, bool], request: ClientRequest
+    ) -> WireTensor:
+        shape = (1, 1) if self._is_batched else (1,)
+        if control["kind"] == "CONTROL_SEQUENCE_CORRID":
+            datatype = control["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES")
+            if datatype == "BYTES":
+                return WireTensor.of(name, np.full(shape, str(request.correlation_id), dtype=object))
+            number = request.correlation_id if isinstance(request.correlation_id, int) else 0
+            dtype = np.dtype(datatype.lower())
+            mask = 2 ** (8 * dtype.itemsize) - 1
+            return WireTensor.of(
+                name, np.full(shape, number & mask, dtype=f"uint{8 * dtype.itemsize}").view(dtype)
+            )
+        for field, datatype in _VALUES:
+            if control[field]:
+                value = control[field][is_on[control["kind"]]]
+                return WireTensor.of(
+                    name, np.full(shape, value, {"FP32": "f4", "INT32": "i4"}.get(datatype, "?"))
+                )
+        raise ConfigError.of(
+            f"model {self._model!r} control_input {name!r}",
+            expected="int32_false_true, fp32_false_true or bool_false_true",
+            got="none",
+            remedy="add one",
+        )

@@ -1,0 +1,257 @@
+"""A model as the pretended server serves it: configuration, checks, instances."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kindaware._errors import ConfigError
+from kindaware.testing.arguments import ConfigSource, ModelArguments
+from kindaware.testing.harness._failures import ModelLoadError, describe, from_model_code
+from kindaware.testing.harness._pending import Admitted, Pending
+from kindaware.testing.harness.process.instance import Instance
+from kindaware.testing.harness.process.loader import find_code
+from kindaware.testing.harness.server.input_check import HangingRequest, InputCheck
+from kindaware.testing.harness.server.option_check import check_count, check_index, check_parameters
+from kindaware.testing.harness.server.sequences import SequenceBatcher
+from kindaware.testing.harness.server.warmup import Warmup
+from kindaware.testing.stand_in import TritonContractError
+
+if TYPE_CHECKING:
+    from kindaware.testing.accelerator import SimulatedAccelerator
+    from kindaware.testing.harness.server.server import PretendedServer
+
+ModelSource = str | os.PathLike[str] | type
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model is to be loaded; see `ModelHarness`."""
+
+    config: ConfigSource | None = None
+    kind: str | None = "CPU"
+    device_id: int = 0
+    name: str | None = None
+    version: str | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    instances: int = 1
+    group_index: int = 0
+    num_gpus: int | None = None
+    auto_complete: bool = True
+
+    def __post_init__(self) -> None:
+        check_count(self.instances)
+        check_parameters(self.parameters)
+
+
+class ServedModel:
+    """A loaded model.
+
+    Args:
+        server: what it belongs to.
+        source: a model's directory, or a class.
+        options: how to load it.
+
+    Raises:
+        ConfigError: there is no model.py, or the configuration is wrong.
+        ModelLoadError: the model's code fails.
+        TritonContractError: it does what would block or crash a server.
+    """
+
+    def __init__(self, server: PretendedServer, source: ModelSource, options: ModelOptions) -> None:
+        self._server = server
+        self.source = source
+        self.options = options
+        arguments = _read_arguments(source, options, self._server.accelerator)
+        self.name = arguments.name
+        config = arguments.config
+        allowed = config["version_policy"].get("specific", {}).get("versions")
+        code = find_code(source, options.version, config["default_model_filename"], allowed)
+        self.code = replace(code, model_directory=arguments.directory)
+        self.instances: list[Instance] = []
+        if options.auto_complete:
+            self._auto_complete(arguments)
+        arguments.validate()
+        self.config = arguments.config
+        self.is_decoupled = bool(self.config.get("model_transaction_policy", {}).get("decoupled"))
+        self._check = InputCheck(self.config)
+        self._warmup = Warmup(self.config, arguments.directory, self.version, self._check)
+        forced = self.config.get("parameters", {}).get("FORCE_CPU_ONLY_INPUT_TENSORS", {})
+        self._takes_gpu_inputs = forced.get("string_value") == "no"
+        has_sequences = "sequence_batching" in self.config
+        self._sequences = SequenceBatcher(self.config) if has_sequences else None
+        try:
+            for index in range(options.instances):
+                self._start(arguments, index)
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def version(self) -> str:
+        """The version that is served."""
+        return self.code.version
+
+    def _auto_complete(self, arguments: ModelArguments) -> None:
+        """Let the class complete its configuration, in a process of its own.
+
+        Source: python_backend `pb_stub.cc`, Stub::AutoCompleteModelConfig (commit f9088ff).
+        """
+        process = Instance(self._server, self.name, self.name, self.code)
+        with self._loading():
+            loaded = process.load()
+            process.phase = "auto_complete"
+            complete = getattr(loaded.model_class, "auto_complete_config", None)
+            if complete is None:
+                return
+            model_config = loaded.pb_utils.ModelConfig
+            given = model_config(arguments.config_text)
+            with process.running():
+                completed = complete(given)
+        process.phase = "done"
+        if not isinstance(completed, model_config):
+            raise ModelLoadError(
+                self.name,
+                self.version,
+                f"auto_complete_config function in model '{self.name}' must return a valid "
+                "pb.ModelConfig object.",
+            )
+        arguments.complete(completed.as_dict())
+
+    def _start(self, arguments: ModelArguments, index: int) -> None:
+        options = self.options
+        placed = arguments.place(
+            options.kind, options.device_id, group_index=options.group_index, instance_index=index
+        )
+        instance = Instance(
+            self._server,
+            self.name,
+            placed.name,
+            self.code,
+            is_decoupled=self.is_decoupled,
+            sequences=self._sequences,
+        )
+        if placed.note:
+            instance.log("WARNING", placed.note, "kindaware.testing", 0)
+        self.instances.append(instance)
+        with self._loading():
+            instance.start(arguments.args(placed, self.version))
+        self._warmup.run(instance, self._server.hang_timeout_seconds)
+        self.config = arguments.config
+
+    def _loading(self) -> Any:
+        return _Loading(self.name, self.version)
+
+    def is_configured_as(self, source: ModelSource, options: ModelOptions) -> bool:
+        """Whether a configuration is the one that is served, whatever it says about instances.
+
+        Raises:
+            ConfigError: it can't be parsed or would be refused.
+        """
+        arguments = _read_arguments(source, options, self._server.accelerator)
+        arguments.validate()
+        return {**arguments.config, "instance_group": None} == {**self.config, "instance_group": None}
+
+    def is_ready(self) -> bool:
+        """Whether all instances say so."""
+        return all(instance.is_ready() for instance in self.instances)
+
+    def stop(self) -> None:
+        """Finalize all instances."""
+        for instance in self.instances:
+            instance.stop()
+
+    def admit(self, pending: Pending) -> Admitted:
+        """Let a request through to the model.
+
+        Raises:
+            RefusedRequest: the server wouldn't.
+            TritonContractError: the server would never answer.
+        """
+        sent = pending.sent
+        try:
+            inputs = self._check.check(sent)
+        except HangingRequest:
+            raise self.instances[0].violation(
+                f"leave the client waiting for ever: request {sent.request_id!r} has no rows and no elements",
+                "send at least one row",
+            ) from None
+        if self._sequences is not None:
+            sent = self._sequences.admit(sent)
+        if not self._takes_gpu_inputs:
+            inputs = tuple(replace(wire, gpu=None) for wire in inputs)
+        return Admitted(pending, sent, inputs, self._check.output_names(sent))
+
+    def choose(self, index: int | None = None) -> Instance:
+        """Give an instance: the one with this index, else an idle one."""
+        if index is not None:
+            check_index(index, len(self.instances))
+            return self.instances[index]
+        return next((one for one in self.instances if not one.is_busy()), self.instances[0])
+
+
+class _Loading:
+    """Turns what leaves a model's code while it loads into a ModelLoadError."""
+
+    def __init__(self, name: str, version: str) -> None:
+        self._name = name
+        self._version = version
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if error is None or isinstance(error, (TritonContractError, KeyboardInterrupt, ModelLoadError)):
+            return
+        text = describe(error)
+        raise ModelLoadError(self._name, self._version, text) from error.with_traceback(
+            from_model_code(error.__traceback__)
+        )
+
+
+def _read_arguments(
+    source: ModelSource, options: ModelOptions, accelerator: SimulatedAccelerator | None
+) -> ModelArguments:
+    """Read a configuration; without a kind the host has the accelerator's number of devices, if said."""
+    directory = None if isinstance(source, type) else Path(source).absolute()
+    if directory is None and options.config is None:
+        raise ConfigError.of(
+            f"class {getattr(source, '__name__', source)}",
+            expected="a config with it: a path, a dict, or the text of a config.pbtxt",
+            got="none",
+            remedy="pass config=",
+        )
+    if directory is not None and not directory.is_dir():
+        find_code(source, options.version, "model.py")
+    config = options.config if options.config is not None else directory
+    num_gpus = options.num_gpus
+    if num_gpus is None and options.kind is None and accelerator is not None:
+        num_gpus = accelerator.num_devices
+    arguments = ModelArguments(
+        config,
+        name=options.name,
+        parameters=options.parameters,
+        directory=directory,
+        num_gpus=num_gpus,
+        kind=options.kind,
+        device_id=options.device_id,
+    )
+    if accelerator is not None:
+        accelerator.require_devices(arguments.num_gpus)
+    _check_name(arguments, directory, options.name)
+    return arguments
+
+
+def _check_name(arguments: ModelArguments, directory: Path | None, given: str | None) -> None:
+    """The server wants directory and model to have the same name."""
+    if directory is None or given is not None or arguments.name == directory.name:
+        return
+    raise ConfigError.of(
+        f"model {directory}",
+        expected=f"a configuration with the directory's name {directory.name!r}, or none",
+        got=repr(arguments.name),
+        remedy="remove the name from config.pbtxt, or pass name=",
+    )

@@ -1,0 +1,284 @@
+"""The pretended server: the models of one harness, its log and its metrics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+
+from kindaware._errors import ConfigError
+from kindaware.testing.harness._failures import HarnessError, ModelLoadError
+from kindaware.testing.harness._pending import ClientRequest, Pending
+from kindaware.testing.harness.process.instance import Instance
+from kindaware.testing.harness.process.surroundings import Surroundings
+from kindaware.testing.harness.process.waiting import wait_for
+from kindaware.testing.harness.server.input_check import RefusedRequest
+from kindaware.testing.harness.server.log import ServerLog
+from kindaware.testing.harness.server.option_check import check_gpu, check_source
+from kindaware.testing.harness.server.repository import ModelRepository, StoredModel
+from kindaware.testing.harness.server.served import ModelOptions, ModelSource, ServedModel
+from kindaware.testing.stand_in import (
+    Answer,
+    BlsCall,
+    MetricRegistry,
+    RefusalError,
+    TritonContractError,
+)
+
+if TYPE_CHECKING:
+    from kindaware.testing.accelerator import SimulatedAccelerator
+
+NOT_FOUND_SINCE = (26, 6)
+"""Since then an unknown model is `not found`, before it is `not ready`."""
+
+
+class PretendedServer:
+    """What several models share.
+
+    Args:
+        server_version: year and month of the release.
+        hang_timeout_seconds: how long something may take before it counts as a hang.
+        accelerator: stands for the host's GPUs; None is torch's own CUDA.
+
+    Attributes:
+        hosts: all processes that there were.
+    """
+
+    def __init__(
+        self,
+        server_version: tuple[int, int],
+        hang_timeout_seconds: float,
+        accelerator: SimulatedAccelerator | None = None,
+    ) -> None:
+        self.server_version = server_version
+        self.hang_timeout_seconds = hang_timeout_seconds
+        self.log = ServerLog()
+        self.metrics = MetricRegistry()
+        self.surroundings = Surroundings()
+        self.hosts: list[Instance] = []
+        self.models: dict[str, ServedModel] = {}
+        self._retired: list[ServedModel] = []
+        self._repository = ModelRepository()
+        self._loaded: dict[str, StoredModel] = {}
+        self._calls: dict[int, Pending] = {}
+        self._seen: list[TritonContractError] = []
+        self.accelerator = accelerator
+        self._stack = ExitStack()
+        if accelerator is not None:
+            self._stack.enter_context(accelerator.installed(self._blame))
+
+    def _blame(self, outcome: str, remedy: str) -> None:
+        """Hold the instance whose code runs responsible for a violation of CUDA's rules."""
+        host = (self.accelerator and self.accelerator.process) or self.hosts[0]
+        host.violation(outcome, remedy)
+
+    def devices(self, process: object) -> AbstractContextManager[None]:
+        """Let torch use the simulated devices, if there are any."""
+        return nullcontext() if self.accelerator is None else self.accelerator.entered(process)
+
+    def memory(self) -> AbstractContextManager[None]:
+        """Let what is done to a GPU's memory inside be the server's doing, and not that of the model."""
+        return nullcontext() if self.accelerator is None else self.accelerator.of_server()
+
+    def check_device(self, pending: Pending) -> None:
+        """Refuse a request whose inputs lie on a GPU that the host hasn't.
+
+        Raises:
+            HarnessError: that is so.
+        """
+        for ordinal in {wire.gpu for wire in pending.sent.inputs if wire.gpu is not None}:
+            devices = None if self.accelerator is None else len(self.accelerator.devices)
+            check_gpu(ordinal, torch.cuda.device_count() if devices is None else devices)
+
+    def load(self, source: ModelSource, options: ModelOptions) -> ServedModel:
+        """Load a model that the test hands over."""
+        check_source(source)
+        stored = self._repository.open(source, options)
+        model = self._serve(stored)
+        self._repository.add(model.name, stored)
+        return model
+
+    def _serve(self, stored: StoredModel) -> ServedModel:
+        """Start a model; one of the same name is replaced, and finalized when it is idle."""
+        model = ServedModel(self, stored.source, stored.options)
+        self._retire(self.models.pop(model.name, None))
+        self.models[model.name] = model
+        self._note_loaded(model.name, stored)
+        return model
+
+    def _note_loaded(self, name: str, stored: StoredModel) -> None:
+        self._loaded[name] = stored
+        self.log.add("INFO", f"successfully loaded '{name}'", "model_lifecycle.cc", 0, name)
+
+    def find(self, name: str) -> ServedModel:
+        """Give a loaded model.
+
+        Raises:
+            HarnessError: there is none of this name.
+        """
+        if name not in self.models:
+            raise HarnessError.of(
+                f"model {name!r}",
+                expected=f"one of the loaded models {sorted(self.models)}",
+                got="another",
+                remedy="load it with models= or add_model",
+            )
+        return self.models[name]
+
+    def close(self) -> list[str]:
+        """Finalize all models; gives the names of threads that they leave."""
+        try:
+            for model in [*self._retired, *reversed(self.models.values())]:
+                model.stop()
+        finally:
+            self._retired.clear()
+            self.models.clear()
+            left = self.surroundings.restore()
+            self._repository.close()
+            self._stack.close()
+        return left
+
+    def raise_violations(self) -> None:
+        """Raise the first TritonContractError that has not been raised yet, also if a model caught it.
+
+        Raises:
+            TritonContractError: there is one.
+        """
+        found = [error for host in self.hosts for error in host.violations]
+        new = [error for error in found if not any(error is seen for seen in self._seen)]
+        self._seen = found
+        if new:
+            raise new[0]
+
+    def run_call(self, call: BlsCall) -> Iterator[Answer]:
+        """Run a model for another one; answers come as they are sent.
+
+        Raises:
+            RefusalError: the request can't be submitted.
+        """
+        model = self._find_for_call(call)
+        pending = Pending(ClientRequest.of_call(call))
+        try:
+            admitted = model.admit(pending)
+        except RefusedRequest as error:
+            raise RefusalError(error.failure.message) from None
+        instance = model.choose()
+        self._calls[id(call)] = pending
+        instance.run([admitted])
+        self.settle(model)
+        return self._answers(call, instance, pending)
+
+    def _answers(self, call: BlsCall, instance: Instance, pending: Pending) -> Iterator[Answer]:
+        index = 0
+        try:
+            while True:
+                wait_for(pending, instance, self.hang_timeout_seconds, index + 1)
+                if index == len(pending.answers):
+                    return
+                yield pending.answers[index]
+                index += 1
+        finally:
+            self._calls.pop(id(call), None)
+
+    def _find_for_call(self, call: BlsCall) -> ServedModel:
+        name = call.model_name
+        model = self.models.get(name)
+        is_there = model is not None and call.model_version in (-1, int(model.version))
+        if model is None or not is_there:
+            if self.server_version >= NOT_FOUND_SINCE and model is None:
+                raise RefusalError(f"Request for unknown model: '{name}' is not found")
+            raise RefusalError(f"Failed for execute the inference request. Model '{name}' is not ready.")
+        if model.is_decoupled and not call.is_decoupled:
+            raise RefusalError(
+                f"Model {name} is using the decoupled. The current BLS request call doesn't support models "
+                "using the decoupled transaction policy. Please use 'decoupled=True' argument to the 'exec' "
+                "or 'async_exec' calls for decoupled models.'"
+            )
+        return model
+
+    def cancel_call(self, call: BlsCall) -> None:
+        """Cancel the request of a running call."""
+        pending = self._calls.get(id(call))
+        if pending is not None:
+            pending.cancel()
+
+    def load_model(self, name: str, config: str, files: dict[str, bytes]) -> None:
+        """Load what `pb_utils.load_model` asks for, from where the loaded models lie.
+
+        A model that is loaded stays as it is unless its files were changed or its configuration is another.
+        Files that come with the call count as older than any, so with the same configuration they are
+        ignored.
+
+        Source: core `model_repository_manager.cc`, ModelRepositoryManager::InitializeModelInfo, and
+        `model_lifecycle.cc`, ModelLifeCycle::AsyncLoad (commit 03f1b58); measured on 2.51.0.
+
+        Raises:
+            RefusalError: there is no such model, or it does not load.
+        """
+        self._check_not_loading(name)
+        stored = self._repository.write(name, files) if files else self._repository.find(name)
+        if stored is None:
+            raise self._poll_error(name, f"failed to poll model '{name}': model not found in any repository")
+        if files and not config:
+            raise self._poll_error(name, f"Poll failed for model directory '{name}': files without config")
+        try:
+            if config:
+                stored = stored.with_config(json.loads(config))
+            if not self._is_up_to_date(name, stored):
+                self._serve(stored)
+        except ModelLoadError as error:
+            raise RefusalError(f"{error}\n") from error
+        except (ConfigError, ValueError) as error:
+            text = f"Poll failed for model directory '{name}': {error}"
+            raise self._poll_error(name, text) from error
+
+    def _poll_error(self, name: str, reason: str) -> RefusalError:
+        """Make the error for what is wrong in the repository; the reason is only logged."""
+        self.log.add("ERROR", reason, "model_repository_manager.cc", 0, name)
+        return RefusalError(f"failed to load '{name}', failed to poll from model repository")
+
+    def _is_up_to_date(self, name: str, stored: StoredModel) -> bool:
+        """Whether a model can stay as it is."""
+        model, loaded = self.models.get(name), self._loaded.get(name)
+        if model is None or loaded is None:
+            return False
+        if not stored.is_override and stored.is_unchanged_since(loaded):
+            return True
+        if stored.files_ns <= loaded.files_ns and model.is_configured_as(stored.source, stored.options):
+            self._note_loaded(name, stored)
+            return True
+        return False
+
+    def _check_not_loading(self, name: str) -> None:
+        for host in self.hosts:
+            if host.model_name == name and host.phase in ("construct", "initialize"):
+                raise host.violation(
+                    f"wait for ever: load_model({name!r}) waits for a load that waits for it",
+                    "don't let a model load itself before it is loaded",
+                )
+
+    def unload_model(self, name: str) -> None:
+        """Unload a model; an unknown one is no error."""
+        self._retire(self.models.pop(name, None))
+
+    def is_model_ready(self, name: str, version: str) -> bool | None:
+        """Say whether a model is ready; None if it is unknown."""
+        model = self.models.get(name)
+        if model is None:
+            return None
+        return (not version or int(version) in (-1, int(model.version))) and model.is_ready()
+
+    def _retire(self, model: ServedModel | None) -> None:
+        """Finalize a model, at once or when it is idle."""
+        if model is not None:
+            self._retired.append(model)
+            self.settle(model)
+
+    def settle(self, model: ServedModel) -> None:
+        """Finalize a model that was replaced, if it is idle."""
+        if model in self._retired and not any(instance.is_busy() for instance in model.instances):
+            self._retired.remove(model)
+            model.stop()

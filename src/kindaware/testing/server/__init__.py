@@ -1,1 +1,0 @@
-"""A real tritonserver as a context manager: finding it, starting it, reading its log, ending it."""

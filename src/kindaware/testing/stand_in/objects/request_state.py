@@ -1,0 +1,66 @@
+"""What the server knows of a request."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kindaware.testing.stand_in.objects.tensor import Tensor
+from kindaware.testing.stand_in.objects.trace import InferenceTrace
+from kindaware.testing.stand_in.wire.wire import Answer
+
+if TYPE_CHECKING:
+    from kindaware.testing.stand_in.objects.request import InferenceRequest
+    from kindaware.testing.stand_in.objects.sender import InferenceResponseSender
+
+
+@dataclass(slots=True, eq=False)
+class RequestState:
+    """What the server knows of a request.
+
+    Attributes:
+        inputs: the input tensors.
+        requested_output_names: the names that the response is pruned to; empty keeps all.
+        model_name: whom a request of the model's own is for.
+        model_version: the same; -1 is the latest.
+        request_id: empty if unset.
+        correlation_id: int, or str.
+        flags: of sequences.
+        timeout: microseconds, 0 is none.
+        parameters: of the request.
+        trace: what it was traced by.
+        preferred_memory: where the outputs of a call are wanted; see `BlsCall`.
+        release_flags: 1 is RELEASE_ALL, 2 is RESCHEDULE.
+        sent: all that was sent for it, in order, returned responses included.
+        num_sent: sends so far, flags alone included.
+        is_closed: FINAL was sent, a response was returned, or an error left `execute`.
+        is_final_sent: FINAL was sent through the sender.
+        is_cancelled: the server has said so once; it is not asked again.
+        is_from_server: `execute` got it; False for one that the model built.
+        sender: the one sender of the request.
+        request: the request itself, until it is closed.
+        lock: held while something is sent, so that what was sent has one order.
+    """
+
+    inputs: list[Tensor]
+    requested_output_names: frozenset[str]
+    model_name: str
+    model_version: int = -1
+    request_id: str = ""
+    correlation_id: int | str = 0
+    flags: int = 0
+    timeout: int = 0
+    parameters: dict[str, Any] = field(default_factory=dict)
+    trace: InferenceTrace | None = None
+    preferred_memory: tuple[str, int] | None = None
+    release_flags: int = 1
+    sent: list[Answer] = field(default_factory=list)
+    num_sent: int = 0
+    is_closed: bool = False
+    is_final_sent: bool = False
+    is_cancelled: bool = False
+    is_from_server: bool = False
+    sender: InferenceResponseSender | None = None
+    request: InferenceRequest | None = None
+    lock: threading.RLock = field(default_factory=threading.RLock)

@@ -1,0 +1,1 @@
+"""pybind11's manners: conversions, overloads, enumerations and their errors."""

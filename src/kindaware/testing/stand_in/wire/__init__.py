@@ -1,0 +1,1 @@
+"""Memory and data types as they cross between stub and server."""
