@@ -35,15 +35,15 @@ def _cut(text: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Give an exception's class and text; an exception that can't be printed is none the worse."""
+    """Return an exception's class and text, also of an exception whose `__str__` raises."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:
         return f"{type(error).__name__}, whose text can't be had"
 
 
-def format_traceback(error: Exception) -> str:
-    """Give the traceback as Python prints it."""
+def format_traceback(error: BaseException) -> str:
+    """Return the traceback as Python prints it."""
     return "".join(traceback.format_exception(error))
 
 
@@ -77,6 +77,10 @@ class ConfigError(KindAwareError):
 
 class CallTooEarlyError(KindAwareError):
     """Another model was called while this one loads or ends."""
+
+
+class NotInitializedError(KindAwareError, AttributeError):
+    """Something that `initialize` provides was used before it ran; `hasattr` sees an absent attribute."""
 
 
 class RequestError(KindAwareError):
@@ -119,7 +123,7 @@ class RequestError(KindAwareError):
 
 
 def _read_rows(rows: Iterable[SupportsIndex]) -> tuple[tuple[int, ...], int | None]:
-    """Give the numbers of rows; a mask of booleans, in whatever holds it, stands for its true ones.
+    """Return the numbers of rows; a mask of booleans, in any container, stands for its true entries.
 
     Returns:
         The numbers, and the length of the mask, if it is one.

@@ -7,12 +7,16 @@ import re
 import torch
 
 from kindaware import KindAwareModel
+from kindaware._batch.counters import Counters
 from kindaware._batch.pipeline import Pipeline
+from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
 from kindaware._batch.runner import BatchRunner
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import Settings
+from kindaware._device.device import Device
+from kindaware._device.health import Health
 from kindaware._device.runtime import CpuRuntime
 from kindaware._device.staging import HostStaging
 from kindaware._hooks.binding import Call, Hooks
@@ -91,6 +95,16 @@ def start(model_class=Doubler, /, **changes):
     return model
 
 
+def pipeline_of(model):
+    """What takes a loaded model's requests through their stages."""
+    return model._kindaware_instance._pipeline
+
+
+def plan_of(model):
+    """What is fixed about a loaded model."""
+    return model._kindaware_instance._plan
+
+
 def make_spec(*, inputs=None, outputs=None, max_batch_size=64):
     """A model's specification: X -> Y, FP32 [2]."""
     return ModelSpec(
@@ -101,17 +115,22 @@ def make_spec(*, inputs=None, outputs=None, max_batch_size=64):
     )
 
 
-def make_pipeline(
-    forward, *, spec=None, runtime=None, staging=None, has_answered=True, collate=None, **settings
-):
-    """A pipeline around a function; it counts as one that has answered before, unless said."""
+def make_plan(forward, *, spec=None, collate=None, **settings):
+    """A plan around a function, with the hooks and settings that are named."""
     spec = spec or make_spec()
     hooks = {name: settings.pop(name) for name in ("preprocess", "postprocess") if name in settings}
     hooks = Hooks(forward, Call.bind(forward, spec, "model 'm'"), collate=collate, **hooks)
-    settings = Settings(**settings)
-    runner = BatchRunner(spec, settings, hooks, runtime or CpuRuntime(), staging or HostStaging(), LOGGER)
+    return Plan.of(spec, Settings(**settings), hooks, LOGGER)
+
+
+def make_pipeline(forward, *, runtime=None, staging=None, has_answered=True, **options):
+    """A pipeline around a function; it counts as one that has answered before, unless said."""
+    plan = make_plan(forward, **options)
+    runtime = runtime or CpuRuntime()
+    device = Device(runtime, staging or HostStaging(), Health(runtime, plan.spec.name, LOGGER))
+    runner = BatchRunner(plan, device, Counters())
     runner.has_answered = has_answered
-    return Pipeline(spec, settings, hooks, runner, LOGGER)
+    return Pipeline(plan, runner)
 
 
 def make_request(name, values, rows=1, width=2, batches=True):

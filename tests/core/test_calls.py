@@ -186,8 +186,9 @@ def test_call_trace_is_that_of_the_request():
     traces = []
 
     def work(self, X):
-        new_call = self._adapter.new_call
-        self._adapter.new_call = lambda *args, trace, **more: (
+        adapter = self._kindaware_instance.calls.adapter
+        new_call = adapter.new_call
+        adapter.new_call = lambda *args, trace, **more: (
             traces.append(trace) or new_call(*args, trace=trace, **more)
         )
         return self.call("echo", X=X)["Y"]

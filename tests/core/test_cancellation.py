@@ -5,7 +5,7 @@ import time
 import pytest
 from core_kit import Doubler
 
-from kindaware._execute.cancellation import ASK_SECONDS, WORTH, slow_from
+from kindaware._execute.executor import ASK_SECONDS, WORTH, asks_from
 from kindaware.testing import ModelHarness
 
 CONFIG = {
@@ -41,7 +41,7 @@ class Watched(Doubler):
     ],
 )
 def test_rule_asks_where_a_request_takes_a_hundred_times_as_long(setting, seconds, asks):
-    assert (seconds >= slow_from(setting)) is asks
+    assert (seconds >= asks_from(setting)) is asks
 
 
 @pytest.mark.parametrize("parameters", [{}, {"kindaware.precision": "bf16-true"}])
@@ -52,7 +52,7 @@ def test_rule_counts_what_a_request_of_the_last_batch_took_on_either_way(paramet
             return 2 * X
 
     with ModelHarness(Slow, config=CONFIG, parameters=parameters) as model:
-        counts = model.instance._runner.counters
+        counts = model.instance._kindaware_instance._counters
         assert counts.seconds_per_request == 0
         model.infer_batch([{"X": [[1.0]]}] * 2)
         assert 0.02 <= counts.seconds_per_request < 0.04
@@ -73,7 +73,7 @@ def test_cancelled_request_is_answered_so_and_not_computed():
     ) as model:
         gone, answered = sent(model)
         assert model.instance.batches == [[2.0]]
-        assert model.instance._runner.counters.errors == {"CANCELLED": 1}
+        assert model.instance._kindaware_instance._counters.errors == {"CANCELLED": 1}
     assert gone.error.code().name == "CANCELLED"
     assert gone.error.message() == (
         "model 'm' request 'gone': expected a client that waits for the answer, got a request that was "
@@ -91,6 +91,6 @@ def test_cancelled_requests_of_a_fast_model_are_not_asked_for():
 def test_model_that_turns_out_slow_begins_to_ask():
     with ModelHarness(Watched, config=CONFIG, raise_errors=False) as model:
         sent(model)
-        model.instance._runner.counters.seconds_per_request = 1.0
+        model.instance._kindaware_instance._counters.seconds_per_request = 1.0
         sent(model)
         assert model.instance.batches == [[1.0, 2.0], [2.0]]

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from core_kit import Doubler, start, tensor
+from core_kit import Doubler, pipeline_of, start, tensor
 from torch import nn
 
 from kindaware import ConfigError, KindAwareModel, RequestError
@@ -59,7 +59,7 @@ def ask(model, *counts, width=4):
     """Answer a call of requests with so many rows, each row with a number of its own; give both."""
     rows = torch.arange(1.0, 1 + sum(counts))[:, None].expand(-1, width)
     parts = [part.clone() for part in rows.split(counts)]
-    outcomes = model._pipeline.run([Request("r", {"X": part}, len(part)) for part in parts])
+    outcomes = pipeline_of(model).run([Request("r", {"X": part}, len(part)) for part in parts])
     return parts, outcomes
 
 
@@ -96,7 +96,7 @@ def test_run_batch_of_another_data_type_runs_eagerly(accelerator):
         cast_outputs = True
 
     model = start_on_gpu(Model)
-    [outcome] = model._pipeline.run([Request("r", {"X": torch.full((2, 4), 3)}, 2)])
+    [outcome] = pipeline_of(model).run([Request("r", {"X": torch.full((2, 4), 3)}, 2)])
     assert outcome["Y"].tolist() == [[6] * 4] * 2
     assert model.sizes == [2]
 
@@ -136,7 +136,7 @@ def test_run_outputs_on_the_device_survive_the_next_replay_of_the_call(accelerat
     model = start_on_gpu(Model, **DYNAMIC)
     calls = [torch.full((2, width), float(n)) for n, width in enumerate([4, 3, 5, 4, 3])]
     requests = [Request("r", {"X": one}, 2) for one in calls]
-    outcomes = model._pipeline.run(requests)
+    outcomes = pipeline_of(model).run(requests)
     assert {one["Y"].device for one in outcomes} == {model.device}
     assert all(torch.equal(one["Y"].cpu(), sent) for one, sent in zip(outcomes, calls, strict=True))
 
@@ -160,7 +160,7 @@ def test_run_inputs_on_the_gpu_are_copied_into_the_graphs(accelerator):
     for counts in [(3,), (1, 1)]:
         parts = [torch.rand(count, 4) for count in counts]
         requests = [Request("r", {"X": part.to(model.device)}, len(part)) for part in parts]
-        outcomes = model._pipeline.run(requests)
+        outcomes = pipeline_of(model).run(requests)
         assert all(torch.equal(one["Y"], 2 * part) for one, part in zip(outcomes, parts, strict=True))
     assert model.sizes == []
 
@@ -193,7 +193,7 @@ def test_run_optional_input_that_is_there_runs_eagerly(accelerator):
     assert_doubled(model, 3)
     assert model.sizes == []
     ones = torch.ones(3, 4)
-    [outcome] = model._pipeline.run([Request("r", {"X": ones, "MASK": 3 * ones}, 3)])
+    [outcome] = pipeline_of(model).run([Request("r", {"X": ones, "MASK": 3 * ones}, 3)])
     assert torch.equal(outcome["Y"], 3 * ones)
     assert model.sizes == [3]
 
@@ -212,7 +212,7 @@ def test_run_collate_is_outside_of_the_graph_and_its_shape_decides(accelerator):
 
     model = start_on_gpu(Model, input=[tensor("X", [-1])], output=[tensor("Y", [1])])
     requests = [Request("r", {"X": torch.ones(1, width)}, 1) for width in (2, 4, 1)]
-    assert [one["Y"].item() for one in model._pipeline.run(requests)] == [2, 4, 1]
+    assert [one["Y"].item() for one in pipeline_of(model).run(requests)] == [2, 4, 1]
     assert model.sizes == []
 
 
@@ -243,7 +243,7 @@ def test_run_conversions_of_the_input_are_part_of_the_graph(accelerator, precisi
     settings = {"kindaware.precision": precision, "kindaware.memory_format": memory_format}
     model = start_on_gpu(Model, parameters=settings, **image)
     sent = torch.rand(3, 3, 2, 2)
-    [outcome] = model._pipeline.run([Request("r", {"X": sent}, 3)])
+    [outcome] = pipeline_of(model).run([Request("r", {"X": sent}, 3)])
     weight, bias = (one.detach().cpu().float() for one in (model.model.weight, model.model.bias))
     expected = nn.functional.conv2d(sent, weight, bias)
     torch.testing.assert_close(outcome["Y"], expected, rtol=2e-2, atol=2e-2)

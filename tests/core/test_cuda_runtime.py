@@ -295,8 +295,8 @@ def test_initialize_gpu_instance_loads_on_its_device_and_stream(calls, caplog):
     ]
     assert calls[-1] == ("synchronize", GPU1)
     assert (model.device, model.devices) == (GPU1, (GPU1,))
-    assert model.cuda_stream is model._runtime.stream
-    assert isinstance(model._runner._staging, PinnedStaging)
+    assert model.cuda_stream is model._kindaware_instance.runtime.stream
+    assert isinstance(model._kindaware_instance._device.staging, PinnedStaging)
     assert "kind GPU, device cuda:1, own stream, threads " in caplog.text
 
 
@@ -304,7 +304,7 @@ def test_initialize_gpu_instance_loads_on_its_device_and_stream(calls, caplog):
 def test_initialize_gpu_instance_leaves_outputs_where_output_device_says(calls, value, keeps):
     parameters = {"kindaware.output_device": value, "kindaware.warmup": "off"}
     model = start(kind="GPU", parameters=parameters)
-    assert model._runner._staging._keeps_outputs is keeps
+    assert model._kindaware_instance._device.staging._keeps_outputs is keeps
 
 
 def test_initialize_several_gpus_waits_for_what_load_queued_on_each(calls):

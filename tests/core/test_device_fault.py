@@ -8,7 +8,7 @@ from core_kit import BAD, Doubler, answers_of, make_pipeline, make_request, run,
 from recording_runtime import RecordingRuntime
 
 from kindaware import ConfigError
-from kindaware import _device_placement as device_placement
+from kindaware._device import placed_instance
 from kindaware._device.staging import PinnedStaging
 
 
@@ -84,7 +84,7 @@ def test_run_fault_with_copies_under_way_is_not_waited_for():
 
     pipeline, runtime = open_pipeline(forward)
     assert answers_of(run(pipeline, [1, 2])) == ["UNAVAILABLE"] * 2
-    assert pipeline._runner.fault == "CudaError: CUDA error: device-side assert triggered"
+    assert pipeline.runner.device.health.fault == "CudaError: CUDA error: device-side assert triggered"
     assert answers_of(run(pipeline, [1])) == ["UNAVAILABLE"]
     assert before[-1] == "copy"
     assert runtime.log == before
@@ -97,7 +97,7 @@ def test_run_fault_that_shows_only_in_the_wait_is_the_one_reported(caplog):
 
     pipeline, runtime = open_pipeline(forward)
     assert answers_of(run(pipeline, [1, 2])) == ["UNAVAILABLE"] * 2
-    assert pipeline._runner.fault == "CudaError: CUDA error: device-side assert triggered"
+    assert pipeline.runner.device.health.fault == "CudaError: CUDA error: device-side assert triggered"
     [record] = caplog.records
     assert "ValueError: of the model" in record.getMessage()
 
@@ -132,7 +132,7 @@ def test_run_fault_in_preprocess_makes_everything_unavailable_and_runs_no_other(
 def breaking(monkeypatch):
     """The device of the models that a test starts."""
     runtime = Breaking()
-    monkeypatch.setattr(device_placement, "open_runtime", lambda placement: runtime)
+    monkeypatch.setattr(placed_instance, "open_runtime", lambda placement: runtime)
     return runtime
 
 
@@ -144,7 +144,7 @@ def test_finalize_after_a_fault_leaves_the_device_alone(breaking):
     model = start(Model)
     assert model.is_ready()
     breaking.is_broken = True
-    model._runner.note_fault(CudaError())
+    model._kindaware_instance._device.health.note_fault(CudaError())
     before = list(breaking.log)
     assert not model.is_ready()
     model.finalize()
@@ -164,8 +164,8 @@ def test_initialize_fault_in_the_warm_up_is_the_one_reported(breaking):
 
 def test_note_fault_keeps_and_logs_the_first_one(caplog):
     pipeline, _ = open_pipeline(lambda X: X)
-    runner = pipeline._runner
-    assert runner.note_fault(CudaError("the first"))
-    assert runner.note_fault(CudaError("the second"))
-    assert runner.fault == "CudaError: CUDA error: the first"
+    health = pipeline.runner.device.health
+    assert health.note_fault(CudaError("the first"))
+    assert health.note_fault(CudaError("the second"))
+    assert health.fault == "CudaError: CUDA error: the first"
     assert len(caplog.records) == 1

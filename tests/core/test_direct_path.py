@@ -7,15 +7,17 @@ import numpy as np
 import pb_fakes
 import pytest
 import torch
-from core_kit import BAD, Doubler, make_spec, start, tensor
+from core_kit import BAD, LOGGER, Doubler, make_spec, start, tensor
 from hypothesis import given
 from hypothesis import strategies as st
 from pb_fakes import InferenceRequest, Tensor
 
 from kindaware import RequestError, TensorSpec
+from kindaware._batch.plan import Plan
 from kindaware._batch.request_context import RequestContext, current_context
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
+from kindaware._device.modules import Precision
 from kindaware._execute.fast_path import FastPath
 from kindaware._hooks.binding import Call, Hooks
 
@@ -50,8 +52,8 @@ def model_of(function, **changes):
 
 def long_way(model):
     """The same model without the short way."""
-    assert model._executor.direct is not None
-    model._executor.direct = None
+    assert model._kindaware_instance._executor.fast_path is not None
+    model._kindaware_instance._executor.fast_path = None
     return model
 
 
@@ -72,8 +74,8 @@ def guilty(X):
 
 def test_execute_plain_model_goes_the_short_way(pb_utils, monkeypatch):
     model = model_of(lambda X: 2 * X)
-    monkeypatch.setattr(model._adapter, "read", None)
-    monkeypatch.setattr(model._pipeline, "run", None)
+    monkeypatch.setattr(model._kindaware_instance._adapter, "read", None)
+    monkeypatch.setattr(model._kindaware_instance._pipeline, "run", None)
     assert shown(model.execute([request(1, 2), request(2)])) == [[[2.0] * 4] * 2, [[4.0] * 4]]
     assert model.num_forwards == 1
 
@@ -87,8 +89,8 @@ def test_execute_short_and_long_way_answer_the_same(asked):
     assert shown(short) == shown(long)
     assert models[0].num_forwards == models[1].num_forwards
     names = ("batches", "requests", "rows", "retries", "errors")
-    assert [getattr(models[0]._runner.counters, one) for one in names] == [
-        getattr(models[1]._runner.counters, one) for one in names
+    assert [getattr(models[0]._kindaware_instance._counters, one) for one in names] == [
+        getattr(models[1]._kindaware_instance._counters, one) for one in names
     ]
 
 
@@ -154,7 +156,7 @@ def test_execute_response_that_cannot_be_built_fails_alone(pb_utils, monkeypatch
         return real(tensors, **options)
 
     monkeypatch.setattr(pb_utils, "InferenceResponse", picky)
-    monkeypatch.setattr(model._adapter, "new_response", picky)
+    monkeypatch.setattr(model._kindaware_instance._adapter, "new_response", picky)
     good, bad = model.execute([request(1), request(2)])
     assert (good.error, model.num_forwards) == (None, 1)
     assert "no memory" in bad.error.text
@@ -245,7 +247,7 @@ def test_input_of_one_request_is_not_copied_on_the_short_way(pb_utils):
 def test_seconds_of_the_short_way_are_counted_by_stage(pb_utils):
     model = model_of(lambda X: X + float(torch.linalg.det(torch.rand(400, 400))) * 0)
     model.execute([request(1), request(2)])
-    seconds = model._runner.counters.seconds
+    seconds = model._kindaware_instance._counters.seconds
     assert min(seconds.values()) > 0
     assert seconds["forward"] > sum(seconds.values()) / 2
 
@@ -265,9 +267,10 @@ Y2 = TensorSpec("Y", "FP32", [2])
 
 
 def suits(spec=None, settings=None, *, is_host=True, forward=lambda X: X, **hooks):
-    spec = spec or make_spec()
+    spec, settings = spec or make_spec(), settings or Settings()
     bound = Hooks(forward, Call.bind(forward, spec, "m"), **hooks)
-    return FastPath.suits(spec, settings or Settings(), bound, is_host=is_host)
+    plan = Plan(spec, settings, bound, LOGGER, None, Precision.of(settings.precision))
+    return FastPath.suits(plan, is_host=is_host)
 
 
 def test_suits_the_plainest_model():

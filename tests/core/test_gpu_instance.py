@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from core_kit import start, tensor
+from core_kit import pipeline_of, start, tensor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -54,7 +54,7 @@ def test_initialize_waits_for_weights_that_load_queued_on_another_stream(acceler
             return self.weight * X
 
     model = start(Model, kind="GPU", device_id=1)
-    [outcome] = model._pipeline.run([Request("r", {"X": torch.ones(2, 4)}, 2)])
+    [outcome] = pipeline_of(model).run([Request("r", {"X": torch.ones(2, 4)}, 2)])
     assert outcome["Y"].tolist() == [[3] * 4] * 2
 
 
@@ -68,7 +68,7 @@ def test_run_inputs_on_the_gpu_are_done_with_when_the_call_returns(
     model = start(Identity, kind="GPU", device_id=1, parameters=parameters)
     parts = [torch.full((count, 4), float(place)) for place, count in enumerate(counts)]
     requests = on_gpu(model, *parts)
-    outcomes = model._pipeline.run(requests)
+    outcomes = pipeline_of(model).run(requests)
     assert accelerator.num_pending == 0
     for request in requests:
         request.inputs["X"].fill_(-1)  # as whoever owns the memory next
@@ -89,7 +89,9 @@ def test_run_forward_that_raises_leaves_nothing_at_work_on_the_inputs(accelerato
 
     model = start(Model, kind="GPU", device_id=1)
     part = torch.ones(2, 4)
-    [outcome] = model._pipeline.run(on_gpu(model, part) if where == "gpu" else [Request("r", {"X": part}, 2)])
+    [outcome] = pipeline_of(model).run(
+        on_gpu(model, part) if where == "gpu" else [Request("r", {"X": part}, 2)]
+    )
     assert isinstance(outcome, Failure)
     assert accelerator.num_pending == 0
 
@@ -110,7 +112,7 @@ def test_run_out_of_memory_finds_the_room_that_the_failed_batch_had():
     with limited.installed(lambda *_: None), limited.entered():
         model = start(Model, kind="GPU", **wide)
         requests = [Request("r", {"X": torch.full((1, width), float(n))}, 1) for n in range(16)]
-        outcomes = model._pipeline.run(requests)
+        outcomes = pipeline_of(model).run(requests)
     assert limited.violations == []
     assert [one["Y"][0, 0].item() for one in outcomes] == [n + 2 for n in range(16)]
 
@@ -151,12 +153,12 @@ def test_run_any_calls_give_what_the_cpu_gives(calls, cuda_graphs, output_device
             model = start(Net, kind="GPU", device_id=1, parameters=parameters, **DYNAMIC, max_batch_size=16)
             for call in calls:
                 parts = [torch.randn(rows, width) for rows, width, _ in call]
-                expected = host._pipeline.run([Request("r", {"X": part}, len(part)) for part in parts])
+                expected = pipeline_of(host).run([Request("r", {"X": part}, len(part)) for part in parts])
                 requests = [
                     on_gpu(model, part)[0] if is_on_gpu else Request("r", {"X": part}, len(part))
                     for part, (*_, is_on_gpu) in zip(parts, call, strict=True)
                 ]
-                outcomes = model._pipeline.run(requests)
+                outcomes = pipeline_of(model).run(requests)
                 assert simulated.num_pending == 0
                 for one, other in zip(outcomes, expected, strict=True):
                     torch.testing.assert_close(one["Y"].cpu(), other["Y"])

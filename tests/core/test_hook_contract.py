@@ -56,7 +56,6 @@ def test_initialize_missing_hook_raises_with_remedy(model_class, text):
         ("colate", "collate"),
         ("unlaod", "unload"),
         ("isready", "is_ready"),
-        ("daol", "load"),
     ],
 )
 def test_initialize_misspelt_hook_raises_with_the_right_name(name, meant):
@@ -79,7 +78,7 @@ def test_initialize_misspelt_only_hook_is_named_rather_than_missed():
         ("warm_up", "warmup"),
         ("on_missing_gpus", "on_missing_gpu"),
         ("max_batchsize", "max_batch_size"),
-        ("output", "outputs"),
+        ("ouputs", "outputs"),
         ("isolate_error", "isolate_errors"),
     ],
 )

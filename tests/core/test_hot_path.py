@@ -18,6 +18,7 @@ from kindaware._config.model_spec import ModelSpec
 from kindaware._device.runtime import CpuRuntime
 from kindaware._tensors.rows import Answer, split
 from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.request import TritonRequest
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_request_reads_id_and_caller_when_they_are_asked_for():
     class Asked:
         request_id, timeout, trace = (staticmethod(lambda one=one: one) for one in ("42", 2_000_000, "t"))
 
-    read = Request(Asked(), {}, 1, arrived=5.0)
+    read = TritonRequest(Asked(), {}, 1, arrived=5.0)
     assert read.id == read.with_inputs({}).id == "42"
     assert read.context() == RequestContext("42", "t", 7.0)
     assert (Request("warm-up", {}, 1).id, Request("warm-up", {}, 1).context()) == ("warm-up", None)
@@ -173,7 +174,7 @@ def test_request_detached_lets_go_of_tritons_and_keeps_what_calls_take_over():
 
     origin = Asked()
     watched = weakref.ref(origin)
-    detached = Request(origin, {}, 1).detached()
+    detached = TritonRequest(origin, {}, 1).detached()
     del origin
     gc.collect()
     assert watched() is None
@@ -185,6 +186,6 @@ def test_request_that_outlives_execute_is_detached_without_its_trace():
     class Asked:
         request_id, timeout, trace = (staticmethod(lambda one=one: one) for one in ("42", 0, "t"))
 
-    read = Request(Asked(), {}, 1)
+    read = TritonRequest(Asked(), {}, 1)
     assert read.detached().context() == RequestContext("42", "t")
     assert read.detached(outlives_execute=True).context() == RequestContext("42")

@@ -46,7 +46,7 @@ def test_unload_is_called_when_the_last_counts_can_not_be_handed_over(monkeypatc
         def refuse(counts):
             raise RuntimeError("no metrics")
 
-        monkeypatch.setattr(model._metrics, "flush", refuse)
+        monkeypatch.setattr(model._kindaware_instance._metrics, "flush", refuse)
     assert model.events == ["unload"]
     assert "no metrics" in harness.log_text()
 
@@ -54,7 +54,7 @@ def test_unload_is_called_when_the_last_counts_can_not_be_handed_over(monkeypatc
 def test_model_is_ready_until_its_device_has_failed():
     with ModelHarness(Doubler, config=CONFIG, server_version="current") as harness:
         assert harness.is_ready()
-        harness.instance._runner.fault = "CUDA error"
+        harness.instance._kindaware_instance._device.health.fault = "CUDA error"
         assert not harness.is_ready()
 
 
@@ -70,7 +70,7 @@ def test_model_may_say_more_about_being_ready():
         harness.instance.is_open = False
         assert not harness.is_ready()
         harness.instance.is_open = True
-        harness.instance._runner.fault = "CUDA error"
+        harness.instance._kindaware_instance._device.health.fault = "CUDA error"
         assert not harness.is_ready()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from core_kit import Doubler, start, tensor
+from core_kit import Doubler, pipeline_of, start, tensor
 from torch import nn
 
 from kindaware import ConfigError, KindAwareModel
@@ -48,7 +48,7 @@ def run_probe(**settings):
         **IMAGE,
     )
 
-    [outputs] = model._pipeline.run([Request("r", {"X": torch.randn(2, 3, 8, 8)}, 2)])
+    [outputs] = pipeline_of(model).run([Request("r", {"X": torch.randn(2, 3, 8, 8)}, 2)])
     return model.model, outputs["Y"]
 
 
@@ -111,7 +111,7 @@ def test_compile_default_compiles_for_every_batch_size_before_the_instance_is_re
     plain = nn.functional.linear(torch.ones(1, 4), model.model.weight, model.model.bias) * 2
     for rows in ([1], [3], [1, 1], [2, 5], [8]):  # one request or several, of any size
         requests = [Request("r", {"X": torch.ones(n, 4)}, n) for n in rows]
-        for n, answer in zip(rows, model._pipeline.run(requests), strict=True):
+        for n, answer in zip(rows, pipeline_of(model).run(requests), strict=True):
             torch.testing.assert_close(answer["Y"], plain.detach().expand(n, 4))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == num_graphs
 

@@ -11,7 +11,7 @@ from core_kit import Doubler, start
 
 from kindaware import ConfigError
 from kindaware._placement import malloc as _memory
-from kindaware._placement.malloc import HUGE_PAGES, plan_memory
+from kindaware._placement.malloc import HUGE_PAGES, plan_malloc
 from kindaware.testing.accelerator import SimulatedAccelerator
 
 ALLOWED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -19,9 +19,9 @@ ALLOWED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 FAULTS = """
 import os, resource, sys
 import torch
-from kindaware._placement.malloc import plan_memory
+from kindaware._placement.malloc import plan_malloc
 
-plan_memory(sys.argv[1], os.environ)()
+plan_malloc(sys.argv[1], os.environ)()
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -101,9 +101,9 @@ def test_keep_memory_has_torch_ask_for_huge_pages():
 )
 def test_keep_memory_where_the_operator_has_tuned_malloc_is_done_only_when_asked_for(told, environment):
     before = dict(environment)
-    plan_memory("auto", environment)()
+    plan_malloc("auto", environment)()
     assert (told, environment) == ([], before)
-    plan_memory("on", environment)()
+    plan_malloc("on", environment)()
     assert told == NEVER_GIVEN_BACK
 
 
@@ -111,24 +111,24 @@ def test_keep_memory_where_the_operator_has_tuned_malloc_is_done_only_when_asked
     "tuned", [{}, {"MALLOC_ARENA_MAX": "2"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}]
 )
 def test_keep_memory_is_done_beside_other_tuning(told, tuned):
-    plan_memory("auto", tuned)()
+    plan_malloc("auto", tuned)()
     assert told == NEVER_GIVEN_BACK
     assert tuned["THP_MEM_ALLOC_ENABLE"] == "1"
 
 
 def test_keep_memory_leaves_a_choice_about_huge_pages_alone(told):
     environment = {"THP_MEM_ALLOC_ENABLE": "0"}
-    plan_memory("auto", environment)()
+    plan_malloc("auto", environment)()
     assert environment == {"THP_MEM_ALLOC_ENABLE": "0"}
 
 
 def test_keep_memory_without_the_malloc_of_glibc_is_refused_only_when_asked_for(monkeypatch):
     monkeypatch.setattr(_memory, "ctypes", SimpleNamespace(CDLL=lambda name: object()))
     environment = {}
-    plan_memory("auto", environment)()
+    plan_malloc("auto", environment)()
     assert environment == {}
     with pytest.raises(ConfigError) as caught:
-        plan_memory("on", environment)
+        plan_malloc("on", environment)
     assert str(caught.value) == (
         "setting 'keep_memory': expected a process with glibc's malloc, got a C library whose malloc can't "
         "be told; set keep_memory to auto, and preload an allocator that keeps memory"

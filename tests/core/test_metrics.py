@@ -76,7 +76,7 @@ def finished(*batches, **options):
     with ModelHarness(Picky, config=CONFIG, raise_errors=False, **options) as model:
         for batch in batches:
             model.infer_batch(batch)
-        model.instance._metrics.flush(model.instance._runner.counters)
+        model.instance._kindaware_instance._metrics.flush(model.instance._kindaware_instance._counters)
         return {name: _values(model, name) for name in FAMILIES}
 
 
@@ -135,10 +135,10 @@ def test_counts_of_a_stream_have_its_stages_without_what_it_waits_for(model_clas
     config = CONFIG + "model_transaction_policy { decoupled: true }"
     with ModelHarness(model_class, config=config, kind="GPU", accelerator="simulated") as model:
         assert len(list(model.stream(**rows(1, 4)))) == 2
-        counts = model.instance._runner.counters
+        counts = model.instance._kindaware_instance._counters
     assert (counts.batches, counts.requests, counts.rows) == (1, 1, 4)
     assert 0.1 <= counts.seconds.pop("forward") < 0.5
-    assert set(counts.seconds) == {"gather", "copy_in", "copy_out", "scatter"}
+    assert set(counts.seconds) == {"read", "copy_in", "copy_out", "respond"}
     assert all(0 < seconds < 0.5 for seconds in counts.seconds.values())
     assert counts.bytes_copied == {"in": 32, "out": 64}
 
@@ -146,7 +146,7 @@ def test_counts_of_a_stream_have_its_stages_without_what_it_waits_for(model_clas
 def test_counts_of_bytes_on_a_gpu_are_those_of_the_batch():
     with ModelHarness(Picky, config=CONFIG, kind="GPU", accelerator="simulated") as model:
         model.infer(**rows(1, 4))
-        model.instance._metrics.flush(model.instance._runner.counters)
+        model.instance._kindaware_instance._metrics.flush(model.instance._kindaware_instance._counters)
         assert _values(model, "kindaware_copied_bytes_total") == {("in",): 32, ("out",): 32}
 
 
@@ -159,7 +159,7 @@ def test_counts_of_a_batch_too_large_for_memory_are_told_apart():
 
     with ModelHarness(Hungry, config=CONFIG) as model:
         model.infer_batch([rows(1), rows(2)])
-        counts = model.instance._runner.counters
+        counts = model.instance._kindaware_instance._counters
         assert (counts.out_of_memory, counts.retries, counts.requests) == (1, 2, 2)
 
 
@@ -202,7 +202,7 @@ def test_metrics_at_the_end_hand_over_the_last_second():
 def test_metrics_that_are_off_make_none():
     with ModelHarness(Picky, config=CONFIG, parameters={"kindaware.metrics": "false"}) as model:
         model.infer(**rows(1))
-        assert model.instance._metrics is None
+        assert model.instance._kindaware_instance._metrics is None
         assert model.metrics_text() == ""
 
 
@@ -214,11 +214,11 @@ def test_metrics_names_follow_the_conventions_of_prometheus(name):
 
 def test_execute_hands_metrics_over_when_they_are_due_and_not_before():
     with ModelHarness(Picky, config=CONFIG) as model:
-        metrics, flushed = model.instance._metrics, []
+        metrics, flushed = model.instance._kindaware_instance._metrics, []
         metrics.flush = flushed.append
         metrics.due_at = math.inf
         model.infer(**rows(1))
         assert flushed == []
         metrics.due_at = 0.0
         model.infer(**rows(1))
-        assert flushed == [model.instance._runner.counters]
+        assert flushed == [model.instance._kindaware_instance._counters]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, make_pipeline, make_spec, start, tensor
+from core_kit import Doubler, make_pipeline, make_spec, plan_of, start, tensor
 
 from kindaware import ConfigError, KindAwareModel, TensorSpec
 from kindaware._batch.padding import _fill
@@ -266,9 +266,11 @@ RAGGED = {
 
 
 def test_pad_of_the_configuration_takes_the_place_of_the_classes():
-    assert start(Same, **RAGGED)._runner.padding.fills == {"IDS": 0}
-    assert start(Same, parameters={"kindaware.pad": "IDS=7"}, **RAGGED)._runner.padding.fills == {"IDS": 7}
-    assert start(Same, parameters={"kindaware.pad": "off"}, **RAGGED)._runner.padding is None
+    assert plan_of(start(Same, **RAGGED)).padding.fills == {"IDS": 0}
+    assert start(
+        Same, parameters={"kindaware.pad": "IDS=7"}, **RAGGED
+    )._kindaware_instance._plan.padding.fills == {"IDS": 7}
+    assert plan_of(start(Same, parameters={"kindaware.pad": "off"}, **RAGGED)).padding is None
 
 
 @pytest.mark.parametrize(
@@ -299,5 +301,5 @@ def test_pad_that_can_not_be_kept_is_refused(changes, members, text):
 
 
 def test_allow_ragged_batch_without_pad_is_taken():
-    assert start(type("Plain", (Same,), {"pad": None}), **RAGGED)._runner.padding is None
-    assert start(Doubler)._runner.padding is None
+    assert plan_of(start(type("Plain", (Same,), {"pad": None}), **RAGGED)).padding is None
+    assert plan_of(start(Doubler)).padding is None

@@ -200,7 +200,7 @@ def test_run_device_that_fails_while_memory_is_handed_back_is_unavailable():
 
     pipeline = make_pipeline(Limited(1, torch.OutOfMemoryError), runtime=Runtime())
     assert answers_of(run(pipeline, range(2))) == ["UNAVAILABLE"] * 2
-    assert pipeline._runner.fault == "RuntimeError: CUDA error: unspecified launch failure"
+    assert pipeline.runner.device.health.fault == "RuntimeError: CUDA error: unspecified launch failure"
 
 
 def test_run_request_that_never_fits_fails_alone():
@@ -229,7 +229,7 @@ def test_run_device_fault_makes_everything_unavailable_at_once(caplog):
     assert forward.batches == [4]
     assert answers_of(run(pipeline, [1, 2])) == ["UNAVAILABLE"] * 2
     assert (forward.batches, len(preprocessed)) == ([4], 3)
-    assert pipeline._runner.fault == "RuntimeError: CUDA error: an illegal memory access"
+    assert pipeline.runner.device.health.fault == "RuntimeError: CUDA error: an illegal memory access"
     assert outcomes[0].text.startswith(
         "model 'm': expected a working device, got cpu after RuntimeError: CUDA error"
     )

@@ -10,11 +10,10 @@ from core_kit import Doubler, make_pipeline, make_request, make_spec, run, start
 from pb_fakes import InferenceRequest, Tensor
 
 from kindaware import ConfigError, KindAwareModel, RequestError, RequestInfo, TensorSpec
-from kindaware._batch.request import Request
-from kindaware._batch.request_info import read_info
 from kindaware._device.runtime import CpuRuntime
 from kindaware._execute.streams import _detached
 from kindaware._triton import adapter as _adapter
+from kindaware._triton.request import TritonRequest, read_info
 from kindaware.testing import ModelHarness
 
 CONFIG = {
@@ -169,14 +168,14 @@ def test_failure_of_a_request_whose_id_is_not_utf8_writes_its_bytes_as_escapes()
             raise ValueError("negative")
         return X
 
-    bad = Request(OddId(), {"X": -torch.ones(1, 2)}, 1)
+    bad = TritonRequest(OddId(), {"X": -torch.ones(1, 2)}, 1)
     failure, answer = make_pipeline(forward).run([bad, make_request("fine", 1)])
     assert "request 'odd \\\\xff': expected forward to return" in failure.text
     assert answer["Y"].tolist() == [[1, 1]]
 
 
 def test_id_that_is_not_utf8_is_refused_where_it_is_passed_on():
-    request = Request(OddId(), {"X": torch.ones(1, 2)}, 1)
+    request = TritonRequest(OddId(), {"X": torch.ones(1, 2)}, 1)
     text = r"request 'odd .*xff': expected an id in UTF-8, got UnicodeDecodeError"
     with pytest.raises(RequestError, match=text):
         request.context()

@@ -127,7 +127,7 @@ def test_server_whose_responses_have_no_parameters_refuses_those_requests_alone(
     with open_harness(server_version=version) as model:
         results = send(model, 0, 3)
         plain, told = results if not is_refused else (send(model, 0)[0], results[1])
-        errors = dict(model.instance._runner.counters.errors)
+        errors = dict(model.instance._kindaware_instance._counters.errors)
     assert plain.error is None
     assert errors == ({"UNSUPPORTED": 2} if is_refused else {})
     if is_refused:

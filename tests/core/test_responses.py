@@ -160,7 +160,7 @@ def test_serve_keeps_no_request_whose_inputs_would_stay_in_shared_memory():
     adapter = TritonAdapter(pb_fakes.make_module(), model.spec, CpuRuntime())
     request = Request(sender, inputs=[pb_fakes.Tensor("X", np.ones((1, 4), np.float32))])
     alive = weakref.ref(request)
-    model._streams.serve(adapter, [request])
+    model._kindaware_instance._streams.serve(adapter, [request])
     del request
     while model.steps < 3:
         time.sleep(0.01)

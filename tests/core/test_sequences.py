@@ -1,16 +1,18 @@
 """Sequences: what is kept between requests, when it changes, and when it goes."""
 
 import asyncio
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from core_kit import MESSAGE, Doubler, make_config, start
+from core_kit import MESSAGE, Doubler, make_config, make_pipeline, make_plan, make_spec, start
 
-from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError, RequestInfo
+from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError, RequestInfo, TensorSpec
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
 from kindaware._config.sequence_spec import SequenceSpec
+from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import FILLER, Sequences
 from kindaware.testing import ModelHarness
 
@@ -73,7 +75,7 @@ def send(model, *requests):
 
 
 def kept(model):
-    return model.instance._sequences.state.kept
+    return model.instance._kindaware_instance.sequences.state.kept
 
 
 def test_sequences_that_share_batches_keep_their_own_state(model):
@@ -260,7 +262,7 @@ def test_warm_up_has_a_sequence_per_row(rows):
     config = make_config(sequence_batching=BATCHING, input=CONFIG["input"], output=CONFIG["output"])
     model = start(Adding, config=config, parameters={"kindaware.warmup": rows})
     assert model.seen == [[(f"warm-up {n}", True, True) for n in range(int(rows))]]
-    assert model._sequences.state.kept == {}
+    assert model._kindaware_instance.sequences.state.kept == {}
 
 
 class Clock:
@@ -275,6 +277,9 @@ class Clock:
 def request(sequence, flags=0, outputs=("Y",), **inputs):
     info = RequestInfo("a", 1, correlation_id=sequence, flags=flags, requested_outputs=frozenset(outputs))
     return Request("a", {"X": torch.ones(1, 1), **inputs}, 1, info)
+
+
+SPEC = SequenceSpec(frozenset({"READY"}), 1.0, is_iterative=False)
 
 
 class Bench:
@@ -304,15 +309,31 @@ def test_request_that_fills_a_place_is_answered_and_seen_by_nobody():
     assert [one is FILLER for one in outcomes] == [True, False, True]
     assert [one.info.correlation_id for one in bench.let_in] == [4]
 
-    class Responding:
-        def answer(self, outputs, requested):
-            return "nothing"
 
-    assert bench.sequences.released(["error", "Y", "error"], outcomes, [], Responding()) == [
-        "nothing",
-        "Y",
-        "nothing",
-    ]
+class Adapter:
+    """Reads what it is given, and shows what is to be answered."""
+
+    def read(self, requests, *, asks_for_cancelled):
+        return requests
+
+    def respond(self, requests, results):
+        return ["error" if isinstance(one, Failure) else float(one["Y"]) for one in results]
+
+    def add_parameters(self, *_):
+        return []
+
+    def answer(self, outputs, requested):
+        return (dict(outputs), tuple(requested))
+
+
+def test_request_that_fills_a_place_gets_a_response_without_outputs():
+    one = [TensorSpec("X", "FP32", [1])], [TensorSpec("Y", "FP32", [1])]
+    spec = dataclasses.replace(make_spec(inputs=one[0], outputs=one[1]), sequences=SPEC)
+    pipeline = make_pipeline(lambda X: 2 * X, spec=spec)
+    plan = make_plan(lambda X: 2 * X, spec=spec)
+    executor = Executor(plan, Adapter(), pipeline, Bench().sequences)
+    requests = [request(0, outputs=()), request(4, START), request(0, outputs=())]
+    assert executor.execute(requests) == [({}, ()), 2.0, ({}, ())]
 
 
 def test_servers_own_warm_up_is_a_sequence_of_one_request():
@@ -457,14 +478,14 @@ def test_request_that_is_rescheduled_comes_again_with_its_state():
         assert send(model, (0, 1, 0), (0, 3, 0), (0, 2, 0)) == [1, 3, 2]
         assert model.instance.rounds == [3, 2, 1]
         assert kept(model) == {}
-        assert model.instance._sequences._last_used == {}
+        assert model.instance._kindaware_instance.sequences._last_used == {}
 
 
 def test_request_that_is_rescheduled_and_fails_is_answered_with_its_error():
     with open_harness(Countdown, ITERATIVE, parameters={"kindaware.warmup": "off"}) as model:
         assert send(model, (0, 2, 0), (0, 99, 0)) == [2, "INTERNAL"]
         assert kept(model) == {}
-        assert model.instance._sequences._again == set()
+        assert model.instance._kindaware_instance.sequences._again == set()
 
 
 def test_forward_that_fails_reschedules_nothing():

@@ -4,7 +4,7 @@ import pytest
 from core_kit import Doubler, group, make_args, make_config, start
 
 from kindaware import ConfigError, DevicePlacement
-from kindaware._config.settings import SETTING_NAMES, Settings
+from kindaware._config.settings import PLACEMENT_SETTINGS, SETTING_NAMES, Settings
 
 GOOD = [
     ("on_missing_gpu", "cpu", "cpu", "cpu"),
@@ -166,7 +166,7 @@ class Placed(DevicePlacement):
     """A model of somebody who keeps their own execute."""
 
 
-@pytest.mark.parametrize("name", sorted(set(SETTING_NAMES) - set(Placed._known_settings)))
+@pytest.mark.parametrize("name", sorted(set(SETTING_NAMES) - set(PLACEMENT_SETTINGS)))
 def test_device_placement_refuses_settings_that_it_does_not_have(name):
     with pytest.raises(ConfigError) as caught:
         start(Placed, parameters={f"kindaware.{name}": "off"})

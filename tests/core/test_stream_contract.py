@@ -55,8 +55,8 @@ def test_initialize_neither_forward_nor_stream_is_refused():
 
 def test_initialize_class_with_both_answers_as_the_configuration_says():
     both = make_class(forward=lambda self, X: -X, stream=stream)
-    assert start(both)._streams is None
-    assert start(both, **DECOUPLED)._streams is not None
+    assert start(both)._kindaware_instance._streams is None
+    assert start(both, **DECOUPLED)._kindaware_instance._streams is not None
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_initialize_forward_with_yield_is_refused():
 
 @pytest.mark.parametrize("wrap", [torch.no_grad(), torch.inference_mode()])
 def test_initialize_stream_in_a_decorator_of_torch_is_a_generator(wrap):
-    assert start(make_class(stream=wrap(stream)), **DECOUPLED)._streams is not None
+    assert start(make_class(stream=wrap(stream)), **DECOUPLED)._kindaware_instance._streams is not None
 
 
 @pytest.mark.parametrize("written", [stream, stream_async])

@@ -283,7 +283,7 @@ def test_stream_that_still_runs_when_the_model_ends_gets_unavailable():
         stream = model.stream(N=[[1]])
         assert seen([next(stream)]) == [1]
         instance, pending = model.instance, stream._pending
-        thread = instance._streams._loop._thread
+        thread = instance._kindaware_instance._streams._loop._thread
     assert not thread.is_alive()
     assert (instance.begun, instance.ended) == (1, 1)
     assert pending.is_done

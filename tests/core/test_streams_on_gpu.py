@@ -91,7 +91,7 @@ def test_stream_that_runs_out_of_memory_fails_alone():
 
     released = []
     with open_gpu(Greedy) as model:
-        model.instance._runtime.release_memory = lambda: released.append(True)
+        model.instance._kindaware_instance.runtime.release_memory = lambda: released.append(True)
         assert seen(model.stream(N=[[9]])) == [8, "INTERNAL"]
         assert released == [True]
         assert seen(model.stream(N=[[5]])) == [4, 3, 2, 1]
@@ -106,7 +106,7 @@ def test_stream_with_output_device_instance_sends_items_from_the_gpu():
 @pytest.mark.parametrize("model_class", [Plain, Async])
 def test_stream_of_many_items_holds_no_more_pinned_memory_than_one(model_class):
     with open_gpu(model_class) as model:
-        statistics = model.instance._runner._staging.statistics
+        statistics = model.instance._kindaware_instance._device.staging.statistics
         held = []
         for _ in range(4):
             assert seen(model.stream(N=[[9]])) == [8, 7, 6, 5]
@@ -122,7 +122,7 @@ def test_stream_async_holds_execute_until_inputs_in_tritons_memory_are_copied():
             yield N - 1
 
     with open_gpu(Slow, config=BORROWS) as model:
-        runner, opened = model.instance._runner, []
+        runner, opened = model.instance._kindaware_instance._streams._runner, []
         open_request = runner.open
         runner.open = lambda request: opened.append(request) or open_request(request)
         numbers = torch.tensor([[9]], dtype=torch.int32)

@@ -174,5 +174,5 @@ def test_is_ready_after_initialize_until_the_device_fails():
     model = Doubler()
     model.initialize(make_args())
     assert model.is_ready() is True
-    model._runner.fault = "RuntimeError: CUDA error"
+    model._kindaware_instance._device.health.fault = "RuntimeError: CUDA error"
     assert model.is_ready() is False

@@ -72,4 +72,4 @@ def ones(shape, data_type):
 
 
 def run(model, requests):
-    return model._pipeline.run(requests)
+    return model._kindaware_instance._pipeline.run(requests)

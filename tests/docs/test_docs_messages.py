@@ -182,9 +182,10 @@ class AcceleratorError(RuntimeError):
 def read_fault():
     """What a client reads after a fault of a GPU; the model runs on the CPU."""
     model = load(CONFIG | {"name": "sentiment"})
-    model._runtime.device = torch.device("cuda:1")
-    model._runtime.is_fault = lambda error: True
-    model._runner.note_fault(AcceleratorError("CUDA error: device-side assert triggered"))
+    device = model._kindaware_instance._device
+    device.runtime.device = torch.device("cuda:1")
+    device.runtime.is_fault = lambda error: True
+    device.health.note_fault(AcceleratorError("CUDA error: device-side assert triggered"))
     (outcome,) = run(model, [Request("", {"A": torch.ones(1, 4)}, 1)])
     return outcome.text
 

@@ -89,7 +89,7 @@ def test_answers_beyond_the_pinned_limit_belong_to_their_requests(gpu, limit):
         for _ in range(gpu.count(500, 6)):
             batch = requests.batch()
             assert_own_answers(batch, model.infer_batch(batch))
-        statistics = model.instance._runner._staging.statistics
+        statistics = model.instance._kindaware_instance._device.staging.statistics
         assert statistics.pinned_bytes <= limit
         assert statistics.num_unpinned > 0
 

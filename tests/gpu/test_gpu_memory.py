@@ -119,5 +119,5 @@ def memory_of(model):
         "allocated": torch.cuda.memory_allocated(),
         "peak": torch.cuda.max_memory_allocated(),
         "reserved": torch.cuda.memory_reserved(),
-        "pinned": model.instance._runner._staging.statistics.pinned_bytes,
+        "pinned": model.instance._kindaware_instance._device.staging.statistics.pinned_bytes,
     }

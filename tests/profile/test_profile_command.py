@@ -45,7 +45,7 @@ def test_table_of_a_model_with_hooks_has_its_stages_in_order_and_they_add_up(
     table = read_table(out)
     assert (status, err) == (0, "")
     assert list(table) == [
-        *("read", "preprocess", "gather", "forward", "postprocess", "copy out", "scatter", "respond"),
+        *("read", "preprocess", "collate", "forward", "postprocess", "copy out", "split", "respond"),
         *("between them", "execute"),
     ]
     assert sum(table.values()) - table["execute"] == pytest.approx(table["execute"], abs=0.06)

@@ -56,7 +56,7 @@ def stages_of(model, num_requests=2):
 
 def test_stages_of_a_plain_model_on_a_cpu_are_those_of_the_short_way(write_model):
     with ModelHarness(write_model()) as model:
-        assert stages_of(model) == {EXECUTE, "read", "gather", FORWARD, "postprocess", "respond"}
+        assert stages_of(model) == {EXECUTE, "read", "collate", FORWARD, "postprocess", "respond"}
 
 
 def test_stages_on_a_cpu_are_all_but_the_copy_and_the_hooks_that_are_not_there(write_model):
@@ -89,4 +89,4 @@ def test_span_of_forward_has_nearly_all_of_a_slow_one(write_model):
 def test_instance_that_is_not_profiled_has_no_span(write_model):
     with ModelHarness(write_model()) as model:
         assert "execute" not in vars(model.instance)
-        assert "read" not in vars(model.instance._adapter)
+        assert "read" not in vars(model.instance._kindaware_instance._adapter)

@@ -54,7 +54,7 @@ def test_metrics_after_good_and_refused_requests_count_both(server, client):
     assert added("kindaware_errors_total", "INVALID_ARG") == 1
     assert added("kindaware_requests_total") == added("kindaware_batches_total") >= 5
     assert added("kindaware_rows_total") == added("kindaware_batches_total") + 2 * 5
-    for stage in ("gather", "copy_in", "forward", "copy_out", "scatter"):
+    for stage in ("read", "copy_in", "forward", "copy_out", "respond"):
         assert 0 < added("kindaware_stage_seconds_total", stage) < 10
 
 

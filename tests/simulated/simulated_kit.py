@@ -3,6 +3,7 @@
 import numpy as np
 
 from kindaware import KindAwareModel
+from kindaware._config.settings import SETTING_NAMES
 from kindaware.testing import ModelHarness
 from kindaware.testing.accelerator import SimulatedAccelerator
 
@@ -41,7 +42,7 @@ def serve(model=Doubler, /, *, config=None, accelerator=None, takes_gpu_inputs=F
 
     Its settings are the parameters of the same name in `options`.
     """
-    settings = {name: options.pop(name) for name in list(options) if name in KindAwareModel._known_settings}
+    settings = {name: options.pop(name) for name in list(options) if name in SETTING_NAMES}
     parameters = {f"kindaware.{name}": str(value) for name, value in settings.items()}
     if takes_gpu_inputs:
         parameters["FORCE_CPU_ONLY_INPUT_TENSORS"] = "no"
@@ -75,7 +76,7 @@ def assert_answers(results, sent, factor=2.0):
 
 def staging_of(harness):
     """The staging of the first instance."""
-    return harness.instance._runner._staging
+    return harness.instance._kindaware_instance._device.staging
 
 
 def assert_clean(harness):

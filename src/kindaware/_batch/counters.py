@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
-STAGES = ("gather", "copy_in", "forward", "copy_out", "scatter")
-"""The stages that are timed, in the order in which a batch goes through them."""
+TIMED_STAGES = ("read", "copy_in", "forward", "copy_out", "respond")
+"""The stages whose seconds are added up, in the order in which a batch goes through them."""
 
 
 @dataclass(slots=True)
@@ -34,10 +34,16 @@ class Counters:
     rows: int = 0
     retries: int = 0
     out_of_memory: int = 0
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TIMED_STAGES, 0.0))
     bytes_copied: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     seconds_per_request: float = 0.0
+
+    def reset(self) -> None:
+        """Start from zero again."""
+        zero = Counters()
+        for one in fields(self):
+            setattr(self, one.name, getattr(zero, one.name))
 
     def add_errors(self, codes: Iterable[str]) -> None:
         """Count requests that got an error, by code."""
@@ -80,5 +86,5 @@ class Stopwatch:
         self._started = now
 
     def total(self) -> float:
-        """Give the seconds from the begin to the last lap."""
+        """Return the seconds from the start to the last lap."""
         return self._started - self._began

@@ -15,14 +15,15 @@ from kindaware._tensors.bytes_arrays import Value, to_bytes
 from kindaware._tensors.dtypes import triton_name
 
 
-def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, Any]:
-    """Put a name to each output that `forward` returned, or that an item of `stream` holds.
+def name_outputs(returned: Any, spec: ModelSpec, hook: str) -> dict[str, Any]:
+    """Put a name to each output that a hook returned, or that an item of `stream` holds.
 
     Args:
         returned: a tensor (one output), a tuple or list in the configuration's order, or a mapping,
             dataclass or named tuple by name. Where the one output is of type BYTES, a list or tuple is that
             output, unless it holds one array.
         spec: the model.
+        hook: which has returned it, for the error's text.
 
     Returns:
         Tensors by name; for outputs of type BYTES, what was returned.
@@ -34,7 +35,7 @@ def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, Any]:
     if isinstance(returned, torch.Tensor) and len(spec.outputs) == 1:
         return {spec.outputs[0].name: returned}
     names = [output.name for output in spec.outputs]
-    subject = f"model {spec.name!r} {spec.hook}"
+    subject = f"model {spec.name!r} {hook}"
     if isinstance(returned, Mapping):
         named = dict(returned)
     elif dataclasses.is_dataclass(returned) and not isinstance(returned, type):
@@ -46,14 +47,14 @@ def name_outputs(returned: Any, spec: ModelSpec) -> dict[str, Any]:
         values = list(returned) if is_many else [returned]
         if len(values) != len(names):
             got = f"{len(values)} of type {type(returned).__name__}"
-            raise _error(spec, subject, f"{len(names)} outputs {names}", got)
+            raise _error(hook, subject, f"{len(names)} outputs {names}", got)
         named = dict(zip(names, values, strict=True))
     if set(named) != set(names):
-        raise _error(spec, subject, f"outputs {sorted(names)}", f"outputs {sorted(map(str, named))}")
+        raise _error(hook, subject, f"outputs {sorted(names)}", f"outputs {sorted(map(str, named))}")
     for output in spec.outputs:
         value = named[output.name]
         if output.dtype.torch is not None and not isinstance(value, torch.Tensor):
-            raise _error(spec, f"{subject} output {output.name!r}", "a torch.Tensor", type(value).__name__)
+            raise _error(hook, f"{subject} output {output.name!r}", "a torch.Tensor", type(value).__name__)
     return named
 
 
@@ -70,6 +71,7 @@ def check_outputs(
     num_rows: int | None,
     cast: bool,
     computed_dtype: torch.dtype | None,
+    hook: str,
 ) -> dict[str, Value]:
     """Check outputs against the configuration and make them contiguous.
 
@@ -80,6 +82,7 @@ def check_outputs(
         cast: convert an output of another dtype to the declared one.
         computed_dtype: the dtype that the precision setting computes in, which is always converted to a
             declared floating dtype, as Lightning does; None for full precision.
+        hook: which has returned them, for the error's text.
 
     Returns:
         Contiguous dense tensors of the declared dtypes without gradient, in the configuration's order; for
@@ -92,7 +95,7 @@ def check_outputs(
     checked = {}
     for declared in spec.outputs:
         output = outputs[declared.name]
-        checked[declared.name] = _check(output, declared, spec, num_rows, cast, computed_dtype)
+        checked[declared.name] = _check(output, declared, spec, num_rows, cast, computed_dtype, hook)
     return checked
 
 
@@ -103,15 +106,16 @@ def _check(
     num_rows: int | None,
     cast: bool,
     computed_dtype: torch.dtype | None,
+    hook: str,
 ) -> Value:
     wanted = declared.dtype.torch
     if wanted is None:
         array = to_bytes(value, _subject(declared, spec))
-        _check_shape(array, declared, spec, num_rows)
+        _check_shape(array, declared, spec, num_rows, hook)
         return array
     tensor: torch.Tensor = value
     if tensor.layout is not torch.strided:
-        raise _error(spec, _subject(declared, spec), "a dense tensor", f"layout {tensor.layout}")
+        raise _error(hook, _subject(declared, spec), "a dense tensor", f"layout {tensor.layout}")
     if tensor.dtype is not wanted:
         is_computed = tensor.dtype is computed_dtype and wanted.is_floating_point
         if not (cast or is_computed):
@@ -120,12 +124,12 @@ def _check(
                     _subject(declared, spec),
                     expected=f"data type {declared.dtype}",
                     got=triton_name(tensor.dtype),
-                    remedy=f"convert it in {spec.hook}, declare TYPE_{triton_name(tensor.dtype)}, or set "
+                    remedy=f"convert it in {hook}, declare TYPE_{triton_name(tensor.dtype)}, or set "
                     "parameter kindaware.cast_outputs to 'true'",
                 )
             )
         tensor = tensor.to(wanted)
-    _check_shape(tensor, declared, spec, num_rows)
+    _check_shape(tensor, declared, spec, num_rows, hook)
     if tensor.requires_grad:
         tensor = tensor.detach()
     if tensor.is_neg():
@@ -133,16 +137,18 @@ def _check(
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
-def _check_shape(value: Value, declared: TensorSpec, spec: ModelSpec, num_rows: int | None) -> None:
+def _check_shape(
+    value: Value, declared: TensorSpec, spec: ModelSpec, num_rows: int | None, hook: str
+) -> None:
     shape: Sequence[int] = value.shape
     if num_rows is not None and (not shape or shape[0] != num_rows):
         expected = f"{num_rows} rows, as many as the batch has"
-        raise _error(spec, _subject(declared, spec), expected, f"shape {list(shape)}")
+        raise _error(hook, _subject(declared, spec), expected, f"shape {list(shape)}")
     row_shape = shape if num_rows is None else shape[1:]
     if row_shape != declared.shape and not declared.fits(row_shape):
         batch = [] if num_rows is None else ["B"]
         expected = f"shape {_text([*batch, *declared.shape])}"
-        raise _error(spec, _subject(declared, spec), expected, f"shape {_text(shape)}")
+        raise _error(hook, _subject(declared, spec), expected, f"shape {_text(shape)}")
 
 
 def _subject(declared: TensorSpec, spec: ModelSpec) -> str:
@@ -153,6 +159,6 @@ def _text(shape: Any) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
-def _error(spec: ModelSpec, subject: str, expected: str, got: str) -> OutputError:
-    remedy = f"correct {spec.hook}, or the outputs in config.pbtxt"
+def _error(hook: str, subject: str, expected: str, got: str) -> OutputError:
+    remedy = f"correct {hook}, or the outputs in config.pbtxt"
     return OutputError(message(subject, expected=expected, got=got, remedy=remedy))

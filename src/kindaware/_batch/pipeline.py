@@ -1,31 +1,30 @@
 """The order of stages for one call of `execute`, and which requests fail when something goes wrong.
 
 requests -> preprocess -> groups -> staged on the device -> forward -> postprocess -> checked
--> host outputs -> rows scattered -> results, in request order
+-> host outputs -> rows split -> results, in request order
 """
 
 from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Mapping, Sequence
-from logging import Logger
+from collections.abc import Iterator, Mapping, Sequence
 
+from kindaware._batch.plan import Plan
+from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request, group, halve, rank_key, shape_key
-from kindaware._batch.results import Failure, Ledger, Result, Tensors, failure_of, log_failure
+from kindaware._batch.results import Failure, Ledger, Result
 from kindaware._batch.runner import BatchRunner
-from kindaware._config.model_spec import ModelSpec
-from kindaware._config.settings import Settings
+from kindaware._batch.splitter import Splitter
+from kindaware._batch.stages import PREPROCESS, SPLIT, Stage
 from kindaware._device.runtime import is_out_of_memory
 from kindaware._errors import (
     KindAwareError,
     OutputError,
     RequestError,
     describe,
-    format_traceback,
     message,
 )
-from kindaware._hooks.binding import Hooks
 from kindaware._tensors.bytes_arrays import host_zeros
 
 _MAX_SHAPES = 4096
@@ -39,29 +38,45 @@ _Failed = tuple[list[int], Exception]
 class Pipeline:
     """Answers the requests of one call, in batches.
 
+    After a fault of the device every request is answered `UNAVAILABLE` at once.
+
     Args:
-        spec: the model.
-        settings: its settings.
-        hooks: the user's part.
-        runner: takes one batch through the device. After a fault of the device every request is answered
-            `UNAVAILABLE` at once.
-        logger: gets each failure's traceback once.
+        plan: of the instance.
+        runner: takes one batch through the device.
+
+    Attributes:
+        runner: the same.
     """
 
-    def __init__(
-        self, spec: ModelSpec, settings: Settings, hooks: Hooks, runner: BatchRunner, logger: Logger
-    ) -> None:
-        self._spec = spec
-        self._settings = settings
-        self._hooks = hooks
-        self._runner = runner
-        self._logger = logger
-        self._is_dynamic = any(tensor.is_dynamic for tensor in spec.inputs)
+    def __init__(self, plan: Plan, runner: BatchRunner) -> None:
+        self.runner = runner
+        self._spec = plan.spec
+        self._settings = plan.settings
+        self._logger = plan.logger
+        self._health = runner.device.health
+        self._has_preprocess = plan.hooks.preprocess is not None
+        self._preprocessor = Preprocessor(plan, runner.device.runtime)
+        self._splitter = Splitter(plan, runner.device)
+        self._is_dynamic = any(tensor.is_dynamic for tensor in plan.spec.inputs)
         self._answered_shapes: set[object] = set()
-        self._is_uniform = hooks.preprocess is None and spec.is_uniform
-        self._key_of = shape_key if hooks.collate is None else rank_key
-        if runner.padding is not None:
-            self._key_of = runner.padding.key
+        self._is_uniform = not self._has_preprocess and plan.spec.is_uniform
+        self._key_of = shape_key if plan.hooks.collate is None else rank_key
+        if plan.padding is not None:
+            self._key_of = plan.padding.key
+
+    def warm_up(self, request: Request) -> Request:
+        """Take a request of the library's own through `preprocess` and, in a batch alone, through `forward`.
+
+        Returns:
+            The request, preprocessed.
+
+        Raises:
+            Exception: what a hook raised.
+        """
+        self.runner.begin_call()
+        prepared = self._preprocessor.run(request)
+        self.runner.run([prepared])
+        return prepared
 
     def run(self, arrivals: Sequence[Request | Failure], error: Exception | None = None) -> list[Result]:
         """Answer every request of one call.
@@ -78,7 +93,7 @@ class Pipeline:
             Waits once per batch for the device.
         """
         ledger = Ledger(arrivals, self._spec.name)
-        self._runner.begin_call()
+        self.runner.begin_call()
         self._preprocess(ledger, arrivals)
         groups = self._groups(ledger.requests)
         unanswered = [self._answer(ledger, positions, error) for positions in groups]
@@ -86,28 +101,39 @@ class Pipeline:
         for positions, failed in zip(groups, unanswered, strict=True):
             num_failed = sum(len(part) for part, _ in failed)
             self._fail(ledger, failed, may_be_shape=num_failed == len(positions))
-        if self._runner.fault is not None and self._settings.output_device == "instance":
+        if self._health.fault is not None and self._settings.output_device == "instance":
             ledger.forget_answers()
         ledger.log(self._logger)
-        results = ledger.results(self._split, lambda: Failure(self._runner.unavailable(), "UNAVAILABLE"))
+        results = ledger.results(self._splitter.split, self._missing)
         if failures := [one for one in results if isinstance(one, Failure)]:
-            self._runner.counters.add_errors(one.code for one in failures)
+            self.runner.counters.add_errors(one.code for one in failures)
         return results
+
+    def _missing(self) -> Failure:
+        """Return the failure of a request that was never run: the device has failed before it."""
+        return Failure(self._health.unavailable(), "UNAVAILABLE")
+
+    def stages(self) -> Iterator[Stage]:
+        """List what the requests of a call go through."""
+        if self._has_preprocess:
+            yield Stage(PREPROCESS, self._preprocessor, "run")
+        yield from self.runner.stages()
+        yield Stage(SPLIT, self._splitter, "split")
 
     def _preprocess(self, ledger: Ledger, arrivals: Sequence[Request | Failure]) -> None:
         read = {position: one for position, one in enumerate(arrivals) if isinstance(one, Request)}
-        if self._hooks.preprocess is None:
+        if not self._has_preprocess:
             ledger.requests = read
             return
         for position, request in read.items():
-            if self._runner.fault is not None:
+            if self._health.fault is not None:
                 return
             try:
-                ledger.requests[position] = self._runner.preprocess(request)
+                ledger.requests[position] = self._preprocessor.run(request)
             except RequestError as error:
                 ledger.refuse([position], str(error), error.code)
             except Exception as error:
-                if not self._runner.note_fault(error):
+                if not self._health.note_fault(error):
                     ledger.fail([position], error, "preprocess")
 
     def _groups(self, requests: Mapping[int, Request]) -> list[list[int]]:
@@ -126,15 +152,15 @@ class Pipeline:
         Returns:
             The parts that got no answer, with what forward raised for them; none after a fault of the device.
         """
-        counters = self._runner.counters
+        counters = self.runner.counters
         num_further = int(2 * math.log2(len(positions))) + 2
         pending = [positions]
         failed: list[_Failed] = []
-        while pending and self._runner.fault is None:
+        while pending and self._health.fault is None:
             part = pending.pop(0)
             counters.retries += part is not positions
             requests = [ledger.requests[position] for position in part]
-            result = self._runner.attempt(requests) if error is None else error
+            result = self.runner.attempt(requests) if error is None else error
             error = None  # of the whole group
             if not isinstance(result, Exception):
                 ledger.answer(part, result)
@@ -156,22 +182,7 @@ class Pipeline:
                 pending += rest
             elif unnamed:
                 failed.append((unnamed, _not_settled(result) if named else result))
-        return failed if self._runner.fault is None else []
-
-    def _split(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Result]:
-        """Cut a batch's outputs apart; on a GPU, where padding is cut off, there may be no memory for it.
-
-        Raises:
-            Exception: the device has failed.
-        """
-        try:
-            return self._runner.split(outputs, requests)
-        except Exception as error:
-            if self._runner.note_fault(error):
-                raise
-            self._runner.recover(error)
-            log_failure(self._logger, self._spec.name, [one.id for one in requests], format_traceback(error))
-            return [failure_of(error, self._spec.name, one.id, "cutting padding off") for one in requests]
+        return failed if self._health.fault is None else []
 
     def _remember_shapes(self, requests: list[Request]) -> None:
         if self._is_dynamic:
@@ -204,12 +215,12 @@ class Pipeline:
         A shape that was answered before is not to blame, whatever zeros do now.
         """
         is_known = shape_key(request) in self._answered_shapes
-        if not (self._is_dynamic and self._runner.has_answered) or is_known or self._runner.fault:
+        if not (self._is_dynamic and self.runner.has_answered) or is_known or self._health.fault:
             return None
         # On the host: made on the device, here outside of the scope, they would be work of another stream.
         zeros = {name: host_zeros(one) for name, one in request.inputs.items()}
-        result = self._runner.attempt([request.with_inputs(zeros)])
-        if not isinstance(result, Exception) or self._runner.fault:
+        result = self.runner.attempt([request.with_inputs(zeros)])
+        if not isinstance(result, Exception) or self._health.fault:
             return None
         return None if isinstance(result, OutputError) or is_out_of_memory(result) else _where_raised(result)
 

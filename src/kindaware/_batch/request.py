@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from kindaware._batch.request_context import RequestContext
-from kindaware._batch.request_info import RequestInfo, readable_id
+from kindaware._batch.request_info import RequestInfo
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.rows import kind_of
 
@@ -48,55 +48,51 @@ class HostArray(Mapping[str, Value]):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request as it was read. Never changed; not frozen, which would take three times as long to make.
+    """One request as it was read.
+
+    Never changed. Not a frozen dataclass, since that takes three times as long to make.
 
     Attributes:
-        origin: Triton's request, which is asked when something of it is needed; what was read of it; or the
-            id of a request of the library's own.
+        origin: what calls of other models pass on; or the id of a request of the library's own.
         inputs: tensors by name, [b, ...] when the model batches; BYTES are numpy arrays of objects. Host
             memory, or the GPU's where Triton hands inputs over there.
         rows: b; None when the model does not batch.
         info: what else it says, where a hook asks for it.
-        arrived: when it was handed over, as `time.monotonic` counts.
     """
 
     origin: Any
     inputs: Mapping[str, Value]
     rows: int | None
     info: RequestInfo | None = None
-    arrived: float = 0.0
 
     @property
     def id(self) -> str:
         """The client's request id, for messages; empty if it gave none."""
-        if isinstance(self.origin, str):
-            return self.origin
-        return self.origin.request_id if isinstance(self.origin, RequestContext) else readable_id(self.origin)
+        return self.origin.request_id if isinstance(self.origin, RequestContext) else str(self.origin)
 
     def context(self) -> RequestContext | None:
-        """Read what calls of other models take over; None for a request of the library's own."""
-        if isinstance(self.origin, str):
-            return None
-        if isinstance(self.origin, RequestContext):
-            return self.origin
-        return RequestContext.read(self.origin, self.arrived)
+        """Return what calls of other models pass on; None for a request of the library's own."""
+        return self.origin if isinstance(self.origin, RequestContext) else None
 
     def with_inputs(self, inputs: Mapping[str, Value]) -> Request:
-        """Give the request with other inputs of as many rows."""
+        """Return the request with other inputs of as many rows."""
         return replace(self, inputs=inputs)
 
     def detached(self, *, outlives_execute: bool = False) -> Request:
-        """Give the request without Triton's, which would hold its inputs in shared memory.
+        """Return the request without Triton's, which would hold its inputs in shared memory.
 
         Args:
-            outlives_execute: whether it is answered behind the end of `execute`. Then it has no trace: Triton
-                has freed that by then, and a call with it ends the server with signal 11.
+            outlives_execute: whether it is answered after `execute` has returned. Then it has no trace:
+                Triton has freed that by then, and a call with it ends the server with signal 11.
                 Source: measured on tritonserver 2.51.0.
+
+        Raises:
+            RequestError: its id is not UTF-8.
         """
         context = self.context()
         if context is not None and outlives_execute:
             context = replace(context, trace=None)
-        return replace(self, origin=context or self.origin)
+        return Request(context or self.origin, self.inputs, self.rows, self.info)
 
     @property
     def is_on_device(self) -> bool:

@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kindaware._errors import RequestError, describe, message
-
 SEQUENCE_START = 1
 SEQUENCE_END = 2
 """Bits of `flags`. Source: triton core `tritonserver.h`, TRITONSERVER_REQUEST_FLAG_SEQUENCE_START."""
-
-
-def readable_id(request: Any) -> str:
-    """Give the client's request id for a message; bytes that are not UTF-8 are written as escapes.
-
-    Over HTTP the server takes any bytes for an id, and the getter of Triton's request raises for them.
-    Source: measured on tritonserver 2.51.0.
-    """
-    try:
-        return str(request.request_id())
-    except UnicodeDecodeError as error:
-        return error.object.decode("utf-8", "backslashreplace")
-
-
-def read_id(request: Any) -> str:
-    """Give the client's request id for those who use it, empty if it gave none.
-
-    Raises:
-        RequestError: it is not UTF-8.
-    """
-    try:
-        return str(request.request_id())
-    except UnicodeDecodeError as error:
-        text = message(
-            f"request {readable_id(request)!r}",
-            expected="an id in UTF-8",
-            got=describe(error),
-            remedy="give the request another id",
-        )
-        raise RequestError(text) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,29 +58,3 @@ class RequestInfo:
     def is_end(self) -> bool:
         """Whether the request is the last of its sequence."""
         return bool(self.flags & SEQUENCE_END)
-
-
-def read_sequence(request: Any) -> RequestInfo | None:
-    """Read which sequence a request belongs to, and its flags, whatever else it says; None if that fails."""
-    try:
-        sequence = request.correlation_id()
-    except UnicodeDecodeError:  # no request of such a sequence can be read, so nothing is kept for it
-        return None
-    return RequestInfo(readable_id(request), None, correlation_id=sequence, flags=request.flags())
-
-
-def read_info(request: Any, rows: int | None) -> RequestInfo:
-    """Read what one of Triton's requests says.
-
-    Raises:
-        UnicodeDecodeError: some text of it is not UTF-8.
-    """
-    return RequestInfo(
-        id=request.request_id(),
-        rows=rows,
-        parameters=json.loads(request.parameters()),
-        timeout=request.timeout(),
-        correlation_id=request.correlation_id(),
-        flags=request.flags(),
-        requested_outputs=frozenset(request.requested_output_names()),
-    )

@@ -10,7 +10,6 @@ import torch
 
 from kindaware._batch.graph_plan import graph_sizes
 from kindaware._batch.request import Request
-from kindaware._batch.runner import BatchRunner
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import Settings
 from kindaware._errors import CallTooEarlyError, ConfigError, RequestError, describe
@@ -18,6 +17,13 @@ from kindaware._placement.placement import Placement
 from kindaware._tensors.bytes_arrays import Value, empty_bytes
 
 MakeInputs = Callable[[int], Mapping[str, Value]]
+
+Answer = Callable[[Request], Request]
+"""Takes a request through `preprocess` and `forward`, or to the first item of `stream`; returns it as
+`preprocess` left it."""
+
+RecordGraphs = Callable[[Sequence[Request]], Sequence[int]]
+"""Records CUDA graphs for the rows of answered requests; returns the rows for which there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,30 +90,28 @@ class WarmUp:
             return cls(spec, (), (), None, reason, note)
         return cls(spec, sizes, graphs, make_inputs, "", note)
 
-    def run(self, runner: BatchRunner, answer: Callable[[Request], object] | None = None) -> str:
-        """Run the batches, then record the graphs; give a phrase for the log.
-
-        Args:
-            runner: takes a batch through `forward`.
-            answer: what is done with a request that was preprocessed, in place of that.
+    def run(self, answer: Answer, record_graphs: RecordGraphs) -> str:
+        """Run the batches, then record the graphs; return a phrase for the log.
 
         A model that refuses zeros with a `RequestError` works as it should: then nothing is warmed up.
+
+        Args:
+            answer: takes a request through the hooks.
+            record_graphs: for requests that were answered.
 
         Raises:
             ConfigError: a hook failed, or returned what the configuration doesn't declare.
         """
-        answer = answer or (lambda request: runner.run([request]))
-        return (self._run(runner, answer) if self.sizes else f"warm-up {self.reason}") + self.note
+        phrase = self._run(answer, record_graphs) if self.sizes else f"warm-up {self.reason}"
+        return phrase + self.note
 
-    def _run(self, runner: BatchRunner, answer: Callable[[Request], object]) -> str:
+    def _run(self, answer: Answer, record_graphs: RecordGraphs) -> str:
         started = time.monotonic()
         sizes: tuple[int | None, ...] = self.sizes if self.spec.batches else (None,)
-        requests = {}
+        answered = {}
         for rows in sizes:
             try:
-                runner.begin_call()
-                requests[rows] = runner.preprocess(Request("warm-up", self._inputs(rows), rows))
-                answer(requests[rows])
+                answered[rows] = answer(Request("warm-up", self._inputs(rows), rows))
             except Exception as error:
                 graphs = ", no CUDA graph" if self.graph_sizes else ""
                 if isinstance(error, RequestError) and self.make_inputs is None:
@@ -122,21 +126,13 @@ class WarmUp:
                     remedy=f"correct {self.spec.hook}, define warmup_inputs(rows) with data that it takes, "
                     "or set parameter kindaware.warmup to 'off'",
                 ) from error
-        graphs = self._capture(runner, [requests[size] for size in self.graph_sizes])
+        graphs = ""
+        if self.graph_sizes:
+            recorded = record_graphs([answered[size] for size in self.graph_sizes])
+            named = ", ".join(map(str, recorded))
+            graphs = f", CUDA graphs for batch sizes {named}" if recorded else ", no CUDA graph"
         named = ", ".join(map(str, self.sizes)) if self.spec.batches else "none"
         return f"warm-up {time.monotonic() - started:.2f} s (batch sizes {named}){graphs}"
-
-    def _capture(self, runner: BatchRunner, requests: Sequence[Request]) -> str:
-        """Record a graph for each request's rows, and replay it once: a graph is sent to the device then."""
-        if not requests:
-            return ""
-        recorded = runner.capture(requests)
-        for request in requests:
-            if request.rows in recorded:
-                runner.begin_call()
-                runner.run([request])
-        named = ", ".join(map(str, recorded))
-        return f", CUDA graphs for batch sizes {named}" if recorded else ", no CUDA graph"
 
     def _inputs(self, rows: int | None) -> Mapping[str, Value]:
         if self.make_inputs is not None:

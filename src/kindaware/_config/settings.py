@@ -233,3 +233,6 @@ _PARSERS = {
 }
 
 SETTING_NAMES = tuple(_PARSERS)
+
+PLACEMENT_SETTINGS = ("on_missing_gpu", "model_devices", "num_threads", "wait_policy")
+"""Those that `DevicePlacement` has."""

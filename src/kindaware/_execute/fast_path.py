@@ -1,28 +1,27 @@
-"""The short way for the plainest models on the CPU: a whole call of `execute` as one batch, in few lines.
+"""The fast path of plain models on the CPU: a whole call of `execute` as one batch, in few lines.
 
-The forward before has emptied the processor's caches, so each further function costs more than when it is
-called over and over. What goes wrong here is left to the long way, which knows what to do about it.
+The forward before has evicted the interpreter from the processor's caches, so each further function costs
+more than when it is called in a loop. Whatever goes wrong here is left to the pipeline, which handles errors.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from kindaware._batch.outputs import check_outputs, name_outputs
-from kindaware._batch.request_context import RequestContexts, reset_contexts, set_contexts
+from kindaware._batch.plan import Plan
+from kindaware._batch.request_context import reset_contexts, set_contexts
 from kindaware._batch.runner import BatchRunner
-from kindaware._config.model_spec import ModelSpec
-from kindaware._config.settings import Settings
-from kindaware._device.modules import Precision, converts_inputs
-from kindaware._hooks.binding import Hooks
+from kindaware._batch.stages import COLLATE, FORWARD, POSTPROCESS, READ, RESPOND, Stage
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.rows import split
 from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.request import RequestContexts
 
 _Array = np.ndarray[Any, Any]
 
@@ -31,43 +30,40 @@ class FastPath:
     """Answers calls of a model for which `suits` holds.
 
     Args:
+        plan: of the instance.
         adapter: where Triton's objects come from.
-        spec: the model.
-        settings: its settings.
-        hooks: the user's part.
-        runner: the long way through the device, which shares its counters.
+        runner: what all other calls go through; it shares its counters.
     """
 
-    def __init__(
-        self, adapter: TritonAdapter, spec: ModelSpec, settings: Settings, hooks: Hooks, runner: BatchRunner
-    ) -> None:
+    def __init__(self, plan: Plan, adapter: TritonAdapter, runner: BatchRunner) -> None:
         self._adapter = adapter
-        self._spec = spec
-        self._cast = settings.cast_outputs
-        self._hook, self._call = hooks.forward, hooks.call
         self._runner = runner
-        self._input = spec.inputs[0].name
-        self._output = spec.outputs[0].name
-        self._row_shape = tuple(spec.outputs[0].shape)
+        self._spec = plan.spec
+        self._casts = plan.settings.cast_outputs
+        self._hook, self._call = plan.hooks.forward, plan.hooks.call
+        self._input = plan.spec.inputs[0].name
+        self._output = plan.spec.outputs[0].name
+        self._row_shape = tuple(plan.spec.outputs[0].shape)
+        self._dtype = np.dtype(plan.spec.outputs[0].dtype.numpy)
         self._inference_mode = torch.inference_mode()
-        self._dtype = np.dtype(spec.outputs[0].dtype.numpy)
 
     @staticmethod
-    def suits(spec: ModelSpec, settings: Settings, hooks: Hooks, *, is_host: bool) -> bool:
-        """Whether there is nothing to do for the model but to read, join, run forward and cut rows.
+    def suits(plan: Plan, *, is_host: bool) -> bool:
+        """Return whether all there is to do is to read, concatenate, run `forward` and split rows.
 
-        So: on the CPU, one input and one output of numbers that numpy has, rows that can always be joined, no
-        hook but `forward`, which gets nothing beside the input, full precision, and no conversion.
+        So: on the CPU, one input and one output of numbers that numpy has, rows that can always be
+        concatenated, no hook but `forward`, which gets nothing beside the input, full precision, and no
+        conversion.
         """
-        if not (is_host and spec.is_uniform) or spec.decoupled or spec.sequences is not None:
+        spec = plan.spec
+        if not (is_host and spec.is_uniform and plan.hooks.is_plain):
+            return False
+        if spec.decoupled or spec.sequences is not None or plan.padding is not None:
             return False
         tensors = (*spec.inputs, *spec.outputs)
-        are_plain = all(None not in (one.dtype.torch, one.dtype.numpy) for one in tensors)
-        other_hooks = (hooks.preprocess, hooks.collate, hooks.postprocess)
-        has_more = bool(hooks.call.extras or settings.pad) or any(one is not None for one in other_hooks)
-        precision = Precision.of(settings.precision)
-        converts = precision.dtype is not None or converts_inputs(settings, precision)
-        return len(spec.inputs) == len(spec.outputs) == 1 and are_plain and not (has_more or converts)
+        has_numpy = all(None not in (one.dtype.torch, one.dtype.numpy) for one in tensors)
+        converts = plan.precision.dtype is not None or plan.converts_inputs
+        return len(spec.inputs) == len(spec.outputs) == 1 and has_numpy and not converts
 
     def answer(self, requests: Sequence[Any]) -> list[Any] | Exception | None:
         """Answer all requests of one call with one forward.
@@ -81,10 +77,10 @@ class FastPath:
         """
         started = time.monotonic()
         try:
-            arrays = self._read(requests)
+            arrays = self._adapter.read_arrays(requests)
             read = time.monotonic()
-            rows = self._join(arrays)
-        except Exception:  # of pb_utils or of numpy; the long way reads again, and finds whose it is
+            rows = self._concat(arrays)
+        except Exception:  # of pb_utils or of numpy; the pipeline reads again, and finds whose it is
             return None
         joined = time.monotonic()
         contexts = RequestContexts(requests, started)
@@ -95,7 +91,7 @@ class FastPath:
                 computed = time.monotonic()
                 outputs = self._check(returned, len(rows))
         except (Exception, SystemExit) as error:
-            return self._runner.caught(error)
+            return self._runner.device.health.caught(error)
         finally:
             reset_contexts(token)
             contexts.end()
@@ -106,30 +102,30 @@ class FastPath:
         counters = runner.counters
         counters.add_batch(len(requests), len(rows), checked - read)
         seconds = counters.seconds
-        seconds["gather"] += read - started
+        seconds["read"] += read - started
         seconds["copy_in"] += joined - read
         seconds["forward"] += computed - joined
         seconds["copy_out"] += checked - computed
-        seconds["scatter"] += time.monotonic() - checked
+        seconds["respond"] += time.monotonic() - checked
         return responses
 
-    def _read(self, requests: Sequence[Any]) -> list[_Array]:
-        """Give views of memory that Triton owns."""
-        arrays = []
-        for request in requests:
-            (tensor,) = request.inputs()
-            arrays.append(tensor.as_numpy())
-        return arrays
+    def stages(self) -> Iterator[Stage]:
+        """List what a call goes through on the fast path; `respond` splits the rows as well."""
+        yield Stage(READ, self._adapter, "read_arrays")
+        yield Stage(COLLATE, self, "_concat")
+        yield Stage(FORWARD, self, "_forward")
+        yield Stage(POSTPROCESS, self, "_check")
+        yield Stage(RESPOND, self, "_respond")
 
-    def _join(self, arrays: list[_Array]) -> torch.Tensor:
-        """Join the rows; those of a single request are not copied."""
+    def _concat(self, arrays: list[_Array]) -> torch.Tensor:
+        """Concatenate the rows; those of a single request are not copied."""
         return torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
 
     def _forward(self, rows: torch.Tensor) -> Any:
         return self._call(self._hook, {self._input: rows})
 
     def _check(self, returned: Any, num_rows: int) -> _Array | dict[str, Value]:
-        """Give what forward returned as an array, if that is all there is to do; or checked and named."""
+        """Return what forward returned as an array, if that is all there is to do; or checked and named."""
         if type(returned) is torch.Tensor:
             try:
                 array: _Array = returned.numpy()
@@ -139,8 +135,11 @@ class FastPath:
                 fits = array.shape == (num_rows, *self._row_shape) and array.dtype == self._dtype
                 if fits and array.flags.c_contiguous:
                     return array
-        outputs = name_outputs(returned, self._spec)
-        return check_outputs(outputs, self._spec, num_rows=num_rows, cast=self._cast, computed_dtype=None)
+        spec = self._spec
+        outputs = name_outputs(returned, spec, spec.hook)
+        return check_outputs(
+            outputs, spec, num_rows=num_rows, cast=self._casts, computed_dtype=None, hook=spec.hook
+        )
 
     def _respond(
         self, requests: Sequence[Any], arrays: list[_Array], outputs: _Array | dict[str, Value]
@@ -157,6 +156,6 @@ class FastPath:
                     responses.append(new_response([new_tensor(name, outputs[start:stop])]))
                     start = stop
                 return responses
-            except Exception:  # of pb_utils; the long way finds whose it is
+            except Exception:  # of pb_utils; the adapter finds whose it is
                 outputs = {name: torch.from_numpy(outputs)}
         return self._adapter.respond(requests, split(outputs, [len(array) for array in arrays]))

@@ -6,12 +6,11 @@ from kindaware._batch.request_info import RequestInfo
 from kindaware._errors import KindAwareError, message
 from kindaware._execute.sequence_state import SequenceState
 from kindaware._execute.sequences import Sequences
+from kindaware._hooks.attachment import attached
 
 
-class SequenceHooks:
+class SequenceMixin:
     """Gives a model `sequence_state` and `reschedule`."""
-
-    _sequences: Sequences | None = None
 
     @property
     def sequence_state(self) -> SequenceState:
@@ -20,7 +19,7 @@ class SequenceHooks:
         Raises:
             KindAwareError: the configuration has no `sequence_batching`.
         """
-        return self._require_sequences("self.sequence_state").state
+        return _sequences_of(self, "self.sequence_state").state
 
     def reschedule(self, request: RequestInfo) -> None:
         """Have a request come again, in place of its answer; for `forward` and `postprocess`.
@@ -35,16 +34,18 @@ class SequenceHooks:
             RequestError: the configuration or the request does not allow it.
             KindAwareError: the configuration has no `sequence_batching`.
         """
-        self._require_sequences("self.reschedule").reschedule(request)
+        _sequences_of(self, "self.reschedule").reschedule(request)
 
-    def _require_sequences(self, what: str) -> Sequences:
-        if self._sequences is None:
-            raise KindAwareError(
-                message(
-                    what,
-                    expected="a model with sequence_batching",
-                    got="none in its configuration",
-                    remedy="add it to config.pbtxt",
-                )
+
+def _sequences_of(owner: object, what: str) -> Sequences:
+    sequences: Sequences | None = attached(owner, what).sequences
+    if sequences is None:
+        raise KindAwareError(
+            message(
+                what,
+                expected="a model with sequence_batching",
+                got="none in its configuration",
+                remedy="add it to config.pbtxt",
             )
-        return self._sequences
+        )
+    return sequences

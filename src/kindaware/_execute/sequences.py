@@ -17,7 +17,6 @@ from kindaware._config.settings import Settings
 from kindaware._errors import RequestError, message
 from kindaware._execute.sequence_state import ABSENT, CorrelationId, SequenceState
 from kindaware._hooks.binding import Hooks
-from kindaware._triton.adapter import TritonAdapter
 
 RESCHEDULED = Failure("rescheduled", "INTERNAL")
 """What became of a request that is to come again. No client sees it."""
@@ -98,21 +97,6 @@ class Sequences:
             self._again.clear()
             self._left_at = self._clock()
         return results
-
-    def released(
-        self, responses: list[Any], results: Sequence[Result], requests: Sequence[Any], adapter: TritonAdapter
-    ) -> list[Any]:
-        """Put None in the place of responses to requests that come again, and tell the server so.
-
-        Requests that no client sent get a response without outputs.
-        """
-        for place, result in enumerate(results):
-            if result is FILLER:
-                responses[place] = adapter.answer({}, ())
-            elif result is RESCHEDULED:
-                responses[place] = None
-                adapter.reschedule(requests[place])
-        return responses
 
     def watch(self, hooks: Hooks) -> Hooks:
         """Give the hooks so that the state has their sequences, where they ask for `requests`."""

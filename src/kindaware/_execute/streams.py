@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from logging import Logger
 from typing import Any, Protocol
 
 from kindaware._batch.counters import Stopwatch
+from kindaware._batch.plan import Plan
+from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
 from kindaware._batch.results import Failure, failure_of, log_failure
-from kindaware._config.model_spec import ModelSpec
-from kindaware._config.settings import Settings
 from kindaware._errors import KindAwareError, RequestError, format_traceback, message
 from kindaware._execute.client_watch import ClientGoneError, Watch
 from kindaware._execute.stream_runner import StreamRunner
@@ -92,26 +91,19 @@ class Streams:
     requests stay in the server's queue.
 
     Args:
-        spec: the model.
-        settings: its settings.
+        plan: of the instance.
         runner: takes inputs to the device and items back.
-        logger: gets each failure's traceback.
         loop: runs asynchronous generators; None where `stream` is a plain one.
     """
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        settings: Settings,
-        runner: StreamRunner,
-        logger: Logger,
-        loop: EventLoop | None,
-    ) -> None:
-        self._model = spec.name
-        self._asks_for_cancelled = settings.cancellation != "off"
+    def __init__(self, plan: Plan, runner: StreamRunner, loop: EventLoop | None) -> None:
+        self._model = plan.spec.name
+        self._asks_for_cancelled = plan.settings.cancellation != "off"
+        self._preprocessor = Preprocessor(plan, runner.device.runtime)
         self._runner = runner
-        self._logger = logger
-        self._free = threading.Semaphore(settings.max_streams)
+        self._health = runner.device.health
+        self._logger = plan.logger
+        self._free = threading.Semaphore(plan.settings.max_streams)
         self._loop = loop
 
     def serve(self, adapter: TritonAdapter, requests: Sequence[Any]) -> None:
@@ -125,10 +117,10 @@ class Streams:
         try:
             arrivals = adapter.read(requests)
         except Exception as error:  # of the device, on which an input lies
-            if not self._runner.note_fault(error):
+            if not self._health.note_fault(error):
                 raise
             arrivals = [self._unavailable()] * len(requests)
-        stopwatch.lap("gather")
+        stopwatch.lap("read")
         for arrival, request in zip(arrivals, requests, strict=True):
             info = arrival.info if isinstance(arrival, Request) else None
             parameters = None if info is None else info.response_parameters
@@ -145,16 +137,21 @@ class Streams:
             if isinstance(arrival, Request) and arrival.is_on_device:
                 is_placed.wait()
 
-    def warm_up(self, request: Request) -> None:
-        """Compute the first item for a request that was preprocessed, and send it nowhere.
+    def warm_up(self, request: Request) -> Request:
+        """Take a request of the library's own through `preprocess` and to the first item, which is not sent.
+
+        Returns:
+            The request, preprocessed.
 
         Raises:
             Exception: what a hook raised.
         """
+        prepared = self._preprocessor.run(request)
         if self._loop is None:
-            drive(self._first(request))
+            drive(self._first(prepared))
         else:
-            self._loop.run(self._first(request))
+            self._loop.run(self._first(prepared))
+        return prepared
 
     async def _first(self, request: Request) -> None:
         items = self._open(request, is_gone=lambda: False)
@@ -183,7 +180,7 @@ class Streams:
             elif responses.is_cancelled():
                 failure = self._cancelled(arrival)
             else:
-                request = self._runner.preprocess(arrival)
+                request = self._preprocessor.run(arrival)
                 stage = "stream"
                 failure = await self._send_items(request, responses, is_placed)
         except RequestError as error:
@@ -217,14 +214,14 @@ class Streams:
 
     async def _send_all(self, items: _Items, request: Request, responses: ResponseSender) -> Failure | None:
         try:
-            while self._runner.fault is None:
+            while self._health.fault is None:
                 item = await items.next()
                 if item is _END:
                     return None
                 outputs = self._runner.bring_back(item, request)
                 stopwatch = Stopwatch(self._runner.counters)
                 responses.send(outputs)
-                stopwatch.lap("scatter")
+                stopwatch.lap("respond")
                 if responses.is_cancelled():
                     return self._cancelled(request)
             return self._unavailable()
@@ -255,14 +252,14 @@ class Streams:
             left = KindAwareError(f"{stage} ended the process: {error!r}")
             left.__cause__ = error
             error = left
-        self._runner.recover(error)
-        if self._runner.note_fault(error):
+        self._health.recover(error)
+        if self._health.note_fault(error):
             return self._unavailable()
         log_failure(self._logger, self._model, [request_id], format_traceback(error))
         return failure_of(error, self._model, request_id, stage)
 
     def _unavailable(self) -> Failure:
-        return Failure(self._runner.unavailable(), "UNAVAILABLE")
+        return Failure(self._health.unavailable(), "UNAVAILABLE")
 
     def _cancelled(self, request: Request) -> Failure:
         text = message(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from kindaware._config.model_spec import TensorSpec
+from kindaware._config.parse import read_integer
 from kindaware._errors import ConfigError
 from kindaware._hooks.class_rules import check_declaration
 
@@ -42,6 +43,7 @@ def complete(declared: Declarations, model_config: Any, *, subject: str, streams
     """
     for name in ("inputs", "outputs"):
         check_declaration(subject, name, getattr(declared, name))
+    read_integer(declared.max_batch_size, f"{subject} max_batch_size", lowest=0, remedy="correct the class")
     try:
         _complete(declared, model_config, streams)
     except ValueError as error:  # how Triton says that the two don't agree

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from kindaware._config.model_spec import ModelSpec
@@ -105,6 +105,12 @@ class Hooks:
     postprocess: Callable[..., Any] | None = None
     is_async: bool = False
     with_requests: frozenset[str] = field(init=False)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is no hook but `forward`, and nothing that it gets beside its inputs."""
+        optional = [getattr(self, one.name) for one in fields(self) if one.default is None]
+        return all(hook is None for hook in optional) and not self.call.extras
 
     def __post_init__(self) -> None:
         named = {name for name in WITH_REQUESTS if names_requests(getattr(self, name))}

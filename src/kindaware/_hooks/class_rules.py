@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import SETTING_NAMES
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, message
+from kindaware._hooks.attachment import ATTRIBUTE
+from kindaware._hooks.names import COUNTERPARTS, SETTING_COUNTERPARTS, find_misspelled
 
 HOOKS = {
     "load": 0,
@@ -30,29 +32,24 @@ DECLARATIONS = ("inputs", "outputs", "max_batch_size")
 LIFE_CYCLE = {"initialize": "load", "execute": "forward", "finalize": "unload"}
 """What Triton calls, and the hook that stands in its place."""
 
-OWN_ATTRIBUTES = (
-    "args",
+PLACEMENT_ATTRIBUTES = frozenset(
+    {ATTRIBUTE, "args", "device", "devices", "parameters", "placement", "settings", "thread_budget"}
+)
+"""What `DevicePlacement` provides on an instance, and the one attribute in which it keeps its own."""
+
+OWN_ATTRIBUTES = PLACEMENT_ATTRIBUTES | {
     "call",
     "call_async",
     "call_stream",
     "cuda_stream",
-    "device",
-    "devices",
     "logger",
-    "parameters",
-    "placement",
     "reschedule",
     "sequence_state",
-    "settings",
     "spec",
-    "thread_budget",
-)
-"""What the library sets on an instance for the hooks to read."""
+}
+"""What `KindAwareModel` provides on an instance."""
 
 _POLICY = "model_transaction_policy { decoupled: true }"
-
-_CLOSE = 0.86
-"""How alike names must be for one to be taken as a misspelling: `foward` is, `download` (unload) isn't."""
 
 
 def check_definition(model_class: type) -> None:
@@ -93,7 +90,7 @@ def check_class(model_class: type, base: type) -> None:
         if name in OWN_ATTRIBUTES:
             raise own_attribute_error(subject, name)
         if not name.startswith("_") and not hasattr(base, name) and name not in HOOKS:
-            _refuse_misspelling(subject, name, value)
+            _refuse_misspelled(subject, name, value)
     for name, remedy in (
         ("load", "define load(self) to return the module"),
         ("forward", "define forward(self, ...) with a parameter per input"),
@@ -101,7 +98,13 @@ def check_class(model_class: type, base: type) -> None:
         has_stream = name == "forward" and callable(getattr(model_class, "stream", None))
         if not callable(getattr(model_class, name, None)) and not has_stream:
             got = f"methods {sorted(key for key in own if key in HOOKS)}"
-            raise ConfigError.of(subject, expected=f"a method {name}", got=got, remedy=remedy)
+            alike = [one for one in own if COUNTERPARTS.get(one) == name]
+            raise ConfigError.of(
+                subject,
+                expected=f"a method {name}",
+                got=got,
+                remedy=f"rename {alike[0]} to {name}" if alike else remedy,
+            )
     for name in own.keys() & HOOKS.keys():
         _check_hook(subject, model_class, name)
     for name in ("inputs", "outputs"):
@@ -155,6 +158,56 @@ def own_attribute_error(subject: str, name: str) -> ConfigError:
         got="another value for it",
         remedy=f"use self.{name} as it is, or another name for yours",
     )
+
+
+def refuse_assignment(model_class: type, name: str, provided: Collection[str]) -> None:
+    """Refuse that an attribute is set which the library provides.
+
+    Raises:
+        ConfigError: the name is among those that are provided.
+    """
+    if name in provided:
+        raise own_attribute_error(f"class {model_class.__name__}", name)
+
+
+def refuse_late_definition(model_class: type, name: str) -> None:
+    """Refuse what has no effect when it is set on an instance: hooks and settings are read from the class.
+
+    Raises:
+        ConfigError: the name is that of a hook, a setting, or a method that Triton calls.
+    """
+    if name in HOOKS:
+        expected, remedy = "a method of the class", f"define {name} with def, or use another name for yours"
+    elif name in LIFE_CYCLE:
+        expected, remedy = "the method that Triton calls", "use another name for yours"
+    elif name in SETTING_NAMES:
+        expected = "a setting in the class or in config.pbtxt, which are read before load"
+        remedy = f"write {name} = ... in the body of the class, or use another name for yours"
+    else:
+        return
+    raise ConfigError.of(
+        f"class {model_class.__name__} attribute {name!r}",
+        expected=expected,
+        got=f"self.{name} set on an instance",
+        remedy=remedy,
+    )
+
+
+def describe_counterparts(model_class: type, base: type) -> list[str]:
+    """Return a line for each name of another framework in a class, saying what is in its place here."""
+    lines = []
+    for name, value in _own_names(model_class, base).items():
+        counterpart = (COUNTERPARTS if callable(value) else SETTING_COUNTERPARTS).get(name)
+        if counterpart is not None and counterpart not in vars(model_class):
+            lines.append(
+                message(
+                    f"class {model_class.__name__} attribute {name!r}",
+                    expected=f"{counterpart}, which is what kindaware looks for",
+                    got=f"{name!r}, which it does not use",
+                    remedy=f"rename it to {counterpart} if that is meant; as your own it is fine",
+                )
+            )
+    return lines
 
 
 def _check_hook(subject: str, model_class: type, name: str) -> None:
@@ -215,20 +268,14 @@ def _own_names(model_class: type, base: type) -> dict[str, Any]:
     return own
 
 
-def _refuse_misspelling(subject: str, name: str, value: object) -> None:
+def _refuse_misspelled(subject: str, name: str, value: object) -> None:
     known = tuple(HOOKS) if callable(value) else (*SETTING_NAMES, *DECLARATIONS)
-    plain = _plain(name)
-    for candidate in known:
-        other = _plain(candidate)
-        is_close = difflib.SequenceMatcher(None, plain, other).ratio() >= _CLOSE
-        if is_close or sorted(plain) == sorted(other):
-            raise ConfigError.of(
-                f"{subject} attribute {name!r}",
-                expected=f"the name {candidate!r}",
-                got=repr(name),
-                remedy="correct the name, or begin it with an underscore if it is a helper of your own",
-            )
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
+    counterparts = COUNTERPARTS if callable(value) else SETTING_COUNTERPARTS
+    candidate = None if name in counterparts else find_misspelled(name, known)
+    if candidate is not None:
+        raise ConfigError.of(
+            f"{subject} attribute {name!r}",
+            expected=f"the name {candidate!r}",
+            got=repr(name),
+            remedy="correct the name, or begin it with an underscore if it is a helper of your own",
+        )

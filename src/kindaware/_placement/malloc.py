@@ -27,7 +27,7 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """torch reads it when it makes its first tensor; for blocks from 2 MiB on, where the kernel allows it."""
 
 
-def plan_memory(setting: str, environment: MutableMapping[str, str]) -> Callable[[], None]:
+def plan_malloc(setting: str, environment: MutableMapping[str, str]) -> Callable[[], None]:
     """Decide whether this process keeps what it frees, and have torch ask for huge pages if so.
 
     Args:

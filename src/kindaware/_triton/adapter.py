@@ -1,4 +1,4 @@
-"""Between Triton's objects and the library's: reads requests, builds responses."""
+"""Between Triton's objects and the library's: requests are read, responses are built."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 
 from kindaware._batch.request import HostArray, Request
-from kindaware._batch.request_info import read_info, read_sequence, readable_id
 from kindaware._batch.results import Failure, Result, Tensors
 from kindaware._config.model_spec import ModelSpec
 from kindaware._device.runtime import Runtime
@@ -18,10 +18,11 @@ from kindaware._errors import RequestError, describe, message
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.rows import Answer
 from kindaware._triton.module import is_stand_in, require_response_parameters
+from kindaware._triton.request import TritonRequest, read_info, read_sequence, readable_id
 
 
 class TritonAdapter:
-    """Between Triton's objects and the library's.
+    """Reads Triton's requests and builds its responses.
 
     Args:
         pb_utils: Triton's module, or a stand-in.
@@ -67,6 +68,18 @@ class TritonAdapter:
             Until the model is loaded, with the GIL held. Source: measured on tritonserver 2.51.0.
         """
         self._pb_utils.load_model(name, config=config)
+
+    def read_arrays(self, requests: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
+        """Read the one input of each request as a view of memory that Triton owns, and nothing else.
+
+        Raises:
+            Exception: a request has another number of inputs, or one that can't be read.
+        """
+        arrays = []
+        for request in requests:
+            (tensor,) = request.inputs()
+            arrays.append(tensor.as_numpy())
+        return arrays
 
     def read(self, requests: Sequence[Any], *, asks_for_cancelled: bool = False) -> list[Request | Failure]:
         """Read the requests of one call; the tensors are views of memory that Triton owns.
@@ -129,7 +142,7 @@ class TritonAdapter:
                     return self._unreadable(request, f"rows {sizes}" if sizes else "no inputs", "INVALID_ARG")
                 rows = next(iter(sizes.values()))
         info = read_info(request, rows) if self._reads_info else None
-        return Request(request, inputs, rows, info, arrived)
+        return TritonRequest(request, inputs, rows, info, arrived)
 
     def _input(self, tensor: Any) -> Value:
         name = tensor.name()
@@ -192,6 +205,42 @@ class TritonAdapter:
                 text = f"model {self._model!r}: response not built, {describe(error)}"
                 responses.append(self.refuse(Failure(text, "INTERNAL")))
         return responses
+
+    def add_parameters(
+        self,
+        responses: list[Any],
+        results: Sequence[Result],
+        arrivals: Sequence[Request | Failure],
+        requests: Sequence[Any],
+    ) -> list[str]:
+        """Build those responses anew for which a hook has set `response_parameters`; an error has none.
+
+        Args:
+            responses: to the requests of one call; changed in place.
+            results: from which they were built.
+            arrivals: the requests as read.
+            requests: as Triton handed them over.
+
+        Returns:
+            The codes of the responses that became errors, because their parameters can't be sent.
+        """
+        codes = []
+        for place, (arrival, result) in enumerate(zip(arrivals, results, strict=True)):
+            info = arrival.info if isinstance(arrival, Request) else None
+            if info is None or not info.response_parameters or isinstance(result, Failure):
+                continue
+            try:
+                requested = requests[place].requested_output_names()
+                responses[place] = self.answer(result, requested, info.response_parameters)
+                continue
+            except RequestError as error:
+                failure = Failure(str(error), error.code)
+            except Exception as error:  # of pb_utils, for values of another type
+                text = f"request {info.id!r} response_parameters: response not built, {describe(error)}"
+                failure = Failure(text, "INTERNAL")
+            responses[place] = self.refuse(failure)
+            codes.append(failure.code)
+        return codes
 
     def answer(
         self, outputs: Tensors, requested: Collection[str], parameters: Mapping[str, Any] | None = None

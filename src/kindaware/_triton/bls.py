@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from kindaware._batch.request_context import current_context
-from kindaware._config.model_spec import ModelSpec
 from kindaware._errors import CallTooEarlyError, OutputError, RequestError, message
+from kindaware._hooks.attachment import attached
 from kindaware._tensors.bytes_arrays import Value, to_bytes
 from kindaware._tensors.dtypes import DTYPES, triton_name
 from kindaware._triton.adapter import TritonAdapter
@@ -24,10 +24,6 @@ from kindaware._triton.module import require_pb_utils
 
 class ModelCalls:
     """Gives a model `call`, `call_async` and `call_stream`."""
-
-    spec: ModelSpec
-    _adapter: TritonAdapter | None = None
-    _may_call = False
 
     def call(
         self,
@@ -73,7 +69,7 @@ class ModelCalls:
             Until the answer is there, without the GIL. Input tensors on a GPU are waited for, and outputs
             there too.
         """
-        adapter, request = self._new_call(
+        adapter, request = _calls_of(self, "self.call").new_request(
             model,
             {**(inputs or {}), **named},
             requested_outputs,
@@ -98,7 +94,7 @@ class ModelCalls:
         **named: Any,
     ) -> dict[str, Value]:
         """Do as `call` does, and let other coroutines run meanwhile."""
-        adapter, request = self._new_call(
+        adapter, request = _calls_of(self, "self.call_async").new_request(
             model,
             {**(inputs or {}), **named},
             requested_outputs,
@@ -132,7 +128,7 @@ class ModelCalls:
         Raises:
             TypeError: see `call`, and so are the others.
         """
-        adapter, request = self._new_call(
+        adapter, request = _calls_of(self, "self.call_stream").new_request(
             model,
             {**(inputs or {}), **named},
             requested_outputs,
@@ -143,7 +139,22 @@ class ModelCalls:
         )
         return CallStream(adapter, request)
 
-    def _new_call(
+
+class Calls:
+    """The calls of other models that an instance makes.
+
+    Args:
+        model: the instance's model, for messages.
+
+    Attributes:
+        adapter: builds the requests; None until calls may be made, and again when the instance ends.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.adapter: TritonAdapter | None = None
+        self._model = model
+
+    def new_request(
         self,
         model: str,
         inputs: Mapping[str, Any],
@@ -153,8 +164,13 @@ class ModelCalls:
         request_id: str | None,
         parameters: Mapping[str, bool | int | str] | None,
     ) -> tuple[TritonAdapter, Any]:
-        subject = f"model {self.spec.name!r} call of {model!r}"
-        if self._adapter is None or not self._may_call:
+        """Build the request of a call, and return it with what reads its outputs; see `ModelCalls.call`.
+
+        Raises:
+            CallTooEarlyError: the model loads or ends.
+        """
+        subject = f"model {self._model!r} call of {model!r}"
+        if self.adapter is None:
             require_pb_utils(subject)
             raise CallTooEarlyError(
                 message(
@@ -165,7 +181,7 @@ class ModelCalls:
                 )
             )
         context = current_context()
-        request = self._adapter.new_call(
+        request = self.adapter.new_call(
             model,
             {name: _to_value(value, f"{subject} input {name!r}") for name, value in inputs.items()},
             requested_outputs=list(requested_outputs),
@@ -175,11 +191,16 @@ class ModelCalls:
             parameters=dict(parameters or {}),
             trace=context.trace,
         )
-        return self._adapter, request
+        return self.adapter, request
+
+
+def _calls_of(owner: object, what: str) -> Calls:
+    calls: Calls = attached(owner, what).calls
+    return calls
 
 
 def _timeout(given: int | None, deadline: float, subject: str) -> int:
-    """Give the call's timeout in microseconds, 0 for none.
+    """Return the call's timeout in microseconds, 0 for none.
 
     Raises:
         RequestError: there is no time left.

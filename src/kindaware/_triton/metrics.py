@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from kindaware._batch.counters import STAGES, Counters
+from kindaware._batch.counters import TIMED_STAGES, Counters
 from kindaware._config.args import InstanceArgs
 
 INTERVAL_SECONDS = 1.0
@@ -20,7 +20,7 @@ FAMILIES = {
     "kindaware_batches_total": "Batches that were answered",
     "kindaware_requests_total": "Requests in the batches that were answered",
     "kindaware_rows_total": "Rows in the batches that were answered",
-    "kindaware_stage_seconds_total": f"Seconds of the host by stage: {', '.join(STAGES)}",
+    "kindaware_stage_seconds_total": f"Seconds of the host by stage: {', '.join(TIMED_STAGES)}",
     "kindaware_errors_total": "Requests that got an error, by Triton's code",
     "kindaware_retries_total": "Further forwards after one that raised",
     "kindaware_out_of_memory_total": "Batches that were halved because memory ran out",
@@ -100,7 +100,7 @@ def _values(counters: Counters) -> dict[tuple[str, str, str], float]:
         ("kindaware_retries_total", "", ""): counters.retries,
         ("kindaware_out_of_memory_total", "", ""): counters.out_of_memory,
     }
-    for stage in STAGES:
+    for stage in TIMED_STAGES:
         values["kindaware_stage_seconds_total", "stage", stage] = counters.seconds[stage]
     for code, number in counters.errors.items():
         values["kindaware_errors_total", "code", code] = number

@@ -1,0 +1,46 @@
+"""The parameter `requests` of a hook: a `RequestInfo` for each request of its batch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from kindaware._batch.request import Request
+from kindaware._batch.request_info import SEQUENCE_END, SEQUENCE_START, RequestInfo
+from kindaware._config.model_spec import ModelSpec
+from kindaware._hooks.binding import Hooks
+
+
+class HookRequests:
+    """Makes the argument `requests` for the hooks that name it.
+
+    Args:
+        spec: the model.
+        hooks: the user's hooks.
+    """
+
+    def __init__(self, spec: ModelSpec, hooks: Hooks) -> None:
+        self._sequences = spec.sequences
+        self._named_by = hooks.with_requests
+        first = "forward" if "forward" in hooks.with_requests else "postprocess"
+        self._first_of_batch = None if spec.decoupled else first
+
+    def argument(self, hook: str, requests: Sequence[Request]) -> dict[str, list[RequestInfo]]:
+        """Return the keyword argument `requests` of a hook; none for a hook that doesn't name it."""
+        if hook not in self._named_by:
+            return {}
+        infos = [[one.info] if one.info is not None else self._infos_of_warm_up(one) for one in requests]
+        if hook == self._first_of_batch:
+            for info in itertools.chain.from_iterable(infos):
+                info._begin_batch()
+        return {"requests": list(itertools.chain.from_iterable(infos))}
+
+    def _infos_of_warm_up(self, request: Request) -> list[RequestInfo]:
+        """Return what the warm-up's request would say; a request of a sequence has one row."""
+        if self._sequences is None:
+            return [RequestInfo(request.id, request.rows)]
+        flags = SEQUENCE_START if self._sequences.is_iterative else SEQUENCE_START | SEQUENCE_END
+        return [
+            RequestInfo(request.id, request.rows and 1, correlation_id=f"warm-up {number}", flags=flags)
+            for number in range(request.rows or 1)
+        ]

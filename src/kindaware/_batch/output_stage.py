@@ -1,0 +1,64 @@
+"""From what `forward` returned to the outputs of a batch: `postprocess`, the checks, and off the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kindaware._batch.hook_requests import HookRequests
+from kindaware._batch.outputs import check_outputs, name_outputs
+from kindaware._batch.plan import Plan
+from kindaware._batch.request import Request
+from kindaware._device.staging import Staging
+from kindaware._tensors.bytes_arrays import Value
+
+
+class OutputStage:
+    """Finishes the outputs of a batch, or of an item of a stream.
+
+    Args:
+        plan: of the instance.
+        staging: brings tensors off the device.
+    """
+
+    def __init__(self, plan: Plan, staging: Staging) -> None:
+        self._spec = plan.spec
+        self._postprocess = plan.hooks.postprocess
+        self._hook_requests = HookRequests(plan.spec, plan.hooks)
+        self._casts = plan.settings.cast_outputs
+        self._computed_dtype = plan.precision.dtype
+        self._text_outputs = [output.name for output in plan.spec.outputs if output.dtype.torch is None]
+        self._staging = staging
+
+    def finish(
+        self, outputs: dict[str, Any], requests: Sequence[Request], num_rows: int | None
+    ) -> dict[str, Value]:
+        """Run `postprocess`, and check the outputs against the configuration; in inference mode.
+
+        Args:
+            outputs: by name, as `forward` or `stream` returned them.
+            requests: those of the batch.
+            num_rows: B; None when the model does not batch.
+
+        Raises:
+            OutputError: an output is not what the configuration declares.
+        """
+        if self._postprocess is not None:
+            extras = self._hook_requests.argument("postprocess", requests)
+            outputs = name_outputs(self._postprocess(outputs, **extras), self._spec, "postprocess")
+        return check_outputs(
+            outputs,
+            self._spec,
+            num_rows=num_rows,
+            cast=self._casts,
+            computed_dtype=self._computed_dtype,
+            hook=self._spec.hook if self._postprocess is None else "postprocess",
+        )
+
+    def fetch(self, outputs: Mapping[str, Value]) -> dict[str, Value]:
+        """Bring tensors to where the responses need them; BYTES are there already, in arrays of their own."""
+        texts = {name: outputs[name] for name in self._text_outputs}
+        tensors: Any = {name: one for name, one in outputs.items() if name not in texts} if texts else outputs
+        fetched: dict[str, Any] = self._staging.fetch(tensors)
+        fetched.update(texts)  # into the same mapping, since the staging may change it later
+        return fetched

@@ -1,0 +1,81 @@
+"""One request through the user's `preprocess`, before it shares a batch with others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from kindaware._batch.hook_requests import HookRequests
+from kindaware._batch.plan import Plan
+from kindaware._batch.request import Request
+from kindaware._batch.request_context import RequestScope
+from kindaware._device.runtime import Runtime
+from kindaware._errors import OutputError, message
+from kindaware._tensors.bytes_arrays import Value, is_value
+
+
+class Preprocessor:
+    """Runs `preprocess` on one request after another.
+
+    Args:
+        plan: of the instance.
+        runtime: the device, which is current for the hook.
+    """
+
+    def __init__(self, plan: Plan, runtime: Runtime) -> None:
+        self._model = plan.spec.name
+        self._input_names = {tensor.name for tensor in plan.spec.inputs}
+        self._required_names = {tensor.name for tensor in plan.spec.inputs if not tensor.optional}
+        self._hook = plan.hooks.preprocess
+        self._hook_requests = HookRequests(plan.spec, plan.hooks)
+        self._padding = plan.padding
+        self._runtime = runtime
+
+    def run(self, request: Request) -> Request:
+        """Return the request with the inputs that `preprocess` makes of it.
+
+        The hook runs with the instance's device and stream current and without gradients, but not in
+        inference mode; see `BatchRunner._forward`.
+
+        Raises:
+            OutputError: it returned what `forward` can't take.
+            Exception: what it raised.
+
+        Sync:
+            Host with stream after an error, unless the device has failed.
+        """
+        if self._hook is None:
+            return request
+        with self._runtime.scope(), torch.no_grad(), RequestScope([request]):
+            try:
+                extras = self._hook_requests.argument("preprocess", [request])
+                inputs = self._check(self._hook(dict(request.inputs), **extras), request)
+            except Exception as error:
+                # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
+                if not self._runtime.is_fault(error):
+                    self._runtime.wait()
+                raise
+        return request.with_inputs(inputs)
+
+    def _check(self, inputs: Any, request: Request) -> Mapping[str, Value]:
+        is_mapping = isinstance(inputs, Mapping) and self._required_names <= set(inputs) <= self._input_names
+        if is_mapping and all(
+            is_value(one) and (request.rows is None or one.shape[:1] == (request.rows,))
+            for one in inputs.values()
+        ):
+            if self._padding is not None:
+                for name, one in inputs.items():
+                    self._padding.check_rank(name, one)
+            return inputs  # type: ignore[no-any-return]  # a mapping of tensors, as just checked
+        raise OutputError(
+            message(
+                f"model {self._model!r} preprocess",
+                expected=f"a mapping of {sorted(self._input_names)} to tensors with {request.rows} rows",
+                got=repr({k: list(getattr(v, "shape", ())) for k, v in inputs.items()})
+                if isinstance(inputs, Mapping)
+                else type(inputs).__name__,
+                remedy="return the inputs, changed, with as many rows as they had; BYTES in object arrays",
+            )
+        )

@@ -1,0 +1,51 @@
+"""The outputs of a batch, split into the result of each request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kindaware._batch.plan import Plan
+from kindaware._batch.request import Request
+from kindaware._batch.results import Result, Tensors, failure_of, log_failure
+from kindaware._device.device import Device
+from kindaware._errors import format_traceback
+from kindaware._tensors.rows import split
+
+
+class Splitter:
+    """Splits the outputs of batches when all forwards of a call are done.
+
+    Args:
+        plan: of the instance.
+        device: the instance's.
+    """
+
+    def __init__(self, plan: Plan, device: Device) -> None:
+        self._plan = plan
+        self._device = device
+        self._is_on_device = plan.settings.output_device != "cpu"
+
+    def split(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Result]:
+        """Return what each request gets of a batch; where padding is cut off, there may be no memory for it.
+
+        Raises:
+            Exception: the device has failed.
+        """
+        try:
+            return self._split(outputs, requests)
+        except Exception as error:
+            health, model = self._device.health, self._plan.spec.name
+            if health.note_fault(error):
+                raise
+            health.recover(error)
+            log_failure(self._plan.logger, model, [one.id for one in requests], format_traceback(error))
+            return [failure_of(error, model, one.id, "cutting padding off") for one in requests]
+
+    def _split(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Tensors]:
+        padding = self._plan.padding
+        if padding is None:
+            return split(outputs, [request.rows for request in requests])
+        if not self._is_on_device:
+            return padding.split(outputs, requests)
+        with self._device.runtime.scope():  # cutting copies, on the instance's stream
+            return padding.split(outputs, requests)

@@ -1,0 +1,220 @@
+"""One loaded instance of a model: built in phases, executes, ends."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kindaware._batch.counters import Counters
+from kindaware._batch.graph_recording import record_graphs
+from kindaware._batch.pipeline import Pipeline
+from kindaware._batch.plan import Plan
+from kindaware._batch.runner import BatchRunner
+from kindaware._batch.stages import Stage
+from kindaware._batch.warmup import WarmUp
+from kindaware._config.model_spec import ModelSpec
+from kindaware._config.settings import SETTING_NAMES
+from kindaware._device.device import Device
+from kindaware._device.modules import Precision, check_loaded, hook_scope, prepare_modules
+from kindaware._device.placed_instance import PlacedInstance
+from kindaware._errors import ConfigError
+from kindaware._execute.executor import Executor
+from kindaware._execute.sequences import Sequences
+from kindaware._execute.stream_runner import StreamRunner
+from kindaware._execute.streams import Streams
+from kindaware._hooks.binding import Call, Hooks
+from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
+from kindaware._hooks.event_loop import EventLoop, awaited
+from kindaware._placement.malloc import plan_malloc
+from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.bls import Calls
+from kindaware._triton.metrics import Metrics
+from kindaware._triton.module import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
+from kindaware._triton.reload import Reload
+
+
+class Instance(PlacedInstance):
+    """One instance of a user's model, with all that the library needs to run it.
+
+    Making it is the first phase: the instance is placed, and its configuration read. `start` goes through the
+    others: load, prepare, bind, warm up. Nothing of this is kept on the user's object, which has no attribute
+    of the library's but the one that leads here.
+
+    Args:
+        model: the user's object. Of its attributes only the hooks and declarations are used.
+        args: the dict of strings that Triton hands over.
+
+    Attributes:
+        spec: the model's tensors, as config.pbtxt declares them.
+        logger: onto Triton's log.
+        calls: the calls of other models that its hooks make.
+        sequences: those of the instance, once its hooks are bound; None where requests belong to none.
+
+    Raises:
+        ConfigError: the settings or the configuration can't be served as they are.
+    """
+
+    def __init__(self, model: Any, args: Mapping[str, str]) -> None:
+        super().__init__(type(model), args, SETTING_NAMES)
+        self._model = model
+        self.logger = open_logger(self.args.instance_name)
+        self._pb_utils = find_pb_utils()
+        if self._pb_utils is not None:
+            check_pb_utils(self._pb_utils)
+        self.spec = ModelSpec.from_config(self.args.config).completed(
+            model.inputs, model.outputs, model.max_batch_size
+        )
+        self.calls = Calls(self.spec.name)
+        self.sequences: Sequences | None = None
+        self._device = Device.open(self.runtime, self.settings, self.spec.name, self.logger)
+        self._counters = Counters()
+        self._metrics: Metrics | None = None
+        self._reload: Reload | None = None
+        self._loop: EventLoop | None = None
+        self._adapter: TritonAdapter | None = None
+        self._executor: Executor | None = None
+        self._streams: Streams | None = None
+        self._pipeline: Pipeline | None = None
+
+    def start(self) -> None:
+        """Load the model and make it ready for requests.
+
+        Raises:
+            ConfigError: the class or what it does can't be served.
+            Exception: what `load` raised.
+        """
+        check_transaction_policy(type(self._model), self.spec)
+        call = Call.bind(self._hook(self.spec.hook), self.spec, f"model {self.spec.name!r}")
+        on_host = not self.placement.uses_cuda
+        keep_memory = plan_malloc(self.settings.keep_memory if on_host else "off", os.environ)
+        started = time.monotonic()
+        with self.runtime.scope():
+            self._load()
+            prepare_modules(self._model, self.placement, self.settings)
+        # What load() queued on a stream of its own, or on the default one, the instance's stream may read.
+        for device in self.placement.devices:
+            self.runtime.synchronize(device)
+        load_seconds = time.monotonic() - started
+        keep_memory()
+        self._bind(call)
+        warm_up = self._warm_up()
+        self.logger.info(
+            "kindaware instance %s ready: %s, precision %s, load %.2f s, %s",
+            self.args.instance_name,
+            self.describe_placement(),
+            self.settings.precision,
+            load_seconds,
+            warm_up,
+        )
+        self.calls.adapter = self._adapter
+        if self._pb_utils is not None and self.settings.metrics:
+            self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
+
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Answer one call of Triton's; see `KindAwareModel.execute`."""
+        if self._adapter is None:
+            self._connect()
+            self.calls.adapter = self._adapter
+        assert self._adapter is not None  # as just connected
+        responses = None
+        if self._executor is not None:
+            responses = self._executor.execute(requests)
+        elif self._streams is not None:
+            self._streams.serve(self._adapter, requests)
+        if self._reload is not None and self._device.health.fault is not None:
+            self._reload.begin()
+        if self._metrics is not None and time.monotonic() >= self._metrics.due_at:
+            self._metrics.flush(self._counters)
+        return responses
+
+    def end(self) -> None:
+        """End what still streams, and hand over the last counters."""
+        if self._loop is not None:
+            self._loop.close()
+        self.calls.adapter = None
+        if self._metrics is not None:
+            self._metrics.flush(self._counters)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the instance can answer: False once its device has failed."""
+        return self._device.health.fault is None
+
+    def stages(self) -> Iterator[Stage]:
+        """List the stages of a call, for whoever measures them; none for a decoupled model."""
+        return self._executor.stages() if self._executor is not None else iter(())
+
+    def _hook(self, name: str) -> Any:
+        return getattr(self._model, name, None)
+
+    def _load(self) -> None:
+        """Run the user's `load`, and keep the module that it returned as `self.model`."""
+        loaded = check_loaded(self._model.load(), self.spec)
+        if loaded is None:
+            return
+        taken = getattr(self._model, "model", loaded)
+        if taken is not loaded:
+            raise ConfigError.of(
+                f"class {type(self._model).__name__} attribute 'model'",
+                expected="it to be free for the module that load() returned",
+                got=f"one of type {type(taken).__name__} there",
+                remedy="return nothing from load() and keep the module yourself, or rename your attribute",
+            )
+        self._model.model = loaded
+
+    def _bind(self, call: Call) -> None:
+        """Bind the hooks, and build what answers requests with them."""
+        self.sequences = Sequences.of_instance(self.spec, self.settings)
+        plan = self._plan = Plan.of(self.spec, self.settings, self._bind_hooks(call), self.logger)
+        if self.spec.decoupled:
+            self._streams = Streams(plan, StreamRunner(plan, self._device, self._counters), self._loop)
+        else:
+            self._pipeline = Pipeline(plan, BatchRunner(plan, self._device, self._counters))
+        if self._pb_utils is not None:
+            self._connect()
+
+    def _bind_hooks(self, call: Call) -> Hooks:
+        answer = self._hook(self.spec.hook)
+        is_async = is_asynchronous(answer)
+        if is_async:
+            self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
+            if not self.spec.decoupled:
+                precision = Precision.of(self.settings.precision)
+                answer = awaited(answer, self._loop, lambda: hook_scope(self.runtime, precision))
+        hooks = Hooks(
+            answer,
+            call,
+            preprocess=self._hook("preprocess"),
+            collate=self._hook("collate"),
+            postprocess=self._hook("postprocess"),
+            is_async=is_async,
+        )
+        return hooks if self.sequences is None else self.sequences.watch(hooks)
+
+    def _connect(self) -> None:
+        """Make what speaks to Triton."""
+        pb_utils = require_pb_utils("execute")
+        plan = self._plan
+        adapter = TritonAdapter(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
+        self._adapter = adapter
+        if self._pipeline is not None:
+            self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
+        if self.settings.reload_on_fault:
+            self._reload = Reload(self.args, self.parameters, adapter, self.logger)
+
+    def _warm_up(self) -> str:
+        """Run the forwards that no client should wait for; return a phrase for the log."""
+        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, self._hook("warmup_inputs"))
+        if self._streams is not None:
+            phrase = warm_up.run(self._streams.warm_up, lambda _: ())
+        else:
+            assert self._pipeline is not None  # built where there are no streams
+            runner = self._pipeline.runner
+            phrase = warm_up.run(
+                self._pipeline.warm_up,
+                lambda requests: record_graphs(runner, requests, self.spec.name, self.logger),
+            )
+        self._counters.reset()  # the warm-up answered nobody
+        return phrase
