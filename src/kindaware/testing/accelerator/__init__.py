@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
 from kindaware.testing.accelerator.machine.schedules import Drawn, Latest, Schedule, Seeded
 from kindaware.testing.accelerator.machine.timeline import Stream
-from kindaware.testing.accelerator.tensors import bindings as _bindings  # noqa: F401  # installs them
+from kindaware.testing.accelerator.simulated import SimulatedAccelerator
 
 __all__ = ["Drawn", "Latest", "Schedule", "Seeded", "SimulatedAccelerator", "Stream"]

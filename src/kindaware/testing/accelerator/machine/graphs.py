@@ -11,7 +11,7 @@ from kindaware.testing.accelerator.machine.memory import GraphPool
 from kindaware.testing.accelerator.machine.races import Span
 
 if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.machine import Prepare, SimulatedAccelerator
+    from kindaware.testing.accelerator.machine.machine import Machine, Prepare
     from kindaware.testing.accelerator.machine.timeline import Stream
 
 
@@ -48,11 +48,11 @@ class Graph:
         """Note a piece of work."""
         self.nodes.append(_Node(name, run, reads, writes, prepare))
 
-    def replay(self, accelerator: SimulatedAccelerator) -> None:
+    def replay(self, machine: Machine) -> None:
         """Queue all of it on the current stream."""
         for node in self.nodes:
             name = f"graph: {node.name}"
-            accelerator.submit(self.ordinal, name, node.run, node.reads, node.writes, prepare=node.prepare)
+            machine.submit(self.ordinal, name, node.run, node.reads, node.writes, prepare=node.prepare)
 
 
 @dataclass(eq=False)
@@ -75,15 +75,15 @@ class Capture:
         return cuda_error(words, what)
 
 
-def begin_capture(accelerator: SimulatedAccelerator, pool: GraphPool) -> Capture:
+def begin_capture(machine: Machine, pool: GraphPool) -> Capture:
     """Note what is queued on the current stream from now on, instead of doing it.
 
     Raises:
         torch.AcceleratorError: it captures already, or is the default stream.
     """
-    ordinal = accelerator.current.ordinal
-    stream = accelerator.current_stream(ordinal)
-    captures = accelerator.devices[ordinal].captures
+    ordinal = machine.current.ordinal
+    stream = machine.current_stream(ordinal)
+    captures = machine.devices[ordinal].captures
     if stream in captures or stream.handle == 0:
         reason = "it captures already" if stream in captures else "it is a default stream"
         raise cuda_error("operation not permitted when stream is capturing", f"{stream!r}: {reason}")
@@ -93,13 +93,13 @@ def begin_capture(accelerator: SimulatedAccelerator, pool: GraphPool) -> Capture
     return captures[stream]
 
 
-def end_capture(accelerator: SimulatedAccelerator, capture: Capture) -> Graph:
+def end_capture(machine: Machine, capture: Capture) -> Graph:
     """End a capture and give what it noted.
 
     Raises:
         torch.AcceleratorError: it was lost.
     """
-    captures = accelerator.devices[capture.graph.ordinal].captures
+    captures = machine.devices[capture.graph.ordinal].captures
     if captures.get(capture.stream) is capture:
         del captures[capture.stream]
     if capture.is_lost:

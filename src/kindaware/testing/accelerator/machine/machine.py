@@ -1,4 +1,4 @@
-"""`SimulatedAccelerator`: GPUs in host memory, with CUDA's rules for who waits for whom."""
+"""The GPUs, what is queued on them, and CUDA's rules for who waits for whom."""
 
 from __future__ import annotations
 
@@ -24,29 +24,13 @@ Fault = Callable[[int, str], BaseException | None]
 Prepare = Callable[[], Callable[[], Any]]
 
 
-class SimulatedAccelerator:
-    """GPUs that lie in host memory, for tests of what an instance of KIND_GPU does.
+class Machine:
+    """What `SimulatedAccelerator` is, apart from torch: its tensors and `torch.cuda` are built on this.
 
-    Work is queued on streams, and carried out when the host waits for it: a result that is read too early is
-    NaN (-1 in integers), page-locked memory that is written too early is sent wrong, as the worst case on a
-    real device. Work on the same memory that nothing puts in order is reported as a race, whether or not it
-    went wrong. It says nothing about speed, nor about CUDA's own kernels.
-
-    Args:
-        num_devices: how many there are; unless said, as many as the harness needs.
-        memory_bytes: of each device; host memory is taken as it is used.
-        schedule: how far the devices run ahead of what the host waits for; unless said, not at all.
-        fault: is asked at each call with its number and name, and gives an exception to raise there, or None.
-
-    Attributes:
-        num_calls: calls so far: operations but for views, copies, allocations, and functions of `torch.cuda`.
-        violations: what was against CUDA's rules, as (what would happen, remedy).
-        sync_debug_mode: 2 while operations that wait for a device raise.
-        devices: the GPUs; `devices[n].memory` has `allocated_bytes`, `peak_bytes`, `limit_bytes` and
-            `num_allocations`.
+    Args and attributes are described there.
     """
 
-    _active: ClassVar[SimulatedAccelerator | None] = None
+    _active: ClassVar[Machine | None] = None
 
     def __init__(
         self,
@@ -70,19 +54,16 @@ class SimulatedAccelerator:
         self._listener: Callable[[str, str], Any] | None = None
         self.require_devices(num_devices or 0)
 
-    def __repr__(self) -> str:
-        return f"<SimulatedAccelerator: {len(self.devices)} devices, {self.num_pending} queued>"
-
     @staticmethod
-    def active() -> SimulatedAccelerator:
-        """Give the one that stands for torch's CUDA now.
+    def active() -> Machine:
+        """Return the one that stands for torch's CUDA now.
 
         Raises:
             RuntimeError: there is none.
         """
-        if SimulatedAccelerator._active is None:
+        if Machine._active is None:
             raise RuntimeError(OUTSIDE)
-        return SimulatedAccelerator._active
+        return Machine._active
 
     def require_devices(self, count: int) -> None:
         """Make devices that are not there yet, unless their number was said."""
@@ -91,8 +72,8 @@ class SimulatedAccelerator:
             self.devices.append(Device(ordinal, memory))
 
     @contextmanager
-    def installed(self, listener: Callable[[str, str], Any]) -> Iterator[None]:
-        """Let `torch.cuda` of this process be this accelerator.
+    def activated(self, listener: Callable[[str, str], Any]) -> Iterator[None]:
+        """Be the one machine of this Python process.
 
         Args:
             listener: takes each violation, as (what would happen, remedy).
@@ -100,25 +81,20 @@ class SimulatedAccelerator:
         Raises:
             RuntimeError: there is one already.
         """
-        from kindaware.testing.accelerator.torch_cuda.patches import patched_torch
-
-        if SimulatedAccelerator._active is not None:
+        if Machine._active is not None:
             raise RuntimeError(SECOND)
         self._listener = listener
-        SimulatedAccelerator._active = self
+        Machine._active = self
         try:
-            with patched_torch(self):
-                yield
+            yield
         finally:
-            SimulatedAccelerator._active = None
+            Machine._active = None
             self._listener = None
 
     @contextmanager
-    def entered(self, process: object = None) -> Iterator[None]:
-        """Let this thread's torch use the devices, as a process that has streams of its own."""
-        from kindaware.testing.accelerator.torch_cuda.modes import modes_of
-
-        with self._users.acting(process), modes_of(self):
+    def of_process(self, process: object) -> Iterator[None]:
+        """Run what is inside as code of a process, which has streams of its own."""
+        with self._users.acting(process):
             yield
 
     @contextmanager
@@ -169,7 +145,7 @@ class SimulatedAccelerator:
         Raises:
             RuntimeError: its harness has ended.
         """
-        if SimulatedAccelerator._active is not self:
+        if Machine._active is not self:
             raise RuntimeError(OUTSIDE)
         with self.timeline.lock:
             self.timeline.advance()

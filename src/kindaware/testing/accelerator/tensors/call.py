@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.races import Span
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
 
 _META, _CPU = torch.device("meta"), torch.device("cpu")
 _TAKES_HOST_TENSORS = {
@@ -62,7 +60,7 @@ class Call:
         elif is_cuda(value):
             self.devices.append(value)
 
-    def find_ordinal(self, accelerator: SimulatedAccelerator) -> int:
+    def find_ordinal(self, machine: Machine) -> int:
         """Find the device that carries it out.
 
         Raises:
@@ -76,7 +74,7 @@ class Call:
                 "Expected all tensors to be on the same device, but found at least two devices, "
                 f"{places[0]} and {places[1]}! ({self.name})"
             )
-        return self.tensors[0].ordinal if self.tensors else accelerator.ordinal_of(self.devices[0])
+        return self.tensors[0].ordinal if self.tensors else machine.ordinal_of(self.devices[0])
 
     def map(self, change: Callable[[Any], Any], device: torch.device) -> tuple[list[Any], dict[str, Any]]:
         """Give the arguments with each tensor changed, and with another device where one is named."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.plain import plain_torch
 from kindaware.testing.accelerator.tensors.allocation import empty_like
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
@@ -53,11 +53,11 @@ def restore_location(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def to_device(storage: torch.UntypedStorage, device: Any = None, *_: Any, **__: Any) -> torch.UntypedStorage:
     """Do as `UntypedStorage.cuda` does."""
-    accelerator = SimulatedAccelerator.active()
-    ordinal = accelerator.ordinal_of(device)
+    machine = Machine.active()
+    ordinal = machine.ordinal_of(device)
     with plain_torch():
         source = torch.empty(0, dtype=torch.uint8).set_(storage)
-    target = empty_like(accelerator, source, ordinal)
+    target = empty_like(machine, source, ordinal)
     target.copy_(source)
     moved = target.untyped_storage()
     setattr(moved, _ALLOCATION, target.allocation)
@@ -75,6 +75,6 @@ def rebuild_tensor(original: Callable[..., torch.Tensor]) -> Callable[..., torch
             elements = torch.empty(0, dtype=storage.dtype).set_(
                 storage._untyped_storage, storage_offset, size, stride
             )
-        return SimulatedTensor.wrap(SimulatedAccelerator.active(), elements, allocation)
+        return SimulatedTensor.wrap(Machine.active(), elements, allocation)
 
     return rebuild

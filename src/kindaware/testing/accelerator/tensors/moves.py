@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from kindaware.testing.accelerator.machine.plain import without_dispatch
-from kindaware.testing.accelerator.tensors.copies import accelerator_of, to_copy
+from kindaware.testing.accelerator.tensors.copies import machine_of, to_copy
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
 
 _to: Any = torch.Tensor.to
@@ -52,7 +52,7 @@ def move_to_cuda(
     memory_format: torch.memory_format = torch.preserve_format,
 ) -> torch.Tensor:
     """Do as `Tensor.cuda` does."""
-    there = torch.device("cuda", accelerator_of(tensor).ordinal_of(device))
+    there = torch.device("cuda", machine_of(tensor).ordinal_of(device))
     return _moved(tensor, there, None, non_blocking, False, memory_format)
 
 
@@ -67,7 +67,7 @@ def _moved(
     here = torch.device("cuda", tensor.ordinal) if isinstance(tensor, SimulatedTensor) else tensor.device
     device = here if device is None else device
     if device.type == "cuda":
-        device = torch.device("cuda", accelerator_of(tensor).ordinal_of(device))
+        device = torch.device("cuda", machine_of(tensor).ordinal_of(device))
     is_laid_out = memory_format in (None, torch.preserve_format) or tensor.is_contiguous(
         memory_format=memory_format
     )
@@ -108,16 +108,16 @@ def pin_memory(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:
     """Do as `Tensor.pin_memory` does."""
     if isinstance(tensor, SimulatedTensor):
         raise RuntimeError(f"cannot pin '{tensor.type()}' only dense CPU tensors can be pinned")
-    accelerator = accelerator_of(tensor)
-    if accelerator.host.is_pinned(tensor):
+    machine = machine_of(tensor)
+    if machine.host.is_pinned(tensor):
         return tensor
-    accelerator.call("allocate page-locked memory")
-    return accelerator.host.pin(tensor.detach().clone(memory_format=torch.contiguous_format))
+    machine.call("allocate page-locked memory")
+    return machine.host.pin(tensor.detach().clone(memory_format=torch.contiguous_format))
 
 
 def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
     """Do as `Tensor.is_pinned` does."""
-    return not isinstance(tensor, SimulatedTensor) and accelerator_of(tensor).host.is_pinned(tensor)
+    return not isinstance(tensor, SimulatedTensor) and machine_of(tensor).host.is_pinned(tensor)
 
 
 def get_data(tensor: torch.Tensor) -> torch.Tensor:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
 from kindaware.testing.accelerator.machine.errors import not_simulated
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.memory import Allocation, DeviceBlock, num_bytes_spanned
 from kindaware.testing.accelerator.machine.plain import plain_torch
 from kindaware.testing.accelerator.machine.races import Span
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
 
 
 class SimulatedTensor(torch.Tensor):
@@ -21,18 +19,18 @@ class SimulatedTensor(torch.Tensor):
     Attributes:
         elements: a view of the block's memory; holds what was computed so far, poison before that.
         allocation: keeps the block from being given out again.
-        accelerator: whose device it is on.
+        machine: whose device it is on.
     """
 
     elements: torch.Tensor
     allocation: Allocation
-    accelerator: SimulatedAccelerator
+    machine: Machine
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # as torch says
 
     @staticmethod
     def wrap(
-        accelerator: SimulatedAccelerator,
+        machine: Machine,
         elements: torch.Tensor,
         allocation: Allocation,
         *,
@@ -42,7 +40,7 @@ class SimulatedTensor(torch.Tensor):
         """Make the tensor of a view of a block's memory.
 
         Args:
-            accelerator: whose device it is on.
+            machine: whose device it is on.
             elements: the view.
             allocation: of the block.
             as_inference: make it an inference tensor; unless said, when inference mode is on.
@@ -64,13 +62,13 @@ class SimulatedTensor(torch.Tensor):
                 torch._C._set_neg(made, True)
         made.elements = elements
         made.allocation = allocation
-        made.accelerator = accelerator
+        made.machine = machine
         return made
 
     def faced_as_host(self) -> SimulatedTensor:
         """Give a tensor of the same memory whose device needs no driver to be made current in C++."""
         return SimulatedTensor.wrap(
-            self.accelerator,
+            self.machine,
             self.elements,
             self.allocation,
             as_inference=self.is_inference(),
@@ -97,7 +95,7 @@ class SimulatedTensor(torch.Tensor):
 
     # `Module.to` swaps the contents of two tensors when it is told that one wraps another.
     def __tensor_flatten__(self) -> tuple[list[str], Any]:
-        return ["elements"], (self.accelerator, self.allocation)
+        return ["elements"], (self.machine, self.allocation)
 
     @staticmethod
     def __tensor_unflatten__(inner: Any, context: Any, size: Any, stride: Any) -> SimulatedTensor:

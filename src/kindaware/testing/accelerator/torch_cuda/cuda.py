@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from kindaware.testing.accelerator.machine.errors import cuda_error, not_simulated
-from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.processes import stream_of_handle
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kindaware.testing.accelerator.machine.timeline import Point
     from kindaware.testing.accelerator.machine.timeline import Stream as Queue
 
-_sim = SimulatedAccelerator.active
+_sim = Machine.active
 
 
 class Stream:

@@ -7,11 +7,11 @@ from typing import Any
 
 from kindaware._errors import message
 from kindaware.testing.accelerator.machine.graphs import Capture, Graph, begin_capture, end_capture
-from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.memory import GraphPool
 from kindaware.testing.accelerator.torch_cuda import cuda as _cuda
 
-_sim = SimulatedAccelerator.active
+_sim = Machine.active
 
 
 class CUDAGraph:

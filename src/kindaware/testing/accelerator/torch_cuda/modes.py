@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -12,6 +12,7 @@ from torch.utils import _device
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kindaware.testing.accelerator.machine.errors import not_simulated
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.tensors.bindings import without_driver
 from kindaware.testing.accelerator.tensors.moves import (
     get_data,
@@ -23,9 +24,6 @@ from kindaware.testing.accelerator.tensors.moves import (
 )
 from kindaware.testing.accelerator.tensors.operations import names_cuda, run_operation
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
 
 _PLACE = torch._C._TorchDispatchModeKey.FAKE
 _aten = torch.ops.aten
@@ -46,13 +44,13 @@ class CudaOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
     Source: torch `torch/csrc/utils/device_lazy_init.cpp`.
 
     Args:
-        accelerator: stands for CUDA.
+        machine: stands for CUDA.
     """
 
-    def __init__(self, accelerator: SimulatedAccelerator) -> None:
+    def __init__(self, machine: Machine) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the same
         self._mode_key = _PLACE
-        self._accelerator = accelerator
+        self._machine = machine
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -65,21 +63,16 @@ class CudaOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         if SimulatedTensor in types or names_cuda(args, kwargs):
             return run_operation(func, args, kwargs)
         if kwargs.get("pin_memory"):
-            self._accelerator.call("allocate page-locked memory")
-            return self._accelerator.host.pin(func(*args, **{**kwargs, "pin_memory": False}))
+            self._machine.call("allocate page-locked memory")
+            return self._machine.host.pin(func(*args, **{**kwargs, "pin_memory": False}))
         return func(*args, **kwargs)
 
 
 class CudaFunctions(TorchFunctionMode):
-    """Catches functions whose binding in C++ asks the driver which device is current.
+    """Catches functions whose binding in C++ asks the driver which device is current."""
 
-    Args:
-        accelerator: stands for CUDA.
-    """
-
-    def __init__(self, accelerator: SimulatedAccelerator) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._accelerator = accelerator
         self._table: dict[Any, Callable[..., Any]] = {
             _Tensor.to: move,
             _Tensor.cuda: move_to_cuda,
@@ -99,13 +92,14 @@ class CudaFunctions(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def modes_of(accelerator: SimulatedAccelerator) -> Iterator[None]:
-    """Put the modes in place for this thread, unless they are."""
-    if torch._C._get_dispatch_mode(_PLACE) is not None:
-        yield
-        return
-    with CudaFunctions(accelerator), CudaOperations(accelerator):
-        yield
+def entered(machine: Machine, process: object) -> Iterator[None]:
+    """Let this thread's torch use the devices, as a process that has streams of its own."""
+    with machine.of_process(process):
+        if torch._C._get_dispatch_mode(_PLACE) is not None:
+            yield  # the modes are in place: the thread has entered before
+            return
+        with CudaFunctions(), CudaOperations(machine):
+            yield
 
 
 def _device_of(kwargs: dict[str, Any]) -> torch.device | None:

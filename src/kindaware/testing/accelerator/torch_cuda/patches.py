@@ -1,4 +1,4 @@
-"""Puts an accelerator in the place of torch's CUDA, for a while."""
+"""Puts a simulated machine in the place of torch's CUDA, for a while."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unittest import mock
 import torch
 
 from kindaware.testing.accelerator.machine.errors import not_simulated
-from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.memory import GraphPool
 from kindaware.testing.accelerator.tensors import exchange as _exchange
 from kindaware.testing.accelerator.tensors import files as _files
@@ -24,7 +24,7 @@ from kindaware.testing.accelerator.torch_cuda import cuda_graphs as _cuda_graphs
 from kindaware.testing.accelerator.torch_cuda import modes as _modes
 
 _CAPABILITY = (9, 0)
-_sim = SimulatedAccelerator.active
+_sim = Machine.active
 
 
 def _memory_of(device: Any = None) -> Any:
@@ -195,15 +195,15 @@ class _Generator(torch.Generator):
         return host.__new__(cls, device="cpu" if torch.device(device).type == "cuda" else device)
 
 
-def _start_of(accelerator: SimulatedAccelerator) -> Any:
+def _start_of(machine: Machine) -> Any:
     """Wrap `Thread.start`: a thread that a model starts uses the devices as the model does."""
     original = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
-        process, run = accelerator.process, thread.run
+        process, run = machine.process, thread.run
 
         def entered() -> None:
-            with accelerator.entered(process):
+            with _modes.entered(machine, process):
                 run()
 
         if process is not None:
@@ -229,8 +229,8 @@ def _plain_attention() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def patched_torch(accelerator: SimulatedAccelerator) -> Iterator[None]:
-    """Put the accelerator in the place of torch's CUDA, for the whole process."""
+def patched_torch(machine: Machine) -> Iterator[None]:
+    """Put the machine in the place of torch's CUDA, for the whole process."""
     cuda = torch.cuda
     dlpack: Any = torch.utils.dlpack
     give, take = _exchange.to_dlpack(dlpack.to_dlpack), _exchange.from_dlpack(dlpack.from_dlpack)
@@ -250,7 +250,7 @@ def patched_torch(accelerator: SimulatedAccelerator) -> Iterator[None]:
         (torch.jit, {"load": _scripts.load_script(torch.jit.load)}),
         (torch._utils, {"_rebuild_tensor": _files.rebuild_tensor(torch._utils._rebuild_tensor)}),
         (torch.UntypedStorage, {"cuda": _files.to_device}),
-        (threading.Thread, {"start": _start_of(accelerator)}),
+        (threading.Thread, {"start": _start_of(machine)}),
     ]
     if hasattr(torch, "accelerator"):
         tables.append((torch.accelerator, _table_for(torch.accelerator, _ACCELERATOR)))
