@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from kindaware.testing.accelerator.machine.machine import Machine
+from kindaware.testing.accelerator.tensors.bindings import bind_methods
 from kindaware.testing.accelerator.torch_cuda.modes import entered
 from kindaware.testing.accelerator.torch_cuda.patches import patched_torch
 
@@ -47,6 +48,7 @@ class SimulatedAccelerator(Machine):
         Raises:
             RuntimeError: there is one already.
         """
+        bind_methods()
         with self.activated(listener), patched_torch(self):
             yield
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from kindaware.testing.accelerator.machine.memory import DeviceMemory
+from kindaware.testing.accelerator.machine.errors import cuda_error
+from kindaware.testing.accelerator.machine.graphs import Capture, Graph
+from kindaware.testing.accelerator.machine.memory import DeviceMemory, GraphPool
+from kindaware.testing.accelerator.machine.processes import Process
 from kindaware.testing.accelerator.machine.random import DeviceRandom
-from kindaware.testing.accelerator.machine.timeline import Stream
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.graphs import Capture
-    from kindaware.testing.accelerator.machine.processes import Process
+from kindaware.testing.accelerator.machine.streams import Stream
 
 
 @dataclass
@@ -44,3 +42,33 @@ class Device:
     def error_of(self, process: Process) -> Exception | None:
         """Give what it was lost by for a process; never for the server's."""
         return None if process.is_server else self.errors.get(None) or self.errors.get(process)
+
+    def begin_capture(self, stream: Stream, pool: GraphPool) -> Capture:
+        """Note what is queued on a stream from now on, instead of doing it.
+
+        Args:
+            stream: the stream.
+            pool: keeps the memory that is taken meanwhile.
+
+        Raises:
+            torch.AcceleratorError: it captures already, or is a default stream.
+        """
+        if stream in self.captures or stream.handle == 0:
+            reason = "it captures already" if stream in self.captures else "it is a default stream"
+            raise cuda_error("operation not permitted when stream is capturing", f"{stream!r}: {reason}")
+        graph = Graph(self.ordinal, pool)
+        pool.graphs.add(graph)
+        self.captures[stream] = Capture(stream, graph)
+        return self.captures[stream]
+
+    def end_capture(self, capture: Capture) -> Graph:
+        """End a capture and return what it noted.
+
+        Raises:
+            torch.AcceleratorError: it was lost.
+        """
+        if self.captures.get(capture.stream) is capture:
+            del self.captures[capture.stream]
+        if capture.is_lost:
+            raise cuda_error("operation failed due to a previous error during capture")
+        return capture.graph

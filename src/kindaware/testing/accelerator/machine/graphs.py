@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kindaware.testing.accelerator.machine.errors import cuda_error
 from kindaware.testing.accelerator.machine.memory import GraphPool
 from kindaware.testing.accelerator.machine.races import Span
+from kindaware.testing.accelerator.machine.streams import Stream
 
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.machine import Machine, Prepare
-    from kindaware.testing.accelerator.machine.timeline import Stream
+Prepare = Callable[[], Callable[[], Any]]
+"""Returns what does a piece of work, anew each time that it is queued."""
 
 
 @dataclass(slots=True)
-class _Node:
+class Node:
+    """A piece of work that a capture noted; see `Machine.submit`."""
+
     name: str
     run: Callable[[], Any] | None
     reads: Sequence[Span]
@@ -35,7 +37,7 @@ class Graph:
 
     ordinal: int
     pool: GraphPool
-    nodes: list[_Node] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
 
     def add(
         self,
@@ -46,13 +48,7 @@ class Graph:
         prepare: Prepare | None,
     ) -> None:
         """Note a piece of work."""
-        self.nodes.append(_Node(name, run, reads, writes, prepare))
-
-    def replay(self, machine: Machine) -> None:
-        """Queue all of it on the current stream."""
-        for node in self.nodes:
-            name = f"graph: {node.name}"
-            machine.submit(self.ordinal, name, node.run, node.reads, node.writes, prepare=node.prepare)
+        self.nodes.append(Node(name, run, reads, writes, prepare))
 
 
 @dataclass(eq=False)
@@ -73,35 +69,3 @@ class Capture:
         """Give up the capture, and make the error that says why."""
         self.is_lost = True
         return cuda_error(words, what)
-
-
-def begin_capture(machine: Machine, pool: GraphPool) -> Capture:
-    """Note what is queued on the current stream from now on, instead of doing it.
-
-    Raises:
-        torch.AcceleratorError: it captures already, or is the default stream.
-    """
-    ordinal = machine.current.ordinal
-    stream = machine.current_stream(ordinal)
-    captures = machine.devices[ordinal].captures
-    if stream in captures or stream.handle == 0:
-        reason = "it captures already" if stream in captures else "it is a default stream"
-        raise cuda_error("operation not permitted when stream is capturing", f"{stream!r}: {reason}")
-    graph = Graph(ordinal, pool)
-    pool.graphs.add(graph)
-    captures[stream] = Capture(stream, graph)
-    return captures[stream]
-
-
-def end_capture(machine: Machine, capture: Capture) -> Graph:
-    """End a capture and give what it noted.
-
-    Raises:
-        torch.AcceleratorError: it was lost.
-    """
-    captures = machine.devices[capture.graph.ordinal].captures
-    if captures.get(capture.stream) is capture:
-        del captures[capture.stream]
-    if capture.is_lost:
-        raise cuda_error("operation failed due to a previous error during capture")
-    return capture.graph

@@ -10,18 +10,19 @@ import torch
 
 from kindaware.testing.accelerator.machine.device import Device
 from kindaware.testing.accelerator.machine.errors import OUTSIDE, SECOND, cuda_error, is_sticky, not_on_host
+from kindaware.testing.accelerator.machine.graphs import Graph, Prepare
 from kindaware.testing.accelerator.machine.host_memory import HostMemory
 from kindaware.testing.accelerator.machine.memory import DeviceMemory
 from kindaware.testing.accelerator.machine.processes import Current, Process, Users
 from kindaware.testing.accelerator.machine.races import RaceCheck, Span
 from kindaware.testing.accelerator.machine.schedules import Latest, Schedule
-from kindaware.testing.accelerator.machine.timeline import Point, Stream, Timeline
+from kindaware.testing.accelerator.machine.streams import Point, Stream
+from kindaware.testing.accelerator.machine.timeline import Timeline
 
 _SYNC_ERROR = 2
 """What torch calls "error" in `set_sync_debug_mode`."""
 
 Fault = Callable[[int, str], BaseException | None]
-Prepare = Callable[[], Callable[[], Any]]
 
 
 class Machine:
@@ -224,6 +225,12 @@ class Machine:
             self._races.before(stream, name, reads, writes)
             ticket = self.timeline.submit(stream, name, run if prepare is None else prepare())
             self._races.after(stream, ticket, reads, writes)
+
+    def replay(self, graph: Graph) -> None:
+        """Queue all that a capture noted on the current stream of its device."""
+        for node in graph.nodes:
+            name = f"graph: {node.name}"
+            self.submit(graph.ordinal, name, node.run, node.reads, node.writes, prepare=node.prepare)
 
     def order(self, ordinal: int, *, after: int) -> None:
         """Let a device's current stream wait for another device's."""

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from kindaware.testing.accelerator.machine.races import Block
-from kindaware.testing.accelerator.machine.timeline import Point, Stream, Timeline
+from kindaware.testing.accelerator.machine.streams import Point, Stream
+from kindaware.testing.accelerator.machine.timeline import Timeline
 
 POISON = 0xFF
 """What memory is filled with that nobody may read yet: a NaN in every floating dtype, -1 in integers."""

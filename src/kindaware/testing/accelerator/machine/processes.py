@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kindaware._errors import message
-from kindaware.testing.accelerator.machine.timeline import Stream, Timeline
+from kindaware.testing.accelerator.machine.streams import Stream
+from kindaware.testing.accelerator.machine.timeline import Timeline
 
 POOL_SIZE = 32
 """Streams that a process gets of a device; the next one is the first one again.

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kindaware.testing.accelerator.machine.timeline import Clock, Stream, Timeline
+from kindaware.testing.accelerator.machine.streams import Clock, Stream
+from kindaware.testing.accelerator.machine.timeline import Timeline
 
 _MOST_USES = 32
 _REMEDY = "order the two: stream.wait_event(event), stream.wait_stream(other), or tensor.record_stream"

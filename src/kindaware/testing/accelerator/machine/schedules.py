@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.timeline import Stream
+from kindaware.testing.accelerator.machine.streams import Stream
 
 _LONGEST_RUN = 32
 _MOST_CHOICES = 64

@@ -1,4 +1,4 @@
-"""Streams and events: what is queued, in which order it must be done, and who may rely on whose work.
+"""What is queued on the streams, in which order it must be done, and who may rely on whose work.
 
 Work is carried out when the host waits for it and not before, unless the schedule chooses otherwise. A vector
 clock per stream tells which earlier work is ordered before the next piece: two pieces that touch the same
@@ -9,70 +9,12 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from kindaware.testing.accelerator.machine.plain import plain_torch
 from kindaware.testing.accelerator.machine.schedules import Schedule
-
-Clock = dict["Stream", int]
-"""Per stream, the number of its last piece of work that is ordered before what the clock belongs to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A place in a stream, as an event records it.
-
-    Attributes:
-        stream: which one.
-        ticket: number of the last piece of work before the place.
-        clock: what was ordered before it.
-    """
-
-    stream: Stream
-    ticket: int
-    clock: Clock = field(repr=False)
-
-
-@dataclass(slots=True)
-class _Work:
-    ticket: int
-    name: str
-    run: Callable[[], Any] | None
-    after: Point | None = None
-
-
-class Stream:
-    """A queue of work on one device.
-
-    Args:
-        ordinal: of the device.
-        handle: what `torch.cuda.Stream.cuda_stream` gives; 0 is a default stream.
-        is_servers: it is the server's, not the model's.
-
-    Attributes:
-        pending: queued and not done.
-        submitted: number of the last piece queued.
-        done: number of the last piece done.
-        clock: what is ordered before the next piece.
-    """
-
-    def __init__(self, ordinal: int, handle: int, *, is_servers: bool = False) -> None:
-        self.ordinal = ordinal
-        self.handle = handle
-        self.is_servers = is_servers
-        self.pending: deque[_Work] = deque()
-        self.submitted = 0
-        self.done = 0
-        self.clock: Clock = {}
-
-    def __repr__(self) -> str:
-        if not self.handle:
-            whose = "server's " if self.is_servers else ""
-            return f"the {whose}default stream of cuda:{self.ordinal}"
-        return f"stream {self.handle:#x} of cuda:{self.ordinal}"
+from kindaware.testing.accelerator.machine.streams import Clock, Point, Stream, Work
 
 
 class Timeline:
@@ -132,7 +74,7 @@ class Timeline:
     def _queue(self, stream: Stream, name: str, run: Callable[[], Any] | None, after: Point | None) -> int:
         stream.submitted += 1
         stream.clock[stream] = stream.submitted
-        stream.pending.append(_Work(stream.submitted, name, run, after))
+        stream.pending.append(Work(stream.submitted, name, run, after))
         self._busy[stream] = None
         return stream.submitted
 

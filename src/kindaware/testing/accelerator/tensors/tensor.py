@@ -87,12 +87,6 @@ class SimulatedTensor(torch.Tensor):
             )
         self.elements, self.allocation = elements, allocation
 
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]  # torch's types lack func
-        from kindaware.testing.accelerator.tensors.operations import run_operation
-
-        return run_operation(func, args, kwargs or {})
-
     # `Module.to` swaps the contents of two tensors when it is told that one wraps another.
     def __tensor_flatten__(self) -> tuple[list[str], Any]:
         return ["elements"], (self.machine, self.allocation)
@@ -124,12 +118,6 @@ class SimulatedTensor(torch.Tensor):
             return format(self.item(), specification)
         return object.__format__(self, specification)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle by way of the host."""
-        from kindaware.testing.accelerator.tensors.files import reduce_tensor
-
-        return reduce_tensor(self)
-
     def __copy__(self) -> Any:
         """Give another tensor of the same memory."""
         return self._like_self(self.detach())
@@ -147,12 +135,6 @@ class SimulatedTensor(torch.Tensor):
     def __dlpack_device__(self) -> Any:
         """Give DLPack's device: CUDA, and the ordinal."""
         return 2, self.ordinal
-
-    def __dlpack__(self, *, stream: Any = None, **kwargs: Any) -> Any:
-        """Give a capsule; `stream`, a handle, waits for the current stream. None and -1 order nothing."""
-        from kindaware.testing.accelerator.tensors.exchange import export
-
-        return export(self, stream)
 
     def requires_grad_(self, requires_grad: bool = True) -> SimulatedTensor:
         """Change nothing: no tensor of the device ever asks for a gradient; see `backward`."""

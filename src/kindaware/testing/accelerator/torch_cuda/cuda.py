@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from kindaware.testing.accelerator.machine.errors import cuda_error, not_simulated
+from kindaware.testing.accelerator.machine.graphs import Capture
 from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.processes import stream_of_handle
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.graphs import Capture
-    from kindaware.testing.accelerator.machine.timeline import Point
-    from kindaware.testing.accelerator.machine.timeline import Stream as Queue
+from kindaware.testing.accelerator.machine.streams import Point
+from kindaware.testing.accelerator.machine.streams import Stream as Queue
 
 _sim = Machine.active
 

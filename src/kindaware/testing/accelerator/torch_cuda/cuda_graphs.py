@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from kindaware._errors import message
-from kindaware.testing.accelerator.machine.graphs import Capture, Graph, begin_capture, end_capture
+from kindaware.testing.accelerator.machine.graphs import Capture, Graph
 from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.memory import GraphPool
 from kindaware.testing.accelerator.torch_cuda import cuda as _cuda
@@ -27,7 +27,8 @@ class CUDAGraph:
         _sim().call("begin a capture")
         if pool is not None:
             self._pool = pool
-        self._capture = begin_capture(_sim(), self._pool)
+        ordinal = _sim().current.ordinal
+        self._capture = _sim().devices[ordinal].begin_capture(_sim().current_stream(ordinal), self._pool)
 
     def capture_end(self) -> None:
         """End the capture."""
@@ -36,7 +37,7 @@ class CUDAGraph:
             raise RuntimeError(
                 message("CUDAGraph", expected="a capture under way", got="none", remedy="call capture_begin")
             )
-        self._graph = end_capture(_sim(), capture)
+        self._graph = _sim().devices[capture.graph.ordinal].end_capture(capture)
         _sim().call("end a capture")
 
     def replay(self) -> None:
@@ -46,7 +47,7 @@ class CUDAGraph:
                 message("CUDAGraph", expected="a captured graph", got="none", remedy="capture one before")
             )
         _sim().call("replay a graph")
-        self._graph.replay(_sim())
+        _sim().replay(self._graph)
 
     def reset(self) -> None:
         """Forget what was noted, and let go of its memory."""

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kindaware.testing.accelerator.machine.errors import not_simulated
 from kindaware.testing.accelerator.machine.machine import Machine
-from kindaware.testing.accelerator.tensors.bindings import without_driver
+from kindaware.testing.accelerator.tensors.device_guards import without_driver
 from kindaware.testing.accelerator.tensors.moves import (
     get_data,
     is_pinned,
