@@ -1,4 +1,4 @@
-"""GPUs in host memory: CUDA's rules of order, without a GPU."""
+"""Simulated GPUs in host memory, which keep CUDA's rules of order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`SimulatedAccelerator`: the machine in the place of torch's CUDA."""
+"""`SimulatedAccelerator`: the simulated machine in place of torch's CUDA."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from kindaware.testing.accelerator.torch_cuda.patches import patched_torch
 
 
 class SimulatedAccelerator(Machine):
-    """GPUs that lie in host memory, for tests of what an instance of KIND_GPU does.
+    """GPUs simulated in host memory, for tests of what an instance of KIND_GPU does.
 
-    Work is queued on streams, and carried out when the host waits for it: a result that is read too early is
-    NaN (-1 in integers), page-locked memory that is written too early is sent wrong, as the worst case on a
-    real device. Work on the same memory that nothing puts in order is reported as a race, whether or not it
-    went wrong. It says nothing about speed, nor about CUDA's own kernels.
+    Work is queued on streams and carried out when the host waits for it. As in the worst case on a real
+    device, a result that is read too early is NaN (-1 in integers), and page-locked memory that is written
+    too early is sent with the wrong contents. Work on the same memory that nothing puts in order is reported
+    as a race, whether or not it went wrong. Speed and CUDA's own kernels are not simulated.
 
     Args:
-        num_devices: how many there are; unless said, as many as the harness needs.
-        memory_bytes: of each device; host memory is taken as it is used.
-        schedule: how far the devices run ahead of what the host waits for; unless said, not at all.
-        fault: is asked at each call with its number and name, and returns an exception to raise there, or
-            None.
+        num_devices: number of GPUs; by default, as many as the harness needs.
+        memory_bytes: memory of each GPU; host memory is only taken as it is used.
+        schedule: how far the devices run ahead of what the host waits for; by default, not at all.
+        fault: called with the number and the name of each call; returns an exception to raise there, or None.
 
     Attributes:
-        num_calls: calls so far: operations but for views, copies, allocations, and functions of `torch.cuda`.
-        violations: what was against CUDA's rules, as (what would happen, remedy).
+        num_calls: calls so far: operations other than views, copies, allocations, functions of `torch.cuda`.
+        violations: violations of CUDA's rules, as (what would happen, remedy).
         sync_debug_mode: 2 while operations that wait for a device raise.
         devices: the GPUs; `devices[n].memory` has `allocated_bytes`, `peak_bytes`, `limit_bytes` and
             `num_allocations`.
@@ -40,13 +39,13 @@ class SimulatedAccelerator(Machine):
 
     @contextmanager
     def installed(self, listener: Callable[[str, str], Any]) -> Iterator[None]:
-        """Let `torch.cuda` of this Python process be this accelerator.
+        """Put this accelerator in place of `torch.cuda`, for the whole Python process.
 
         Args:
-            listener: takes each violation, as (what would happen, remedy).
+            listener: called with each violation, as (what would happen, remedy).
 
         Raises:
-            RuntimeError: there is one already.
+            RuntimeError: another accelerator is installed.
         """
         bind_methods()
         with self.activated(listener), patched_torch(self):
@@ -54,6 +53,6 @@ class SimulatedAccelerator(Machine):
 
     @contextmanager
     def entered(self, process: object = None) -> Iterator[None]:
-        """Let this thread's torch use the devices, as a process that has streams of its own."""
+        """Let torch use the devices in this thread, on behalf of a process with streams of its own."""
         with entered(self, process):
             yield

@@ -20,8 +20,8 @@ class Device:
         ordinal: its number.
         memory: its allocator.
         random: its random numbers.
-        errors: what it was lost by, for each process that has lost it, and under None for everybody.
-        captures: what is being captured, by stream.
+        errors: the error that it was lost to, by process; under None for all processes.
+        captures: captures under way, by stream.
     """
 
     ordinal: int
@@ -31,7 +31,12 @@ class Device:
     captures: dict[Stream, Capture] = field(default_factory=dict)
 
     def lose(self, error: Exception, process: Process | None) -> None:
-        """Note what it was lost by, and forget what is being captured."""
+        """Record an error that the device was lost to, and drop captures under way.
+
+        Args:
+            error: the error.
+            process: the process that lost it; None for all processes.
+        """
         self.errors.setdefault(process, error)
         lost = [
             stream for stream in self.captures if process is None or stream in process.streams(self.ordinal)
@@ -40,18 +45,18 @@ class Device:
             del self.captures[stream]
 
     def error_of(self, process: Process) -> Exception | None:
-        """Give what it was lost by for a process; never for the server's."""
+        """Return the error that a process lost it to, or None; the server's process never loses it."""
         return None if process.is_server else self.errors.get(None) or self.errors.get(process)
 
     def begin_capture(self, stream: Stream, pool: GraphPool) -> Capture:
-        """Note what is queued on a stream from now on, instead of doing it.
+        """Record what is queued on a stream from now on, instead of doing it.
 
         Args:
             stream: the stream.
-            pool: keeps the memory that is taken meanwhile.
+            pool: keeps the memory that is allocated during the capture.
 
         Raises:
-            torch.AcceleratorError: it captures already, or is a default stream.
+            torch.AcceleratorError: the stream captures already, or is a default stream.
         """
         if stream in self.captures or stream.handle == 0:
             reason = "it captures already" if stream in self.captures else "it is a default stream"
@@ -62,10 +67,10 @@ class Device:
         return self.captures[stream]
 
     def end_capture(self, capture: Capture) -> Graph:
-        """End a capture and return what it noted.
+        """End a capture and return its graph.
 
         Raises:
-            torch.AcceleratorError: it was lost.
+            torch.AcceleratorError: the capture was lost.
         """
         if self.captures.get(capture.stream) is capture:
             del self.captures[capture.stream]

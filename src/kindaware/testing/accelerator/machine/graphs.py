@@ -1,4 +1,4 @@
-"""CUDA graphs: work that is noted once and queued again as often as wanted."""
+"""CUDA graphs: work that is recorded once and replayed any number of times."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kindaware.testing.accelerator.machine.races import Span
 from kindaware.testing.accelerator.machine.streams import Stream
 
 Prepare = Callable[[], Callable[[], Any]]
-"""Returns what does a piece of work, anew each time that it is queued."""
+"""Called each time that a piece of work is queued, and returns what does it."""
 
 
 @dataclass(slots=True)
 class Node:
-    """A piece of work that a capture noted; see `Machine.submit`."""
+    """A piece of work in a graph; its attributes are arguments of `Machine.submit`."""
 
     name: str
     run: Callable[[], Any] | None
@@ -28,11 +28,12 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """What a capture noted; memory that was taken during the capture stays its own.
+    """The work of a capture, and the memory that was allocated during it.
 
     Attributes:
         ordinal: of the device.
-        pool: the memory.
+        pool: keeps the memory.
+        nodes: the work, in order.
     """
 
     ordinal: int
@@ -47,7 +48,7 @@ class Graph:
         writes: Sequence[Span],
         prepare: Prepare | None,
     ) -> None:
-        """Note a piece of work."""
+        """Append a piece of work."""
         self.nodes.append(Node(name, run, reads, writes, prepare))
 
 
@@ -56,9 +57,9 @@ class Capture:
     """A capture under way.
 
     Attributes:
-        stream: whose work is noted.
-        graph: what it is noted into.
-        is_lost: something happened that must not happen in a capture.
+        stream: the stream that captures.
+        graph: records the work.
+        is_lost: whether something happened that must not happen during a capture.
     """
 
     stream: Stream
@@ -66,6 +67,6 @@ class Capture:
     is_lost: bool = False
 
     def lose(self, words: str, what: str) -> Exception:
-        """Give up the capture, and make the error that says why."""
+        """Mark the capture as lost, and return the error that says why."""
         self.is_lost = True
         return cuda_error(words, what)

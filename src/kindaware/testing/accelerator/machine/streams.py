@@ -1,6 +1,6 @@
 """Streams, what is queued on them, and places in them.
 
-A clock per stream tells which work of the others is ordered before its next piece.
+Each stream has a vector clock, which tells what work of other streams is ordered before its next piece.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Clock = dict["Stream", int]
-"""Per stream, the number of its last piece of work that is ordered before what the clock belongs to."""
+"""For each stream, the number of its last piece of work that is ordered before the clock's owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Point:
     """A place in a stream, as an event records it.
 
     Attributes:
-        stream: which one.
+        stream: the stream.
         ticket: number of the last piece of work before the place.
-        clock: what was ordered before it.
+        clock: what is ordered before the place.
     """
 
     stream: Stream
@@ -36,8 +36,8 @@ class Work:
     Attributes:
         ticket: its number in the stream.
         name: what it is, for errors.
-        run: does it; None for work that only orders.
-        after: a place in another stream that must be reached before.
+        run: does it; None for work that only waits.
+        after: place in another stream that must be reached first.
     """
 
     ticket: int
@@ -51,11 +51,11 @@ class Stream:
 
     Args:
         ordinal: of the device.
-        handle: what `torch.cuda.Stream.cuda_stream` gives; 0 is a default stream.
-        is_servers: it is the server's, not the model's.
+        handle: value of `torch.cuda.Stream.cuda_stream`; 0 for a default stream.
+        is_servers: whether it belongs to the server rather than to the model.
 
     Attributes:
-        pending: queued and not done.
+        pending: work that is queued and not done.
         submitted: number of the last piece queued.
         done: number of the last piece done.
         clock: what is ordered before the next piece.

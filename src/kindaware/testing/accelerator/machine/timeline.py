@@ -1,8 +1,8 @@
 """What is queued on the streams, in which order it must be done, and who may rely on whose work.
 
-Work is carried out when the host waits for it and not before, unless the schedule chooses otherwise. A vector
-clock per stream tells which earlier work is ordered before the next piece: two pieces that touch the same
-memory without being ordered are a race, whatever order they happened to run in.
+Work is carried out when the host waits for it and not before, unless the schedule chooses otherwise. Two
+pieces of work on the same memory that the clocks of their streams do not order are a race, whatever order
+they happened to run in.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Timeline:
 
     Args:
         schedule: how far the devices run ahead.
-        on_error: is given what a piece of work raised.
+        on_error: called with the stream, the name and the exception of a piece of work that failed.
 
     Attributes:
         lock: held while anything here changes; threads of a model share the devices.
         streams: all of them.
         num_done: pieces of work carried out.
-        num_early: those that the schedule chose.
+        num_early: those of them that the schedule chose.
     """
 
     def __init__(self, schedule: Schedule, on_error: Callable[[Stream, str, Exception], None]) -> None:
@@ -43,30 +43,30 @@ class Timeline:
         self._handles = itertools.count(0x1000, 0x10)
 
     def open_stream(self, ordinal: int, *, is_default: bool = False, is_servers: bool = False) -> Stream:
-        """Make a stream."""
+        """Return a new stream."""
         with self.lock:
             stream = Stream(ordinal, 0 if is_default else next(self._handles), is_servers=is_servers)
             self.streams.append(stream)
             return stream
 
     def find_stream(self, handle: int) -> Stream | None:
-        """Give the stream with a handle that is not 0."""
+        """Return the stream with a handle; default streams, whose handle is 0, are not found."""
         return next((stream for stream in self.streams if handle and stream.handle == handle), None)
 
     def clock_of(self, stream: Stream) -> Clock:
-        """Give what is ordered before the next piece of the stream."""
-        _merge(stream.clock, self._host)
+        """Return what is ordered before the next piece of work of a stream."""
+        _merge(stream.clock, self._host)  # whatever the host has waited for is done before it submits more
         return stream.clock
 
     def submit(self, stream: Stream, name: str, run: Callable[[], Any] | None) -> int:
-        """Queue a piece of work; gives its number."""
+        """Queue a piece of work and return its number."""
         with self.lock:
             ticket = self._queue(stream, name, run, None)
             self.advance()
             return ticket
 
     def wait_for(self, stream: Stream, point: Point) -> None:
-        """Let the stream's further work wait for a place, without the host."""
+        """Make further work of a stream wait for a place, without the host."""
         with self.lock:
             _merge(stream.clock, point.clock)
             self._queue(stream, "wait for an event", None, point)
@@ -79,20 +79,20 @@ class Timeline:
         return stream.submitted
 
     def record(self, stream: Stream) -> Point:
-        """Name the place behind all that was queued so far."""
+        """Return the place behind all that is queued on a stream."""
         with self.lock:
             return Point(stream, stream.submitted, dict(self.clock_of(stream)))
 
     def finish(self, point: Point) -> None:
-        """Let the host wait for a place: whatever must come before it is done, and no more."""
+        """Make the host wait for a place: do the work that must come before it, and no more."""
         with self.lock:
             self._run_to(point.stream, point.ticket)
             _merge(self._host, point.clock)
 
     def ask(self, point: Point) -> bool:
-        """Say to the host whether a place was reached.
+        """Return to the host whether a place was reached.
 
-        If it wasn't, one further piece is done afterwards, since a device gets on while a host asks again.
+        If it wasn't, one more piece of work is done, since a device makes progress while a host polls.
         """
         with self.lock:
             if self.is_done(point):
@@ -102,11 +102,11 @@ class Timeline:
             return False
 
     def is_done(self, point: Point) -> bool:
-        """Say whether a place was reached."""
+        """Return whether a place was reached."""
         return point.stream.done >= point.ticket
 
     def advance(self) -> None:
-        """Let the schedule run what it likes."""
+        """Do the work that the schedule chooses to do now."""
         with self.lock:
             while self._busy:
                 chosen = self.schedule.advance(list(self._busy))
@@ -116,7 +116,7 @@ class Timeline:
                 self._run_to(chosen, chosen.done + 1)
 
     def drop(self, streams: Iterable[Stream]) -> None:
-        """Forget what is queued: the device is lost."""
+        """Drop what is queued on streams of a lost device."""
         with self.lock:
             for stream in streams:
                 stream.pending.clear()

@@ -1,4 +1,4 @@
-"""Memory for tensors of a device, on the stream that is current."""
+"""Memory for the tensors of a device, allocated on the current stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor, elemen
 
 
 def allocate(machine: Machine, ordinal: int, num_bytes: int) -> Allocation:
-    """Take memory on a device's current stream; what it holds is not known.
+    """Return memory of a device, allocated on its current stream, with unknown contents.
 
     Raises:
         torch.OutOfMemoryError: there is too little.
@@ -25,13 +25,13 @@ def allocate(machine: Machine, ordinal: int, num_bytes: int) -> Allocation:
 
 
 def empty_like(machine: Machine, like: torch.Tensor, ordinal: int) -> SimulatedTensor:
-    """Make a tensor of the shape, strides and dtype of another; what it holds is not known."""
+    """Return a tensor with the shape, strides and dtype of another, with unknown contents."""
     allocation = allocate(machine, ordinal, num_bytes_spanned(like))
     return SimulatedTensor.wrap(machine, elements_of(allocation.block, like), allocation)
 
 
 def poison(machine: Machine, ordinal: int, allocation: Allocation) -> None:
-    """Let memory that had an owner before hold nothing of his, where the current stream gets there."""
+    """Queue the poisoning of reused memory, which still holds what its last owner left."""
     stream = machine.current_stream(ordinal)
     if allocation.is_reused and stream not in machine.devices[ordinal].captures:
         fill: Any = allocation.block.store.fill_

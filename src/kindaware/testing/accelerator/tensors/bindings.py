@@ -1,4 +1,4 @@
-"""Methods of `SimulatedTensor` that make simulated tensors themselves.
+"""Methods of `SimulatedTensor` that make tensors themselves.
 
 They call modules that import the class, so they are bound to it when the first accelerator is installed.
 """
@@ -25,12 +25,12 @@ def bind_methods() -> None:
 
 
 def _dispatch(cls: type, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-    """Run an operation that reached `__torch_dispatch__`, where torch hands it on below autograd."""
+    """Run an operation, as `SimulatedTensor.__torch_dispatch__`."""
     return run_operation(func, args, kwargs or {})
 
 
 def _dlpack(tensor: SimulatedTensor, *, stream: Any = None, **kwargs: Any) -> Any:
-    """Return a capsule; `stream`, a handle, waits for the current stream. None and -1 order nothing."""
+    """Return a capsule; the stream with this handle waits for the current one, unless it is None or -1."""
     return export(tensor, stream)
 
 

@@ -1,15 +1,15 @@
-"""Copies between host and device, with CUDA's rules for what waits.
+"""Copies between host and device, with CUDA's rules for what waits for them.
 
 | from, to | who waits |
 |---|---|
 | pageable host memory to a device | the host, until the source was read; if blocking, for the stream |
-| page-locked memory to a device, `non_blocking` | nobody: the source is read when the stream gets there |
-| a device to host memory, `non_blocking` | nobody: the target is poison until the stream gets there |
+| page-locked memory to a device, `non_blocking` | nobody: the source is read when the stream gets to it |
+| a device to host memory, `non_blocking` | nobody: the target is poison until the stream gets to it |
 | a device to another | the two current streams for each other; never the host |
 | host and device, blocking | the host, for the stream |
 
-A copy that is not of one run of bytes goes through memory of torch's own: a source on the host is read at
-once, and for a target on the host the host waits.
+A copy of anything but one run of bytes goes through a temporary tensor of torch's own: a source on the host
+is read at once, and for a target on the host the host waits.
 
 Source: torch `aten/src/ATen/native/cuda/Copy.cu` (copy_kernel_cuda, copy_requires_temporaries,
 copy_device_to_device); CUDA runtime API, "API synchronization behavior".
@@ -34,7 +34,7 @@ _NEEDS_PINNED = (
 def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False) -> torch.Tensor:
     """Copy in place, broadcasting and converting as `Tensor.copy_` does."""
     with plain_torch():
-        # Wrong shapes are an error now, not when the stream gets there.
+        # Wrong shapes are an error now, not when the stream gets to the copy.
         torch.empty(source.shape, device="meta").expand(target.shape)
     if isinstance(target, SimulatedTensor) and isinstance(source, SimulatedTensor):
         _between_devices(target, source)
@@ -47,7 +47,7 @@ def copy_(target: torch.Tensor, source: torch.Tensor, non_blocking: bool = False
 
 
 def fill(machine: Machine, target: SimulatedTensor, value: torch.Tensor, name: str) -> None:
-    """Queue work that leaves a known value in a tensor."""
+    """Queue work that writes a known value to a tensor."""
     elements = target.elements
     machine.submit(target.ordinal, name, lambda: elements.copy_(value), (), [target.span])
 
@@ -99,17 +99,17 @@ def _between_devices(target: SimulatedTensor, source: SimulatedTensor) -> None:
 
 
 def _check_capture(machine: Machine, ordinal: int, is_pinned: bool) -> None:
-    """Refuse to copy from or to pageable memory in a capture.
+    """Refuse to copy from or to pageable memory during a capture.
 
     Raises:
-        RuntimeError: so it is; in torch's words.
+        RuntimeError: the memory is pageable, and the current stream captures; in torch's words.
     """
     if not is_pinned and machine.current_stream(ordinal) in machine.devices[ordinal].captures:
         raise RuntimeError(_NEEDS_PINNED)
 
 
 def _is_run(target: torch.Tensor, source: torch.Tensor) -> bool:
-    """Say whether a copy moves one run of bytes, unchanged."""
+    """Return whether a copy moves one run of bytes, unchanged."""
     return (
         target.dtype == source.dtype
         and target.size() == source.size()
@@ -119,6 +119,7 @@ def _is_run(target: torch.Tensor, source: torch.Tensor) -> bool:
 
 
 def _has_flags(tensor: torch.Tensor) -> bool:
+    """Return whether reading a tensor conjugates or negates its elements."""
     return tensor.is_neg() or (tensor.is_complex() and tensor.is_conj())
 
 
@@ -132,9 +133,10 @@ def to_copy(
     non_blocking: bool = False,
     memory_format: torch.memory_format | None = None,
 ) -> torch.Tensor:
-    """Make a copy of another dtype, device or memory format."""
+    """Return a copy with another dtype, device or memory format."""
     machine = machine_of(source)
     with plain_torch():
+        # `meta` tells what strides the copy has, without memory for its elements.
         elements = source.elements if isinstance(source, SimulatedTensor) else source
         twin = torch.empty_strided(elements.size(), elements.stride(), dtype=elements.dtype, device="meta")
         like = torch.empty_like(
@@ -144,6 +146,7 @@ def to_copy(
         device = source.device
     if device.type == "cuda":
         return copy_(empty_like(machine, like, machine.ordinal_of(device)), source, non_blocking)
+    # The target is plain memory of the host: neither the modes nor a default device may change it.
     with torch._C.DisableTorchFunction(), torch.utils._python_dispatch._disable_current_modes():
         target = torch.empty_strided(like.size(), like.stride(), dtype=like.dtype)
     if non_blocking:
@@ -152,5 +155,5 @@ def to_copy(
 
 
 def machine_of(tensor: torch.Tensor) -> Machine:
-    """Return the machine of a tensor; of one on the host, the active one."""
+    """Return the machine of a tensor; for a tensor on the host, the active one."""
     return tensor.machine if isinstance(tensor, SimulatedTensor) else Machine.active()

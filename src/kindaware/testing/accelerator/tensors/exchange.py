@@ -1,4 +1,4 @@
-"""DLPack in and out of a simulated device."""
+"""DLPack to and from simulated devices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_ORDER = -1
 
 
 def export(tensor: SimulatedTensor, handle: int | None = None) -> Any:
-    """Give a capsule; the stream of the handle, if there is one, waits for the tensor's current stream."""
+    """Return a capsule; the stream with the handle, if any, waits for the tensor's current stream."""
     machine, ordinal = tensor.machine, tensor.ordinal
     machine.call("export by DLPack", ordinal)
     if handle is not None and handle != _NO_ORDER:
@@ -31,13 +31,13 @@ def export(tensor: SimulatedTensor, handle: int | None = None) -> Any:
         tuple(elements.shape),
         _code_of(elements.dtype),
         (dlpack.CUDA, ordinal),
-        tensor.allocation,  # nobody else is given the memory as long as the capsule may be used
+        tensor.allocation,  # the capsule's owner: the memory is not reused while the capsule is in use
         elements.stride(),
     )
 
 
 def _code_of(dtype: torch.dtype) -> tuple[int, int]:
-    """Give DLPack's code and bits of a dtype."""
+    """Return DLPack's type code and number of bits of a dtype."""
     bits = dtype.itemsize * 8
     if dtype is torch.bool:
         return 6, 8
@@ -51,7 +51,7 @@ def _code_of(dtype: torch.dtype) -> tuple[int, int]:
 
 
 def to_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `torch.utils.dlpack.to_dlpack`, which orders nothing."""
+    """Wrap `torch.utils.dlpack.to_dlpack`, which makes no stream wait."""
 
     def give(tensor: torch.Tensor) -> Any:
         return export(tensor) if isinstance(tensor, SimulatedTensor) else original(tensor)
@@ -60,7 +60,7 @@ def to_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def from_dlpack(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Wrap `torch.from_dlpack`: what lies on CUDA becomes a simulated tensor without a copy."""
+    """Wrap `torch.from_dlpack`: memory on CUDA becomes a simulated tensor, without a copy."""
 
     def take(producer: Any, **kwargs: Any) -> torch.Tensor:
         machine = Machine.active()
@@ -72,12 +72,12 @@ def from_dlpack(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
             if kind != dlpack.CUDA:
                 return original(producer, **kwargs)
             stream = machine.current_stream(ordinal)
-            capsule = producer.__dlpack__(stream=stream.handle or 1)
+            capsule = producer.__dlpack__(stream=stream.handle or 1)  # DLPack's number of the default stream
         kind, ordinal = dlpack.device_of(capsule)
         if kind != dlpack.CUDA:
             return original(capsule, **kwargs)
         machine.call("import by DLPack", ordinal)
-        dlpack.relabel(capsule, (dlpack.CPU, 0))
+        dlpack.relabel(capsule, (dlpack.CPU, 0))  # torch itself sees no CUDA device
         with plain_torch():
             elements = original(capsule)
             store = torch.empty(0, dtype=torch.uint8).set_(elements.untyped_storage())

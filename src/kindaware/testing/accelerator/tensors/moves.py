@@ -1,4 +1,4 @@
-"""The forms of `to`, and what asks about page-locked memory."""
+"""All forms of `Tensor.to`, page-locked memory, and `Tensor.data`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def move(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         return move(tensor, other.device, other.dtype, *args, **kwargs)
     args, kwargs = _with_device_object(args, dict(kwargs))
     copy = kwargs.pop("copy", False)
+    # `copy` is third after (dtype, non_blocking), fourth after (device, dtype, non_blocking).
     num_before_copy = 2 if args and isinstance(args[0], torch.dtype) else 3
     if len(args) > num_before_copy:
         copy, args = args[num_before_copy], args[:num_before_copy]
@@ -37,7 +38,7 @@ def move(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
 def _with_device_object(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A bare number is a CUDA device, for which torch would look for a driver."""
+    """Replace a number, which is a CUDA device, by the device: torch would look for a driver otherwise."""
     if args and isinstance(args[0], int):
         return (torch.device("cuda", args[0]), *args[1:]), kwargs
     if isinstance(kwargs.get("device"), int):
@@ -121,7 +122,7 @@ def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
 
 
 def get_data(tensor: torch.Tensor) -> torch.Tensor:
-    """Do as `Tensor.data` does; torch's own fails in inference mode when a mode makes the result."""
+    """Do as reading `Tensor.data` does, which in inference mode fails if a mode makes the result."""
     if isinstance(tensor, SimulatedTensor):
         return tensor.detach()
     with without_dispatch():
@@ -136,4 +137,4 @@ def set_data(tensor: torch.Tensor, value: torch.Tensor) -> None:
     replacement: torch.Tensor = value.detach()
     if isinstance(tensor, torch.nn.Parameter):
         replacement = torch.nn.Parameter(replacement, requires_grad=tensor.requires_grad)
-    _swap(tensor, replacement)
+    _swap(tensor, replacement)  # torch's own assignment refuses a tensor of another type

@@ -1,4 +1,4 @@
-"""What stands for `torch.cuda.CUDAGraph` and `torch.cuda.graph`."""
+"""Stand-ins for `torch.cuda.CUDAGraph` and `torch.cuda.graph`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CUDAGraph:
         self._pool = GraphPool()
 
     def capture_begin(self, pool: Any = None, capture_error_mode: str = "global", **_: Any) -> None:
-        """Note what the current stream is given from now on."""
+        """Record what is queued on the current stream from now on, instead of doing it."""
         _sim().call("begin a capture")
         if pool is not None:
             self._pool = pool
@@ -41,7 +41,7 @@ class CUDAGraph:
         _sim().call("end a capture")
 
     def replay(self) -> None:
-        """Queue what was noted on the current stream."""
+        """Queue the captured work on the current stream."""
         if self._graph is None:
             raise RuntimeError(
                 message("CUDAGraph", expected="a captured graph", got="none", remedy="capture one before")
@@ -50,11 +50,11 @@ class CUDAGraph:
         _sim().replay(self._graph)
 
     def reset(self) -> None:
-        """Forget what was noted, and let go of its memory."""
+        """Drop the captured work, and release its memory."""
         self._graph = None
 
     def pool(self) -> Any:
-        """Give the graph's memory, for other graphs."""
+        """Return the pool of the graph's memory, for other graphs to share."""
         return self._pool
 
 
@@ -95,7 +95,7 @@ class graph:  # noqa: N801 - torch's name
 
 
 def _capture_stream() -> _cuda.Stream:
-    """Give the stream on which a process captures unless told otherwise; its device is the first one's."""
+    """Return the stream on which a process captures by default, on the device of its first capture."""
     process = _sim().current.process
     if process.capture_stream is None:
         process.capture_stream = _cuda.Stream().queue

@@ -1,4 +1,4 @@
-"""What a thread's torch does differently while its GPUs are simulated."""
+"""Modes that make torch use simulated GPUs in one thread."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from kindaware.testing.accelerator.tensors.moves import (
 from kindaware.testing.accelerator.tensors.operations import names_cuda, run_operation
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
 
+# The slot of torch's FakeTensorMode.
 _PLACE = torch._C._TorchDispatchModeKey.FAKE
 _aten = torch.ops.aten
 _Tensor = torch.Tensor
@@ -39,8 +40,8 @@ _ABOUT_PINNED_MEMORY: dict[Any, Callable[..., Any]] = {
 class CudaOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no types
     """Catches operations that make a tensor on a CUDA device, or page-locked memory.
 
-    It takes the place of torch's own mode for tensors without memory: while that is taken, torch does not
-    look for a driver before it makes a tensor on CUDA.
+    It takes the place of torch's own mode for fake tensors: while that place is taken, torch does not look
+    for a driver before it makes a tensor on CUDA.
     Source: torch `torch/csrc/utils/device_lazy_init.cpp`.
 
     Args:
@@ -54,7 +55,7 @@ class CudaOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # what torch would wrap it in imports the compiler
+        return False  # otherwise torch wraps `__torch_dispatch__` in what imports the compiler
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -93,20 +94,21 @@ class CudaFunctions(TorchFunctionMode):
 
 @contextlib.contextmanager
 def entered(machine: Machine, process: object) -> Iterator[None]:
-    """Let this thread's torch use the devices, as a process that has streams of its own."""
+    """Let torch use the devices in this thread, on behalf of a process with streams of its own."""
     with machine.of_process(process):
         if torch._C._get_dispatch_mode(_PLACE) is not None:
-            yield  # the modes are in place: the thread has entered before
+            yield  # the thread has entered already
             return
+        # Functions are caught before they reach C++, operations on their way to a kernel.
         with CudaFunctions(), CudaOperations(machine):
             yield
 
 
 def _device_of(kwargs: dict[str, Any]) -> torch.device | None:
-    """Give the CUDA device on which a function that makes a tensor is told to make it, if it is."""
+    """Return the CUDA device on which a function is told to make a tensor, or None."""
     device = kwargs.get("device")
     if device is None:
-        device = _device.CURRENT_DEVICE
+        device = _device.CURRENT_DEVICE  # of `torch.set_default_device`
     if isinstance(device, int):
         device = torch.device("cuda", device)
     named = None if device is None else torch.device(device)
@@ -114,7 +116,7 @@ def _device_of(kwargs: dict[str, Any]) -> torch.device | None:
 
 
 def from_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Wrap a function that makes a tensor of the host's data: it is made there, and moved, which waits."""
+    """Wrap a function that makes a tensor of data: it is made on the host, then moved, which waits."""
 
     def make(*args: Any, **kwargs: Any) -> torch.Tensor:
         device = _device_of(kwargs)
@@ -131,19 +133,19 @@ def from_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tens
 
 
 def _as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
-    """Do as `torch.as_tensor` does, which takes its options by place too."""
+    """Do as `torch.as_tensor` does, whose options may be positional."""
     return from_data(torch.as_tensor)(data, dtype=dtype, device=device)
 
 
 def _on_host(value: Any) -> Any:
-    """Read single numbers of a device that are in lists."""
+    """Replace tensors of a device, in nested lists, by their elements."""
     if isinstance(value, SimulatedTensor):
         return value.tolist()
     return type(value)(map(_on_host, value)) if type(value) in (list, tuple) else value
 
 
 def _dense_only(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Wrap a function that makes a sparse tensor: there are none on a simulated device."""
+    """Wrap a function that makes a sparse tensor: simulated devices have none."""
 
     def make(*args: Any, **kwargs: Any) -> torch.Tensor:
         if _device_of(kwargs) is not None or any(isinstance(one, SimulatedTensor) for one in args):

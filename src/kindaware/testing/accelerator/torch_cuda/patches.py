@@ -1,4 +1,4 @@
-"""Puts a simulated machine in the place of torch's CUDA, for a while."""
+"""Puts a simulated machine in place of torch's CUDA, and puts torch back."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _refuse(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _refuse_init() -> None:
-    """Stands for `torch.cuda._lazy_init`, by which torch starts the driver."""
+    """Stands for `torch.cuda._lazy_init`, with which torch starts the driver."""
     raise not_simulated(
         expected="CUDA to be used by a model, while the harness runs its code",
         got=f"a use in {sys._getframe(1).f_code.co_name}",
@@ -174,7 +174,7 @@ def _refuse_class(name: str) -> type:
 
 
 def _table_for(module: ModuleType, known: dict[str, Any]) -> dict[str, Any]:
-    """Give what stands for the public functions of a module: what is simulated, and refusals."""
+    """Return what replaces the public functions of a module: what is simulated, and refusals for the rest."""
     table = {name: value for name, value in known.items() if hasattr(module, name)}
     for name in getattr(module, "__all__", ()):
         original, full_name = getattr(module, name, None), f"{module.__name__}.{name}"
@@ -188,7 +188,7 @@ def _table_for(module: ModuleType, known: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Generator(torch.Generator):
-    """Stands for `torch.Generator`: one of CUDA is one of the host."""
+    """Stands for `torch.Generator`: a generator of CUDA is one of the host, where elements are computed."""
 
     def __new__(cls, device: Any = "cpu") -> Any:
         host: Any = super()
@@ -196,7 +196,7 @@ class _Generator(torch.Generator):
 
 
 def _start_of(machine: Machine) -> Any:
-    """Wrap `Thread.start`: a thread that a model starts uses the devices as the model does."""
+    """Wrap `Thread.start`: a thread that a model starts uses the devices on behalf of its process."""
     original = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
@@ -215,7 +215,7 @@ def _start_of(machine: Machine) -> Any:
 
 @contextlib.contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Let attention be made of plain operations, for which torch looks at no device."""
+    """Make attention use plain operations: to choose another kernel, torch would ask the device."""
     backends = torch.backends.cuda
     names = [name for name in ("flash", "mem_efficient", "cudnn") if hasattr(backends, f"enable_{name}_sdp")]
     before = {name: getattr(backends, f"{name}_sdp_enabled")() for name in names}
@@ -230,7 +230,7 @@ def _plain_attention() -> Iterator[None]:
 
 @contextlib.contextmanager
 def patched_torch(machine: Machine) -> Iterator[None]:
-    """Put the machine in the place of torch's CUDA, for the whole process."""
+    """Put a machine in place of torch's CUDA, for the whole Python process."""
     cuda = torch.cuda
     dlpack: Any = torch.utils.dlpack
     give, take = _exchange.to_dlpack(dlpack.to_dlpack), _exchange.from_dlpack(dlpack.from_dlpack)
@@ -256,13 +256,14 @@ def patched_torch(machine: Machine) -> Iterator[None]:
         tables.append((torch.accelerator, _table_for(torch.accelerator, _ACCELERATOR)))
     with contextlib.ExitStack() as stack:
         script: Any = torch.jit._script.RecursiveScriptModule
+        # `create`: script modules inherit `_apply`, and get one of their own for a while.
         stack.enter_context(mock.patch.object(script, "_apply", _scripts.apply_to_script, create=True))
         for place, table in tables:
             stack.enter_context(mock.patch.multiple(place, **table))
-        # A parameter that moves to a device keeps being the same object, as it is on CUDA.
+        # A parameter that is moved to a device stays the same object, as on CUDA.
         torch.__future__.set_swap_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_swap_module_params_on_conversion, was_swapping)
-        # The operations of cuDNN, and the kernels for attention, exist on CUDA alone.
+        # The operations of cuDNN and the kernels for attention exist on CUDA only.
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(_plain_attention())
         yield
