@@ -1,1 +1,1 @@
-"""The simulated machine: its clock, streams, memory and processes. Knows no torch tensor."""
+"""The simulated machine: its streams, memory, processes and GPUs. Knows no subclass of tensor."""

@@ -1,4 +1,4 @@
-"""Errors in CUDA's words, and those for what is not simulated."""
+"""Errors in CUDA's words, and errors for what is not simulated."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _NOT_STICKY = (
 
 
 def cuda_error(words: str, detail: str = "") -> Exception:
-    """Make the error that torch raises for a CUDA error.
+    """Return the error that torch raises for a CUDA error.
 
     Args:
         words: CUDA's own.
-        detail: what happened here.
+        detail: what happened in the simulation.
     """
     return AcceleratorError(f"CUDA error: {words}" + (f"\n(simulated: {detail})" if detail else ""))
 
 
 def is_sticky(error: BaseException) -> bool:
-    """Say whether an error means that a device is lost: one of CUDA, but for those that leave it as it was.
+    """Return whether an error means that a device is lost: any of CUDA's that does not leave it as it was.
 
     Source: CUDA Runtime API, "Enumerator for error types": sticky ones leave the process "in an inconsistent
     state", the others don't.
@@ -53,11 +53,12 @@ def is_sticky(error: BaseException) -> bool:
     if not isinstance(error, AcceleratorError) or "CUDA error" not in str(error):
         return False
     words = str(error).partition("CUDA error: ")[2]
+    # An error of a capture only loses the capture.
     return not (words.startswith(_NOT_STICKY) or "captur" in words.partition("\n")[0])
 
 
 def not_on_host(name: str, error: object = "") -> NotImplementedError:
-    """Make the error for an operation that CUDA has, and the host hasn't."""
+    """Return the error for an operation that CUDA has and the host lacks."""
     return not_simulated(
         expected="an operation that torch has for the CPU too",
         got=f"{name} {error}".strip(),
@@ -66,5 +67,5 @@ def not_on_host(name: str, error: object = "") -> NotImplementedError:
 
 
 def not_simulated(*, expected: str, got: str, remedy: str) -> NotImplementedError:
-    """Make the error for what a real GPU can do and a simulated one can't."""
+    """Return the error for what a real GPU can do and a simulated one can't."""
     return NotImplementedError(message("simulated accelerator", expected=expected, got=got, remedy=remedy))

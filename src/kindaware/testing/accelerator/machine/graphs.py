@@ -1,22 +1,24 @@
-"""CUDA graphs: work that is noted once and queued again as often as wanted."""
+"""CUDA graphs: work that is recorded once and replayed any number of times."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kindaware.testing.accelerator.machine.errors import cuda_error
 from kindaware.testing.accelerator.machine.memory import GraphPool
 from kindaware.testing.accelerator.machine.races import Span
+from kindaware.testing.accelerator.machine.streams import Stream
 
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.machine import Prepare, SimulatedAccelerator
-    from kindaware.testing.accelerator.machine.timeline import Stream
+Prepare = Callable[[], Callable[[], Any]]
+"""Called each time that a piece of work is queued, and returns what does it."""
 
 
 @dataclass(slots=True)
-class _Node:
+class Node:
+    """A piece of work in a graph; its attributes are arguments of `Machine.submit`."""
+
     name: str
     run: Callable[[], Any] | None
     reads: Sequence[Span]
@@ -26,16 +28,17 @@ class _Node:
 
 @dataclass(eq=False)
 class Graph:
-    """What a capture noted; memory that was taken during the capture stays its own.
+    """The work of a capture, and the memory that was allocated during it.
 
     Attributes:
         ordinal: of the device.
-        pool: the memory.
+        pool: keeps the memory.
+        nodes: the work, in order.
     """
 
     ordinal: int
     pool: GraphPool
-    nodes: list[_Node] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
 
     def add(
         self,
@@ -45,14 +48,8 @@ class Graph:
         writes: Sequence[Span],
         prepare: Prepare | None,
     ) -> None:
-        """Note a piece of work."""
-        self.nodes.append(_Node(name, run, reads, writes, prepare))
-
-    def replay(self, accelerator: SimulatedAccelerator) -> None:
-        """Queue all of it on the current stream."""
-        for node in self.nodes:
-            name = f"graph: {node.name}"
-            accelerator.submit(self.ordinal, name, node.run, node.reads, node.writes, prepare=node.prepare)
+        """Append a piece of work."""
+        self.nodes.append(Node(name, run, reads, writes, prepare))
 
 
 @dataclass(eq=False)
@@ -60,9 +57,9 @@ class Capture:
     """A capture under way.
 
     Attributes:
-        stream: whose work is noted.
-        graph: what it is noted into.
-        is_lost: something happened that must not happen in a capture.
+        stream: the stream that captures.
+        graph: records the work.
+        is_lost: whether something happened that must not happen during a capture.
     """
 
     stream: Stream
@@ -70,38 +67,6 @@ class Capture:
     is_lost: bool = False
 
     def lose(self, words: str, what: str) -> Exception:
-        """Give up the capture, and make the error that says why."""
+        """Mark the capture as lost, and return the error that says why."""
         self.is_lost = True
         return cuda_error(words, what)
-
-
-def begin_capture(accelerator: SimulatedAccelerator, pool: GraphPool) -> Capture:
-    """Note what is queued on the current stream from now on, instead of doing it.
-
-    Raises:
-        torch.AcceleratorError: it captures already, or is the default stream.
-    """
-    ordinal = accelerator.current.ordinal
-    stream = accelerator.current_stream(ordinal)
-    captures = accelerator.devices[ordinal].captures
-    if stream in captures or stream.handle == 0:
-        reason = "it captures already" if stream in captures else "it is a default stream"
-        raise cuda_error("operation not permitted when stream is capturing", f"{stream!r}: {reason}")
-    graph = Graph(ordinal, pool)
-    pool.graphs.add(graph)
-    captures[stream] = Capture(stream, graph)
-    return captures[stream]
-
-
-def end_capture(accelerator: SimulatedAccelerator, capture: Capture) -> Graph:
-    """End a capture and give what it noted.
-
-    Raises:
-        torch.AcceleratorError: it was lost.
-    """
-    captures = accelerator.devices[capture.graph.ordinal].captures
-    if captures.get(capture.stream) is capture:
-        del captures[capture.stream]
-    if capture.is_lost:
-        raise cuda_error("operation failed due to a previous error during capture")
-    return capture.graph

@@ -1,4 +1,4 @@
-"""Host memory that copies are queued for, page-locked or not, and what the host may not do to it then."""
+"""Host memory that queued copies read or write, and the check that the host leaves it alone meanwhile."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from kindaware.testing.accelerator.machine.memory import POISON, num_bytes_spann
 from kindaware.testing.accelerator.machine.plain import plain_torch
 from kindaware.testing.accelerator.machine.races import Block, Span
 
+# Expires with the storage itself: a weak reference to a storage in Python expires with that Python object.
 _StorageWeakRef: Any = reductions.StorageWeakRef
 _Storage: Any = torch.UntypedStorage
 _AS_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -29,15 +30,15 @@ _TARGET_CHANGED = (
 
 
 class HostCopy:
-    """A copy that reads or writes host memory, whenever it is queued.
+    """A copy from or to host memory, which is queued once or, in a graph, several times.
 
     Args:
         block: the memory.
         view: the part that is copied.
-        carry_out: does it.
+        carry_out: does the copy.
         outcome: what happens if the host changes the memory meanwhile, and the remedy.
-        report: takes the text of a violation.
-        is_write: the host's memory is written.
+        report: called with each violation, as (what would happen, remedy).
+        is_write: whether the copy writes to the host's memory.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class HostCopy:
         self._twin = block.twin_of(view)
 
     def queue(self) -> Callable[[], None]:
-        """Queue it: a target is poison from now on, since it holds no answer before; gives what does it."""
+        """Queue the copy and return what does it; a target on the host is poison until then."""
         with plain_torch():
             for other in self._block.queued:
                 if other.span.start < self.span.stop and self.span.start < other.span.stop:
@@ -80,7 +81,7 @@ class HostCopy:
             _bits(self._twin).copy_(_bits(self.view))
 
     def _check(self) -> None:
-        """Report it if the host has changed the memory."""
+        """Report a violation if the host has changed the memory."""
         found, wanted = _bits(self.view), _bits(self._twin)
         if not torch.equal(found, wanted):
             self._report(*self._outcome)
@@ -88,7 +89,7 @@ class HostCopy:
 
 
 class _HostBlock(Block):
-    """A storage of the host that is page-locked, or for which copies are queued."""
+    """A storage on the host that is page-locked, or that copies are queued for."""
 
     def __init__(self, storage: torch.UntypedStorage, *, is_pinned: bool) -> None:
         super().__init__()
@@ -100,15 +101,15 @@ class _HostBlock(Block):
         self._shadow: torch.UntypedStorage | None = None
 
     def holds(self, address: int) -> bool:
-        """Say whether it is still there, and has this address."""
+        """Return whether the storage is still alive, and contains an address."""
         return self.address <= address < self.address + self.num_bytes and not self.is_freed()
 
     def is_freed(self) -> bool:
-        """Say whether no tensor uses it any more."""
+        """Return whether no tensor uses the storage any more."""
         return bool(self._storage.expired())
 
     def twin_of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Give the place where it is remembered what a tensor's memory must hold."""
+        """Return a tensor of the same layout, which remembers what a tensor's memory must hold."""
         if self._shadow is None:
             self._shadow = _Storage(self.num_bytes)
         offset = (tensor.data_ptr() - self.address) // tensor.itemsize
@@ -116,10 +117,10 @@ class _HostBlock(Block):
 
 
 class HostMemory:
-    """Knows which host memory is page-locked, and for which copies are queued.
+    """Knows what host memory is page-locked, and what copies are queued for it.
 
     Args:
-        report: takes the text of a violation.
+        report: called with each violation, as (what would happen, remedy).
     """
 
     def __init__(self, report: Callable[[str, str], None]) -> None:
@@ -127,38 +128,38 @@ class HostMemory:
         self._blocks: list[_HostBlock] = []
 
     def pin(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Page-lock the memory of a tensor, for as long as tensors use it."""
+        """Page-lock the memory of a tensor, for as long as any tensor uses it, and return the tensor."""
         if tensor.numel():
             self._block_of(tensor).is_pinned = True
         return tensor
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
-        """Say whether a tensor lies in page-locked memory."""
+        """Return whether a tensor lies in page-locked memory."""
         address = tensor.data_ptr()
         return any(block.is_pinned and block.holds(address) for block in self._blocks)
 
     @property
     def pinned_bytes(self) -> int:
-        """How much is page-locked."""
+        """Bytes that are page-locked."""
         return sum(block.num_bytes for block in self._blocks if block.is_pinned and not block.is_freed())
 
     def reader(self, source: torch.Tensor, take: Callable[[torch.Tensor], Any]) -> HostCopy:
-        """Make a copy that reads a tensor.
+        """Return a copy that reads a tensor.
 
         Args:
             source: the tensor.
-            take: is given what it holds when the copy is carried out.
+            take: called with it when the copy is carried out.
         """
         with plain_torch():
             view = source.detach()
             return HostCopy(self._block_of(view), view, take, _SOURCE_CHANGED, self._report, is_write=False)
 
     def writer(self, target: torch.Tensor, value: torch.Tensor) -> HostCopy:
-        """Make a copy that writes a tensor.
+        """Return a copy that writes a tensor.
 
         Args:
             target: the tensor.
-            value: what it holds when the copy is carried out.
+            value: what is written when the copy is carried out.
         """
         with plain_torch():
             view = target.detach()
@@ -180,7 +181,7 @@ def _fill(value: torch.Tensor, target: torch.Tensor) -> None:
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
-    """Look at elements as integers, which compare as bits: a NaN equals itself."""
+    """Return a view of the elements as integers, which compare bit by bit: a NaN equals itself."""
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor)
     return tensor.view(_AS_BITS[tensor.itemsize])

@@ -1,4 +1,4 @@
-"""`SimulatedAccelerator`: GPUs in host memory, with CUDA's rules for who waits for whom."""
+"""The simulated GPUs, what is queued on them, and CUDA's rules for who waits for whom."""
 
 from __future__ import annotations
 
@@ -10,43 +10,32 @@ import torch
 
 from kindaware.testing.accelerator.machine.device import Device
 from kindaware.testing.accelerator.machine.errors import OUTSIDE, SECOND, cuda_error, is_sticky, not_on_host
+from kindaware.testing.accelerator.machine.graphs import Graph, Prepare
 from kindaware.testing.accelerator.machine.host_memory import HostMemory
 from kindaware.testing.accelerator.machine.memory import DeviceMemory
 from kindaware.testing.accelerator.machine.processes import Current, Process, Users
 from kindaware.testing.accelerator.machine.races import RaceCheck, Span
 from kindaware.testing.accelerator.machine.schedules import Latest, Schedule
-from kindaware.testing.accelerator.machine.timeline import Point, Stream, Timeline
+from kindaware.testing.accelerator.machine.streams import Point, Stream
+from kindaware.testing.accelerator.machine.timeline import Timeline
 
 _SYNC_ERROR = 2
 """What torch calls "error" in `set_sync_debug_mode`."""
 
 Fault = Callable[[int, str], BaseException | None]
-Prepare = Callable[[], Callable[[], Any]]
 
 
-class SimulatedAccelerator:
-    """GPUs that lie in host memory, for tests of what an instance of KIND_GPU does.
+class Machine:
+    """What simulated tensors and `torch.cuda` are built on: `SimulatedAccelerator` without its patches.
 
-    Work is queued on streams, and carried out when the host waits for it: a result that is read too early is
-    NaN (-1 in integers), page-locked memory that is written too early is sent wrong, as the worst case on a
-    real device. Work on the same memory that nothing puts in order is reported as a race, whether or not it
-    went wrong. It says nothing about speed, nor about CUDA's own kernels.
-
-    Args:
-        num_devices: how many there are; unless said, as many as the harness needs.
-        memory_bytes: of each device; host memory is taken as it is used.
-        schedule: how far the devices run ahead of what the host waits for; unless said, not at all.
-        fault: is asked at each call with its number and name, and gives an exception to raise there, or None.
+    Arguments and public attributes are described there.
 
     Attributes:
-        num_calls: calls so far: operations but for views, copies, allocations, and functions of `torch.cuda`.
-        violations: what was against CUDA's rules, as (what would happen, remedy).
-        sync_debug_mode: 2 while operations that wait for a device raise.
-        devices: the GPUs; `devices[n].memory` has `allocated_bytes`, `peak_bytes`, `limit_bytes` and
-            `num_allocations`.
+        timeline: runs what is queued.
+        host: host memory that copies are queued for.
     """
 
-    _active: ClassVar[SimulatedAccelerator | None] = None
+    _active: ClassVar[Machine | None] = None
 
     def __init__(
         self,
@@ -70,82 +59,74 @@ class SimulatedAccelerator:
         self._listener: Callable[[str, str], Any] | None = None
         self.require_devices(num_devices or 0)
 
-    def __repr__(self) -> str:
-        return f"<SimulatedAccelerator: {len(self.devices)} devices, {self.num_pending} queued>"
-
     @staticmethod
-    def active() -> SimulatedAccelerator:
-        """Give the one that stands for torch's CUDA now.
+    def active() -> Machine:
+        """Return the machine that stands for torch's CUDA now.
 
         Raises:
             RuntimeError: there is none.
         """
-        if SimulatedAccelerator._active is None:
+        if Machine._active is None:
             raise RuntimeError(OUTSIDE)
-        return SimulatedAccelerator._active
+        return Machine._active
 
     def require_devices(self, count: int) -> None:
-        """Make devices that are not there yet, unless their number was said."""
+        """Add devices up to a count, unless their number was given."""
         for ordinal in range(len(self.devices), count if self.num_devices is None else self.num_devices):
             memory = DeviceMemory(ordinal, self.memory_bytes, self.timeline)
             self.devices.append(Device(ordinal, memory))
 
     @contextmanager
-    def installed(self, listener: Callable[[str, str], Any]) -> Iterator[None]:
-        """Let `torch.cuda` of this process be this accelerator.
+    def activated(self, listener: Callable[[str, str], Any]) -> Iterator[None]:
+        """Be the machine of this Python process.
 
         Args:
-            listener: takes each violation, as (what would happen, remedy).
+            listener: called with each violation, as (what would happen, remedy).
 
         Raises:
-            RuntimeError: there is one already.
+            RuntimeError: another machine is active.
         """
-        from kindaware.testing.accelerator.torch_cuda.patches import patched_torch
-
-        if SimulatedAccelerator._active is not None:
+        if Machine._active is not None:
             raise RuntimeError(SECOND)
         self._listener = listener
-        SimulatedAccelerator._active = self
+        Machine._active = self
         try:
-            with patched_torch(self):
-                yield
+            yield
         finally:
-            SimulatedAccelerator._active = None
+            Machine._active = None
             self._listener = None
 
     @contextmanager
-    def entered(self, process: object = None) -> Iterator[None]:
-        """Let this thread's torch use the devices, as a process that has streams of its own."""
-        from kindaware.testing.accelerator.torch_cuda.modes import modes_of
-
-        with self._users.acting(process), modes_of(self):
+    def of_process(self, process: object) -> Iterator[None]:
+        """Run what is inside on behalf of a process with streams of its own."""
+        with self._users.acting(process):
             yield
 
     @contextmanager
     def of_server(self) -> Iterator[None]:
-        """Do, inside, what the server does in its own process.
+        """Run what is inside on behalf of the server, in its own process.
 
-        It is no call of the model's, and a device that the model has lost still works.
+        It does not count as calls of the model, and a device that the model has lost still works.
         """
         with self._users.acting(self._users.owner, is_server=True):
             yield
 
     @property
     def process(self) -> Any:
-        """Whose code runs in this thread; None outside of all."""
+        """What was passed to `of_process` in this thread; None outside of it."""
         return self._users.owner
 
     @property
     def current(self) -> Current:
-        """What is current for the thread and the process."""
+        """What is current for this thread, in the process whose code it runs."""
         return self._users.current
 
     def ordinal_of(self, device: Any) -> int:
-        """Find the number of a device, as torch takes them: None is the current one.
+        """Return the number of a device, given in any form that torch takes; None is the current one.
 
         Raises:
             torch.AcceleratorError: there is no such device.
-            ValueError: it is not a CUDA device.
+            ValueError: the device is not a CUDA device.
         """
         if isinstance(device, int):
             ordinal = device
@@ -153,6 +134,7 @@ class SimulatedAccelerator:
             named = torch.device(device) if isinstance(device, str) else device
             if isinstance(named, torch.device) and named.type != "cuda":
                 raise ValueError(f"Expected a cuda device, but got: {named}")
+            # `index` of a torch.device, `idx` of what stands for torch.cuda.device.
             index = getattr(named, "index", getattr(named, "idx", None))
             ordinal = self.current.ordinal if index is None else index
         if not 0 <= ordinal < len(self.devices):
@@ -160,16 +142,20 @@ class SimulatedAccelerator:
         return ordinal
 
     def current_stream(self, ordinal: int) -> Stream:
-        """Give the stream on which work for a device is queued now."""
+        """Return the current stream of a device."""
         return self.current.stream(ordinal)
 
     def call(self, name: str, ordinal: int | None = None) -> None:
-        """Count one call; raise what was asked for, or what the device was lost by.
+        """Count a call, and raise the error that its device was lost to, or the one that `fault` returns.
+
+        Args:
+            name: what is called.
+            ordinal: of the device; by default, the current one.
 
         Raises:
-            RuntimeError: its harness has ended.
+            RuntimeError: the machine is not active: its harness has ended.
         """
-        if SimulatedAccelerator._active is not self:
+        if Machine._active is not self:
             raise RuntimeError(OUTSIDE)
         with self.timeline.lock:
             self.timeline.advance()
@@ -186,35 +172,35 @@ class SimulatedAccelerator:
             raise error
 
     def raise_error(self, ordinal: int | None = None) -> None:
-        """Raise what a device was lost by; unless said, the current one.
+        """Raise the error that a device was lost to; by default, the current device.
 
         Raises:
-            torch.AcceleratorError: it was.
+            torch.AcceleratorError: the device was lost.
         """
         device = self.devices[self.current.ordinal if ordinal is None else ordinal] if self.devices else None
         error = None if device is None else device.error_of(self.current.process)
         if error is not None:
-            raise type(error)(*error.args)
+            raise type(error)(*error.args)  # a new one each time, so that tracebacks do not pile up
 
     def lose(self, ordinal: int, error: str = "CUDA error: device-side assert triggered") -> None:
-        """Let a device fail for good: everything that uses it raises `torch.AcceleratorError` from now on."""
+        """Make a device fail for good: all that uses it raises `torch.AcceleratorError` from now on."""
         self._lose(ordinal, cuda_error(error.removeprefix("CUDA error: ")), None)
 
     def _lose(self, ordinal: int, error: Exception, process: Process | None) -> None:
-        """Let a device fail for a process, as its own errors make it, or for everybody."""
+        """Make a device fail for one process, as an error of its own kernels does, or for all under None."""
         self.devices[ordinal].lose(error, process)
         streams = self.timeline.streams if process is None else process.streams(ordinal)
         self.timeline.drop(one for one in streams if one.ordinal == ordinal)
 
     def _fail(self, stream: Stream, name: str, error: Exception) -> None:
-        """Lose a device by what a kernel raised."""
+        """Lose a device to what a kernel raised."""
         lost = cuda_error("device-side assert triggered", f"{name} raised {error!r}")
-        if "not implemented for" in str(error):
+        if "not implemented for" in str(error):  # a gap of the simulation, not an error of the model
             lost = not_on_host(name, error)
         self._lose(stream.ordinal, lost, self._users.find_process(stream))
 
     def report(self, outcome: str, remedy: str) -> None:
-        """Note what was against CUDA's rules."""
+        """Record a violation of CUDA's rules."""
         self.violations.append((outcome, remedy))
         if self._listener is not None:
             self._listener(outcome, remedy)
@@ -229,15 +215,15 @@ class SimulatedAccelerator:
         *,
         prepare: Prepare | None = None,
     ) -> None:
-        """Queue work on a device's current stream; while it captures, only note it.
+        """Queue work on a device's current stream; while the stream captures, only record it.
 
         Args:
             ordinal: of the device.
-            name: what it is, for errors.
-            run: does it.
+            name: what the work is, for errors.
+            run: does the work; None if there is nothing to do.
             reads: the memory that it reads.
-            writes: the memory that it changes.
-            prepare: gives `run`, each time that the work is queued.
+            writes: the memory that it writes.
+            prepare: called each time that the work is queued; returns what does it, in place of `run`.
         """
         stream = self.current_stream(ordinal)
         capture = self.devices[ordinal].captures.get(stream)
@@ -249,13 +235,19 @@ class SimulatedAccelerator:
             ticket = self.timeline.submit(stream, name, run if prepare is None else prepare())
             self._races.after(stream, ticket, reads, writes)
 
+    def replay(self, graph: Graph) -> None:
+        """Queue the work of a graph on the current stream of its device."""
+        for node in graph.nodes:
+            name = f"graph: {node.name}"
+            self.submit(graph.ordinal, name, node.run, node.reads, node.writes, prepare=node.prepare)
+
     def order(self, ordinal: int, *, after: int) -> None:
-        """Let a device's current stream wait for another device's."""
+        """Make a device's current stream wait for another device's."""
         point = self.timeline.record(self.current_stream(after))
         self.timeline.wait_for(self.current_stream(ordinal), point)
 
     def refuse_capture(self, ordinal: int, what: str) -> None:
-        """Refuse what must not happen while a stream captures; the capture is lost.
+        """Refuse what must not happen while a stream of a device captures, and lose the capture.
 
         Raises:
             torch.AcceleratorError: a stream of the device captures.
@@ -267,7 +259,7 @@ class SimulatedAccelerator:
         """Wait for a place in a stream.
 
         Raises:
-            torch.AcceleratorError: the device was lost by what had to be done.
+            torch.AcceleratorError: the device was lost to the work that had to be done.
         """
         self.refuse_capture(point.stream.ordinal, "waiting for the device")
         self.timeline.finish(point)
@@ -284,7 +276,7 @@ class SimulatedAccelerator:
         self.finish(self.timeline.record(self.current_stream(ordinal)))
 
     def synchronize(self, ordinal: int) -> None:
-        """Wait for all streams that the process has of a device."""
+        """Wait for all streams of a device that belong to the current process."""
         for stream in self.current.process.streams(ordinal):
             self.finish(self.timeline.record(stream))
 

@@ -10,19 +10,20 @@ from typing import Any
 import torch
 
 from kindaware.testing.accelerator.machine.races import Block
-from kindaware.testing.accelerator.machine.timeline import Point, Stream, Timeline
+from kindaware.testing.accelerator.machine.streams import Point, Stream
+from kindaware.testing.accelerator.machine.timeline import Timeline
 
 POISON = 0xFF
-"""What memory is filled with that nobody may read yet: a NaN in every floating dtype, -1 in integers."""
+"""Fills memory that nobody may read yet: its bytes are a NaN in every floating dtype, and -1 in integers."""
 
 _GRAIN = 512
 
 
 class GraphPool:
-    """The memory of CUDA graphs: blocks that were taken during their captures.
+    """The memory pool of CUDA graphs: blocks that were taken during their captures.
 
     Attributes:
-        graphs: those that still need it.
+        graphs: the graphs that still need it.
     """
 
     def __init__(self) -> None:
@@ -35,9 +36,9 @@ class DeviceBlock(Block):
 
     Attributes:
         store: the bytes, in host memory.
-        pool: what it is given out again to: a stream or graphs; None for memory that is not the allocator's.
-        guards: places that must be reached before that.
-        recorded: further streams that use it, as `record_stream` says.
+        pool: the stream or graphs that may reuse it; None for memory that is not the allocator's.
+        guards: places in streams that must be reached before it is reused.
+        recorded: other streams that use it, as told by `record_stream`.
         address: of the first byte.
     """
 
@@ -51,12 +52,12 @@ class DeviceBlock(Block):
 
     @property
     def num_bytes(self) -> int:
-        """How large it is."""
+        """Its size."""
         return len(self.store)
 
 
 class Allocation:
-    """Holds a block as long as a tensor uses it; then the block may be given out again, done with or not."""
+    """Holds a block while a tensor uses it; then it may be reused, even if work on it is still queued."""
 
     __slots__ = ("__weakref__", "block", "is_reused", "memory")
 
@@ -70,20 +71,20 @@ class Allocation:
 
 
 class DeviceMemory:
-    """The memory of one device, as torch's caching allocator hands it out.
+    """The memory of one device, handed out as by torch's caching allocator.
 
-    A block that is no longer used goes back to the pool of the stream that it was made on, whether or not
-    its queued work is done, and the next tensor of that stream may get it.
+    A block that is no longer used goes back to the pool of the stream that it was allocated on, whether or
+    not its queued work is done, and the next tensor of that stream may get it.
 
     Args:
         ordinal: of the device.
-        limit_bytes: how much there is.
-        timeline: tells which places were reached.
+        limit_bytes: memory of the device.
+        timeline: knows which places in streams were reached.
 
     Attributes:
-        peak_bytes: most that was ever in use.
-        peak_reserved_bytes: most that was ever in use or cached.
-        num_allocations: how many were made.
+        peak_bytes: most bytes ever in use.
+        peak_reserved_bytes: most bytes ever in use or cached.
+        num_allocations: allocations so far.
     """
 
     def __init__(self, ordinal: int, limit_bytes: int, timeline: Timeline) -> None:
@@ -111,10 +112,10 @@ class DeviceMemory:
         return self._reserved_bytes
 
     def allocate(self, num_bytes: int, pool: Stream | GraphPool) -> Allocation:
-        """Hand out memory from a pool.
+        """Return memory from a pool.
 
         Raises:
-            torch.OutOfMemoryError: the limit is reached, also without what is cached.
+            torch.OutOfMemoryError: there is too little, even after the cache was released.
         """
         size = max(1, -(-num_bytes // _GRAIN)) * _GRAIN
         with self._timeline.lock:
@@ -137,11 +138,11 @@ class DeviceMemory:
             return allocation
 
     def borrow(self, store: torch.Tensor) -> Allocation:
-        """Treat memory that is not the allocator's as the device's."""
+        """Return memory that is not the allocator's as memory of the device."""
         return Allocation(self, DeviceBlock(store=store))
 
     def find(self, address: int) -> Allocation | None:
-        """Give the memory in use in which an address lies."""
+        """Return the memory in use that contains an address, or None."""
         for allocation in self._live:
             start = allocation.block.address
             if start <= address < start + allocation.block.num_bytes:
@@ -149,19 +150,19 @@ class DeviceMemory:
         return None
 
     def _out_of_memory(self, num_bytes: int) -> torch.OutOfMemoryError:
-        """Make the error that torch raises; only its first words are torch's."""
+        """Return the error that torch raises; only its first words are torch's."""
         return torch.OutOfMemoryError(
             f"CUDA out of memory. Tried to allocate {num_bytes} bytes. Simulated GPU {self.ordinal} has "
             f"{self.limit_bytes} bytes, of which {self.limit_bytes - self._allocated_bytes} are free."
         )
 
     def give_back(self, block: DeviceBlock) -> None:
-        """Take memory back that no tensor uses any more. May be called at any moment, by any thread."""
+        """Take back memory that no tensor uses any more. May be called at any moment, by any thread."""
         if block.pool is not None:
-            self._returned.append(block)
+            self._returned.append(block)  # a deque: the garbage collector must not wait for a lock
 
     def _collect(self) -> None:
-        """File what came back."""
+        """Move blocks that were given back to their pools."""
         with self._timeline.lock:
             while self._returned:
                 block = self._returned.popleft()
@@ -172,7 +173,7 @@ class DeviceMemory:
                 self._free.setdefault(block.pool, []).append(block)
 
     def release_cache(self) -> None:
-        """Let go of memory that is not in use, as `empty_cache` does; that of a graph stays its own."""
+        """Release memory that is not in use, as `empty_cache` does, except that of graphs."""
         with self._timeline.lock:
             self._collect()
             for pool in list(self._free):
@@ -180,6 +181,7 @@ class DeviceMemory:
                     self._reserved_bytes -= sum(block.num_bytes for block in self._free.pop(pool))
 
     def _reuse(self, size: int, pool: Stream | GraphPool) -> DeviceBlock | None:
+        """Return a free block of about the size, the one freed last if there are several."""
         blocks = self._free.get(pool, [])
         for index in reversed(range(len(blocks))):
             block = blocks[index]
@@ -189,7 +191,7 @@ class DeviceMemory:
 
 
 def num_bytes_spanned(tensor: torch.Tensor) -> int:
-    """Count the bytes from a tensor's first element to its last."""
+    """Return the number of bytes from a tensor's first element to its last."""
     if not tensor.numel():
         return 0
     steps = zip(tensor.size(), tensor.stride(), strict=True)

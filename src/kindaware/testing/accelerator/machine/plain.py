@@ -1,4 +1,4 @@
-"""Torch as it is without an accelerator, for what the simulation itself computes."""
+"""Torch as it works without an accelerator, for what the simulation itself computes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
 
 @contextmanager
 def without_dispatch() -> Iterator[None]:
-    """Let torch's C++ do as it does without an accelerator; up to torch 2.4 some of it fails under a mode."""
-    guard: Any = torch._C._DisableTorchDispatch()
+    """Turn dispatch modes off: up to torch 2.4, some of torch's C++ fails under a mode."""
+    guard: Any = torch._C._DisableTorchDispatch()  # lasts as long as the object
     try:
         yield
     finally:
@@ -22,9 +22,10 @@ def without_dispatch() -> Iterator[None]:
 
 
 class plain_torch:  # noqa: N801 - used as a function
-    """Works on host memory as torch does without an accelerator, without gradients, without autocast.
+    """Computes on host memory as torch does without an accelerator, without gradients and autocast.
 
-    Entered several times per operation, so it holds torch's own guards and nothing in Python.
+    It is entered several times per operation, so it holds torch's C++ guards rather than context managers
+    written in Python, which take longer.
     """
 
     __slots__ = ("_autocast", "_dispatch", "_functions", "_inference")

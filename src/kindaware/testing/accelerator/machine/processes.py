@@ -1,4 +1,4 @@
-"""Who uses the devices: processes with streams of their own, and what is current in each of their threads."""
+"""The users of the devices: processes with streams of their own, and what is current in their threads."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kindaware._errors import message
-from kindaware.testing.accelerator.machine.timeline import Stream, Timeline
+from kindaware.testing.accelerator.machine.streams import Stream
+from kindaware.testing.accelerator.machine.timeline import Timeline
 
 POOL_SIZE = 32
-"""Streams that a process gets of a device; the next one is the first one again.
+"""Streams in a process's pool for a device; after the last one it gets the first one again.
 Source: torch `c10/cuda/CUDAStream.cpp`, kStreamsPerPool."""
 
 
 class Process:
-    """A process as CUDA sees it: with default streams of its own, and a pool of further ones.
+    """A process as CUDA sees it: with default streams of its own, and pools of other streams.
 
     Args:
-        timeline: where its streams are.
-        is_server: it is the server's.
+        timeline: runs its streams.
+        is_server: whether it is the server's process.
+
+    Attributes:
+        capture_stream: stream on which `torch.cuda.graph` captures by default; made when it first does.
     """
 
     def __init__(self, timeline: Timeline, *, is_server: bool = False) -> None:
@@ -34,7 +38,7 @@ class Process:
         self._num_made: dict[int, itertools.count[int]] = {}
 
     def default_stream(self, ordinal: int) -> Stream:
-        """Give the default stream of a device."""
+        """Return the default stream of a device."""
         if ordinal not in self._default:
             self._default[ordinal] = self.timeline.open_stream(
                 ordinal, is_default=True, is_servers=self.is_server
@@ -42,7 +46,7 @@ class Process:
         return self._default[ordinal]
 
     def open_stream(self, ordinal: int) -> Stream:
-        """Give the next stream of a device's pool."""
+        """Return the next stream of the pool for a device."""
         pool = self._pool.setdefault(ordinal, [])
         number = next(self._num_made.setdefault(ordinal, itertools.count())) % POOL_SIZE
         if number >= len(pool):
@@ -51,7 +55,7 @@ class Process:
         return pool[number]
 
     def streams(self, ordinal: int) -> list[Stream]:
-        """Give all streams of a device."""
+        """Return all streams of a device."""
         return [self.default_stream(ordinal), *self._pool.get(ordinal, [])]
 
 
@@ -60,9 +64,9 @@ class Current:
     """What is current in one thread of a process.
 
     Attributes:
-        process: whose thread it is.
+        process: the process.
         ordinal: of the current device.
-        streams: by device, those that are not the default.
+        streams: current streams by device, where they are not the default stream.
     """
 
     process: Process
@@ -70,15 +74,15 @@ class Current:
     streams: dict[int, Stream] = field(default_factory=dict)
 
     def stream(self, ordinal: int) -> Stream:
-        """Give the stream on which work for a device is queued."""
+        """Return the current stream of a device."""
         return self.streams.get(ordinal) or self.process.default_stream(ordinal)
 
 
 def stream_of_handle(current: Current, handle: int, ordinal: int) -> Stream:
-    """Find a stream by what `cuda_stream` gives; 0 and DLPack's 1 are the default one.
+    """Return the stream whose `cuda_stream` is a handle; 0 and DLPack's 1 are the default stream.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such stream.
     """
     if handle in (0, 1):
         return current.process.default_stream(ordinal)
@@ -96,11 +100,18 @@ def stream_of_handle(current: Current, handle: int, ordinal: int) -> Stream:
 
 
 class Users(threading.local):
-    """Tells, for each thread, whose code runs there.
+    """Knows whose code runs in each thread.
+
+    A `threading.local`, whose `__init__` runs in each thread with the same arguments: attributes are the
+    thread's own, except for the dictionary of processes.
+
+    Args:
+        timeline: runs the streams of the processes.
+        processes: empty; filled with the processes of all threads, by owner.
 
     Attributes:
-        owner: whose; None outside of all.
-        is_server: it is the server that works on the device, for the owner.
+        owner: whose code runs; None outside of all processes.
+        is_server: whether the server uses the device, on behalf of the owner.
     """
 
     _processes: dict[object, Process]
@@ -114,21 +125,21 @@ class Users(threading.local):
 
     @property
     def current(self) -> Current:
-        """What is current for the thread and whose code it runs."""
-        user = Users if self.is_server else self.owner
+        """What is current for the thread, in the process whose code it runs."""
+        user = Users if self.is_server else self.owner  # the class stands for the server, as a key of its own
         if user not in self._known:
             process = self._processes.setdefault(user, Process(self._timeline, is_server=self.is_server))
             self._known[user] = Current(process)
         return self._known[user]
 
     def find_process(self, stream: Stream) -> Process | None:
-        """Give the process that a stream is of."""
+        """Return the process that a stream belongs to, or None."""
         known = list(self._processes.values())
         return next((one for one in known if stream in one.streams(stream.ordinal)), None)
 
     @contextmanager
     def acting(self, owner: object, *, is_server: bool = False) -> Iterator[None]:
-        """Let what happens inside be done by somebody."""
+        """Run what is inside on behalf of an owner."""
         before = self.owner, self.is_server
         self.owner, self.is_server = owner, is_server
         try:

@@ -1,4 +1,4 @@
-"""Random numbers of a device: a sequence of its own, whenever the work is carried out."""
+"""Random numbers of a device: a sequence that does not depend on when the work is carried out."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import torch
 
 
 class DeviceRandom:
-    """Seeds the operations of one device one by one, in the order in which they are called."""
+    """Gives each random operation of a device a seed of its own, in the order of the calls."""
 
     def __init__(self) -> None:
         self._seed = 0
         self._num_drawn = 0
 
     def manual_seed(self, seed: int) -> None:
-        """Start again."""
+        """Start a new sequence."""
         self._seed, self._num_drawn = seed, 0
 
     def seeded(self, compute: Callable[[], Any]) -> Callable[[], Any]:
-        """Bind an operation to the next part of the sequence; the host's own numbers stay as they are."""
+        """Return the operation with the next seed of the sequence; the host's generator is left as it was."""
         self._num_drawn += 1
         return functools.partial(_compute_seeded, compute, hash((self._seed, self._num_drawn)) % 2**63)
 
 
 def _compute_seeded(compute: Callable[[], Any], seed: int) -> Any:
+    # The elements lie on the host, so the operation draws from the generator of the host.
     generator = torch.default_generator
     state = generator.get_state()
     generator.manual_seed(seed)
@@ -37,5 +38,5 @@ def _compute_seeded(compute: Callable[[], Any], seed: int) -> Any:
 
 
 def is_random(func: Any) -> bool:
-    """Say whether an operation draws random numbers of the device's own generator."""
+    """Return whether an operation draws random numbers from the generator of its device."""
     return torch.Tag.nondeterministic_seeded in func.tags

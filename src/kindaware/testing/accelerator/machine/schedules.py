@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.timeline import Stream
+from kindaware.testing.accelerator.machine.streams import Stream
 
 _LONGEST_RUN = 32
 _MOST_CHOICES = 64
@@ -18,20 +17,20 @@ class Schedule(Protocol):
     """Chooses how far the devices run ahead of what the host has waited for."""
 
     def advance(self, busy: Sequence[Stream]) -> Stream | None:
-        """Name a stream that does its next piece of work now; None to go back to the host.
+        """Return a stream that does its next piece of work now, or None to go back to the host.
 
-        Called whenever the host hands something to a device, and again after every piece that was done.
+        Called whenever the host hands something to a device, and again after every piece of work done.
 
         Args:
-            busy: the streams that have work, at least one, in the order in which they got it.
+            busy: the streams that have work queued, at least one, in the order in which they got it.
         """
 
 
 class Latest:
-    """Nothing is done before it is waited for: the worst that the rules of CUDA allow a host to see."""
+    """Runs nothing before it is waited for: the worst case that CUDA's rules allow."""
 
     def advance(self, busy: Sequence[Stream]) -> Stream | None:
-        """Choose none."""
+        """Return None."""
         return None
 
 
@@ -39,7 +38,7 @@ class Seeded:
     """Runs streams ahead at random, the same way each time for the same seed and the same program.
 
     Args:
-        seed: of the choices; also decides how eager the devices are altogether.
+        seed: decides the choices, and how eager the devices are overall.
     """
 
     def __init__(self, seed: int) -> None:
@@ -51,21 +50,22 @@ class Seeded:
         return f"Seeded({self.seed})"
 
     def advance(self, busy: Sequence[Stream]) -> Stream | None:
-        """Choose any of the streams, or none."""
+        """Return a random stream, or None."""
         return self._random.choice(busy) if self._random.random() < self._eagerness else None
 
 
 class Drawn:
     """Lets hypothesis choose, and find the simplest choices that make a test fail.
 
-    All is drawn at once: a list of at most 64 choices, each for 1 to 32 turns. After the last comes the first
-    again. What is drawn does not depend on the program, so a harness may be kept from example to example.
+    All choices are drawn at once: a list of at most 64, each for 1 to 32 turns, which starts over at its end.
+    What is drawn does not depend on the program, so a harness may be kept from example to example.
 
     Args:
-        data: what `hypothesis.strategies.data()` gives to the test.
+        data: the value of `hypothesis.strategies.data()` in the test.
     """
 
     def __init__(self, data: Any) -> None:
+        # An optional dependency, which only this schedule needs.
         from hypothesis import strategies
 
         choice = strategies.tuples(strategies.integers(0, 3), strategies.integers(1, _LONGEST_RUN))
@@ -79,6 +79,6 @@ class Drawn:
         return f"Drawn({self._choices})"
 
     def advance(self, busy: Sequence[Stream]) -> Stream | None:
-        """Choose as drawn: 0 is none, else a stream by its place, counted round."""
+        """Return the stream that was drawn, counted modulo the busy ones; None where 0 was drawn."""
         choice = next(self._turns)
         return busy[(choice - 1) % len(busy)] if choice else None

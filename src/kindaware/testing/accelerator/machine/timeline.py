@@ -1,78 +1,20 @@
-"""Streams and events: what is queued, in which order it must be done, and who may rely on whose work.
+"""What is queued on the streams, in which order it must be done, and who may rely on whose work.
 
-Work is carried out when the host waits for it and not before, unless the schedule chooses otherwise. A vector
-clock per stream tells which earlier work is ordered before the next piece: two pieces that touch the same
-memory without being ordered are a race, whatever order they happened to run in.
+Work is carried out when the host waits for it and not before, unless the schedule chooses otherwise. Two
+pieces of work on the same memory that the clocks of their streams do not order are a race, whatever order
+they happened to run in.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from kindaware.testing.accelerator.machine.plain import plain_torch
 from kindaware.testing.accelerator.machine.schedules import Schedule
-
-Clock = dict["Stream", int]
-"""Per stream, the number of its last piece of work that is ordered before what the clock belongs to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """A place in a stream, as an event records it.
-
-    Attributes:
-        stream: which one.
-        ticket: number of the last piece of work before the place.
-        clock: what was ordered before it.
-    """
-
-    stream: Stream
-    ticket: int
-    clock: Clock = field(repr=False)
-
-
-@dataclass(slots=True)
-class _Work:
-    ticket: int
-    name: str
-    run: Callable[[], Any] | None
-    after: Point | None = None
-
-
-class Stream:
-    """A queue of work on one device.
-
-    Args:
-        ordinal: of the device.
-        handle: what `torch.cuda.Stream.cuda_stream` gives; 0 is a default stream.
-        is_servers: it is the server's, not the model's.
-
-    Attributes:
-        pending: queued and not done.
-        submitted: number of the last piece queued.
-        done: number of the last piece done.
-        clock: what is ordered before the next piece.
-    """
-
-    def __init__(self, ordinal: int, handle: int, *, is_servers: bool = False) -> None:
-        self.ordinal = ordinal
-        self.handle = handle
-        self.is_servers = is_servers
-        self.pending: deque[_Work] = deque()
-        self.submitted = 0
-        self.done = 0
-        self.clock: Clock = {}
-
-    def __repr__(self) -> str:
-        if not self.handle:
-            whose = "server's " if self.is_servers else ""
-            return f"the {whose}default stream of cuda:{self.ordinal}"
-        return f"stream {self.handle:#x} of cuda:{self.ordinal}"
+from kindaware.testing.accelerator.machine.streams import Clock, Point, Stream, Work
 
 
 class Timeline:
@@ -80,13 +22,13 @@ class Timeline:
 
     Args:
         schedule: how far the devices run ahead.
-        on_error: is given what a piece of work raised.
+        on_error: called with the stream, the name and the exception of a piece of work that failed.
 
     Attributes:
         lock: held while anything here changes; threads of a model share the devices.
         streams: all of them.
         num_done: pieces of work carried out.
-        num_early: those that the schedule chose.
+        num_early: those of them that the schedule chose.
     """
 
     def __init__(self, schedule: Schedule, on_error: Callable[[Stream, str, Exception], None]) -> None:
@@ -101,30 +43,30 @@ class Timeline:
         self._handles = itertools.count(0x1000, 0x10)
 
     def open_stream(self, ordinal: int, *, is_default: bool = False, is_servers: bool = False) -> Stream:
-        """Make a stream."""
+        """Return a new stream."""
         with self.lock:
             stream = Stream(ordinal, 0 if is_default else next(self._handles), is_servers=is_servers)
             self.streams.append(stream)
             return stream
 
     def find_stream(self, handle: int) -> Stream | None:
-        """Give the stream with a handle that is not 0."""
+        """Return the stream with a handle; default streams, whose handle is 0, are not found."""
         return next((stream for stream in self.streams if handle and stream.handle == handle), None)
 
     def clock_of(self, stream: Stream) -> Clock:
-        """Give what is ordered before the next piece of the stream."""
-        _merge(stream.clock, self._host)
+        """Return what is ordered before the next piece of work of a stream."""
+        _merge(stream.clock, self._host)  # whatever the host has waited for is done before it submits more
         return stream.clock
 
     def submit(self, stream: Stream, name: str, run: Callable[[], Any] | None) -> int:
-        """Queue a piece of work; gives its number."""
+        """Queue a piece of work and return its number."""
         with self.lock:
             ticket = self._queue(stream, name, run, None)
             self.advance()
             return ticket
 
     def wait_for(self, stream: Stream, point: Point) -> None:
-        """Let the stream's further work wait for a place, without the host."""
+        """Make further work of a stream wait for a place, without the host."""
         with self.lock:
             _merge(stream.clock, point.clock)
             self._queue(stream, "wait for an event", None, point)
@@ -132,25 +74,25 @@ class Timeline:
     def _queue(self, stream: Stream, name: str, run: Callable[[], Any] | None, after: Point | None) -> int:
         stream.submitted += 1
         stream.clock[stream] = stream.submitted
-        stream.pending.append(_Work(stream.submitted, name, run, after))
+        stream.pending.append(Work(stream.submitted, name, run, after))
         self._busy[stream] = None
         return stream.submitted
 
     def record(self, stream: Stream) -> Point:
-        """Name the place behind all that was queued so far."""
+        """Return the place behind all that is queued on a stream."""
         with self.lock:
             return Point(stream, stream.submitted, dict(self.clock_of(stream)))
 
     def finish(self, point: Point) -> None:
-        """Let the host wait for a place: whatever must come before it is done, and no more."""
+        """Make the host wait for a place: do the work that must come before it, and no more."""
         with self.lock:
             self._run_to(point.stream, point.ticket)
             _merge(self._host, point.clock)
 
     def ask(self, point: Point) -> bool:
-        """Say to the host whether a place was reached.
+        """Return to the host whether a place was reached.
 
-        If it wasn't, one further piece is done afterwards, since a device gets on while a host asks again.
+        If it wasn't, one more piece of work is done, since a device makes progress while a host polls.
         """
         with self.lock:
             if self.is_done(point):
@@ -160,11 +102,11 @@ class Timeline:
             return False
 
     def is_done(self, point: Point) -> bool:
-        """Say whether a place was reached."""
+        """Return whether a place was reached."""
         return point.stream.done >= point.ticket
 
     def advance(self) -> None:
-        """Let the schedule run what it likes."""
+        """Do the work that the schedule chooses to do now."""
         with self.lock:
             while self._busy:
                 chosen = self.schedule.advance(list(self._busy))
@@ -174,7 +116,7 @@ class Timeline:
                 self._run_to(chosen, chosen.done + 1)
 
     def drop(self, streams: Iterable[Stream]) -> None:
-        """Forget what is queued: the device is lost."""
+        """Drop what is queued on streams of a lost device."""
         with self.lock:
             for stream in streams:
                 stream.pending.clear()

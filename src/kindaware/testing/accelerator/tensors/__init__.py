@@ -1,1 +1,1 @@
-"""Tensors on a simulated GPU: torch operations queued on its streams."""
+"""Tensors on simulated GPUs, whose operations are queued on the streams of the machine."""

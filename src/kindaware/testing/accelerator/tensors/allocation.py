@@ -1,40 +1,38 @@
-"""Memory for tensors of a device, on the stream that is current."""
+"""Memory for the tensors of a device, allocated on the current stream."""
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.memory import POISON, Allocation, num_bytes_spanned
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor, elements_of
 
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
 
-
-def allocate(accelerator: SimulatedAccelerator, ordinal: int, num_bytes: int) -> Allocation:
-    """Take memory on a device's current stream; what it holds is not known.
+def allocate(machine: Machine, ordinal: int, num_bytes: int) -> Allocation:
+    """Return memory of a device, allocated on its current stream, with unknown contents.
 
     Raises:
         torch.OutOfMemoryError: there is too little.
     """
-    accelerator.call("allocate", ordinal)
-    stream, device = accelerator.current_stream(ordinal), accelerator.devices[ordinal]
+    machine.call("allocate", ordinal)
+    stream, device = machine.current_stream(ordinal), machine.devices[ordinal]
     capture = device.captures.get(stream)
     return device.memory.allocate(num_bytes, stream if capture is None else capture.graph.pool)
 
 
-def empty_like(accelerator: SimulatedAccelerator, like: torch.Tensor, ordinal: int) -> SimulatedTensor:
-    """Make a tensor of the shape, strides and dtype of another; what it holds is not known."""
-    allocation = allocate(accelerator, ordinal, num_bytes_spanned(like))
-    return SimulatedTensor.wrap(accelerator, elements_of(allocation.block, like), allocation)
+def empty_like(machine: Machine, like: torch.Tensor, ordinal: int) -> SimulatedTensor:
+    """Return a tensor with the shape, strides and dtype of another, with unknown contents."""
+    allocation = allocate(machine, ordinal, num_bytes_spanned(like))
+    return SimulatedTensor.wrap(machine, elements_of(allocation.block, like), allocation)
 
 
-def poison(accelerator: SimulatedAccelerator, ordinal: int, allocation: Allocation) -> None:
-    """Let memory that had an owner before hold nothing of his, where the current stream gets there."""
-    stream = accelerator.current_stream(ordinal)
-    if allocation.is_reused and stream not in accelerator.devices[ordinal].captures:
+def poison(machine: Machine, ordinal: int, allocation: Allocation) -> None:
+    """Queue the poisoning of reused memory, which still holds what its last owner left."""
+    stream = machine.current_stream(ordinal)
+    if allocation.is_reused and stream not in machine.devices[ordinal].captures:
         fill: Any = allocation.block.store.fill_
-        accelerator.timeline.submit(stream, "poison", functools.partial(fill, POISON))
+        machine.timeline.submit(stream, "poison", functools.partial(fill, POISON))

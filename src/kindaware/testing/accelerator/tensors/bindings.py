@@ -1,60 +1,37 @@
-"""Methods whose binding in torch's C++ would ask the CUDA driver, done without it.
+"""Methods of `SimulatedTensor` that make tensors themselves.
 
-A binding that makes the tensor's device current asks the driver before anything reaches `__torch_dispatch__`.
-Such a method gets a tensor of the same memory that says it is on the CPU; what it does arrives in
-`__torch_dispatch__` all the same.
-
-Source: torch `tools/autograd/templates/python_variable_methods.cpp` and
-`torch/csrc/autograd/python_variable_indexing.cpp`, wherever there is a device guard.
+They call modules that import the class, so they are bound to it when the first accelerator is installed.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from kindaware.testing.accelerator.tensors.device_guards import GUARDED_METHODS, without_driver
+from kindaware.testing.accelerator.tensors.exchange import export
+from kindaware.testing.accelerator.tensors.files import reduce_tensor
+from kindaware.testing.accelerator.tensors.operations import run_operation
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
 
-_GUARDED = (
-    "__bool__",
-    "__complex__",
-    "__float__",
-    "__getitem__",
-    "__index__",
-    "__int__",
-    "__invert__",
-    "__setitem__",
-    "contiguous",
-    "copy_",
-    "nonzero",
-)
+
+@functools.cache
+def bind_methods() -> None:
+    """Complete `SimulatedTensor`, once and for good: a tensor may outlive its accelerator."""
+    for name, method in _METHODS.items():
+        setattr(SimulatedTensor, name, method)
 
 
-def without_driver(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a function so that it sees simulated tensors as tensors of the CPU."""
-
-    @functools.wraps(original)
-    def function(*args: Any, **kwargs: Any) -> Any:
-        behind: dict[int, tuple[SimulatedTensor, SimulatedTensor]] = {}
-        found = original(*_faced(args, behind), **{name: _faced(one, behind) for name, one in kwargs.items()})
-        for face, tensor in behind.values():
-            if face.elements is not tensor.elements:
-                tensor.become(face.elements, face.allocation)
-        return behind[id(found)][1] if id(found) in behind else found
-
-    return function
+def _dispatch(cls: type, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    """Run an operation, as `SimulatedTensor.__torch_dispatch__`."""
+    return run_operation(func, args, kwargs or {})
 
 
-def _faced(value: Any, behind: dict[int, tuple[SimulatedTensor, SimulatedTensor]]) -> Any:
-    """Give tensors the CPU's face, and note who is behind it. No closure: its cycle would keep tensors."""
-    if isinstance(value, SimulatedTensor):
-        face = value.faced_as_host()
-        behind[id(face)] = face, value
-        return face
-    return type(value)(_faced(one, behind) for one in value) if type(value) in (tuple, list) else value
+def _dlpack(tensor: SimulatedTensor, *, stream: Any = None, **kwargs: Any) -> Any:
+    """Return a capsule; the stream with this handle waits for the current one, unless it is None or -1."""
+    return export(tensor, stream)
 
 
 def _new_tensor(tensor: SimulatedTensor, data: Any, **options: Any) -> torch.Tensor:
@@ -67,7 +44,11 @@ def _new(tensor: SimulatedTensor, *args: Any, **options: Any) -> torch.Tensor:
     return torch.empty(0, dtype=tensor.dtype, device="cpu").new(*args, **options).to(tensor.device)
 
 
-for _name in _GUARDED:
-    setattr(SimulatedTensor, _name, without_driver(getattr(torch.Tensor, _name)))
-for _method in (_new_tensor, _new):
-    setattr(SimulatedTensor, _method.__name__[1:], _method)
+_METHODS: dict[str, Any] = {
+    **{name: without_driver(getattr(torch.Tensor, name)) for name in GUARDED_METHODS},
+    "__torch_dispatch__": classmethod(_dispatch),
+    "__reduce_ex__": reduce_tensor,
+    "__dlpack__": _dlpack,
+    "new_tensor": _new_tensor,
+    "new": _new,
+}

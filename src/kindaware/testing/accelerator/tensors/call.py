@@ -1,18 +1,16 @@
-"""One operation with its arguments, and forms of it: on `meta` for shapes, on the host for elements."""
+"""An operation with its arguments, run on torch's `meta` device for shapes, or on the host for elements."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.races import Span
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
 
 _META, _CPU = torch.device("meta"), torch.device("cpu")
 _TAKES_HOST_TENSORS = {
@@ -20,24 +18,25 @@ _TAKES_HOST_TENSORS = {
     *("aten::_pack_padded_sequence", "aten::_pad_packed_sequence", "aten::tensor_split"),
     *("aten::lstm", "aten::gru", "aten::rnn_tanh", "aten::rnn_relu"),
 }
-"""Operations of a device that take indices or lengths from the host."""
+"""Operations on a device that may take indices or lengths from the host."""
 
 _Storage: Any = torch.UntypedStorage
 _SCALARS = (int, float, bool, complex, str, type(None))
 
 
 class Call:
-    """An operation, called.
+    """A call of an operation.
 
     Args:
         func: the overload.
-        args: as called.
-        kwargs: as called.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
 
     Attributes:
-        name: `aten::add.Tensor`, say.
-        tensors: the simulated ones among the arguments.
-        hosts: the others.
+        name: such as `aten::add.Tensor`.
+        tensors: the simulated tensors among the arguments.
+        hosts: the tensors of the host among them.
+        devices: the CUDA devices among them.
     """
 
     def __init__(self, func: Any, args: Any, kwargs: Any) -> None:
@@ -62,11 +61,11 @@ class Call:
         elif is_cuda(value):
             self.devices.append(value)
 
-    def find_ordinal(self, accelerator: SimulatedAccelerator) -> int:
-        """Find the device that carries it out.
+    def find_ordinal(self, machine: Machine) -> int:
+        """Return the number of the device that carries it out.
 
         Raises:
-            RuntimeError: its tensors are on several; in torch's words.
+            RuntimeError: its tensors are on several devices; in torch's words.
         """
         places = list(dict.fromkeys(f"cuda:{tensor.ordinal}" for tensor in self.tensors))
         if self.name.split(".")[0] not in _TAKES_HOST_TENSORS:
@@ -76,10 +75,10 @@ class Call:
                 "Expected all tensors to be on the same device, but found at least two devices, "
                 f"{places[0]} and {places[1]}! ({self.name})"
             )
-        return self.tensors[0].ordinal if self.tensors else accelerator.ordinal_of(self.devices[0])
+        return self.tensors[0].ordinal if self.tensors else machine.ordinal_of(self.devices[0])
 
     def map(self, change: Callable[[Any], Any], device: torch.device) -> tuple[list[Any], dict[str, Any]]:
-        """Give the arguments with each tensor changed, and with another device where one is named."""
+        """Return the arguments with each tensor changed, and with another device where CUDA is named."""
         args = [_changed(value, change, device) for value in self._args]
         kwargs = {
             name: _changed(value, change, device)
@@ -92,17 +91,19 @@ class Call:
         """Run on torch's `meta` device, which knows shapes and aliases and no elements.
 
         Returns:
-            What comes out; by the id of a tensor that stands for an argument, which one; and by the id of
-            its storage.
+            The results; the places in `tensors` of the arguments, by the id of the tensor that stands for
+            each; and the same by the id of its storage.
         """
         storages: dict[int, torch.UntypedStorage] = {}
         twins: list[torch.Tensor] = []
 
         def twin(tensor: torch.Tensor) -> torch.Tensor:
+            # torch mixes numbers in tensors of the host with tensors of any device.
             if not isinstance(tensor, SimulatedTensor) and not tensor.dim():
                 return tensor
             elements = tensor.elements if isinstance(tensor, SimulatedTensor) else tensor
             store = elements.untyped_storage()
+            # Arguments that share memory share it on `meta` too, so that results can be traced to them.
             if store._cdata not in storages:
                 storages[store._cdata] = _Storage(store.nbytes(), device="meta")
             made = torch.empty(0, dtype=elements.dtype, device="meta").set_(
@@ -123,22 +124,22 @@ class Call:
         """Run on the elements as they are now.
 
         Args:
-            outputs: what to take in place of the elements, by the id of the argument.
+            outputs: tensors to use in place of arguments, by the id of the argument.
         """
         args, kwargs = self.map(lambda tensor: outputs.get(id(tensor), _elements_of(tensor)), _CPU)
         return self.func(*args, **kwargs)
 
     def later(self) -> Callable[[], Any]:
-        """Give what runs on the elements later; it holds memory, and no allocation.
+        """Return what runs on the elements later; it keeps their memory alive, but not its allocation.
 
-        Tensors of the host among the arguments go as they are now: numbers that a kernel takes along.
+        Tensors of the host among the arguments are copied now, like numbers that a kernel is launched with.
         """
         args, kwargs = self.map(lambda tensor: _elements_of(tensor, copy=True), _CPU)
         return functools.partial(self.func, *args, **kwargs)
 
     @property
     def spans(self) -> tuple[list[Span], list[Span]]:
-        """The memory that it reads, and that it changes, as its schema says."""
+        """The memory that it reads, and the memory that it writes, according to its schema."""
         written: list[Any] = []
         for place, name in _written_arguments(self.func):
             value = self._args[place] if place < len(self._args) else self._kwargs.get(name)
@@ -149,19 +150,19 @@ class Call:
 
     @property
     def writes(self) -> bool:
-        """Whether it changes arguments."""
+        """Whether it writes to arguments."""
         return bool(_written_arguments(self.func))
 
     @property
     def outputs(self) -> list[SimulatedTensor]:
-        """The arguments that are there for its results only, as `out` is."""
+        """The arguments that only take results, as `out` does."""
         names = [argument.name for argument in self.func._schema.arguments if argument.is_out]
         given = [self._kwargs.get(name) for name in names]
         return [one for one in given if isinstance(one, SimulatedTensor)]
 
     @property
     def signature(self) -> Hashable | None:
-        """What its outcome on `meta` depends on; None for what can't be remembered."""
+        """All that its results on `meta` depend on; None if that is not hashable."""
         places: dict[int, int] = {}
         parts: list[Any] = [self.func, torch.get_default_dtype()]
         for value in (*self._args, *self._kwargs.items()):
@@ -179,7 +180,7 @@ def _changed(value: Any, change: Callable[[Any], Any], device: torch.device) -> 
 
 
 def is_cuda(value: Any) -> bool:
-    """Say whether a value names a CUDA device."""
+    """Return whether a value is a CUDA device."""
     return isinstance(value, torch.device) and value.type == "cuda"
 
 
@@ -190,7 +191,7 @@ def _elements_of(tensor: torch.Tensor, *, copy: bool = False) -> torch.Tensor:
 
 
 def copy_flags(target: torch.Tensor, source: torch.Tensor) -> None:
-    """Mark a view as conjugated or negated, as another one is."""
+    """Mark a view as conjugated or negated, as another view is."""
     if source.is_complex() and source.is_conj():
         torch._C._set_conj(target, True)
     if source.is_neg():
@@ -207,7 +208,7 @@ def _written_arguments(func: Any) -> tuple[tuple[int, str], ...]:
 
 
 def _append(parts: list[Any], value: Any, places: dict[int, int]) -> bool:
-    """Add what matters of an argument; say no when it can't be told."""
+    """Append what matters of an argument; return whether that is all hashable."""
     if isinstance(value, torch.Tensor):
         elements = value.elements if isinstance(value, SimulatedTensor) else value
         store = elements.untyped_storage()._cdata

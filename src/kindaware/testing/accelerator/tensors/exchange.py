@@ -1,4 +1,4 @@
-"""DLPack in and out of a simulated device."""
+"""DLPack to and from simulated devices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.plain import plain_torch
 from kindaware.testing.accelerator.machine.processes import stream_of_handle
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
@@ -16,27 +17,27 @@ _NO_ORDER = -1
 
 
 def export(tensor: SimulatedTensor, handle: int | None = None) -> Any:
-    """Give a capsule; the stream of the handle, if there is one, waits for the tensor's current stream."""
-    accelerator, ordinal = tensor.accelerator, tensor.ordinal
-    accelerator.call("export by DLPack", ordinal)
+    """Return a capsule; the stream with the handle, if any, waits for the tensor's current stream."""
+    machine, ordinal = tensor.machine, tensor.ordinal
+    machine.call("export by DLPack", ordinal)
     if handle is not None and handle != _NO_ORDER:
-        current = accelerator.current_stream(ordinal)
-        consumer = stream_of_handle(accelerator.current, int(handle), ordinal)
+        current = machine.current_stream(ordinal)
+        consumer = stream_of_handle(machine.current, int(handle), ordinal)
         if consumer is not current:
-            accelerator.timeline.wait_for(consumer, accelerator.timeline.record(current))
+            machine.timeline.wait_for(consumer, machine.timeline.record(current))
     elements = tensor.elements
     return dlpack.export_capsule(
         elements.data_ptr(),
         tuple(elements.shape),
         _code_of(elements.dtype),
         (dlpack.CUDA, ordinal),
-        tensor.allocation,  # nobody else is given the memory as long as the capsule may be used
+        tensor.allocation,  # the capsule's owner: the memory is not reused while the capsule is in use
         elements.stride(),
     )
 
 
 def _code_of(dtype: torch.dtype) -> tuple[int, int]:
-    """Give DLPack's code and bits of a dtype."""
+    """Return DLPack's type code and number of bits of a dtype."""
     bits = dtype.itemsize * 8
     if dtype is torch.bool:
         return 6, 8
@@ -50,7 +51,7 @@ def _code_of(dtype: torch.dtype) -> tuple[int, int]:
 
 
 def to_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `torch.utils.dlpack.to_dlpack`, which orders nothing."""
+    """Wrap `torch.utils.dlpack.to_dlpack`, which makes no stream wait."""
 
     def give(tensor: torch.Tensor) -> Any:
         return export(tensor) if isinstance(tensor, SimulatedTensor) else original(tensor)
@@ -59,12 +60,10 @@ def to_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def from_dlpack(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Wrap `torch.from_dlpack`: what lies on CUDA becomes a simulated tensor without a copy."""
+    """Wrap `torch.from_dlpack`: memory on CUDA becomes a simulated tensor, without a copy."""
 
     def take(producer: Any, **kwargs: Any) -> torch.Tensor:
-        from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
-
-        accelerator = SimulatedAccelerator.active()
+        machine = Machine.active()
         if isinstance(producer, SimulatedTensor):
             return producer.detach()
         capsule = producer
@@ -72,18 +71,18 @@ def from_dlpack(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
             kind, ordinal = producer.__dlpack_device__()
             if kind != dlpack.CUDA:
                 return original(producer, **kwargs)
-            stream = accelerator.current_stream(ordinal)
-            capsule = producer.__dlpack__(stream=stream.handle or 1)
+            stream = machine.current_stream(ordinal)
+            capsule = producer.__dlpack__(stream=stream.handle or 1)  # DLPack's number of the default stream
         kind, ordinal = dlpack.device_of(capsule)
         if kind != dlpack.CUDA:
             return original(capsule, **kwargs)
-        accelerator.call("import by DLPack", ordinal)
-        dlpack.relabel(capsule, (dlpack.CPU, 0))
+        machine.call("import by DLPack", ordinal)
+        dlpack.relabel(capsule, (dlpack.CPU, 0))  # torch itself sees no CUDA device
         with plain_torch():
             elements = original(capsule)
             store = torch.empty(0, dtype=torch.uint8).set_(elements.untyped_storage())
-        memory = accelerator.devices[ordinal].memory
+        memory = machine.devices[ordinal].memory
         allocation = memory.find(elements.data_ptr()) or memory.borrow(store)
-        return SimulatedTensor.wrap(accelerator, elements, allocation)
+        return SimulatedTensor.wrap(machine, elements, allocation)
 
     return take

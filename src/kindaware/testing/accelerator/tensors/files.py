@@ -1,4 +1,4 @@
-"""Tensors of simulated devices in files, as torch saves and loads those of CUDA."""
+"""Saving and loading tensors of simulated devices, as torch does it for those of CUDA."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any
 
 import torch
 
-from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.plain import plain_torch
 from kindaware.testing.accelerator.tensors.allocation import empty_like
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
 
 _ALLOCATION = "simulated_allocation"
-"""Attribute of a storage that stands for one on a device: whose memory it is."""
+"""Attribute of a storage that stands for one on a device: the allocation that holds its memory."""
 
 _LOCATION = "simulated_location"
-"""Attribute of a storage of the host that is saved for one on a device: which device that is."""
+"""Attribute of a storage on the host that is saved in place of one on a device: that device."""
 
 _utils: Any = torch._utils
 _TypedStorage: Any = torch.storage.TypedStorage
 
 
 def reduce_tensor(tensor: SimulatedTensor, protocol: Any = None) -> Any:
-    """Do as `Tensor.__reduce_ex__` does: the storage says which device it is of."""
+    """Do as `Tensor.__reduce_ex__` does, by way of the host: the storage names the device."""
     if isinstance(tensor, torch.nn.Parameter):
         return _utils._rebuild_parameter, (tensor.detach(), True, OrderedDict())
     host = tensor.detach().cpu()
@@ -36,12 +36,12 @@ def reduce_tensor(tensor: SimulatedTensor, protocol: Any = None) -> Any:
 
 
 def location_tag(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap what `torch.save` asks for the device of a storage."""
+    """Wrap the function that `torch.save` asks for the device of a storage."""
     return lambda storage: getattr(storage, _LOCATION, None) or original(storage)
 
 
 def restore_location(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap what `torch.load` brings a storage to its device with: it is copied into memory of the device."""
+    """Wrap the function with which `torch.load` moves a storage to its device."""
 
     def restore(storage: Any, location: str) -> Any:
         if not str(location).startswith("cuda"):
@@ -53,11 +53,11 @@ def restore_location(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def to_device(storage: torch.UntypedStorage, device: Any = None, *_: Any, **__: Any) -> torch.UntypedStorage:
     """Do as `UntypedStorage.cuda` does."""
-    accelerator = SimulatedAccelerator.active()
-    ordinal = accelerator.ordinal_of(device)
+    machine = Machine.active()
+    ordinal = machine.ordinal_of(device)
     with plain_torch():
         source = torch.empty(0, dtype=torch.uint8).set_(storage)
-    target = empty_like(accelerator, source, ordinal)
+    target = empty_like(machine, source, ordinal)
     target.copy_(source)
     moved = target.untyped_storage()
     setattr(moved, _ALLOCATION, target.allocation)
@@ -65,7 +65,7 @@ def to_device(storage: torch.UntypedStorage, device: Any = None, *_: Any, **__: 
 
 
 def rebuild_tensor(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Wrap what makes a tensor of a loaded storage."""
+    """Wrap the function that makes a tensor of a loaded storage."""
 
     def rebuild(storage: Any, storage_offset: int, size: Any, stride: Any) -> torch.Tensor:
         allocation = getattr(storage._untyped_storage, _ALLOCATION, None)
@@ -75,6 +75,6 @@ def rebuild_tensor(original: Callable[..., torch.Tensor]) -> Callable[..., torch
             elements = torch.empty(0, dtype=storage.dtype).set_(
                 storage._untyped_storage, storage_offset, size, stride
             )
-        return SimulatedTensor.wrap(SimulatedAccelerator.active(), elements, allocation)
+        return SimulatedTensor.wrap(Machine.active(), elements, allocation)
 
     return rebuild

@@ -1,4 +1,4 @@
-"""The forms of `to`, and what asks about page-locked memory."""
+"""All forms of `Tensor.to`, page-locked memory, and `Tensor.data`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from kindaware.testing.accelerator.machine.plain import without_dispatch
-from kindaware.testing.accelerator.tensors.copies import accelerator_of, to_copy
+from kindaware.testing.accelerator.tensors.copies import machine_of, to_copy
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
 
 _to: Any = torch.Tensor.to
@@ -24,6 +24,7 @@ def move(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         return move(tensor, other.device, other.dtype, *args, **kwargs)
     args, kwargs = _with_device_object(args, dict(kwargs))
     copy = kwargs.pop("copy", False)
+    # `copy` is third after (dtype, non_blocking), fourth after (device, dtype, non_blocking).
     num_before_copy = 2 if args and isinstance(args[0], torch.dtype) else 3
     if len(args) > num_before_copy:
         copy, args = args[num_before_copy], args[:num_before_copy]
@@ -37,7 +38,7 @@ def move(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
 def _with_device_object(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A bare number is a CUDA device, for which torch would look for a driver."""
+    """Replace a number, which is a CUDA device, by the device: torch would look for a driver otherwise."""
     if args and isinstance(args[0], int):
         return (torch.device("cuda", args[0]), *args[1:]), kwargs
     if isinstance(kwargs.get("device"), int):
@@ -52,7 +53,7 @@ def move_to_cuda(
     memory_format: torch.memory_format = torch.preserve_format,
 ) -> torch.Tensor:
     """Do as `Tensor.cuda` does."""
-    there = torch.device("cuda", accelerator_of(tensor).ordinal_of(device))
+    there = torch.device("cuda", machine_of(tensor).ordinal_of(device))
     return _moved(tensor, there, None, non_blocking, False, memory_format)
 
 
@@ -67,7 +68,7 @@ def _moved(
     here = torch.device("cuda", tensor.ordinal) if isinstance(tensor, SimulatedTensor) else tensor.device
     device = here if device is None else device
     if device.type == "cuda":
-        device = torch.device("cuda", accelerator_of(tensor).ordinal_of(device))
+        device = torch.device("cuda", machine_of(tensor).ordinal_of(device))
     is_laid_out = memory_format in (None, torch.preserve_format) or tensor.is_contiguous(
         memory_format=memory_format
     )
@@ -108,20 +109,20 @@ def pin_memory(tensor: torch.Tensor, device: Any = None) -> torch.Tensor:
     """Do as `Tensor.pin_memory` does."""
     if isinstance(tensor, SimulatedTensor):
         raise RuntimeError(f"cannot pin '{tensor.type()}' only dense CPU tensors can be pinned")
-    accelerator = accelerator_of(tensor)
-    if accelerator.host.is_pinned(tensor):
+    machine = machine_of(tensor)
+    if machine.host.is_pinned(tensor):
         return tensor
-    accelerator.call("allocate page-locked memory")
-    return accelerator.host.pin(tensor.detach().clone(memory_format=torch.contiguous_format))
+    machine.call("allocate page-locked memory")
+    return machine.host.pin(tensor.detach().clone(memory_format=torch.contiguous_format))
 
 
 def is_pinned(tensor: torch.Tensor, device: Any = None) -> bool:
     """Do as `Tensor.is_pinned` does."""
-    return not isinstance(tensor, SimulatedTensor) and accelerator_of(tensor).host.is_pinned(tensor)
+    return not isinstance(tensor, SimulatedTensor) and machine_of(tensor).host.is_pinned(tensor)
 
 
 def get_data(tensor: torch.Tensor) -> torch.Tensor:
-    """Do as `Tensor.data` does; torch's own fails in inference mode when a mode makes the result."""
+    """Do as reading `Tensor.data` does, which in inference mode fails if a mode makes the result."""
     if isinstance(tensor, SimulatedTensor):
         return tensor.detach()
     with without_dispatch():
@@ -136,4 +137,4 @@ def set_data(tensor: torch.Tensor, value: torch.Tensor) -> None:
     replacement: torch.Tensor = value.detach()
     if isinstance(tensor, torch.nn.Parameter):
         replacement = torch.nn.Parameter(replacement, requires_grad=tensor.requires_grad)
-    _swap(tensor, replacement)
+    _swap(tensor, replacement)  # torch's own assignment refuses a tensor of another type

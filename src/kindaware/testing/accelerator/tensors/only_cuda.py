@@ -1,4 +1,4 @@
-"""Operations that torch has for CUDA alone: made of others, or refused."""
+"""Operations that torch has for CUDA only: composed of others, or refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _lstm_cell(
     input_bias: _Optional = None,
     hidden_bias: _Optional = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Do one step of an LSTM, after the two matrix products."""
+    """Compute one step of an LSTM, after the two matrix products."""
     one, other = _with_biases(of_input, of_hidden, input_bias, hidden_bias)
     gates = one + other
     let_in, keep, new, let_out = gates.chunk(4, -1)
@@ -42,7 +42,7 @@ def _gru_cell(
     input_bias: _Optional = None,
     hidden_bias: _Optional = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Do one step of a GRU, after the two matrix products."""
+    """Compute one step of a GRU, after the two matrix products."""
     one, other = _with_biases(of_input, of_hidden, input_bias, hidden_bias)
     (reset, update, new), (reset_, update_, new_) = one.chunk(3, -1), other.chunk(3, -1)
     kept = (update + update_).sigmoid()
@@ -51,7 +51,7 @@ def _gru_cell(
 
 
 class _Made:
-    """Stands for an overload, and is computed by a function."""
+    """Stands for an overload that is computed by a function."""
 
     def __init__(self, func: Any, compute: Any) -> None:
         self._schema = func._schema
@@ -75,10 +75,10 @@ _MADE = {
 
 @functools.cache
 def replacement_of(func: Any) -> Any:
-    """Give what computes an operation on the host: as a rule, itself.
+    """Return what computes an operation on the host: as a rule, the operation itself.
 
     Raises:
-        NotImplementedError: nothing does.
+        NotImplementedError: there is nothing on the host that computes it.
     """
     if func in _MADE:
         return _MADE[func]

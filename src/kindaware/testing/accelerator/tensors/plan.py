@@ -1,4 +1,4 @@
-"""What an operation will give, told from shapes alone: new tensors, views, or its arguments themselves."""
+"""What an operation returns, found from shapes alone: new tensors, views, or the arguments themselves."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Result:
 
     Attributes:
         kind: what it is.
-        source: whose memory it has: an argument's, or one of the new ones; -1 for memory that nobody has yet.
-        like: its shape, strides, offset and dtype, on `meta`.
-        num_bytes: of the memory that it needs.
-        argument: which argument is changed.
+        source: place of the argument, or of the new memory, whose memory it has; -1 for memory not yet made.
+        like: a tensor of its shape, strides, offset and dtype, on `meta`.
+        num_bytes: size of the memory that it needs.
+        argument: place of the argument that is changed.
     """
 
     kind: Kind
@@ -50,7 +50,7 @@ class Result:
 
     @property
     def shown(self) -> torch.Tensor:
-        """`like`, of a result that is a tensor."""
+        """`like`, for a result that is a tensor."""
         assert self.like is not None
         return self.like
 
@@ -62,10 +62,9 @@ _plans: OrderedDict[Hashable, Plan | None] = OrderedDict()
 
 
 def plan_of(call: Call) -> Plan | None:
-    """Tell what an operation will give; None if that can't be told without its elements.
+    """Return what an operation will return, or None if that depends on its elements.
 
-    So it is when there is no kernel for `meta`, when the shape depends on the elements, and when the
-    arguments are wrong.
+    It does where there is no kernel for `meta`, and counts as such where the arguments are wrong.
     """
     signature = call.signature
     if signature is not None and signature in _plans:
@@ -74,8 +73,9 @@ def plan_of(call: Call) -> Plan | None:
         with plain_torch():
             found, by_tensor, by_storage = call.on_meta()
             plan = _read(found, call, by_tensor, by_storage, {})
-    except Exception:
+    except Exception:  # torch raises many kinds; wrong arguments raise again when the elements are computed
         plan = None
+    # What a changed argument needs depends on the size of its storage, which is not in the signature.
     if signature is not None and not any(one.kind is Kind.CHANGED for one in leaves(plan) if one):
         _plans[signature] = plan
         if len(_plans) > _MOST_PLANS:
@@ -84,7 +84,7 @@ def plan_of(call: Call) -> Plan | None:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Give what is in tuples and lists, one after another."""
+    """Yield what is in nested tuples and lists, in order."""
     if isinstance(value, (tuple, list)):
         for one in value:
             yield from leaves(one)
@@ -117,7 +117,7 @@ def _read(
 
 
 def _laid_out(found: torch.Tensor, call: Call) -> torch.Tensor:
-    """Give a convolution's result the memory format that it has on CUDA; `meta` doesn't know it.
+    """Return a convolution's result with the memory format that it has on CUDA, which `meta` doesn't know.
 
     Source: torch `aten/src/ATen/native/ConvUtils.h`, cudnn_conv_suggest_memory_format.
     """

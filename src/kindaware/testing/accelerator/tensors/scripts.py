@@ -1,4 +1,4 @@
-"""TorchScript modules on simulated devices: their tensors live in C++, and are moved one by one."""
+"""TorchScript modules on simulated devices: their tensors are kept in C++, and moved one by one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def apply_to_script(module: Any, change: Callable[[torch.Tensor], torch.Tensor],
 
 
 def load_script(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap `torch.jit.load`: a module for a device is loaded to the host, and moved."""
+    """Wrap `torch.jit.load`: a module for a device is loaded to the host, then moved."""
 
     def load(f: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
         device = None if map_location is None else torch.device(map_location)

@@ -1,52 +1,52 @@
-"""A tensor that says it is on `cuda:N`, and whose elements lie in host memory."""
+"""A tensor that reports `cuda:N` as its device, and whose elements lie in host memory."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
 from kindaware.testing.accelerator.machine.errors import not_simulated
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.memory import Allocation, DeviceBlock, num_bytes_spanned
 from kindaware.testing.accelerator.machine.plain import plain_torch
 from kindaware.testing.accelerator.machine.races import Span
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
 
 
 class SimulatedTensor(torch.Tensor):
     """A tensor of a simulated device; every operation on it is queued on the current stream.
 
+    Further methods, which make tensors themselves, are bound by `bind_methods`.
+
     Attributes:
-        elements: a view of the block's memory; holds what was computed so far, poison before that.
-        allocation: keeps the block from being given out again.
-        accelerator: whose device it is on.
+        elements: a view of the block's memory; holds what was computed so far, and poison before that.
+        allocation: keeps the block from being reused.
+        machine: the machine that has its device.
     """
 
     elements: torch.Tensor
     allocation: Allocation
-    accelerator: SimulatedAccelerator
+    machine: Machine
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]  # as torch says
 
     @staticmethod
     def wrap(
-        accelerator: SimulatedAccelerator,
+        machine: Machine,
         elements: torch.Tensor,
         allocation: Allocation,
         *,
         as_inference: bool | None = None,
         device: torch.device | None = None,
     ) -> SimulatedTensor:
-        """Make the tensor of a view of a block's memory.
+        """Return a tensor of a view of a block's memory.
 
         Args:
-            accelerator: whose device it is on.
+            machine: the machine that has its device.
             elements: the view.
             allocation: of the block.
-            as_inference: make it an inference tensor; unless said, when inference mode is on.
-            device: what torch's C++ takes it to be on; unless said, the device that it is on.
+            as_inference: whether it is an inference tensor; by default, if inference mode is on.
+            device: the device that torch's C++ takes it to be on; by default, its own.
         """
         is_inference = torch.is_inference_mode_enabled() if as_inference is None else as_inference
         with torch._C.DisableTorchFunction(), torch._C._InferenceMode(is_inference):
@@ -64,13 +64,13 @@ class SimulatedTensor(torch.Tensor):
                 torch._C._set_neg(made, True)
         made.elements = elements
         made.allocation = allocation
-        made.accelerator = accelerator
+        made.machine = machine
         return made
 
     def faced_as_host(self) -> SimulatedTensor:
-        """Give a tensor of the same memory whose device needs no driver to be made current in C++."""
+        """Return a tensor of the same memory that torch's C++ takes to be on the CPU; it asks no driver."""
         return SimulatedTensor.wrap(
-            self.accelerator,
+            self.machine,
             self.elements,
             self.allocation,
             as_inference=self.is_inference(),
@@ -78,26 +78,21 @@ class SimulatedTensor(torch.Tensor):
         )
 
     def become(self, elements: torch.Tensor, allocation: Allocation) -> None:
-        """Be another view, or a view of other memory, as `resize_`, `transpose_` and `set_` want it."""
+        """Be another view, or a view of other memory, as after `resize_`, `transpose_` and `set_`."""
+        # In C++ the wrapper has no memory, so the kernel for `meta` changes its shape and strides alone.
         with plain_torch(), torch._C._IncludeDispatchKeyGuard(torch._C.DispatchKey.Meta):
             torch.ops.aten.set_.source_Storage_storage_offset(
                 self,
-                torch._C.TensorBase.untyped_storage(self),  # has no memory
+                torch._C.TensorBase.untyped_storage(self),
                 elements.storage_offset(),
                 elements.size(),
                 elements.stride(),
             )
         self.elements, self.allocation = elements, allocation
 
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]  # torch's types lack func
-        from kindaware.testing.accelerator.tensors.operations import run_operation
-
-        return run_operation(func, args, kwargs or {})
-
     # `Module.to` swaps the contents of two tensors when it is told that one wraps another.
     def __tensor_flatten__(self) -> tuple[list[str], Any]:
-        return ["elements"], (self.accelerator, self.allocation)
+        return ["elements"], (self.machine, self.allocation)
 
     @staticmethod
     def __tensor_unflatten__(inner: Any, context: Any, size: Any, stride: Any) -> SimulatedTensor:
@@ -105,7 +100,7 @@ class SimulatedTensor(torch.Tensor):
 
     @property
     def ordinal(self) -> int:
-        """Number of its device."""
+        """The number of its device."""
         return self.allocation.memory.ordinal
 
     @property
@@ -116,28 +111,22 @@ class SimulatedTensor(torch.Tensor):
         return Span(block, start, start + num_bytes_spanned(self.elements))
 
     def __repr__(self, *, tensor_contents: Any = None) -> Any:  # type: ignore[override]  # torch's types have a bug
-        """Show the elements, after waiting for them as printing a CUDA tensor does."""
+        """Return the elements as text, after waiting for them as for those of a CUDA tensor."""
         host = repr(self.detach().cpu())
         return f"{host[:-1]}, device='cuda:{self.ordinal}', simulated)"
 
     def __format__(self, specification: str) -> str:
-        """Format a single number, after waiting for it; anything else as it is printed."""
+        """Format a tensor of one number, after waiting for it; any other as `str` does."""
         if self.dim() == 0:
             return format(self.item(), specification)
         return object.__format__(self, specification)
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle by way of the host."""
-        from kindaware.testing.accelerator.tensors.files import reduce_tensor
-
-        return reduce_tensor(self)
-
     def __copy__(self) -> Any:
-        """Give another tensor of the same memory."""
+        """Return another tensor of the same memory."""
         return self._like_self(self.detach())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """Copy on the device."""
+        """Return a copy, made on the device."""
         with torch.no_grad():
             memo[id(self)] = self._like_self(self.detach().clone())
         return memo[id(self)]
@@ -147,27 +136,21 @@ class SimulatedTensor(torch.Tensor):
         return torch.nn.Parameter(copy, requires_grad=False) if is_parameter else copy
 
     def __dlpack_device__(self) -> Any:
-        """Give DLPack's device: CUDA, and the ordinal."""
+        """Return DLPack's number for CUDA, and the ordinal."""
         return 2, self.ordinal
 
-    def __dlpack__(self, *, stream: Any = None, **kwargs: Any) -> Any:
-        """Give a capsule; `stream`, a handle, waits for the current stream. None and -1 order nothing."""
-        from kindaware.testing.accelerator.tensors.exchange import export
-
-        return export(self, stream)
-
     def requires_grad_(self, requires_grad: bool = True) -> SimulatedTensor:
-        """Change nothing: no tensor of the device ever asks for a gradient; see `backward`."""
+        """Do nothing: no tensor of a simulated device requires a gradient; see `backward`."""
         return self
 
     requires_grad = property(lambda self: False, lambda self, value: None)
 
     def backward(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refuse: there are no gradients."""
+        """Raise `NotImplementedError`: there are no gradients."""
         raise not_simulated(expected="inference", got="backward()", remedy="test gradients on the CPU")
 
     def numpy(self, *, force: bool = False) -> Any:
-        """Refuse, as for every tensor of a GPU, unless it is forced."""
+        """Raise `TypeError`, as for every tensor of a GPU, unless it is forced."""
         if force:
             return self.detach().cpu().numpy(force=True)
         raise TypeError(
@@ -179,24 +162,24 @@ class SimulatedTensor(torch.Tensor):
         return self.numpy()
 
     def tolist(self) -> Any:
-        """Give the elements, after waiting for them."""
+        """Return the elements, after waiting for them."""
         return self.detach().cpu().tolist()
 
     def data_ptr(self) -> int:
-        """Give the address, which nothing on the host may use."""
+        """Return the address, which nothing on the host may use."""
         return self.elements.data_ptr()
 
     def untyped_storage(self) -> torch.UntypedStorage:
-        """Give the block's memory, which nothing on the host may use."""
+        """Return the block's memory, which nothing on the host may use."""
         return self.elements.untyped_storage()
 
     def record_stream(self, stream: Any) -> None:
-        """Keep the memory from being given out again before the stream has done what it has then."""
+        """Keep the memory from being reused before the stream has done what is queued when it is freed."""
         self.allocation.block.recorded.append(stream.queue)
 
 
 def elements_of(block: DeviceBlock, like: torch.Tensor) -> torch.Tensor:
-    """Look at a block's memory as a tensor of the dtype, shape and strides of another."""
+    """Return a view of a block's memory with the dtype, shape and strides of another tensor."""
     with plain_torch():
         return torch.empty(0, dtype=like.dtype, device="cpu").set_(
             block.store.untyped_storage(), 0, like.size(), like.stride()

@@ -1,1 +1,1 @@
-"""`torch.cuda` on simulated GPUs."""
+"""`torch.cuda` on simulated GPUs, and what else of torch is patched for it."""

@@ -1,21 +1,19 @@
-"""What stands for streams, events and current devices of `torch.cuda`."""
+"""Stand-ins for the streams, events and current devices of `torch.cuda`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from kindaware.testing.accelerator.machine.errors import cuda_error, not_simulated
-from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+from kindaware.testing.accelerator.machine.graphs import Capture
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.processes import stream_of_handle
+from kindaware.testing.accelerator.machine.streams import Point
+from kindaware.testing.accelerator.machine.streams import Stream as Queue
 
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.graphs import Capture
-    from kindaware.testing.accelerator.machine.timeline import Point
-    from kindaware.testing.accelerator.machine.timeline import Stream as Queue
-
-_sim = SimulatedAccelerator.active
+_sim = Machine.active
 
 
 class Stream:
@@ -31,17 +29,17 @@ class Stream:
 
     @property
     def device(self) -> torch.device:
-        """The device."""
+        """Its device."""
         return torch.device("cuda", self.queue.ordinal)
 
     @property
     def device_index(self) -> int:
-        """The device's number."""
+        """The number of its device."""
         return self.queue.ordinal
 
     @property
     def cuda_stream(self) -> int:
-        """The handle."""
+        """Its handle."""
         return self.queue.handle
 
     def __eq__(self, other: object) -> bool:
@@ -54,32 +52,32 @@ class Stream:
         return f"<torch.cuda.Stream simulated, {self.queue!r}>"
 
     def synchronize(self) -> None:
-        """Wait for all that was queued."""
+        """Wait for all that is queued."""
         _sim().call("wait for a stream", self.queue.ordinal)
         _sim().finish(_sim().timeline.record(self.queue))
 
     def query(self) -> bool:
-        """Say whether all is done."""
+        """Return whether all that is queued is done."""
         _sim().call("ask a stream", self.queue.ordinal)
         return _ask(_sim().timeline.record(self.queue))
 
     def record_event(self, event: Event | None = None) -> Event:
-        """Record an event."""
+        """Record an event, by default a new one, and return it."""
         event = Event() if event is None else event
         event.record(self)
         return event
 
     def wait_event(self, event: Event) -> None:
-        """Let further work wait for an event."""
+        """Make further work wait for an event."""
         event.wait(self)
 
     def wait_stream(self, stream: Stream) -> None:
-        """Let further work wait for what is queued on another stream."""
+        """Make further work wait for what is queued on another stream."""
         self.wait_event(stream.record_event())
 
 
 class ExternalStream(Stream):
-    """Stands for `torch.cuda.ExternalStream`: a stream that is known by its handle."""
+    """Stands for `torch.cuda.ExternalStream`: a stream given by its handle."""
 
     def __init__(self, stream_ptr: int, device: Any = None, **_: Any) -> None:
         ordinal = _sim().ordinal_of(device)
@@ -94,18 +92,18 @@ class Event:
         self._capture: Capture | None = None
 
     def record(self, stream: Stream | None = None) -> None:
-        """Name the place behind all that was queued on a stream."""
+        """Record the place behind all that is queued on a stream."""
         queue = (current_stream() if stream is None else stream).queue
         _sim().call("record an event", queue.ordinal)
         self._point = _sim().timeline.record(queue)
         self._capture = _sim().devices[queue.ordinal].captures.get(queue)
 
     def wait(self, stream: Stream | None = None) -> None:
-        """Let a stream's further work wait for the place.
+        """Make further work of a stream wait for the place.
 
         Raises:
-            torch.AcceleratorError: one of the two is in a capture, the other isn't.
-            NotImplementedError: the capture would go over two streams.
+            torch.AcceleratorError: either the event or the stream is part of a capture, but not both.
+            NotImplementedError: the capture would span two streams.
         """
         queue = (current_stream() if stream is None else stream).queue
         _sim().call("wait for an event on the device", queue.ordinal)
@@ -125,14 +123,14 @@ class Event:
         _sim().timeline.wait_for(queue, self._point)
 
     def synchronize(self) -> None:
-        """Wait for the place; one that was never recorded is reached."""
+        """Wait for the place; one that was never recorded counts as reached."""
         _sim().call("wait for an event", None if self._point is None else self._point.stream.ordinal)
         self._refuse_captured()
         if self._point is not None:
             _sim().finish(self._point)
 
     def query(self) -> bool:
-        """Say whether the place was reached."""
+        """Return whether the place was reached."""
         _sim().call("ask an event", None if self._point is None else self._point.stream.ordinal)
         self._refuse_captured()
         return self._point is None or _ask(self._point)
@@ -142,7 +140,7 @@ class Event:
             raise cuda_error("operation not permitted on an event last recorded in a capturing stream")
 
     def elapsed_time(self, end: Event) -> float:
-        """There is no time on a simulated device: always 0 ms."""
+        """Return 0 ms: a simulated device has no time."""
         return 0.0
 
 
@@ -177,7 +175,7 @@ class use_device_of(use_device):  # noqa: N801 - stands for a class of torch
 
 
 class use_stream:  # noqa: N801 - stands for a class of torch
-    """Stands for `torch.cuda.stream`: makes a stream and its device current."""
+    """Stands for `torch.cuda.stream`: makes a stream and its device current; None changes nothing."""
 
     def __init__(self, stream: Stream | None) -> None:
         self.stream = stream
@@ -199,22 +197,22 @@ class use_stream:  # noqa: N801 - stands for a class of torch
 
 
 def current_stream(device: Any = None) -> Stream:
-    """Give the current stream of a device."""
+    """Return the current stream of a device."""
     return Stream(queue=_sim().current_stream(_sim().ordinal_of(device)))
 
 
 def default_stream(device: Any = None) -> Stream:
-    """Give the default stream of a device."""
+    """Return the default stream of a device."""
     return Stream(queue=_sim().current.process.default_stream(_sim().ordinal_of(device)))
 
 
 def set_stream(stream: Stream) -> None:
-    """Make a stream and its device current, for good."""
+    """Make a stream and its device current from now on."""
     use_stream(stream).__enter__()
 
 
 def set_device(device: Any) -> None:
-    """Make a device current, for good."""
+    """Make a device current from now on."""
     ordinal = _sim().ordinal_of(device)
     _sim().call("set the device", ordinal)
     _sim().current.ordinal = ordinal
@@ -228,7 +226,7 @@ def synchronize(device: Any = None) -> None:
 
 
 def empty_cache() -> None:
-    """Hand back the memory that is cached, on every device."""
+    """Release cached memory on every device."""
     _sim().call("empty the cache")
     for device in _sim().devices:
         if device.error_of(_sim().current.process) is None:
@@ -237,6 +235,6 @@ def empty_cache() -> None:
 
 
 def is_current_stream_capturing() -> bool:
-    """Say whether the current stream captures."""
+    """Return whether the current stream captures."""
     ordinal = _sim().current.ordinal
     return _sim().current_stream(ordinal) in _sim().devices[ordinal].captures

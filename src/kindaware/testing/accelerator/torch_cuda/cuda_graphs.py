@@ -1,4 +1,4 @@
-"""What stands for `torch.cuda.CUDAGraph` and `torch.cuda.graph`."""
+"""Stand-ins for `torch.cuda.CUDAGraph` and `torch.cuda.graph`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from types import TracebackType
 from typing import Any
 
 from kindaware._errors import message
-from kindaware.testing.accelerator.machine.graphs import Capture, Graph, begin_capture, end_capture
-from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+from kindaware.testing.accelerator.machine.graphs import Capture, Graph
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.memory import GraphPool
 from kindaware.testing.accelerator.torch_cuda import cuda as _cuda
 
-_sim = SimulatedAccelerator.active
+_sim = Machine.active
 
 
 class CUDAGraph:
@@ -23,11 +23,12 @@ class CUDAGraph:
         self._pool = GraphPool()
 
     def capture_begin(self, pool: Any = None, capture_error_mode: str = "global", **_: Any) -> None:
-        """Note what the current stream is given from now on."""
+        """Record what is queued on the current stream from now on, instead of doing it."""
         _sim().call("begin a capture")
         if pool is not None:
             self._pool = pool
-        self._capture = begin_capture(_sim(), self._pool)
+        ordinal = _sim().current.ordinal
+        self._capture = _sim().devices[ordinal].begin_capture(_sim().current_stream(ordinal), self._pool)
 
     def capture_end(self) -> None:
         """End the capture."""
@@ -36,24 +37,24 @@ class CUDAGraph:
             raise RuntimeError(
                 message("CUDAGraph", expected="a capture under way", got="none", remedy="call capture_begin")
             )
-        self._graph = end_capture(_sim(), capture)
+        self._graph = _sim().devices[capture.graph.ordinal].end_capture(capture)
         _sim().call("end a capture")
 
     def replay(self) -> None:
-        """Queue what was noted on the current stream."""
+        """Queue the captured work on the current stream."""
         if self._graph is None:
             raise RuntimeError(
                 message("CUDAGraph", expected="a captured graph", got="none", remedy="capture one before")
             )
         _sim().call("replay a graph")
-        self._graph.replay(_sim())
+        _sim().replay(self._graph)
 
     def reset(self) -> None:
-        """Forget what was noted, and let go of its memory."""
+        """Drop the captured work, and release its memory."""
         self._graph = None
 
     def pool(self) -> Any:
-        """Give the graph's memory, for other graphs."""
+        """Return the pool of the graph's memory, for other graphs to share."""
         return self._pool
 
 
@@ -94,7 +95,7 @@ class graph:  # noqa: N801 - torch's name
 
 
 def _capture_stream() -> _cuda.Stream:
-    """Give the stream on which a process captures unless told otherwise; its device is the first one's."""
+    """Return the stream on which a process captures by default, on the device of its first capture."""
     process = _sim().current.process
     if process.capture_stream is None:
         process.capture_stream = _cuda.Stream().queue

@@ -1,10 +1,10 @@
-"""What a thread's torch does differently while its GPUs are simulated."""
+"""Modes that make torch use simulated GPUs in one thread."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -12,7 +12,8 @@ from torch.utils import _device
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kindaware.testing.accelerator.machine.errors import not_simulated
-from kindaware.testing.accelerator.tensors.bindings import without_driver
+from kindaware.testing.accelerator.machine.machine import Machine
+from kindaware.testing.accelerator.tensors.device_guards import without_driver
 from kindaware.testing.accelerator.tensors.moves import (
     get_data,
     is_pinned,
@@ -24,9 +25,7 @@ from kindaware.testing.accelerator.tensors.moves import (
 from kindaware.testing.accelerator.tensors.operations import names_cuda, run_operation
 from kindaware.testing.accelerator.tensors.tensor import SimulatedTensor
 
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
-
+# The slot of torch's FakeTensorMode.
 _PLACE = torch._C._TorchDispatchModeKey.FAKE
 _aten = torch.ops.aten
 _Tensor = torch.Tensor
@@ -41,22 +40,22 @@ _ABOUT_PINNED_MEMORY: dict[Any, Callable[..., Any]] = {
 class CudaOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's base has no types
     """Catches operations that make a tensor on a CUDA device, or page-locked memory.
 
-    It takes the place of torch's own mode for tensors without memory: while that is taken, torch does not
-    look for a driver before it makes a tensor on CUDA.
+    It takes the place of torch's own mode for fake tensors: while that place is taken, torch does not look
+    for a driver before it makes a tensor on CUDA.
     Source: torch `torch/csrc/utils/device_lazy_init.cpp`.
 
     Args:
-        accelerator: stands for CUDA.
+        machine: stands for CUDA.
     """
 
-    def __init__(self, accelerator: SimulatedAccelerator) -> None:
+    def __init__(self, machine: Machine) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # the same
         self._mode_key = _PLACE
-        self._accelerator = accelerator
+        self._machine = machine
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # what torch would wrap it in imports the compiler
+        return False  # otherwise torch wraps `__torch_dispatch__` in what imports the compiler
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -65,21 +64,16 @@ class CudaOperations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
         if SimulatedTensor in types or names_cuda(args, kwargs):
             return run_operation(func, args, kwargs)
         if kwargs.get("pin_memory"):
-            self._accelerator.call("allocate page-locked memory")
-            return self._accelerator.host.pin(func(*args, **{**kwargs, "pin_memory": False}))
+            self._machine.call("allocate page-locked memory")
+            return self._machine.host.pin(func(*args, **{**kwargs, "pin_memory": False}))
         return func(*args, **kwargs)
 
 
 class CudaFunctions(TorchFunctionMode):
-    """Catches functions whose binding in C++ asks the driver which device is current.
+    """Catches functions whose binding in C++ asks the driver which device is current."""
 
-    Args:
-        accelerator: stands for CUDA.
-    """
-
-    def __init__(self, accelerator: SimulatedAccelerator) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._accelerator = accelerator
         self._table: dict[Any, Callable[..., Any]] = {
             _Tensor.to: move,
             _Tensor.cuda: move_to_cuda,
@@ -99,20 +93,22 @@ class CudaFunctions(TorchFunctionMode):
 
 
 @contextlib.contextmanager
-def modes_of(accelerator: SimulatedAccelerator) -> Iterator[None]:
-    """Put the modes in place for this thread, unless they are."""
-    if torch._C._get_dispatch_mode(_PLACE) is not None:
-        yield
-        return
-    with CudaFunctions(accelerator), CudaOperations(accelerator):
-        yield
+def entered(machine: Machine, process: object) -> Iterator[None]:
+    """Let torch use the devices in this thread, on behalf of a process with streams of its own."""
+    with machine.of_process(process):
+        if torch._C._get_dispatch_mode(_PLACE) is not None:
+            yield  # the thread has entered already
+            return
+        # Functions are caught before they reach C++, operations on their way to a kernel.
+        with CudaFunctions(), CudaOperations(machine):
+            yield
 
 
 def _device_of(kwargs: dict[str, Any]) -> torch.device | None:
-    """Give the CUDA device on which a function that makes a tensor is told to make it, if it is."""
+    """Return the CUDA device on which a function is told to make a tensor, or None."""
     device = kwargs.get("device")
     if device is None:
-        device = _device.CURRENT_DEVICE
+        device = _device.CURRENT_DEVICE  # of `torch.set_default_device`
     if isinstance(device, int):
         device = torch.device("cuda", device)
     named = None if device is None else torch.device(device)
@@ -120,7 +116,7 @@ def _device_of(kwargs: dict[str, Any]) -> torch.device | None:
 
 
 def from_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Wrap a function that makes a tensor of the host's data: it is made there, and moved, which waits."""
+    """Wrap a function that makes a tensor of data: it is made on the host, then moved, which waits."""
 
     def make(*args: Any, **kwargs: Any) -> torch.Tensor:
         device = _device_of(kwargs)
@@ -137,19 +133,19 @@ def from_data(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tens
 
 
 def _as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -> torch.Tensor:
-    """Do as `torch.as_tensor` does, which takes its options by place too."""
+    """Do as `torch.as_tensor` does, whose options may be positional."""
     return from_data(torch.as_tensor)(data, dtype=dtype, device=device)
 
 
 def _on_host(value: Any) -> Any:
-    """Read single numbers of a device that are in lists."""
+    """Replace tensors of a device, in nested lists, by their elements."""
     if isinstance(value, SimulatedTensor):
         return value.tolist()
     return type(value)(map(_on_host, value)) if type(value) in (list, tuple) else value
 
 
 def _dense_only(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Wrap a function that makes a sparse tensor: there are none on a simulated device."""
+    """Wrap a function that makes a sparse tensor: simulated devices have none."""
 
     def make(*args: Any, **kwargs: Any) -> torch.Tensor:
         if _device_of(kwargs) is not None or any(isinstance(one, SimulatedTensor) for one in args):

@@ -1,4 +1,4 @@
-"""Puts an accelerator in the place of torch's CUDA, for a while."""
+"""Puts a simulated machine in place of torch's CUDA, and puts torch back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unittest import mock
 import torch
 
 from kindaware.testing.accelerator.machine.errors import not_simulated
-from kindaware.testing.accelerator.machine.machine import SimulatedAccelerator
+from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.memory import GraphPool
 from kindaware.testing.accelerator.tensors import exchange as _exchange
 from kindaware.testing.accelerator.tensors import files as _files
@@ -24,7 +24,7 @@ from kindaware.testing.accelerator.torch_cuda import cuda_graphs as _cuda_graphs
 from kindaware.testing.accelerator.torch_cuda import modes as _modes
 
 _CAPABILITY = (9, 0)
-_sim = SimulatedAccelerator.active
+_sim = Machine.active
 
 
 def _memory_of(device: Any = None) -> Any:
@@ -161,7 +161,7 @@ def _refuse(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _refuse_init() -> None:
-    """Stands for `torch.cuda._lazy_init`, by which torch starts the driver."""
+    """Stands for `torch.cuda._lazy_init`, with which torch starts the driver."""
     raise not_simulated(
         expected="CUDA to be used by a model, while the harness runs its code",
         got=f"a use in {sys._getframe(1).f_code.co_name}",
@@ -174,7 +174,7 @@ def _refuse_class(name: str) -> type:
 
 
 def _table_for(module: ModuleType, known: dict[str, Any]) -> dict[str, Any]:
-    """Give what stands for the public functions of a module: what is simulated, and refusals."""
+    """Return what replaces the public functions of a module: what is simulated, and refusals for the rest."""
     table = {name: value for name, value in known.items() if hasattr(module, name)}
     for name in getattr(module, "__all__", ()):
         original, full_name = getattr(module, name, None), f"{module.__name__}.{name}"
@@ -188,22 +188,22 @@ def _table_for(module: ModuleType, known: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Generator(torch.Generator):
-    """Stands for `torch.Generator`: one of CUDA is one of the host."""
+    """Stands for `torch.Generator`: a generator of CUDA is one of the host, where elements are computed."""
 
     def __new__(cls, device: Any = "cpu") -> Any:
         host: Any = super()
         return host.__new__(cls, device="cpu" if torch.device(device).type == "cuda" else device)
 
 
-def _start_of(accelerator: SimulatedAccelerator) -> Any:
-    """Wrap `Thread.start`: a thread that a model starts uses the devices as the model does."""
+def _start_of(machine: Machine) -> Any:
+    """Wrap `Thread.start`: a thread that a model starts uses the devices on behalf of its process."""
     original = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
-        process, run = accelerator.process, thread.run
+        process, run = machine.process, thread.run
 
         def entered() -> None:
-            with accelerator.entered(process):
+            with _modes.entered(machine, process):
                 run()
 
         if process is not None:
@@ -215,7 +215,7 @@ def _start_of(accelerator: SimulatedAccelerator) -> Any:
 
 @contextlib.contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Let attention be made of plain operations, for which torch looks at no device."""
+    """Make attention use plain operations: to choose another kernel, torch would ask the device."""
     backends = torch.backends.cuda
     names = [name for name in ("flash", "mem_efficient", "cudnn") if hasattr(backends, f"enable_{name}_sdp")]
     before = {name: getattr(backends, f"{name}_sdp_enabled")() for name in names}
@@ -229,8 +229,8 @@ def _plain_attention() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def patched_torch(accelerator: SimulatedAccelerator) -> Iterator[None]:
-    """Put the accelerator in the place of torch's CUDA, for the whole process."""
+def patched_torch(machine: Machine) -> Iterator[None]:
+    """Put a machine in place of torch's CUDA, for the whole Python process."""
     cuda = torch.cuda
     dlpack: Any = torch.utils.dlpack
     give, take = _exchange.to_dlpack(dlpack.to_dlpack), _exchange.from_dlpack(dlpack.from_dlpack)
@@ -250,19 +250,20 @@ def patched_torch(accelerator: SimulatedAccelerator) -> Iterator[None]:
         (torch.jit, {"load": _scripts.load_script(torch.jit.load)}),
         (torch._utils, {"_rebuild_tensor": _files.rebuild_tensor(torch._utils._rebuild_tensor)}),
         (torch.UntypedStorage, {"cuda": _files.to_device}),
-        (threading.Thread, {"start": _start_of(accelerator)}),
+        (threading.Thread, {"start": _start_of(machine)}),
     ]
     if hasattr(torch, "accelerator"):
         tables.append((torch.accelerator, _table_for(torch.accelerator, _ACCELERATOR)))
     with contextlib.ExitStack() as stack:
         script: Any = torch.jit._script.RecursiveScriptModule
+        # `create`: script modules inherit `_apply`, and get one of their own for a while.
         stack.enter_context(mock.patch.object(script, "_apply", _scripts.apply_to_script, create=True))
         for place, table in tables:
             stack.enter_context(mock.patch.multiple(place, **table))
-        # A parameter that moves to a device keeps being the same object, as it is on CUDA.
+        # A parameter that is moved to a device stays the same object, as on CUDA.
         torch.__future__.set_swap_module_params_on_conversion(True)
         stack.callback(torch.__future__.set_swap_module_params_on_conversion, was_swapping)
-        # The operations of cuDNN, and the kernels for attention, exist on CUDA alone.
+        # The operations of cuDNN and the kernels for attention exist on CUDA only.
         stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         stack.enter_context(_plain_attention())
         yield
