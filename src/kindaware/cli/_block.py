@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kindaware._server.log import InstanceReport
-from kindaware.testing import TritonServer
+from kindaware._server.server import TritonServer
 
 HEADER = ("model", "version", "instance", "kind", "device")
 NOT_REPORTED = "not reported"

@@ -14,9 +14,10 @@ from typing import Annotated
 import typer
 
 from kindaware._errors import KindAwareError
+from kindaware._server.failure import ServerError
+from kindaware._server.server import TritonServer
 from kindaware.cli._block import write_block
 from kindaware.cli._log_follower import LogFollower
-from kindaware.testing import ServerError, TritonServer
 
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
