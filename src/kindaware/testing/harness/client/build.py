@@ -8,10 +8,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from kindaware.testing.harness._failures import HarnessError
-from kindaware.testing.harness._pending import Cancelled, Pending
 from kindaware.testing.harness.client.input_values import to_wire
 from kindaware.testing.harness.client.metadata_check import check_metadata
+from kindaware.testing.harness.failures import HarnessError
+from kindaware.testing.harness.pending import Cancelled, Pending
 
 _OPTIONS = (
     "inputs",

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kindaware.testing.harness._failures import HarnessError
-from kindaware.testing.harness._pending import Admitted, Cancelled, Pending
 from kindaware.testing.harness.client.build import build_batch_entry, build_request, check_names
 from kindaware.testing.harness.client.result import Result, unpack
 from kindaware.testing.harness.client.stream import Stream
+from kindaware.testing.harness.failures import HarnessError
+from kindaware.testing.harness.pending import Admitted, Cancelled, Pending
 from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.harness.process.waiting import wait_for
 from kindaware.testing.harness.server.input_check import RefusedRequest
@@ -220,14 +220,14 @@ class ModelClient(ABC):
             instance.run(admitted)
         finally:
             self._server.settle(served)
-            self._server.raise_violations()
+            self._server.context.raise_violations()
         return instance
 
     def _wait(self, instance: Instance, pending: Pending, num_answers: int | None) -> None:
         try:
-            wait_for(pending, instance, self._server.hang_timeout_seconds, num_answers)
+            wait_for(pending, instance, self._server.context.hang_timeout_seconds, num_answers)
         finally:
-            self._server.raise_violations()
+            self._server.context.raise_violations()
 
     @staticmethod
     def _check_rows(served: ServedModel, admitted: list[Admitted]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kindaware.testing.harness._failures import HarnessError
+from kindaware.testing.harness.failures import HarnessError
 from kindaware.testing.stand_in import WireTensor
 from kindaware.testing.stand_in.wire.datatypes import NUMPY_TYPES
 

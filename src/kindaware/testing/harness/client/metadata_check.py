@@ -6,8 +6,8 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kindaware.testing.harness._failures import HarnessError
-from kindaware.testing.harness._pending import ClientRequest
+from kindaware.testing.harness.failures import HarnessError
+from kindaware.testing.harness.pending import ClientRequest
 
 _RESERVED = frozenset(
     {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kindaware.testing.harness._failures import InferenceError, triton_error
+from kindaware.testing.harness.failures import InferenceError, triton_error
 from kindaware.testing.stand_in import Answer, TritonError
 
 

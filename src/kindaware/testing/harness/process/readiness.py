@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from kindaware.testing.harness._failures import describe
+from kindaware.testing.harness.failures import describe
 
 ASKED_SINCE = (26, 3)
 """Servers before that know no `is_ready`."""

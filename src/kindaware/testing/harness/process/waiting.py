@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from kindaware.testing.harness._pending import Pending
+from kindaware.testing.harness.pending import Pending
 from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.stand_in import TritonContractError
 

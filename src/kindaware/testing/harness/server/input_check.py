@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kindaware.testing.harness._pending import ClientRequest
+from kindaware.testing.harness.pending import ClientRequest
 from kindaware.testing.stand_in import Failure, WireTensor
 from kindaware.testing.stand_in.wire.datatypes import ITEM_BYTES
 from kindaware.testing.stand_in.wire.wire import decode_bytes

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kindaware.testing.harness._failures import HarnessError
+from kindaware.testing.harness.failures import HarnessError
 from kindaware.testing.stand_in import NEWEST
 
 _OLDEST = (24, 10)

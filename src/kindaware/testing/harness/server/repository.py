@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kindaware.testing.harness.server.served import ModelOptions, ModelSource
+from kindaware.testing.harness.server.options import ModelOptions, ModelSource
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kindaware._errors import ConfigError
-from kindaware.testing.harness._pending import ClientRequest
+from kindaware.testing.harness.pending import ClientRequest
 from kindaware.testing.harness.server.input_check import RefusedRequest
 from kindaware.testing.stand_in import WireTensor
 

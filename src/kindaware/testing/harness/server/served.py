@@ -2,56 +2,33 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kindaware._errors import ConfigError
-from kindaware.testing.arguments import ConfigSource, ModelArguments
-from kindaware.testing.harness._failures import ModelLoadError, describe, from_model_code
-from kindaware.testing.harness._pending import Admitted, Pending
+from kindaware.testing.accelerator import SimulatedAccelerator
+from kindaware.testing.arguments import ModelArguments
+from kindaware.testing.harness.failures import ModelLoadError, describe, from_model_code
+from kindaware.testing.harness.pending import Admitted, Pending
+from kindaware.testing.harness.process.context import ServerContext
 from kindaware.testing.harness.process.instance import Instance
+from kindaware.testing.harness.process.interface import ModelControl
 from kindaware.testing.harness.process.loader import find_code
 from kindaware.testing.harness.server.input_check import HangingRequest, InputCheck
-from kindaware.testing.harness.server.option_check import check_count, check_index, check_parameters
+from kindaware.testing.harness.server.option_check import check_index
+from kindaware.testing.harness.server.options import ModelOptions, ModelSource
 from kindaware.testing.harness.server.sequences import SequenceBatcher
 from kindaware.testing.harness.server.warmup import Warmup
 from kindaware.testing.stand_in import TritonContractError
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator import SimulatedAccelerator
-    from kindaware.testing.harness.server.server import PretendedServer
-
-ModelSource = str | os.PathLike[str] | type
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """How a model is to be loaded; see `ModelHarness`."""
-
-    config: ConfigSource | None = None
-    kind: str | None = "CPU"
-    device_id: int = 0
-    name: str | None = None
-    version: str | None = None
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    instances: int = 1
-    group_index: int = 0
-    num_gpus: int | None = None
-    auto_complete: bool = True
-
-    def __post_init__(self) -> None:
-        check_count(self.instances)
-        check_parameters(self.parameters)
 
 
 class ServedModel:
     """A loaded model.
 
     Args:
-        server: what it belongs to.
+        context: of the server that it belongs to.
+        models: that server's models, for the code of this one.
         source: a model's directory, or a class.
         options: how to load it.
 
@@ -61,11 +38,14 @@ class ServedModel:
         TritonContractError: it does what would block or crash a server.
     """
 
-    def __init__(self, server: PretendedServer, source: ModelSource, options: ModelOptions) -> None:
-        self._server = server
+    def __init__(
+        self, context: ServerContext, models: ModelControl, source: ModelSource, options: ModelOptions
+    ) -> None:
+        self._context = context
+        self._models = models
         self.source = source
         self.options = options
-        arguments = _read_arguments(source, options, self._server.accelerator)
+        arguments = _read_arguments(source, options, self._context.accelerator)
         self.name = arguments.name
         config = arguments.config
         allowed = config["version_policy"].get("specific", {}).get("versions")
@@ -100,7 +80,7 @@ class ServedModel:
 
         Source: python_backend `pb_stub.cc`, Stub::AutoCompleteModelConfig (commit f9088ff).
         """
-        process = Instance(self._server, self.name, self.name, self.code)
+        process = Instance(self._context, self._models, self.name, self.name, self.code)
         with self._loading():
             loaded = process.load()
             process.phase = "auto_complete"
@@ -127,7 +107,8 @@ class ServedModel:
             options.kind, options.device_id, group_index=options.group_index, instance_index=index
         )
         instance = Instance(
-            self._server,
+            self._context,
+            self._models,
             self.name,
             placed.name,
             self.code,
@@ -139,7 +120,7 @@ class ServedModel:
         self.instances.append(instance)
         with self._loading():
             instance.start(arguments.args(placed, self.version))
-        self._warmup.run(instance, self._server.hang_timeout_seconds)
+        self._warmup.run(instance, self._context.hang_timeout_seconds)
         self.config = arguments.config
 
     def _loading(self) -> Any:
@@ -151,7 +132,7 @@ class ServedModel:
         Raises:
             ConfigError: it can't be parsed or would be refused.
         """
-        arguments = _read_arguments(source, options, self._server.accelerator)
+        arguments = _read_arguments(source, options, self._context.accelerator)
         arguments.validate()
         return {**arguments.config, "instance_group": None} == {**self.config, "instance_group": None}
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kindaware.testing.harness._failures import ModelLoadError
-from kindaware.testing.harness._pending import Admitted, ClientRequest, Pending
+from kindaware.testing.harness.failures import ModelLoadError
+from kindaware.testing.harness.pending import Admitted, ClientRequest, Pending
 from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.harness.process.waiting import wait_for
 from kindaware.testing.harness.server.input_check import InputCheck, RefusedRequest

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
+from kindaware.testing.stand_in.host.errors import RefusalError, TritonContractError
+from kindaware.testing.stand_in.host.metrics import MetricRegistry
 from kindaware.testing.stand_in.wire.wire import Answer, BlsCall
-
-if TYPE_CHECKING:
-    from kindaware.testing.stand_in.host.metrics import MetricRegistry
-    from kindaware.testing.stand_in.objects.request import InferenceRequest
 
 Phase = Literal["import", "auto_complete", "construct", "initialize", "execute", "finalize", "done"]
 Level = Literal["INFO", "WARNING", "ERROR", "VERBOSE"]
@@ -19,15 +17,11 @@ NEWEST: tuple[int, int] = (26, 7)
 """The release that `server_version="current"` means."""
 
 
-class TritonContractError(Exception):
-    """The model did what a real server answers with a crash, a hang or silent corruption.
+class RequestHandle(Protocol):
+    """An InferenceRequest, as far as a host looks at it; one object stands for a request all the time."""
 
-    It is recorded in `Host.violations` when it is made, since code under test may catch `Exception`.
-    """
-
-
-class RefusalError(Exception):
-    """A `Host` raises it where the server would refuse; the text is the server's reason, without a prefix."""
+    def request_id(self) -> str:
+        """Return the client's id of the request."""
 
 
 class Host:
@@ -57,8 +51,6 @@ class Host:
         is_decoupled: bool = False,
         metrics: MetricRegistry | None = None,
     ) -> None:
-        from kindaware.testing.stand_in.host.metrics import MetricRegistry
-
         self.model_name = model_name
         self.instance_name = instance_name or f"{model_name}_0_0"
         self.server_version = server_version
@@ -82,11 +74,11 @@ class Host:
         no log while the model is auto-completed: it writes to stderr then.
         """
 
-    def is_cancelled(self, request: InferenceRequest) -> bool:
+    def is_cancelled(self, request: RequestHandle) -> bool:
         """Say whether the client of a request that the server handed out has cancelled it."""
         return False
 
-    def on_send(self, request: InferenceRequest, answer: Answer) -> None:
+    def on_send(self, request: RequestHandle, answer: Answer) -> None:
         """Take what was sent, at once, in the thread that called `send`; `state_of(request)` keeps it too.
 
         Further sends of the same request wait until this returns.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kindaware.testing.stand_in.host.host import RefusalError
+from kindaware.testing.stand_in.host.errors import RefusalError
 
 Labels = tuple[tuple[str, str], ...]
 

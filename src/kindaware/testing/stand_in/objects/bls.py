@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kindaware.testing.stand_in.host.host import Host, RefusalError
+from kindaware.testing.stand_in.host.errors import RefusalError
+from kindaware.testing.stand_in.host.host import Host
 from kindaware.testing.stand_in.objects.memory import place_outputs
 from kindaware.testing.stand_in.objects.response import InferenceResponse, new_response
 from kindaware.testing.stand_in.objects.triton_error import TritonModelException

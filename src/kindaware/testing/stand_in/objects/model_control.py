@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kindaware.testing.stand_in.host.host import Host, RefusalError
+from kindaware.testing.stand_in.host.errors import RefusalError
+from kindaware.testing.stand_in.host.host import Host
 from kindaware.testing.stand_in.objects.metric_family import check_answers, refusal
 from kindaware.testing.stand_in.objects.triton_error import TritonModelException
 from kindaware.testing.stand_in.pybind.convert import (

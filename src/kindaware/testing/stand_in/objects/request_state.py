@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kindaware.testing.stand_in.host.host import RequestHandle
 from kindaware.testing.stand_in.objects.tensor import Tensor
 from kindaware.testing.stand_in.objects.trace import InferenceTrace
 from kindaware.testing.stand_in.wire.wire import Answer
-
-if TYPE_CHECKING:
-    from kindaware.testing.stand_in.objects.request import InferenceRequest
-    from kindaware.testing.stand_in.objects.sender import InferenceResponseSender
 
 
 @dataclass(slots=True, eq=False)
@@ -61,6 +58,6 @@ class RequestState:
     is_final_sent: bool = False
     is_cancelled: bool = False
     is_from_server: bool = False
-    sender: InferenceResponseSender | None = None
-    request: InferenceRequest | None = None
+    sender: object = None
+    request: RequestHandle | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kindaware.testing.accelerator import SimulatedAccelerator
 from kindaware.testing.arguments import ConfigSource
-from kindaware.testing.harness._failures import HarnessError
 from kindaware.testing.harness.client.client import ModelClient
-from kindaware.testing.harness.server.log import LogLine
+from kindaware.testing.harness.failures import HarnessError
+from kindaware.testing.harness.process.context import ServerContext
+from kindaware.testing.harness.process.log import LogLine
 from kindaware.testing.harness.server.metrics_text import write_metrics
 from kindaware.testing.harness.server.option_check import check_models, check_source, parse_version
-from kindaware.testing.harness.server.served import ModelOptions, ModelSource, ServedModel
+from kindaware.testing.harness.server.options import ModelOptions, ModelSource
+from kindaware.testing.harness.server.served import ServedModel
 from kindaware.testing.harness.server.server import PretendedServer
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator import SimulatedAccelerator
 
 
 class LoadedModel(ModelClient):
@@ -133,12 +133,13 @@ class ModelHarness(ModelClient):
             raise HarnessError.of(
                 "ModelHarness", expected="one start", got="a second", remedy="call stop() first"
             )
-        self._open = self._last = PretendedServer(self._version, self._hang_timeout_seconds, self.accelerator)
+        context = ServerContext(self._version, self._hang_timeout_seconds, self.accelerator)
+        self._open = self._last = PretendedServer(context)
         try:
             for other in self._models:
                 self.add_model(*other) if isinstance(other, tuple) else self.add_model(other)
             self._name = self._open.load(self._source, self._options).name
-            self._open.raise_violations()
+            self._open.context.raise_violations()
             self._space().enter()
         except BaseException:
             server, self._open = self._open, None
@@ -160,11 +161,11 @@ class ModelHarness(ModelClient):
         finally:
             self._open = None
             for name in server.close():
-                server.log.add(
+                server.context.log.add(
                     "WARNING", f"thread {name!r} was left running", "kindaware.testing", 0, self._name
                 )
         if check:
-            server.raise_violations()
+            server.context.raise_violations()
 
     def add_model(
         self, model: ModelSource, config: ConfigSource | None = None, **options: Any
@@ -202,15 +203,15 @@ class ModelHarness(ModelClient):
     @property
     def logs(self) -> list[LogLine]:
         """All lines of the pretended server's log; also after the end."""
-        return [] if self._last is None else list(self._last.log.lines)
+        return [] if self._last is None else list(self._last.context.log.lines)
 
     def log_text(self) -> str:
         """The log as text; also after the end."""
-        return "" if self._last is None else self._last.log.text()
+        return "" if self._last is None else self._last.context.log.text()
 
     def metrics_text(self) -> str:
         """The models' own metrics as the metrics port shows them."""
-        return write_metrics(self._server.metrics)
+        return write_metrics(self._server.context.metrics)
 
     def metric(self, name: str, **labels: str) -> float:
         """Give the value of one of the models' metrics; of a histogram the sum.
@@ -218,7 +219,7 @@ class ModelHarness(ModelClient):
         Raises:
             HarnessError: there is none.
         """
-        for sample in self._server.metrics.samples():
+        for sample in self._server.context.metrics.samples():
             if sample.name == name and sample.labels == labels:
                 return sample.value
         raise HarnessError.of(
@@ -252,8 +253,6 @@ def _open_accelerator(
 ) -> SimulatedAccelerator | None:
     if accelerator is None:
         return None
-    from kindaware.testing.accelerator import SimulatedAccelerator
-
     if accelerator == "simulated":
         accelerator = SimulatedAccelerator()
     if not isinstance(accelerator, SimulatedAccelerator):
