@@ -1,6 +1,6 @@
 """A model.py without a server: `ModelHarness` loads it and sends it requests.
 
-One pretended server per harness, with any number of models; one pretended process per instance. A request is
+One simulated server per harness, with any number of models; one simulated process per instance. A request is
 built in `client`, checked in `server` as a server does before a model sees it, and handed to the model in
 `process`, which has the rules for what may come back; `pending` keeps the answers.
 """

@@ -1,4 +1,4 @@
-"""A stand-in for `triton_python_backend_utils` that behaves as inside a server; a harness builds upon it.
+"""A stand-in for `triton_python_backend_utils` that behaves as in a server; harnesses are built on it.
 
 Nothing here enters `sys.modules`, loads a model or reads a configuration. The steps of a harness:
 
@@ -13,7 +13,7 @@ Nothing here enters `sys.modules`, loads a model or reads a configuration. The s
    What was sent through the sender comes to `host.on_send` at once, and stays in `state_of(request).sent`.
 6. `answer_of(response, requested)` turns a response into what the client gets, without sending it.
 
-Plain data go in and out: `WireTensor`, `Answer`, `Failure`, `BlsCall`. `host.run_bls(call)` gives Answers.
+Plain data goes in and out: `WireTensor`, `Answer`, `Failure`, `BlsCall`. `host.run_bls(call)` yields Answers.
 `RefusalError` is what a Host raises where the server refuses. `MetricRegistry` holds the metrics of all
 models of a server. `TritonModelException` is one class for all hosts; the others are bound to their host
 (the unbound ones, exported here, are their base classes, for annotations and `isinstance`).

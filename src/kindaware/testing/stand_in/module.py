@@ -116,7 +116,7 @@ def attach_classes(module: ModuleType, c_module: ModuleType, host: Host) -> None
 
 
 def _module(name: str, doc: str | None = None) -> ModuleType:
-    """A module with a spec, so that `importlib.util.find_spec` finds it among the loaded ones."""
+    """Make a module with a spec, so that `importlib.util.find_spec` finds it among the loaded ones."""
     module = ModuleType(name, doc)
     module.__spec__ = ModuleSpec(name, None)
     return module

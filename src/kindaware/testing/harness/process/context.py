@@ -1,4 +1,4 @@
-"""What the processes of one pretended server share: its release, devices, log and metrics."""
+"""What the processes of one simulated server share: its release, devices, log and metrics."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kindaware.testing.stand_in import Host, MetricRegistry, TritonContractError
 
 
 class ServerContext:
-    """What the processes of one pretended server share.
+    """What the processes of one simulated server share.
 
     Args:
         server_version: year and month of the release.
@@ -43,7 +43,7 @@ class ServerContext:
             self._stack.enter_context(accelerator.installed(self._blame))
 
     def add_process(self, host: Host, loop: BackgroundLoop) -> None:
-        """Take in a process, and its event loop, whose thread is none of the model's."""
+        """Add a process, and its event loop, whose thread is not one of the model's."""
         self.hosts.append(host)
         self._loops.append(loop)
 
@@ -57,11 +57,11 @@ class ServerContext:
         return nullcontext() if self.accelerator is None else self.accelerator.entered(process)
 
     def memory(self) -> AbstractContextManager[None]:
-        """Let what is done to a GPU's memory inside be the server's doing, and not that of the model."""
+        """Attribute what the block does to GPU memory to the server, and not to the model."""
         return nullcontext() if self.accelerator is None else self.accelerator.of_server()
 
     def is_thread_left(self) -> bool:
-        """Whether a thread still runs that a model's code has started."""
+        """Return whether a thread that a model's code has started is still running."""
         own = {loop.thread for loop in self._loops}
         return any(thread not in own for thread in self.surroundings.other_threads())
 
@@ -78,7 +78,7 @@ class ServerContext:
             raise new[0]
 
     def close(self) -> list[str]:
-        """Put this process back as it was; return the names of threads that the models have left running."""
+        """Restore this process, and return the names of threads that the models have left running."""
         try:
             return self.surroundings.restore()
         finally:

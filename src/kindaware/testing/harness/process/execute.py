@@ -1,4 +1,4 @@
-"""What becomes of one call of `execute`: the rules for what it may return and raise."""
+"""One call of `execute`: the rules for what it may return and raise, and what follows from either."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESCHEDULE = 2
 
 
 class RuleError(Exception):
-    """What the backend itself has against the outcome of `execute`; the text is the server's."""
+    """The backend refuses the outcome of `execute`; the text is the server's."""
 
 
 def execute(
@@ -67,10 +67,10 @@ def _check_unchanged(
 
 
 def _check(host: Host, requests: Sequence[InferenceRequest], returned: Any) -> list[Any]:
-    """Give one response or None per request.
+    """Return one response or None per request.
 
     Raises:
-        RuleError: nothing of it may be sent.
+        RuleError: none of it may be sent.
     """
     if returned is None:
         return [None] * len(requests)
@@ -111,7 +111,7 @@ def _check_element(host: Host, request: InferenceRequest, response: Any) -> None
 
 
 def _fail_all(host: Host, requests: Sequence[InferenceRequest], reason: str, *, has_raised: bool) -> None:
-    """Give every request of the batch the error, as far as its client can still get one."""
+    """Answer every request of the batch with the error, where its client can still get one."""
     text = f"Failed to process the request(s) for model '{host.instance_name}', message: {reason}"
     host.log("ERROR", text, "pb_stub.cc", 0)
     for request in requests:

@@ -234,7 +234,7 @@ class Instance(Host):
             self._lock.release()
 
     def is_ready(self) -> bool:
-        """Say what the model answers to a readiness query; one without `is_ready` is ready."""
+        """Return what the model answers to a readiness query; one without `is_ready` is ready."""
         if self._ready_check is None or self.server_version < ASKED_SINCE:
             return True
         with self.running():
@@ -244,11 +244,11 @@ class Instance(Host):
         return not obstacle
 
     def is_busy(self) -> bool:
-        """Whether a batch runs."""
+        """Return whether a batch runs."""
         return self._lock.locked()
 
     def is_anyone_left(self) -> bool:
-        """Whether a coroutine or thread may still answer."""
+        """Return whether a coroutine or thread may still answer."""
         return self.loop.is_busy() or self._context.is_thread_left()
 
     def log(self, level: str, text: str, filename: str, line: int) -> None:
@@ -256,7 +256,7 @@ class Instance(Host):
         self._context.log.add(level, text, filename, line, self.model_name)
 
     def is_cancelled(self, request: RequestHandle) -> bool:
-        """Say whether the client has cancelled."""
+        """Return whether the client has cancelled."""
         pending = self._pendings.get(request)
         return pending is not None and pending.is_cancelled()
 
@@ -278,7 +278,7 @@ class Instance(Host):
         self._models.cancel_call(call)
 
     def load_model(self, model_name: str, config: str, files: dict[str, bytes]) -> None:
-        """Load another model, or one anew."""
+        """Load another model, or reload it."""
         self._note_start("load_model")
         self._models.load_model(model_name, config, files)
 
@@ -287,7 +287,7 @@ class Instance(Host):
         self._models.unload_model(model_name)
 
     def is_model_ready(self, model_name: str, model_version: str) -> bool | None:
-        """Say whether a model is ready."""
+        """Return whether a model is ready."""
         self._note_start("is_model_ready")
         return self._models.is_model_ready(model_name, model_version)
 

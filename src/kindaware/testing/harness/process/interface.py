@@ -25,7 +25,7 @@ class ModelControl(Protocol):
         """Unload a model."""
 
     def is_model_ready(self, name: str, version: str) -> bool | None:
-        """Whether a model is ready; None if it is unknown."""
+        """Return whether a model is ready; None if it is unknown."""
 
 
 class Sequences(Protocol):

@@ -1,4 +1,4 @@
-"""Waiting for answers, and telling when there will be none."""
+"""Waiting for answers, and noticing when none can come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model as the pretended server serves it: configuration, checks, instances."""
+"""A model as the simulated server serves it: configuration, checks, instances."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class ServedModel:
         return _Loading(self.name, self.version)
 
     def is_configured_as(self, source: ModelSource, options: ModelOptions) -> bool:
-        """Whether a configuration is the one that is served, whatever it says about instances.
+        """Return whether a configuration is the one that is served, whatever it says about instances.
 
         Raises:
             ConfigError: it can't be parsed or would be refused.
@@ -137,7 +137,7 @@ class ServedModel:
         return {**arguments.config, "instance_group": None} == {**self.config, "instance_group": None}
 
     def is_ready(self) -> bool:
-        """Whether all instances say so."""
+        """Return whether all instances say that they are ready."""
         return all(instance.is_ready() for instance in self.instances)
 
     def stop(self) -> None:
@@ -149,7 +149,7 @@ class ServedModel:
         """Let a request through to the model.
 
         Raises:
-            RefusedRequest: the server wouldn't.
+            RefusedRequest: the server would refuse it.
             TritonContractError: the server would never answer.
         """
         sent = pending.sent
@@ -167,7 +167,7 @@ class ServedModel:
         return Admitted(pending, sent, inputs, self._check.output_names(sent))
 
     def choose(self, index: int | None = None) -> Instance:
-        """Give an instance: the one with this index, else an idle one."""
+        """Return an instance: the one with this index, else an idle one."""
         if index is not None:
             check_index(index, len(self.instances))
             return self.instances[index]
@@ -175,7 +175,7 @@ class ServedModel:
 
 
 class _Loading:
-    """Turns what leaves a model's code while it loads into a ModelLoadError."""
+    """Turns what a model's code raises while it loads into a ModelLoadError."""
 
     def __init__(self, name: str, version: str) -> None:
         self._name = name
@@ -196,7 +196,7 @@ class _Loading:
 def _read_arguments(
     source: ModelSource, options: ModelOptions, accelerator: SimulatedAccelerator | None
 ) -> ModelArguments:
-    """Read a configuration; without a kind the host has the accelerator's number of devices, if said."""
+    """Read a configuration; without a kind, the host has as many GPUs as the accelerator has devices."""
     directory = None if isinstance(source, type) else Path(source).absolute()
     if directory is None and options.config is None:
         raise ConfigError.of(
@@ -227,7 +227,7 @@ def _read_arguments(
 
 
 def _check_name(arguments: ModelArguments, directory: Path | None, given: str | None) -> None:
-    """The server wants directory and model to have the same name."""
+    """Refuse a model whose name is not that of its directory, as the server does."""
     if directory is None or given is not None or arguments.name == directory.name:
         return
     raise ConfigError.of(

@@ -1,4 +1,4 @@
-"""The pretended server: the models of one harness."""
+"""The simulated server: the models of one harness."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOT_FOUND_SINCE = (26, 6)
 """Since then an unknown model is `not found`, before it is `not ready`."""
 
 
-class PretendedServer:
+class SimulatedServer:
     """The models of one harness, and what one of them may ask of the others.
 
     Args:
@@ -40,17 +40,17 @@ class PretendedServer:
         self._calls: dict[int, Pending] = {}
 
     def check_device(self, pending: Pending) -> None:
-        """Refuse a request whose inputs lie on a GPU that the host hasn't.
+        """Refuse a request whose inputs are on a GPU that the host doesn't have.
 
         Raises:
-            HarnessError: that is so.
+            HarnessError: an input is on such a GPU.
         """
         for ordinal in {wire.gpu for wire in pending.sent.inputs if wire.gpu is not None}:
             devices = None if self.context.accelerator is None else len(self.context.accelerator.devices)
             check_gpu(ordinal, torch.cuda.device_count() if devices is None else devices)
 
     def load(self, source: ModelSource, options: ModelOptions) -> ServedModel:
-        """Load a model that the test hands over."""
+        """Load a model that the test names."""
         check_source(source)
         stored = self._repository.open(source, options)
         model = self._serve(stored)
@@ -70,7 +70,7 @@ class PretendedServer:
         self.context.log.add("INFO", f"successfully loaded '{name}'", "model_lifecycle.cc", 0, name)
 
     def find(self, name: str) -> ServedModel:
-        """Give a loaded model.
+        """Return a loaded model.
 
         Raises:
             HarnessError: there is none of this name.
@@ -85,7 +85,7 @@ class PretendedServer:
         return self.models[name]
 
     def close(self) -> list[str]:
-        """Finalize all models; gives the names of threads that they leave."""
+        """Finalize all models, and return the names of threads that they have left running."""
         try:
             for model in [*self._retired, *reversed(self.models.values())]:
                 model.stop()
@@ -149,7 +149,7 @@ class PretendedServer:
             pending.cancel()
 
     def load_model(self, name: str, config: str, files: dict[str, bytes]) -> None:
-        """Load what `pb_utils.load_model` asks for, from where the loaded models lie.
+        """Load what `pb_utils.load_model` asks for, from the directories of the loaded models.
 
         A model that is loaded stays as it is unless its files were changed or its configuration is another.
         Files that come with the call count as older than any, so with the same configuration they are
@@ -184,7 +184,7 @@ class PretendedServer:
         return RefusalError(f"failed to load '{name}', failed to poll from model repository")
 
     def _is_up_to_date(self, name: str, stored: StoredModel) -> bool:
-        """Whether a model can stay as it is."""
+        """Return whether a model can stay as it is."""
         model, loaded = self.models.get(name), self._loaded.get(name)
         if model is None or loaded is None:
             return False
@@ -208,7 +208,7 @@ class PretendedServer:
         self._retire(self.models.pop(name, None))
 
     def is_model_ready(self, name: str, version: str) -> bool | None:
-        """Say whether a model is ready; None if it is unknown."""
+        """Return whether a model is ready; None if it is unknown."""
         model = self.models.get(name)
         if model is None:
             return None

@@ -1,4 +1,4 @@
-"""What the stand-in asks of the server that it pretends to be part of."""
+"""What the stand-in asks of the server that it simulates."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NEWEST: tuple[int, int] = (26, 7)
 
 
 class RequestHandle(Protocol):
-    """An InferenceRequest, as far as a host looks at it; one object stands for a request all the time."""
+    """The part of an InferenceRequest that a host may use; a request is the same object all the time."""
 
     def request_id(self) -> str:
         """Return the client's id of the request."""
 
 
 class Host:
-    """One pretended stub process: an instance of a model. Derive from it, and set or override.
+    """One simulated stub process, which is one instance of a model. Derive from it, and set or override.
 
     Args:
         model_name: the model.
@@ -75,7 +75,7 @@ class Host:
         """
 
     def is_cancelled(self, request: RequestHandle) -> bool:
-        """Say whether the client of a request that the server handed out has cancelled it."""
+        """Return whether the client of a request that the server handed out has cancelled it."""
         return False
 
     def on_send(self, request: RequestHandle, answer: Answer) -> None:
@@ -85,14 +85,14 @@ class Host:
         """
 
     def server_memory(self) -> AbstractContextManager[None]:
-        """Let what is done to a GPU's memory inside be the server's doing, and not that of the model."""
+        """Attribute what the block does to GPU memory to the server, and not to the model."""
         return nullcontext()
 
     def run_bls(self, call: BlsCall) -> Iterable[Answer]:
         """Run another model; called in the thread that calls `exec`.
 
-        Give one Answer per send of the called model, flags alone included (`is_flag_only`), as they come.
-        A model that is not decoupled gives one. The last has `is_final`. An Answer's `failure` is the called
+        Yield one Answer per send of the called model, flags alone included (`is_flag_only`), as they come.
+        A model that is not decoupled sends one. The last has `is_final`. An Answer's `failure` is the called
         model's error, its own or the one that left its `execute`.
 
         Raises:
@@ -122,5 +122,5 @@ class Host:
         """
 
     def is_model_ready(self, model_name: str, model_version: str) -> bool | None:
-        """Say whether a model is ready; None if it is unknown. An empty version means any."""
+        """Return whether a model is ready; None if it is unknown. An empty version means any."""
         return None

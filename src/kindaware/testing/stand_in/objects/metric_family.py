@@ -110,12 +110,13 @@ class MetricFamily(pybind11_object):
         return make(host.classes.Metric, MetricState(weakref.ref(self), value))
 
 
+# Past the metaclass, which lets nobody set a constant.
 for _name, _member in MetricKind.__members__.items():
     type.__setattr__(MetricFamily, _name, _member)
 
 
 def _check_buckets(kind: str, buckets: Any) -> list[float]:
-    """Give the boundaries, none for the kinds that have none."""
+    """Return the boundaries, none for the kinds that have none."""
     if kind != "HISTOGRAM":
         if buckets is not None:
             raise TritonModelException("Failed to create metric. Unexpected buckets found.")

@@ -77,7 +77,7 @@ def is_model_ready(host: Host, model_name: str, model_version: str) -> bool:
 
 
 def _read_version(text: str) -> str:
-    """Read a number off the start of the text, as C's `strtol` does.
+    """Parse the number at the start of the text, as C's `strtol` does.
 
     Raises:
         RefusalError: there is none, or it is no version.
@@ -97,5 +97,5 @@ def _read_version(text: str) -> str:
 
 @function(returns="str")
 def get_model_dir(host: Host) -> str:
-    """Give the directory of the model's version."""
+    """Return the directory of the model's version."""
     return host.model_dir

@@ -26,18 +26,18 @@ class RequestState:
         flags: of sequences.
         timeout: microseconds, 0 is none.
         parameters: of the request.
-        trace: what it was traced by.
+        trace: its trace, or None.
         preferred_memory: where the outputs of a call are wanted; see `BlsCall`.
         release_flags: 1 is RELEASE_ALL, 2 is RESCHEDULE.
         sent: all that was sent for it, in order, returned responses included.
         num_sent: sends so far, flags alone included.
         is_closed: FINAL was sent, a response was returned, or an error left `execute`.
         is_final_sent: FINAL was sent through the sender.
-        is_cancelled: the server has said so once; it is not asked again.
-        is_from_server: `execute` got it; False for one that the model built.
+        is_cancelled: the server has said so; it is not asked again.
+        is_from_server: True for one that `execute` got, False for one that the model built.
         sender: the one sender of the request.
         request: the request itself, until it is closed.
-        lock: held while something is sent, so that what was sent has one order.
+        lock: held during a send, so that the sends of a request have one order.
     """
 
     inputs: list[Tensor]
