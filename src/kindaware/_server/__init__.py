@@ -1,1 +1,1 @@
-"""A real tritonserver as a process: found, started, watched and ended."""
+"""A tritonserver process, found, started, watched and ended: for `kindaware serve`, and for tests."""

@@ -61,7 +61,7 @@ def prepare_launch(
         interpreter: whose packages the stubs are to see.
         directory: an empty directory of the caller's own; it has to last as long as the server.
         repositories: checked paths.
-        options: of the library's own making.
+        options: that the library itself sets.
         args: the caller's, which win.
         environment: to start from.
 
@@ -90,7 +90,7 @@ def prepare_launch(
 
 
 def choose_shm_bytes(shared_memory: Path = SHARED_MEMORY) -> int:
-    """The size of each instance's first region: a 64th of the room, between the server's 1 MiB and 64 MiB.
+    """Return the size of each instance's first region: a 64th of the room, from the server's 1 MiB to 64 MiB.
 
     The server takes the memory at once, for every instance, and grows the region when a batch needs more.
     """
@@ -103,7 +103,7 @@ def choose_shm_bytes(shared_memory: Path = SHARED_MEMORY) -> int:
 
 
 def read_option(args: Sequence[str], name: str) -> str | None:
-    """The last value of `--name=value` or `--name value` in a command line, or None."""
+    """Return the last value of `--name=value` or `--name value` in a command line, or None."""
     value = None
     for position, arg in enumerate(args):
         if arg == name:
@@ -123,7 +123,7 @@ def _check_args(args: Sequence[str]) -> None:
 
 
 def _lay_out_backend(location: Location, interpreter: Interpreter, directory: Path) -> Path:
-    """A backend directory with the one stub that fits; links suffice."""
+    """Make a backend directory of links, with the one stub that fits."""
     backend = directory / "backends" / "python"
     backend.mkdir(parents=True)
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
@@ -133,7 +133,7 @@ def _lay_out_backend(location: Location, interpreter: Interpreter, directory: Pa
 
 
 def _lay_out_library(interpreter: Interpreter, directory: Path) -> Path:
-    """A directory with the interpreter's libpython only: its neighbours must not come before others."""
+    """Make a directory with nothing but the interpreter's libpython: no library beside it may be found."""
     assert interpreter.library is not None, "check_for has seen it"
     library = directory / "lib"
     library.mkdir()
@@ -142,7 +142,7 @@ def _lay_out_library(interpreter: Interpreter, directory: Path) -> Path:
 
 
 def _stub_version(location: Location) -> str | None:
-    """The Python version that a server's own stub is linked with, or None when that can't be told."""
+    """Return the Python version that a server's own stub is linked with, or None when that can't be told."""
     try:
         stub = (location.python_backend / "triton_python_backend_stub").read_bytes()
     except OSError:
@@ -152,5 +152,5 @@ def _stub_version(location: Location) -> str | None:
 
 
 def _prepend(first: Sequence[Path], rest: str | None) -> str:
-    """A search path with `first` in front."""
+    """Return a search path with `first` in front."""
     return os.pathsep.join([*map(str, first), *([rest] if rest else [])])

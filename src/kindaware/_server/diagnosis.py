@@ -1,4 +1,4 @@
-"""Why a server did not get ready, told from its log."""
+"""Why a server did not become ready, read from its log."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from kindaware._server.failure import ServerError
 
 
 def diagnose(got: str, log: str) -> ServerError:
-    """The error about a server that did not get ready.
+    """Return the error about a server that did not become ready.
 
     Args:
-        got: what came in place of a ready server.
+        got: what happened instead.
         log: all that the server printed.
     """
     models = _log.read_failures(log)
@@ -35,5 +35,5 @@ def diagnose(got: str, log: str) -> ServerError:
 
 
 def _strip_kind(reason: str) -> str:
-    """A model's reason without the server's own `Internal: `."""
+    """Return a model's reason without the server's own `Internal: `."""
     return reason.removeprefix("Internal: ")

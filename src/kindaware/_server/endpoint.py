@@ -49,7 +49,7 @@ class Endpoint:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def is_healthy(self, which: str) -> bool:
-        """Whether `/v2/health/<which>` (`live` or `ready`) says yes; waits for at most two seconds."""
+        """Return whether `/v2/health/<which>` (`live` or `ready`) says yes; waits for at most two seconds."""
         try:
             self._ask("health", f"/v2/health/{which}", timeout_seconds=2.0)
         except ServerError:
@@ -57,11 +57,11 @@ class Endpoint:
         return True
 
     def version(self) -> str:
-        """The server's version, such as `2.51.0`."""
+        """Return the server's version, such as `2.51.0`."""
         return str(self._ask("server", "/v2")["version"])
 
     def index(self) -> list[ModelStatus]:
-        """Every version of every model of the repositories, with its state."""
+        """Return every version of every model of the repositories, with its state."""
         return [
             ModelStatus(
                 name=entry["name"],
@@ -73,7 +73,7 @@ class Endpoint:
         ]
 
     def state(self, model: str) -> str:
-        """The state of a model, `READY` when one of its versions is; empty when it was never loaded."""
+        """Return the state of a model: `READY` if one of its versions is, empty if it was never loaded."""
         index = self.index()
         states = [status.state for status in index if status.name == model]
         if not states:
@@ -87,7 +87,7 @@ class Endpoint:
         return "READY" if "READY" in states else states[0]
 
     def config(self, model: str) -> dict[str, Any]:
-        """The configuration of a ready model, completed by the server."""
+        """Return the configuration of a ready model, completed by the server."""
         config: dict[str, Any] = self._ask(
             f"configuration of model '{model}'", f"/v2/models/{_quote(model)}/config"
         )
@@ -122,7 +122,7 @@ class Endpoint:
         body: dict[str, Any] | None = None,
         timeout_seconds: float | None = 30.0,
     ) -> Any:
-        """Make one request; the answer's JSON, or None when it has no body."""
+        """Make one request, and return the answer's JSON, or None when it has no body."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://{self._address}{path}", data=data)
         try:
@@ -139,7 +139,7 @@ class Endpoint:
 
 
 def _error_text(body: bytes) -> str:
-    """The server's own words in an error response."""
+    """Return the server's own words in an error response."""
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
@@ -147,5 +147,5 @@ def _error_text(body: bytes) -> str:
 
 
 def _quote(model: str) -> str:
-    """A model's name within a path."""
+    """Quote a model's name for a path."""
     return quote(model, safe="")

@@ -37,7 +37,7 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Interpreter:
-    """What has to be known about an interpreter to let a stub use its packages.
+    """What has to be known about an interpreter so that a stub can use its packages.
 
     Args:
         executable: its path, not resolved: that of a virtual environment stays in the environment.
@@ -70,7 +70,7 @@ class Interpreter:
         """Ask an interpreter about itself; waits for it to answer.
 
         Args:
-            python: its path; the running one unless said.
+            python: its path; by default the running one.
 
         Raises:
             ServerError: it does not run.
@@ -144,7 +144,7 @@ class Interpreter:
             )
 
     def place_on_path(self, directory: Path) -> Path:
-        """The directory to put first on PATH, so that `python3` there is this interpreter.
+        """Return the directory to put first on PATH, so that `python3` there is this interpreter.
 
         Args:
             directory: a directory of the caller's own, in which a link is made when the interpreter has no
@@ -170,7 +170,7 @@ class Interpreter:
 
 
 def _find_library(found: dict[str, object]) -> Path | None:
-    """The libpython of a probed interpreter: where it says, and where the usual builds have it."""
+    """Find the libpython of a probed interpreter: where it says, and where the usual builds have it."""
     name = f"libpython{found['version']}.so.1.0"
     directories = found["library_dirs"]
     if not isinstance(directories, list):
@@ -183,5 +183,5 @@ def _find_library(found: dict[str, object]) -> Path | None:
 
 
 def _version_key(version: str) -> tuple[int, ...]:
-    """`3.9` before `3.10`."""
+    """Return a sort key that puts `3.9` before `3.10`."""
     return tuple(int(part) for part in version.split("."))

@@ -34,7 +34,7 @@ ORPHANED_STOP_SECONDS = 10.0
 
 
 class Keeper:
-    """Starts one server and sees to its end.
+    """Starts one server, and ends it with everything that it started.
 
     Args:
         job: what the parent wrote: `command`, `environment`, `parent` (its pid), `log` (a path),
@@ -139,7 +139,7 @@ def _kill_children(limit_seconds: float = 5.0) -> None:
 
 
 def list_children(parent: int) -> dict[int, str]:
-    """The state of each child of a process by its pid; `Z` is one that ended and was not waited for."""
+    """Return the state of each child of a process by its pid; `Z` has ended and was not waited for."""
     children = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

@@ -110,7 +110,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
 
 
 def _write_options(options: ServerOptions, ports: Mapping[str, int]) -> list[str]:
-    """The server's options, but for those that depend on the machine."""
+    """Return the server's options, except those that depend on the machine."""
     written = [f"{option}={port}" for option, port in ports.items()]
     written += [f"--http-address={options.host}", f"--grpc-address={options.host}"]
     written.append(f"--exit-on-error={'true' if options.exit_on_error else 'false'}")
@@ -121,13 +121,13 @@ def _write_options(options: ServerOptions, ports: Mapping[str, int]) -> list[str
 
 
 def _merge_environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    """This process's environment with changes; None removes a variable."""
+    """Return this process's environment with changes; None removes a variable."""
     merged = {**os.environ, **changes}
     return {name: value for name, value in merged.items() if value is not None}
 
 
 def _make_log(path: Path) -> None:
-    """Begin an empty log."""
+    """Make an empty log file."""
     try:
         path.write_bytes(b"")
     except OSError as error:

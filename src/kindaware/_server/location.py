@@ -45,7 +45,7 @@ class Location:
 
     @property
     def libraries(self) -> Path:
-        """The directory of the wheel's own libraries, which lies where its executable looks for it."""
+        """The directory of the wheel's own libraries, at the place where its executable looks for it."""
         return self.root.parent.parent / "nvidia_pytriton.libs"
 
     @property
@@ -99,7 +99,7 @@ def locate_server(
 
 
 def wheel_package() -> Path | None:
-    """The directory of the installed `pytriton` package, which is not imported."""
+    """Return the directory of the installed `pytriton` package, without importing it."""
     try:
         spec = importlib.util.find_spec("pytriton")
     except (ImportError, ValueError):
@@ -110,5 +110,5 @@ def wheel_package() -> Path | None:
 
 
 def is_executable(path: Path) -> bool:
-    """Whether there is a file that this user may run."""
+    """Return whether there is a file that this user may run."""
     return path.is_file() and os.access(path, os.X_OK)

@@ -71,7 +71,7 @@ class InstanceReport:
 
 
 def read_records(log: str) -> Iterator[Record]:
-    """The log's entries, in order; a quoted text is unquoted."""
+    """Yield the log's entries, in order; a quoted text is unquoted."""
     for line in log.splitlines():
         match = _RECORD.match(line)
         if match is None:
@@ -81,7 +81,7 @@ def read_records(log: str) -> Iterator[Record]:
 
 
 def read_failures(log: str) -> dict[str, str]:
-    """Why each model that did not load failed, by model name, in the server's words."""
+    """Return why each model that did not load failed, by model name, in the server's words."""
     failures: dict[str, str] = {}
     parse_error = ""
     for record in read_records(log):
@@ -98,13 +98,13 @@ def read_failures(log: str) -> dict[str, str]:
 
 
 def read_stub_failure(log: str) -> str | None:
-    """The end of a stub that the server does not notice, waiting for it for ever: its own words, or None."""
+    """Return the last words of a stub that ended without the server noticing, or None."""
     match = _STUB_FAILURE.search(log)
     return None if match is None else match["text"].strip()
 
 
 def read_unfinished(log: str) -> list[str]:
-    """The models whose loading has begun and not ended, in any way."""
+    """Return the models whose loading has begun, and has neither succeeded nor failed."""
     begun, ended = [], set(read_failures(log))
     for record in read_records(log):
         begun += [match["model"] for match in [_LOADING.match(record.text)] if match]
@@ -113,7 +113,7 @@ def read_unfinished(log: str) -> list[str]:
 
 
 def read_instances(log: str) -> list[InstanceReport]:
-    """What the kindaware instances reported, in the order in which they became ready."""
+    """Return what the kindaware instances reported, in the order in which they became ready."""
     return [
         InstanceReport(
             name=match["name"],
@@ -130,13 +130,13 @@ def read_instances(log: str) -> list[InstanceReport]:
 
 
 def read_port_in_use(log: str) -> str | None:
-    """The address that the server could not bind, or None."""
+    """Return the address that the server could not bind, or None."""
     match = _PORT_IN_USE.search(log)
     return None if match is None else match["address"]
 
 
 def last_lines(log: str, count: int = 12) -> str:
-    """The end of the log without tables, routine, GPUs that are missing, and what `read_failures` reads."""
+    """Return the end of the log without tables, routine, missing GPUs, and what `read_failures` reads."""
     lines = [line[:400] for line in log.splitlines() if not _NOISE.search(line)]
     return "\n".join(lines[-count:])
 

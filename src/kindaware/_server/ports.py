@@ -16,7 +16,7 @@ its models are loaded, so a chosen port has to stay free for a while."""
 
 
 def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
-    """Free ports for a server, every 0 replaced.
+    """Choose free ports for a server, in place of every 0.
 
     Args:
         host: the address to listen on.
@@ -40,7 +40,7 @@ def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
 
 
 def _listen_anywhere(host: str, option: str) -> socket.socket:
-    """A listening socket on a free port."""
+    """Return a listening socket on a free port."""
     for port in random.sample(CHOICE, 100):
         try:
             return _listen(host, port, option)
@@ -50,7 +50,7 @@ def _listen_anywhere(host: str, option: str) -> socket.socket:
 
 
 def _listen(host: str, port: int, option: str) -> socket.socket:
-    """A listening socket, made as the server makes its own."""
+    """Return a listening socket, made as the server makes its own."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -76,7 +76,7 @@ class _PortTakenError(ServerError):
 
 
 def _refusal(option: str, got: str, *, expected: str, kind: type[ServerError] = ServerError) -> ServerError:
-    """The error about one option."""
+    """Return the error about one option."""
     if option == "--host":
         remedy = "use 127.0.0.1, or 0.0.0.0 for all addresses"
     else:

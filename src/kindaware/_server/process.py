@@ -18,11 +18,11 @@ from kindaware._server.command import Launch
 from kindaware._server.failure import ServerError
 
 _MARGIN_SECONDS = 15.0
-"""What a keeper may need beyond the time that it gives the server."""
+"""What a keeper may need beyond the time that it allows the server."""
 
 
 class ServerProcess:
-    """A running server that ends, with all it started, when `stop` is called or this process is gone.
+    """A running server that ends, with all it started, when `end` is called or this process is gone.
 
     The keeper is a session leader of its own: a Ctrl-C in the terminal reaches us, and we stop the server.
 
@@ -72,7 +72,7 @@ class ServerProcess:
         self.pid = int(answer["pid"])
 
     def poll(self) -> int | None:
-        """The exit status of the server, or None while it runs."""
+        """Return the exit status of the server, or None while it runs."""
         if self.returncode is None:
             answer = self._read(0)
             if answer is not None:
@@ -120,7 +120,7 @@ class ServerProcess:
                     text = text[self._keeper.stdin.write(text) :]
 
     def _read(self, timeout_seconds: float) -> dict[str, Any] | None:
-        """The keeper's next answer, or None when none comes in time; an empty one when the keeper is gone."""
+        """Return the keeper's next answer: None if none comes in time, empty if the keeper is gone."""
         stdout = self._keeper.stdout
         if stdout is None or stdout.closed:
             return {}

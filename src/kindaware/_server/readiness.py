@@ -22,14 +22,14 @@ def wait_until_healthy(
     timeout_seconds: float,
     read_log: Callable[[], str],
 ) -> None:
-    """Wait until a server says that it is `live` or `ready`; it listens when the loading of models is over.
+    """Wait until a server says that it is `live` or `ready`; it listens only once its models are loaded.
 
     Args:
         process: of the server.
         endpoint: of the server.
         condition: `live` or `ready`.
         timeout_seconds: how long to wait.
-        read_log: gives all that the server has printed.
+        read_log: returns all that the server has printed.
 
     Raises:
         ServerError: it has ended, a stub has without the server noticing, or the time is over.

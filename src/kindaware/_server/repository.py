@@ -1,4 +1,4 @@
-"""Model repositories, looked at before a server gets them."""
+"""Model repositories, checked before a server gets them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SHELL_SAFE = re.compile(r"[\w./:@%+=,-]*", re.ASCII)
 def list_repositories(
     repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, may_be_empty: bool = False
 ) -> list[str]:
-    """The absolute paths of one or several repositories; addresses such as `s3://...` pass unseen.
+    """Return the absolute paths of one or several repositories; addresses such as `s3://...` are not checked.
 
     Args:
         repository: one path, or several.
@@ -37,18 +37,18 @@ def list_repositories(
 
 
 def is_shell_safe(text: str) -> bool:
-    """Whether a shell takes a path as it is, without quotes."""
+    """Return whether a path needs no quotes in a shell."""
     return _SHELL_SAFE.fullmatch(text) is not None
 
 
 def link_unsafe(repositories: Sequence[str], directory: Path) -> list[str]:
-    """Give repositories with a blank or the like in their path another one, under `directory`.
+    """Link repositories whose path a shell would split or expand into `directory`.
 
     The wheel's server starts its stubs through a shell and does not quote the model's path: the stub dies,
-    and the server waits for it for ever.
+    and the server waits for it forever.
 
     Raises:
-        ServerError: the name of a model's directory has such a character, which no link can mend.
+        ServerError: the name of a model's directory has such a character, where no link helps.
     """
     linked = []
     for number, repository in enumerate(repositories):

@@ -22,12 +22,13 @@ class TritonServer:
     """A tritonserver on one or several model repositories.
 
     Use it in a `with` statement, or call `start` and `stop`. It ends with this process, however that ends.
+    `kindaware serve` runs one in the foreground; tests know it as `kindaware.testing.TritonServer`.
 
     Args:
         repository: a directory with one directory per model, or several such directories.
-        tritonserver: path of the executable; unless said, the first of: `tritonserver` on PATH,
+        tritonserver: path of the executable; by default the first of: `tritonserver` on PATH,
             /opt/tritonserver/bin/tritonserver, the one in the installed `nvidia-pytriton` wheel.
-        python: the interpreter whose packages the models use; the running one unless said.
+        python: the interpreter whose packages the models use; by default the running one.
         host: the address to listen on.
         http_port: 0 picks a free one, for this and the others.
         grpc_port: as above.
@@ -38,7 +39,7 @@ class TritonServer:
         exit_on_error: a model that does not load is an error; else the server serves the others.
         startup_timeout_seconds: how long loading the models may take.
         stop_timeout_seconds: how long a clean end may take before the server is killed.
-        log_path: where the log goes, and stays; unless said, it is gone with the server, and only `log_text`
+        log_path: where the log goes, and stays; by default it ends with the server, and only `log_text`
             remembers it.
     """
 
@@ -139,7 +140,7 @@ class TritonServer:
         """Wait until the server is ready, or with `exit_on_error=False` until loading is over.
 
         Args:
-            timeout_seconds: the server's start-up time unless said.
+            timeout_seconds: by default the server's start-up time.
 
         Raises:
             ServerError: it has ended, a stub has without the server noticing, or the time is over.
@@ -153,7 +154,7 @@ class TritonServer:
         )
 
     def poll(self) -> int | None:
-        """The server's exit status, or None while it runs."""
+        """Return the server's exit status, or None while it runs."""
         return self.returncode if self._server is None else self._server.process.poll()
 
     @property
@@ -192,19 +193,19 @@ class TritonServer:
         return Endpoint(self.http_url).version()
 
     def log_text(self) -> str:
-        """All that the server and its models have printed; also after the end."""
+        """Return all that the server and its models have printed; also after the end."""
         return self._log if self._server is None else _read_log(self._server)
 
     def instances(self) -> list[_log.InstanceReport]:
-        """What the instances of kindaware models reported when they were ready, in that order."""
+        """Return what the instances of kindaware models reported when they were ready, in that order."""
         return _log.read_instances(self.log_text())
 
     def models(self) -> list[ModelStatus]:
-        """Every version of every model of the repositories, with its state."""
+        """Return every version of every model of the repositories, with its state."""
         return Endpoint(self.http_url).index()
 
     def model_state(self, name: str) -> str:
-        """The state of a model, such as `READY` or `UNAVAILABLE`; empty when it was never loaded.
+        """Return the state of a model, such as `READY` or `UNAVAILABLE`; empty when it was never loaded.
 
         Raises:
             ServerError: the repositories have no such model.
@@ -212,11 +213,11 @@ class TritonServer:
         return Endpoint(self.http_url).state(name)
 
     def model_config(self, name: str) -> dict[str, Any]:
-        """The configuration of a ready model, as the server has completed it."""
+        """Return the configuration of a ready model, as the server has completed it."""
         return Endpoint(self.http_url).config(name)
 
     def load(self, name: str, config: str | None = None) -> None:
-        """Load a model, or load it anew; needs explicit model control. Waits until it is ready.
+        """Load or reload a model; needs explicit model control. Waits until it is ready.
 
         Args:
             name: of the model.
@@ -236,7 +237,7 @@ class TritonServer:
         Endpoint(self.http_url).unload(name, timeout_seconds)
 
     def _running(self) -> StartedServer:
-        """The server, if there is one."""
+        """Return the server, if it is running."""
         if self._server is None:
             raise ServerError.of(
                 "TritonServer",
@@ -247,13 +248,13 @@ class TritonServer:
         return self._server
 
     def _address(self, option: str) -> str:
-        """Host and port of one service, at an address that can be connected to."""
+        """Return host and port of one service, at an address that can be connected to."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._options.host, self._options.host)
         port = self._running().ports[option]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _lost_a_port(self, error: BaseException) -> bool:
-        """Whether another program took a port that was free, and our choice, when the server was started."""
+        """Return whether another program took a port that we had chosen, before the server could bind it."""
         address = _log.read_port_in_use(error.log) if isinstance(error, ServerError) else None
         if address is None:
             return False
@@ -264,7 +265,7 @@ class TritonServer:
 
 
 def _read_log(server: StartedServer) -> str:
-    """What is in the log file."""
+    """Return what is in the log file."""
     try:
         return server.log_path.read_text(errors="replace")
     except OSError:

@@ -15,7 +15,7 @@ class StubWatch:
     """Watches a server's children while it loads models.
 
     When a stub ends while it completes its model's configuration, because model.py ends or crashes it, server
-    2.51 waits for it for ever: the dead child stays as it is, and nothing is logged.
+    2.51 waits for it forever: the dead child stays as it is, and nothing is logged.
 
     Args:
         pid: of the server.
@@ -27,7 +27,7 @@ class StubWatch:
         self._next_look = 0.0
 
     def has_lost_stub(self) -> bool:
-        """Whether a child has been dead, and not waited for, for `GRACE_SECONDS`; looks twice a second."""
+        """Return whether a child has been a zombie for `GRACE_SECONDS`; looks twice a second."""
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _INTERVAL_SECONDS

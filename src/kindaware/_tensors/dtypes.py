@@ -52,11 +52,14 @@ DTYPES = {
         _row("FP16", torch.float16, np.float16),
         _row("FP32", torch.float32, np.float32),
         _row("FP64", torch.float64, np.float64),
-        _row("BF16", torch.bfloat16, None),
         _row("BYTES", None, np.object_),
+        _row("BF16", torch.bfloat16, None),
     )
 }
-"""Every data type, by Triton's name."""
+"""Every data type, by Triton's name, in the order of the server's integers, which count from 1.
+
+Source: tritonserver.h, TRITONSERVER_datatype_enum.
+"""
 
 _BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values() if dtype.torch is not None}
 

@@ -11,7 +11,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command, and exit with its status.
 
     Args:
-        argv: the arguments; those of the process unless said.
+        argv: the arguments; by default those of the process.
     """
     if importlib.util.find_spec("typer") is None:
         sys.exit("kindaware: expected typer, got no such package; pip install 'kindaware[cli]'")

@@ -21,13 +21,13 @@ app = typer.Typer(
 
 
 def run(argv: list[str]) -> None:
-    """Run the command; what follows `--` is the server's, and is handed to the subcommand apart."""
+    """Run the command; what follows `--` is for the server, and is passed on as the context's object."""
     end = argv.index("--") if "--" in argv else len(argv)
     app(args=argv[:end], obj=tuple(argv[end + 1 :]), prog_name="kindaware")
 
 
 def _print_version(wanted: bool) -> None:
-    """Print the version, and end."""
+    """Print the version and exit."""
     if wanted:
         typer.echo(f"kindaware {importlib.metadata.version('kindaware')}")
         raise typer.Exit

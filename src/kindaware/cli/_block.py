@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kindaware._server.log import InstanceReport
-from kindaware.testing import TritonServer
+from kindaware._server.server import TritonServer
 
 HEADER = ("model", "version", "instance", "kind", "device")
 NOT_REPORTED = "not reported"
 
 
 def write_block(server: TritonServer) -> str:
-    """Addresses, server and instances of a server that is ready."""
+    """Write addresses, server and instances of a server that is ready."""
     location = server.location
     addresses = [
         ("http", server.http_url),
@@ -29,7 +29,7 @@ def write_block(server: TritonServer) -> str:
 
 
 def list_rows(server: TritonServer) -> list[tuple[str, ...]]:
-    """One row per instance of every version that is ready, in the order of `HEADER`."""
+    """Return one row per instance of every version that is ready, in the order of `HEADER`."""
     ready = [status for status in server.models() if status.state == "READY"]
     configs = {status.name: server.model_config(status.name) for status in ready}
     rows = [
@@ -42,7 +42,7 @@ def list_rows(server: TritonServer) -> list[tuple[str, ...]]:
 
 
 def list_instances(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and kind of each instance of a model, told from its completed configuration.
+    """Return name and kind of each instance of a model, read from its completed configuration.
 
     A group on several GPUs has `count` instances on each, which share their names.
     """
@@ -55,7 +55,7 @@ def list_instances(config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def assign_devices(rows: Sequence[tuple[str, str, str, str]], reports: Iterable[InstanceReport]) -> list[str]:
-    """The device of each instance, where it was reported and can be told.
+    """Return the device of each instance, where it was reported and can be told.
 
     A report names the instance but not its model. Where instances share a name, as on several GPUs, their
     reports are handed out in the order of their devices; where they belong to different models or versions
@@ -80,7 +80,7 @@ def assign_devices(rows: Sequence[tuple[str, str, str, str]], reports: Iterable[
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines, their columns side by side."""
+    """Return rows as lines with aligned columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

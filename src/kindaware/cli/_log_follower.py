@@ -10,7 +10,7 @@ _POLL_SECONDS = 0.1
 
 
 class LogFollower:
-    """Copies a growing file to the standard error in a thread of its own, from now until `close`.
+    """Copies a growing file to standard error in a thread of its own, from now until `close`.
 
     Args:
         path: the file; it may not be there yet.
@@ -24,7 +24,7 @@ class LogFollower:
         self._thread.start()
 
     def close(self) -> None:
-        """Copy the rest; waits for that."""
+        """Copy the rest, and wait for that."""
         self._closed.set()
         self._thread.join()
 

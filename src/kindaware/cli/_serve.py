@@ -14,16 +14,17 @@ from typing import Annotated
 import typer
 
 from kindaware._errors import KindAwareError
+from kindaware._server.failure import ServerError
+from kindaware._server.server import TritonServer
 from kindaware.cli._block import write_block
 from kindaware.cli._log_follower import LogFollower
-from kindaware.testing import ServerError, TritonServer
 
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopServing(BaseException):
-    """The user, or the system, asked for the end."""
+    """The user, or the system, asked the server to stop."""
 
 
 def serve(
@@ -101,7 +102,7 @@ def serve(
 
 
 def _run(server: TritonServer) -> None:
-    """Start the server, say where it is, and wait for its end, which is an error."""
+    """Start the server, print where it is, and wait for its end, which is an error."""
     server.start()
     typer.echo(write_block(server))
     while (returncode := server.poll()) is None:
@@ -115,14 +116,14 @@ def _run(server: TritonServer) -> None:
 
 
 def _report(error: KindAwareError, log_path: Path) -> None:
-    """Say what went wrong, and where more of it is."""
+    """Print what went wrong, and where the whole log is."""
     typer.echo(f"kindaware serve: {error}", err=True)
     if log_path.exists() and log_path.stat().st_size:
         typer.echo(f"\nthe whole log: {log_path}", err=True)
 
 
 def _make_log_file() -> Path:
-    """An empty file of our own in the temporary directory."""
+    """Make an empty file in the temporary directory."""
     descriptor, name = tempfile.mkstemp(prefix="kindaware-serve-", suffix=".log")
     os.close(descriptor)
     return Path(name)

@@ -27,7 +27,7 @@ REQUIRE_CUDA = "KINDAWARE_REQUIRE_CUDA"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         f"gpu(num_devices=1): needs CUDA devices; skipped without them, or failed with {REQUIRE_CUDA}=1",
@@ -83,5 +83,5 @@ def triton_server() -> Iterator[Callable[..., TritonServer]]:
 
 @pytest.fixture
 def instance_args() -> Callable[..., dict[str, str]]:
-    """Give `kindaware.testing.instance_args`."""
+    """Return `kindaware.testing.instance_args`."""
     return arguments.instance_args

@@ -1,18 +1,11 @@
-"""`kindaware profile`: the command line, and the order of things."""
+"""`kindaware profile`: the command line."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from kindaware._errors import ConfigError, KindAwareError
-from kindaware.cli.profile._inputs import count_requests, make_requests, parse_shapes, read_data
-from kindaware.cli.profile._report import describe_instance, describe_machine, write_report
-from kindaware.cli.profile._run import NUM_WARM_UPS, measure
-from kindaware.testing import ModelHarness
 
 
 def profile(
@@ -66,77 +59,19 @@ def profile(
     ] = None,
 ) -> None:
     """Say where the time of execute goes, without a server: a table of stages, and a trace for Perfetto."""
-    harness = None
-    try:
-        _check_output(output)
-        shapes, arrays = parse_shapes(shape or ()), read_data(data or ())
-        harness = ModelHarness(
-            model_dir,
-            config=config,
-            kind=kind,
-            device_id=device_id,
-            num_gpus=_count_gpus() if kind is None else None,
-            parameters=_parse_parameters(parameter or ()),
-        )
-        with harness as model:
-            _refuse_decoupled(model)
-            num_requests = count_requests(
-                model.config["name"], int(model.config["max_batch_size"]), rows, requests
-            )
-            made = make_requests(
-                model.config, num_requests=num_requests, rows=rows, shapes=shapes, data=arrays
-            )
-            about = {
-                "model": describe_instance(model.instance, model.args),
-                "calls": f"{batches} of execute with {num_requests} request(s) of {rows} row(s), "
-                f"after {NUM_WARM_UPS} to warm up",
-                **describe_machine(model.instance),
-            }
-            measured = measure(model, made, num_executes=batches, trace=output, about=about)
-        typer.echo(write_report({**about, "trace": str(output)}, measured, num_requests))
-    except KindAwareError as error:
-        for line in [] if harness is None else harness.logs:
-            if line.level in ("WARNING", "ERROR"):
-                typer.echo(line.text, err=True)
-        typer.echo(f"kindaware profile: {error}", err=True)
-        raise typer.Exit(1) from None
+    # Here, since `kindaware serve` imports this file too, and has no use for the harness.
+    from kindaware.cli.profile._session import profile_model
 
-
-def _check_output(path: Path) -> None:
-    if not path.absolute().parent.is_dir() or path.is_dir():
-        raise ConfigError.of(
-            f"--output {path}",
-            expected="a file in a directory that is there",
-            got="a directory" if path.is_dir() else "no such directory",
-            remedy="name another file, or make the directory",
-        )
-
-
-def _parse_parameters(options: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for option in options:
-        name, equals, found[name] = option.partition("=")
-        if not (name and equals):
-            raise ConfigError.of(
-                f"--parameter {option}",
-                expected="a name and a value",
-                got=repr(option),
-                remedy="write it like --parameter kindaware.precision=bf16-true",
-            )
-    return found
-
-
-def _refuse_decoupled(model: ModelHarness) -> None:
-    if model.config.get("model_transaction_policy", {}).get("decoupled"):
-        raise ConfigError.of(
-            f"model {model.config['name']!r}",
-            expected="a model that answers when execute returns",
-            got="a decoupled one, whose streams go on after that",
-            remedy="profile its forward in a model that is not decoupled, or the server with its own metrics",
-        )
-
-
-def _count_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
+    profile_model(
+        model_dir,
+        requests=requests,
+        rows=rows,
+        batches=batches,
+        output=output,
+        shape=shape or (),
+        data=data or (),
+        kind=kind,
+        device_id=device_id,
+        config=config,
+        parameter=parameter or (),
+    )

@@ -62,7 +62,7 @@ def read_data(options: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def count_requests(model: str, max_batch_size: int, rows: int, requests: int | None) -> int:
-    """How many requests one `execute` gets: as many as were asked for, else 32, else what fits.
+    """Return how many requests one `execute` gets: as many as were asked for, else 32 or what fits.
 
     Raises:
         ConfigError: a server would not hand over that many.
@@ -151,7 +151,7 @@ def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
 def _take(
     array: np.ndarray[Any, Any], name: str, dims: Sequence[int], dtype: DType, total: int | None
 ) -> Any:
-    """Rows out of a file; without a total the array is the input."""
+    """Return rows of a file, as often as needed; without a total the array is the input."""
     row = array.shape if total is None else array.shape[1:]
     is_text = dtype.torch is None and array.dtype.kind in "SU"
     if not ((is_text or array.dtype == dtype.numpy) and _fits(row, dims) and (total is None or len(array))):

@@ -31,12 +31,12 @@ class Recorder:
         self._inner: list[float] = []
 
     def clear(self) -> None:
-        """Forget what was added up."""
+        """Reset the sums."""
         self.seconds.clear()
 
     @contextlib.contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Count the block to a span."""
+        """Add the time of the block to a span."""
         trace = torch.profiler.record_function(PREFIX + name) if self.is_traced else contextlib.nullcontext()
         with trace:
             self._inner.append(0.0)

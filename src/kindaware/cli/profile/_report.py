@@ -19,7 +19,7 @@ NUM_OPERATORS = 10
 
 
 def describe_machine(model: Any) -> dict[str, str]:
-    """Say where and with what is measured: no name of the host, no path."""
+    """Describe the machine and the versions, without the name of the host and without paths."""
     on_gpu = isinstance(model, KindAwareModel) and model.device.type == "cuda"
     gpu = f", {torch.cuda.get_device_name(model.device)}" if on_gpu else ""
     return {
@@ -30,7 +30,7 @@ def describe_machine(model: Any) -> dict[str, str]:
 
 
 def describe_instance(model: Any, args: dict[str, str]) -> str:
-    """Say what is profiled."""
+    """Describe the instance that is profiled."""
     text = f"{args['model_name']} version {args['model_version']}, "
     if not isinstance(model, KindAwareModel):
         return (
@@ -43,7 +43,7 @@ def describe_instance(model: Any, args: dict[str, str]) -> str:
 
 
 def write_report(about: dict[str, str], measured: Measured, num_requests: int) -> str:
-    """Put what was measured into a head, the table of stages, and the operators of forward."""
+    """Write what was measured: a head, the table of stages, and the operators of forward."""
     lines = ["kindaware profile", *_align(list(about.items()), left=2), ""]
     lines += _align(list(_stage_rows(measured, num_requests)), left=1)
     total = sum(measured.stages.values())
@@ -89,7 +89,7 @@ def _operator_rows(measured: Measured) -> Iterator[tuple[str, ...]]:
 
 
 def _align(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
-    """Rows as lines, their columns side by side: the first `left` ones flush left, the others right."""
+    """Return rows as lines with aligned columns: the first `left` ones flush left, the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  "
@@ -102,7 +102,7 @@ def _align(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
 
 
 def _processor() -> str:
-    """The vendor's name of the processor, with the numbers by which the vendor tells them apart."""
+    """Return the vendor's name of the processor, with the numbers that identify the model."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""What Triton hands to `initialize`, made without a server.
+"""What Triton passes to `initialize`, made without a server.
 
-`instance_args` is what tests call. `ModelArguments` is the way there in steps, for a harness: between
+`instance_args` is what tests call. `ModelArguments` does the same in steps, for a harness: between
 parsing and validation the server lets the model complete its configuration.
 """
 

@@ -1,4 +1,4 @@
-"""`instance_args`: the dict of strings that Triton hands to `initialize`."""
+"""`instance_args`: the dict of strings that Triton passes to `initialize`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from kindaware.testing.arguments._validation import validate_config, validate_gr
 
 
 class ModelArguments:
-    """A model's configuration on its way to `initialize`, through the steps that the server takes.
+    """A model's configuration on its way to `initialize`, in the server's steps.
 
     Args:
         config: path, dict or text; None is an empty configuration.
-        name: the model's name; unless said, the configuration's, else its directory's, else `model`.
+        name: the model's name; by default the configuration's, else its directory's, else `model`.
         parameters: of the model, over those of the configuration.
-        directory: the model's own; unless said, where the configuration lies, else `/models/<name>`.
-        num_gpus: what the pretended host has; unless said, what `kind`, `device_id` and the groups take.
+        directory: the model's own; by default where the configuration lies, else `/models/<name>`.
+        num_gpus: what the simulated host has; by default what `kind`, `device_id` and the groups take.
         kind: of the instances that are to be placed.
         device_id: of theirs.
 
     Attributes:
-        num_gpus: what the pretended host has.
+        num_gpus: what the simulated host has.
 
     Raises:
         ConfigError: the configuration can't be found or parsed.
@@ -73,10 +73,10 @@ class ModelArguments:
         return dump_config(self._message)
 
     def complete(self, config: Mapping[str, Any]) -> None:
-        """Take what `auto_complete_config` made of the configuration.
+        """Replace the configuration by what `auto_complete_config` returned.
 
         Raises:
-            ConfigError: it put something in that no configuration has.
+            ConfigError: it added something that no configuration has.
         """
         completed = parse_mapping(config, f"model {self.name!r} auto_complete_config")
         for field in ("input", "output", "max_batch_size", "dynamic_batching", "model_transaction_policy"):
@@ -150,7 +150,7 @@ def instance_args(
     parameters: Mapping[str, str] | None = None,
     num_gpus: int | None = None,
 ) -> dict[str, str]:
-    """Give the dict of exactly seven strings that Triton passes to `initialize`.
+    """Return the dict of exactly seven strings that Triton passes to `initialize`.
 
         args = instance_args("GPU", 1, "models/resnet50")
         model = TritonPythonModel()
@@ -162,15 +162,15 @@ def instance_args(
         device_id: ordinal of the GPU.
         config: path of a config.pbtxt or of a model's directory, text of a config.pbtxt, or a dict; without
             one the configuration is empty.
-        name: the model's name; unless said, the configuration's, else its directory's, else `model`.
+        name: the model's name; by default the configuration's, else its directory's, else `model`.
         version: the model's version.
-        instance_name: unless said, what the server would make of the group's name.
+        instance_name: by default what the server would make of the group's name.
         instance_index: which instance of its group.
         group_index: which of the configuration's groups.
-        repository: the model's own directory, `<repository>/<model>`, as Triton passes it; unless said,
+        repository: the model's own directory, `<repository>/<model>`, as Triton passes it; by default
             where the configuration lies, else `/models/<name>`.
         parameters: model parameters, over those of the configuration.
-        num_gpus: what the pretended host has; unless said, as many as it takes.
+        num_gpus: what the simulated host has; by default as many as it takes.
 
     Returns:
         A new dict; `model_config` is normalised as by server 2.51.

@@ -18,7 +18,7 @@ class Instance:
         name: `model_instance_name`.
         kind: `CPU`, `GPU` or `MODEL`.
         device_id: ordinal of the GPU, 0 for other kinds.
-        note: what of the configuration was overruled, or empty.
+        note: which part of the configuration was overruled, or empty.
     """
 
     name: str
@@ -75,7 +75,7 @@ def place_instance(
 
 
 def count_gpus(config: Any, kind: str | None, device_id: int) -> int:
-    """How many GPUs a host must have for an instance of this kind and the configuration's groups.
+    """Return how many GPUs a host must have for an instance of this kind and the configuration's groups.
 
     Groups that leave their kind to the host take none.
     """

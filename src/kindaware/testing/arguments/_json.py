@@ -27,7 +27,7 @@ def dump_config(config: Any) -> str:
 
 
 def config_as_dict(config: Any) -> dict[str, Any]:
-    """The configuration as the dict that `json.loads` makes of the server's JSON."""
+    """Return the configuration as the dict that `json.loads` makes of the server's JSON."""
     return _message(config, ())
 
 
@@ -46,7 +46,7 @@ def _message(message: Any, path: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _is_primitive_choice(field: Any) -> bool:
-    """One of a oneof's fields that is no message; the server's protobuf prints it last."""
+    """Return whether a field is a oneof's and not a message; the server's protobuf prints it last."""
     return field.containing_oneof is not None and field.type != field.TYPE_MESSAGE
 
 
@@ -69,7 +69,7 @@ def _value(field: Any, value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _shortest(value: float) -> float:
-    """The shortest decimal that is the same 32-bit number."""
+    """Return the shortest decimal that is the same 32-bit number."""
     import numpy
 
     return float(str(numpy.float32(value)))

@@ -12,7 +12,7 @@ from kindaware._errors import ConfigError
 
 
 def new_config() -> Any:
-    """An empty `inference.ModelConfig`.
+    """Make an empty `inference.ModelConfig`.
 
     Raises:
         ConfigError: tritonclient or protobuf isn't installed.
@@ -87,7 +87,7 @@ def read_file(path: Path) -> Any:
 
 
 def _line_of(text: str, line: int | None) -> str:
-    """The line that an error is in, for the message."""
+    """Quote the line that an error is in, for the message."""
     lines = text.splitlines()
     return f"{lines[line - 1].strip()!r} " if line is not None and 0 < line <= len(lines) else ""
 

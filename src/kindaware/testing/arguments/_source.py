@@ -57,7 +57,7 @@ def find_config(config: ConfigSource | None) -> FoundConfig:
 
 
 def _is_text(config: str) -> bool:
-    """Text has what no path has, unless there is such a file."""
+    """Return whether this is text: it has what no path has, and there is no such file."""
     if "\n" not in config and os.path.exists(config) and config:
         return False
     return not config.strip() or any(mark in config for mark in "\n{:#")

@@ -1,4 +1,4 @@
-"""A stand-in for `triton_python_backend_utils` that behaves as inside a server; a harness builds upon it.
+"""A stand-in for `triton_python_backend_utils` that behaves as in a server; harnesses are built on it.
 
 Nothing here enters `sys.modules`, loads a model or reads a configuration. The steps of a harness:
 
@@ -13,7 +13,7 @@ Nothing here enters `sys.modules`, loads a model or reads a configuration. The s
    What was sent through the sender comes to `host.on_send` at once, and stays in `state_of(request).sent`.
 6. `answer_of(response, requested)` turns a response into what the client gets, without sending it.
 
-Plain data go in and out: `WireTensor`, `Answer`, `Failure`, `BlsCall`. `host.run_bls(call)` gives Answers.
+Plain data goes in and out: `WireTensor`, `Answer`, `Failure`, `BlsCall`. `host.run_bls(call)` yields Answers.
 `RefusalError` is what a Host raises where the server refuses. `MetricRegistry` holds the metrics of all
 models of a server. `TritonModelException` is one class for all hosts; the others are bound to their host
 (the unbound ones, exported here, are their base classes, for annotations and `isinstance`).
@@ -23,8 +23,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kindaware.testing.stand_in._module import attach_classes, new_c_module, new_module
-from kindaware.testing.stand_in._server_side import (
+from kindaware.testing.stand_in.host.errors import RefusalError, TritonContractError
+from kindaware.testing.stand_in.host.host import NEWEST, Host, Phase, RequestHandle
+from kindaware.testing.stand_in.host.metrics import MetricRegistry
+from kindaware.testing.stand_in.module import attach_classes, new_c_module, new_module
+from kindaware.testing.stand_in.objects.request import InferenceRequest
+from kindaware.testing.stand_in.objects.request_state import RequestState
+from kindaware.testing.stand_in.objects.response import InferenceResponse, answer_of
+from kindaware.testing.stand_in.objects.tensor import Tensor
+from kindaware.testing.stand_in.objects.triton_error import TritonError, TritonModelException
+from kindaware.testing.stand_in.server_side import (
     check_returned,
     fail_request,
     new_server_request,
@@ -32,13 +40,6 @@ from kindaware.testing.stand_in._server_side import (
     send_returned,
     state_of,
 )
-from kindaware.testing.stand_in.host.host import NEWEST, Host, Phase, RefusalError, TritonContractError
-from kindaware.testing.stand_in.host.metrics import MetricRegistry
-from kindaware.testing.stand_in.objects.request import InferenceRequest
-from kindaware.testing.stand_in.objects.request_state import RequestState
-from kindaware.testing.stand_in.objects.response import InferenceResponse, answer_of
-from kindaware.testing.stand_in.objects.tensor import Tensor
-from kindaware.testing.stand_in.objects.triton_error import TritonError, TritonModelException
 from kindaware.testing.stand_in.wire.wire import Answer, BlsCall, Failure, WireTensor
 
 TYPINGS = Path(__file__).parent / "typings"
@@ -56,6 +57,7 @@ __all__ = [
     "MetricRegistry",
     "Phase",
     "RefusalError",
+    "RequestHandle",
     "RequestState",
     "Tensor",
     "TritonContractError",

@@ -8,10 +8,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from kindaware.testing.harness._failures import HarnessError
-from kindaware.testing.harness._pending import Cancelled, Pending
 from kindaware.testing.harness.client.input_values import to_wire
 from kindaware.testing.harness.client.metadata_check import check_metadata
+from kindaware.testing.harness.failures import HarnessError
+from kindaware.testing.harness.pending import Cancelled, Pending
 
 _OPTIONS = (
     "inputs",
@@ -96,7 +96,7 @@ def check_names(named: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Refuse an input given by keyword that the model lacks and that looks like an argument of `infer`.
 
     Raises:
-        HarnessError: there is such a one.
+        HarnessError: there is one.
     """
     inputs = {tensor["name"] for tensor in config["input"]}
     for name in named.keys() - inputs:
@@ -111,7 +111,7 @@ def check_names(named: Mapping[str, Any], config: Mapping[str, Any]) -> None:
 
 
 def _parse_device(device: str) -> int | None:
-    """Give the number of a GPU, or None for the host."""
+    """Return the number of a GPU, or None for the host."""
     found = re.fullmatch(r"cpu|cuda:(\d+)", device)
     if found is None:
         raise HarnessError.of(

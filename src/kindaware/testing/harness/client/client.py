@@ -6,31 +6,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kindaware.testing.harness._failures import HarnessError
-from kindaware.testing.harness._pending import Admitted, Cancelled, Pending
 from kindaware.testing.harness.client.build import build_batch_entry, build_request, check_names
 from kindaware.testing.harness.client.result import Result, unpack
 from kindaware.testing.harness.client.stream import Stream
+from kindaware.testing.harness.failures import HarnessError
+from kindaware.testing.harness.pending import Admitted, Cancelled, Pending
 from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.harness.process.waiting import wait_for
 from kindaware.testing.harness.server.input_check import RefusedRequest
 from kindaware.testing.harness.server.served import ServedModel
-from kindaware.testing.harness.server.server import PretendedServer
+from kindaware.testing.harness.server.server import SimulatedServer
 from kindaware.testing.stand_in import Answer, Failure
 
 _NO_STREAM = Failure("ModelInfer RPC doesn't support models with decoupled transaction policy", "UNSUPPORTED")
 
 
 class ModelClient(ABC):
-    """Asks one model of a harness; `ModelHarness` is one for its first model."""
+    """A client of one model of a harness; `ModelHarness` is the client of its first model."""
 
     raise_errors: bool
-    _server: PretendedServer
+    _server: SimulatedServer
 
     @property
     @abstractmethod
     def served(self) -> ServedModel:
-        """The model as the pretended server has it now."""
+        """The model as the simulated server has it now."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class ModelClient(ABC):
     def is_ready(self) -> bool:
         """Ask whether the model is ready, as a client's readiness query does.
 
-        Servers from 26.03 on ask the `is_ready` of every instance; what is in its way stands in the log.
+        Servers from 26.03 on call the `is_ready` of every instance; the log says why one is not ready.
         """
         return self.served.is_ready()
 
@@ -79,7 +79,7 @@ class ModelClient(ABC):
 
         Args:
             inputs: name to numpy array, torch tensor, or list (which gets the configuration's data type).
-            request_id: what `request.request_id()` gives.
+            request_id: what `request.request_id()` returns.
             correlation_id: int, or str; 0 if unset.
             flags: of sequences: 1 is START, 2 is END.
             timeout: microseconds, 0 is none.
@@ -87,11 +87,11 @@ class ModelClient(ABC):
             requested_outputs: names; None asks for all.
             cancelled: the client has cancelled; or a function that says so when the model asks, given the
                 number of responses that have come.
-            trace: what `request.trace().get_context()` gives.
+            trace: what `request.trace().get_context()` returns.
             input_device: where the inputs lie when they reach the server: `cpu`, or `cuda:N` as in CUDA
                 shared memory or behind another model of an ensemble. The model gets them there if its
                 configuration says `FORCE_CPU_ONLY_INPUT_TENSORS: no`, on the CPU otherwise.
-            instance: index of the instance that gets it; an idle one unless said.
+            instance: index of the instance that gets it; by default an idle one.
             named: further inputs, by name.
 
         Raises:
@@ -220,14 +220,14 @@ class ModelClient(ABC):
             instance.run(admitted)
         finally:
             self._server.settle(served)
-            self._server.raise_violations()
+            self._server.context.raise_violations()
         return instance
 
     def _wait(self, instance: Instance, pending: Pending, num_answers: int | None) -> None:
         try:
-            wait_for(pending, instance, self._server.hang_timeout_seconds, num_answers)
+            wait_for(pending, instance, self._server.context.hang_timeout_seconds, num_answers)
         finally:
-            self._server.raise_violations()
+            self._server.context.raise_violations()
 
     @staticmethod
     def _check_rows(served: ServedModel, admitted: list[Admitted]) -> None:
@@ -243,7 +243,7 @@ class ModelClient(ABC):
 
 
 def _unary(pending: Pending) -> Answer:
-    """What a client gets that waits for one response."""
+    """Return what a client gets that waits for one response."""
     shown = [answer for answer in pending.answers if not answer.is_flag_only]
     if len(shown) > 1:
         return Answer(failure=Failure("expected a single response, got 2"), is_final=True)

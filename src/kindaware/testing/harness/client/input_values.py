@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kindaware.testing.harness._failures import HarnessError
+from kindaware.testing.harness.failures import HarnessError
 from kindaware.testing.stand_in import WireTensor
 from kindaware.testing.stand_in.wire.datatypes import NUMPY_TYPES
 
@@ -14,7 +14,7 @@ _NUMBER_KINDS = "biuf"
 
 
 def to_wire(name: str, value: Any, datatype: str | None) -> WireTensor:
-    """Make the tensor of an input; nothing of its value is lost but digits of floats.
+    """Make the tensor of an input; of its value only digits of floats may be lost.
 
     Args:
         name: of the input.
@@ -78,7 +78,7 @@ def _cast(found: np.ndarray[Any, Any], dtype: type[np.generic]) -> np.ndarray[An
 
 
 def _is_kept(found: np.ndarray[Any, Any], array: Any) -> bool:
-    """Whether whole numbers are the same, and floats as finite as they were."""
+    """Return whether whole numbers are the same, and floats as finite as they were."""
     if isinstance(array, np.ndarray) and array.dtype.kind != "f":
         return np.array_equal(found, array)
     finite = np.isfinite(array.double().numpy() if not isinstance(array, np.ndarray) else array)

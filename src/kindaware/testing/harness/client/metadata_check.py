@@ -1,4 +1,4 @@
-"""What a client can say of a request besides its inputs."""
+"""What a client can say about a request besides its inputs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from kindaware.testing.harness._failures import HarnessError
-from kindaware.testing.harness._pending import ClientRequest
+from kindaware.testing.harness.failures import HarnessError
+from kindaware.testing.harness.pending import ClientRequest
 
 _RESERVED = frozenset(
     {
@@ -34,7 +34,7 @@ def check_metadata(
     requested_outputs: Any,
     trace: Any,
 ) -> ClientRequest:
-    """Make a request without inputs of what `ModelHarness.infer` was given; see there.
+    """Make a request without inputs from the arguments of `ModelHarness.infer`; see there.
 
     Raises:
         HarnessError: no client can send it.
@@ -59,7 +59,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _integer(name: str, value: Any, highest: int, meaning: str) -> int:
-    """Take what is a whole number; numpy's too."""
+    """Accept whole numbers, numpy's too."""
     try:
         number = operator.index(value)
     except TypeError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from kindaware.testing.harness._failures import InferenceError, triton_error
+from kindaware.testing.harness.failures import InferenceError, triton_error
 from kindaware.testing.stand_in import Answer, TritonError
 
 
@@ -31,7 +31,7 @@ class Result:
 
     @classmethod
     def of(cls, answer: Answer, request_id: str = "") -> Result:
-        """Unpack an answer; of outputs with the same name the last one stays."""
+        """Unpack an answer; of outputs with the same name the last one counts."""
         return cls(
             outputs={wire.name: wire.value() for wire in answer.outputs},
             error=None if answer.failure is None else triton_error(answer.failure),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from kindaware.testing.harness._pending import Pending
 from kindaware.testing.harness.client.result import Result, unpack
+from kindaware.testing.harness.pending import Pending
 from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.stand_in import Answer
 

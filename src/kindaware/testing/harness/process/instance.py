@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kindaware.testing.harness._failures import HarnessError, describe
-from kindaware.testing.harness._pending import Admitted, Pending
-from kindaware.testing.harness.process.execute import RESCHEDULE, execute
+from kindaware.testing.harness.failures import HarnessError, describe
+from kindaware.testing.harness.pending import Admitted, Pending
+from kindaware.testing.harness.process.context import ServerContext
+from kindaware.testing.harness.process.execute import RESCHEDULE, RuleError, execute
+from kindaware.testing.harness.process.interface import ModelControl, Sequences
 from kindaware.testing.harness.process.loader import LoadedCode, ModelCode, load_code
 from kindaware.testing.harness.process.loop import BackgroundLoop
 from kindaware.testing.harness.process.readiness import ASKED_SINCE, find_obstacle
@@ -18,14 +21,11 @@ from kindaware.testing.stand_in import (
     BlsCall,
     Host,
     InferenceRequest,
+    RequestHandle,
     new_server_request,
     release_inputs,
     state_of,
 )
-
-if TYPE_CHECKING:
-    from kindaware.testing.harness.server.sequences import SequenceBatcher
-    from kindaware.testing.harness.server.server import PretendedServer
 
 _SEQUENCE_END = 2
 _MAX_ROUNDS = 10_000
@@ -35,7 +35,8 @@ class Instance(Host):
     """A process with one object of the model's class.
 
     Args:
-        server: what it belongs to.
+        context: of the server that it belongs to.
+        models: that server's models.
         name: of the model.
         instance_name: of the instance.
         code: where the class comes from.
@@ -50,21 +51,22 @@ class Instance(Host):
 
     def __init__(
         self,
-        server: PretendedServer,
+        context: ServerContext,
+        models: ModelControl,
         name: str,
         instance_name: str,
         code: ModelCode,
         *,
         is_decoupled: bool = False,
-        sequences: SequenceBatcher | None = None,
+        sequences: Sequences | None = None,
     ) -> None:
         super().__init__(
             name,
             instance_name=instance_name,
-            server_version=server.server_version,
+            server_version=context.server_version,
             model_dir=code.version_directory,
             is_decoupled=is_decoupled,
-            metrics=server.metrics,
+            metrics=context.metrics,
         )
         self.file = code.file
         self.model: Any = None
@@ -72,18 +74,19 @@ class Instance(Host):
         self.num_calls = 0
         self.loop = BackgroundLoop(lambda error: self.log("ERROR", describe(error), "pb_stub.cc", 0))
         self.loaded: LoadedCode | None = None
-        self._server = server
+        self._context = context
+        self._models = models
         self._code = code
         self._sequences = sequences
         self._ready_check: Callable[[], Any] | None = None
-        self._pendings: dict[InferenceRequest, Pending] = {}
+        self._pendings: dict[RequestHandle, Pending] = {}
         self._lock = threading.Lock()
         self._owner: int | None = None
-        server.hosts.append(self)
+        context.add_process(self, self.loop)
 
     def load(self) -> LoadedCode:
         """Import the model's code."""
-        with self._server.devices(self), self._server.surroundings.watched():
+        with self._context.devices(self), self._context.surroundings.watched():
             self.loaded = load_code(self._code, self)
         return self.loaded
 
@@ -94,12 +97,12 @@ class Instance(Host):
             raise HarnessError.of(
                 f"instance {self.instance_name}", expected="its code", got="none", remedy="load it first"
             )
-        with self.loaded.space.entered(), self._server.devices(self), self._server.surroundings.watched():
+        with self.loaded.space.entered(), self._context.devices(self), self._context.surroundings.watched():
             yield self.loaded
 
     def server_memory(self) -> AbstractContextManager[None]:
-        """See `PretendedServer.memory`."""
-        return self._server.memory()
+        """See `ServerContext.memory`."""
+        return self._context.memory()
 
     def start(self, args: dict[str, str]) -> None:
         """Import, construct and initialize."""
@@ -143,7 +146,7 @@ class Instance(Host):
                 with self.server_memory():
                     requests = [self._new_request(one, is_first=round_ == 0) for one in batch]
                 self.num_calls += 1
-                execute(self, requests)
+                execute(self, self._call, requests)
                 with self.server_memory():
                     for request in requests:
                         release_inputs(request)
@@ -154,6 +157,19 @@ class Instance(Host):
         raise self.violation(
             f"go on for ever: a request was rescheduled {_MAX_ROUNDS} times", "answer it at last"
         )
+
+    def _call(self, requests: list[InferenceRequest]) -> Any:
+        """Call `execute`, and await it if it has to be."""
+        function = getattr(self.model, "execute", None)
+        if function is None:
+            raise RuleError(f"Python model {self.file} does not implement `execute` method.")
+        returned = function(requests)
+        if not asyncio.iscoroutine(returned):
+            return returned
+        if self.is_decoupled:
+            self.loop.start(returned)
+            return None
+        return self.loop.run(returned)
 
     def _new_request(self, one: Admitted, *, is_first: bool) -> InferenceRequest:
         """Make the request; one that comes again has lost its flags."""
@@ -203,7 +219,7 @@ class Instance(Host):
     def _occupied(self) -> Iterator[None]:
         """Let one batch run at a time."""
         is_own = self._owner == threading.get_ident()
-        seconds = 0.0 if is_own else self._server.hang_timeout_seconds
+        seconds = 0.0 if is_own else self._context.hang_timeout_seconds
         if is_own or not self._lock.acquire(timeout=seconds):
             raise self.violation(
                 f"wait for ever: model {self.model_name!r} is called while all its instances are busy, in a "
@@ -218,7 +234,7 @@ class Instance(Host):
             self._lock.release()
 
     def is_ready(self) -> bool:
-        """Say what the model answers to a readiness query; one without `is_ready` is ready."""
+        """Return what the model answers to a readiness query; one without `is_ready` is ready."""
         if self._ready_check is None or self.server_version < ASKED_SINCE:
             return True
         with self.running():
@@ -228,10 +244,23 @@ class Instance(Host):
         return not obstacle
 
     def is_busy(self) -> bool:
-        """Whether a batch runs."""
+        """Return whether a batch runs."""
         return self._lock.locked()
 
-    def deliver(self, request: InferenceRequest, answer: Answer) -> None:
+    def is_anyone_left(self) -> bool:
+        """Return whether a coroutine or thread may still answer."""
+        return self.loop.is_busy() or self._context.is_thread_left()
+
+    def log(self, level: str, text: str, filename: str, line: int) -> None:
+        """Take one line of the log."""
+        self._context.log.add(level, text, filename, line, self.model_name)
+
+    def is_cancelled(self, request: RequestHandle) -> bool:
+        """Return whether the client has cancelled."""
+        pending = self._pendings.get(request)
+        return pending is not None and pending.is_cancelled()
+
+    def on_send(self, request: RequestHandle, answer: Answer) -> None:
         """Pass an answer on to the client."""
         pending = self._pendings.get(request)
         if pending is None:
@@ -240,47 +269,27 @@ class Instance(Host):
             del self._pendings[request]
         pending.take(answer)
 
-    def is_anyone_left(self) -> bool:
-        """Whether a coroutine or thread may still answer."""
-        own = {host.loop.thread for host in self._server.hosts}
-        return self.loop.is_busy() or any(
-            thread not in own for thread in self._server.surroundings.other_threads()
-        )
-
-    def log(self, level: str, text: str, filename: str, line: int) -> None:
-        """Take one line of the log."""
-        self._server.log.add(level, text, filename, line, self.model_name)
-
-    def is_cancelled(self, request: InferenceRequest) -> bool:
-        """Say whether the client has cancelled."""
-        pending = self._pendings.get(request)
-        return pending is not None and pending.is_cancelled()
-
-    def on_send(self, request: InferenceRequest, answer: Answer) -> None:
-        """Take what was sent."""
-        self.deliver(request, answer)
-
     def run_bls(self, call: BlsCall) -> Iterable[Answer]:
         """Run another model."""
-        return self._server.run_call(call)
+        return self._models.run_call(call)
 
     def cancel_bls(self, call: BlsCall) -> None:
         """Cancel the request of a running call."""
-        self._server.cancel_call(call)
+        self._models.cancel_call(call)
 
     def load_model(self, model_name: str, config: str, files: dict[str, bytes]) -> None:
-        """Load another model, or one anew."""
+        """Load another model, or reload it."""
         self._note_start("load_model")
-        self._server.load_model(model_name, config, files)
+        self._models.load_model(model_name, config, files)
 
     def unload_model(self, model_name: str, unload_dependents: bool) -> None:
         """Unload a model."""
-        self._server.unload_model(model_name)
+        self._models.unload_model(model_name)
 
     def is_model_ready(self, model_name: str, model_version: str) -> bool | None:
-        """Say whether a model is ready."""
+        """Return whether a model is ready."""
         self._note_start("is_model_ready")
-        return self._server.is_model_ready(model_name, model_version)
+        return self._models.is_model_ready(model_name, model_version)
 
     def _note_start(self, name: str) -> None:
         if self.phase == "initialize":

@@ -40,12 +40,12 @@ class ModelCode:
 
     @property
     def version_directory(self) -> str:
-        """What `get_model_dir()` gives."""
+        """What `get_model_dir()` returns."""
         return str(Path(self.directory or self.model_directory) / self.version)
 
 
 class _SourceLoader(importlib.machinery.SourceFileLoader):
-    """Compiles each time: a test may write the same file twice within the clock's resolution."""
+    """Compiles every time, since a test may write the same file twice within the clock's resolution."""
 
     def path_stats(self, path: str) -> Any:
         raise OSError(path)
@@ -58,7 +58,7 @@ def find_code(
 
     Args:
         model: a model's directory, or a class.
-        version: the version; unless said, the highest of the directory.
+        version: the version; by default the highest of the directory.
         filename: `default_model_filename`.
         allowed: the versions that `version_policy` names; None is any.
 
@@ -128,6 +128,7 @@ def load_code(code: ModelCode, host: Host) -> LoadedCode:
     if code.file is None or code.directory is None:
         attach_classes(pb_utils, c_pb_utils, host)
         return LoadedCode(code.given, ModuleSpace(modules), pb_utils)
+    # The stub imports model.py as a module of its version, such as `1.model`.
     package = ModuleType(code.version)
     package.__path__ = [str(code.file.parent)]
     modules[code.version] = package
@@ -152,4 +153,5 @@ def _import(name: str, file: Path) -> ModuleType:
     except BaseException:
         sys.modules.pop(name, None)
         raise
+    # A module may have put another object in its own place.
     return sys.modules.get(name, module)

@@ -16,8 +16,7 @@ class BackgroundLoop:
     Source: python_backend `pb_stub.cc`, Stub::GetAsyncEventLoop, RunCoroutine (commit f9088ff).
 
     Args:
-        log: takes what leaves a coroutine that nobody waits for.
-        space: entered by the loop's thread as long as it runs.
+        log: called with what a coroutine raises that nobody waits for.
     """
 
     def __init__(self, log: Callable[[BaseException], None]) -> None:
@@ -33,14 +32,14 @@ class BackgroundLoop:
         return self._thread
 
     def is_busy(self) -> bool:
-        """Whether a coroutine has yet to end."""
+        """Return whether a coroutine has yet to end."""
         return self._num_pending > 0
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run a coroutine to its end, and give its result.
+        """Run a coroutine to its end, and return its result.
 
         Raises:
-            BaseException: what leaves it.
+            BaseException: what the coroutine raises.
         """
         result, error = asyncio.run_coroutine_threadsafe(_guarded(coroutine), self._started()).result()
         if error is not None:
@@ -48,7 +47,7 @@ class BackgroundLoop:
         return result
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Let a coroutine run; what leaves it is only logged."""
+        """Start a coroutine; what it raises is only logged."""
         with self._lock:
             self._num_pending += 1
         future = asyncio.run_coroutine_threadsafe(_guarded(coroutine), self._started())
@@ -93,6 +92,7 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 async def _guarded(coroutine: Any) -> tuple[Any, BaseException | None]:
     """Keep errors, SystemExit included, from ending the loop."""
     try:
+        # A generator, which asyncio counts among coroutines, can't be awaited, but it can be a task.
         if asyncio.iscoroutine(coroutine) and not hasattr(coroutine, "cr_await"):
             return await asyncio.ensure_future(coroutine), None
         return await coroutine, None

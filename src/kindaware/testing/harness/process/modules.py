@@ -26,9 +26,9 @@ class ModuleSpace:
     """What an instance has in `sys.modules` and on `sys.path` that others don't.
 
     Modules whose file lies in one of the roots, or in a folder that the instance has put on `sys.path`,
-    belong to the instance; modules of the test that have the name of one of these, and are not installed, are
-    out of the way meanwhile. The space that was entered last
-    is in place, also while the test's own code runs, so that a model's threads can import.
+    belong to the instance. Modules of the test with the name of one of these, unless they are installed, are
+    hidden meanwhile. The space that was entered last is in place, also while the test's own code runs, so
+    that a model's threads can import.
 
     Args:
         modules: what to start with.
@@ -58,7 +58,7 @@ class ModuleSpace:
             self.leave()
 
     def enter(self) -> None:
-        """Put the space in place, over the one that is."""
+        """Put the space in place of the one that is."""
         with _lock:
             if _stack and _stack[-1] is not self:
                 _stack[-1]._remove()
@@ -68,7 +68,7 @@ class ModuleSpace:
             builtins.__import__ = _import_for_current
 
     def leave(self) -> None:
-        """Undo the last `enter`, wherever in the order it is."""
+        """Undo the last `enter`, even if other spaces were entered after it."""
         with _lock:
             index = len(_stack) - 1 - _stack[::-1].index(self)
             is_on_top = index == len(_stack) - 1
@@ -115,7 +115,7 @@ class ModuleSpace:
         self._after = [entry for entry in sys.path[first:] if entry not in base]
 
     def _owns(self, module: object) -> bool:
-        """Whether a module's file lies in a root or an added folder; read without waking lazy modules."""
+        """Return whether a module's file is in a root or an added folder; does not trigger lazy modules."""
         names = getattr(module, "__dict__", {})
         place = names.get("__file__") or next(iter(names.get("__path__") or ()), None)
         if not isinstance(place, str):
@@ -129,9 +129,9 @@ class ModuleSpace:
 
 
 def _import_for_current(name: str, *args: Any, **kwargs: Any) -> ModuleType:
-    """Import among the modules of the instance whose code asks, when another's are in place.
+    """Import into the space of the instance whose code asks, when another's is in place.
 
-    Instances that run at the same time, in threads or coroutines, would else find one another's.
+    Instances that run at the same time, in threads or coroutines, would otherwise find each other's modules.
     """
     own = _current.get()
     if own is None or all(space is own for space in _stack):
@@ -156,7 +156,7 @@ def _module_name(path: Path) -> str:
 
 
 def _find_modules(names: set[str]) -> set[str]:
-    """The loaded modules with these names, and what is below them, but for those that are installed."""
+    """Find the loaded modules with these names and their submodules, except those that are installed."""
     tops = {name for name in names if name in sys.modules and not _is_installed(sys.modules[name])}
     return {name for name in sys.modules if name.partition(".")[0] in tops} if tops else set()
 

@@ -1,4 +1,4 @@
-"""What a model itself says to the question whether it is ready."""
+"""A model's own answer to the question whether it is ready."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from kindaware.testing.harness._failures import describe
+from kindaware.testing.harness.failures import describe
 
 ASKED_SINCE = (26, 3)
 """Servers before that know no `is_ready`."""
@@ -16,7 +16,7 @@ _LIMIT_SECONDS = 5.0
 
 
 def find_obstacle(check: Callable[[], Any], instance_name: str) -> str:
-    """Call a model's `is_ready`, on a thread as the stub does; gives why it is not ready, or an empty text.
+    """Call a model's `is_ready` on a thread, as the stub does; return why it is not ready, or an empty text.
 
     Source: python_backend `pb_stub.cc`, the readiness check of the stub's monitor thread (commit f9088ff);
     not measured.

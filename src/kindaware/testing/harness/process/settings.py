@@ -19,7 +19,7 @@ class Setting(NamedTuple):
 
 
 def read_settings() -> dict[str, Any]:
-    """Give the settings by name; those of torch if it is there, since before its defaults are unknown."""
+    """Return the settings by name; torch's only once it is imported: before, its defaults are unknown."""
     return {name: setting.read() for name, setting in _settings().items()}
 
 
@@ -79,7 +79,7 @@ def _attribute(owner: Any, name: str) -> Setting:
 
 
 def _unless_mixed(read: Callable[[], Any]) -> Any:
-    """Give None where torch does not tell, since two of its interfaces to a precision were used at once."""
+    """Return None where torch refuses to read a precision that was set through two of its interfaces."""
     try:
         return read()
     except RuntimeError:
@@ -91,12 +91,13 @@ def _signal(number: int) -> Setting:
 
 
 def _umask() -> int:
-    """Read the mask; there is no other way than to set it."""
+    """Read the mask; setting it is the only way to."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
 def _set_warning_filters(filters: list[Any]) -> None:
+    # The same list, and told to Python, which caches what it has matched with the filters.
     warnings.filters[:] = filters  # type: ignore[index]
     warnings._filters_mutated()  # type: ignore[attr-defined]

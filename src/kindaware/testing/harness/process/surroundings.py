@@ -1,4 +1,4 @@
-"""What a model's code changes in its process, and what a test process gets back."""
+"""What a model's code changes in its process, and how a test process gets it back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Surroundings:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Note what the block changes; `sys.argv` is the stub's meanwhile."""
+        """Record what the block changes; `sys.argv` is the stub's meanwhile."""
         environment, directory, settings = dict(os.environ), _directory(), read_settings()
         try:
             with _arguments_of_stub:
@@ -67,12 +67,12 @@ class Surroundings:
         return [thread.name for thread in self._wait_for_threads()]
 
     def other_threads(self) -> list[threading.Thread]:
-        """The threads that were not there at first and still run."""
+        """Return the threads that were not there at first and are running."""
         known = self._threads | {threading.current_thread()}
         return [thread for thread in threading.enumerate() if thread not in known]
 
     def _wait_for_threads(self) -> list[threading.Thread]:
-        """A server would kill them with the process; here they get a moment to end."""
+        """Wait a moment for threads to end; a server would kill them with the process."""
         deadline = time.monotonic() + _JOIN_SECONDS
         for thread in self.other_threads():
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -80,7 +80,7 @@ class Surroundings:
 
 
 class _StubArguments:
-    """Lets `sys.argv` be what it is in a stub, `[""]`; blocks may overlap, also in several threads."""
+    """Sets `sys.argv` to what it is in a stub, `[""]`; blocks may overlap, also in several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -120,7 +120,7 @@ def _logger_state(logger: logging.Logger) -> tuple[list[logging.Handler], int, b
 
 
 def _restore_logger(logger: logging.Logger, state: tuple[list[logging.Handler], int, bool] | None) -> None:
-    """A logger that is new goes back to being unused."""
+    """Restore a logger; one that is new is reset to an unused one."""
     handlers, level, propagate = state or ([], logging.NOTSET, True)
     if logger.handlers != handlers:
         logger.handlers[:] = handlers

@@ -1,10 +1,10 @@
-"""Waiting for answers, and telling when there will be none."""
+"""Waiting for answers, and noticing when none can come."""
 
 from __future__ import annotations
 
 import time
 
-from kindaware.testing.harness._pending import Pending
+from kindaware.testing.harness.pending import Pending
 from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.stand_in import TritonContractError
 

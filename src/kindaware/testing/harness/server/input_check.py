@@ -1,4 +1,4 @@
-"""What the server checks of a request before any model sees it, in its words."""
+"""The server's checks of a request before any model sees it, with the server's texts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kindaware.testing.harness._pending import ClientRequest
+from kindaware.testing.harness.pending import ClientRequest
 from kindaware.testing.stand_in import Failure, WireTensor
-from kindaware.testing.stand_in.wire.datatypes import ITEM_BYTES
+from kindaware.testing.stand_in.wire.datatypes import ITEM_BYTES, name_of_config
 from kindaware.testing.stand_in.wire.wire import decode_bytes
 
 _BATCH_NOTE = (
@@ -54,10 +54,10 @@ class InputCheck:
         self._required = [name for name, tensor in self._inputs.items() if not tensor["optional"]]
 
     def check(self, request: ClientRequest) -> tuple[WireTensor, ...]:
-        """Give the inputs as the model gets them: reshaped, in the client's order.
+        """Return the inputs as the model gets them: reshaped, in the client's order.
 
-        The server walks through the inputs in an order of its own; here it is the client's backwards, which
-        is what it is there as long as there are few.
+        The server checks the inputs in an order of its own; here it is the client's backwards, which
+        equals the server's as long as there are few.
 
         Raises:
             RefusedRequest: with the server's text.
@@ -74,7 +74,7 @@ class InputCheck:
         return tuple(replace(wire, shape=shapes[wire.name]) for wire in request.inputs)
 
     def output_names(self, request: ClientRequest) -> tuple[str, ...]:
-        """The outputs that the model is asked for."""
+        """Return the names of the outputs that the model is asked for."""
         return request.requested_outputs or tuple(self._output_names)
 
     def _check_names(self, request: ClientRequest) -> None:
@@ -104,7 +104,7 @@ class InputCheck:
         )
 
     def _count_rows(self, request: ClientRequest, inputs: Sequence[WireTensor]) -> int:
-        """The request's batch size; 0 where the model has none, and where all inputs have no rows."""
+        """Return the request's batch size; 0 where the model has none, and where all inputs have no rows."""
         if self._max_batch_size == 0:
             return 0
         num_rows = 0
@@ -135,9 +135,9 @@ class InputCheck:
         return self._inputs[wire.name]
 
     def _check_tensor(self, request: ClientRequest, wire: WireTensor, num_rows: int) -> tuple[int, ...]:
-        """Give the shape that the model sees."""
+        """Return the shape that the model sees."""
         declared = self._find(wire)
-        expected = declared["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES")
+        expected = name_of_config(declared["data_type"])
         if wire.datatype != expected:
             raise RefusedRequest(
                 f"{request.label}inference input '{wire.name}' data-type is '{wire.datatype}', but model "

@@ -1,4 +1,4 @@
-"""The arguments of `ModelHarness` and `infer` that are wrong before a server comes into it."""
+"""Checks of arguments of `ModelHarness` and `infer` that no server would ever see."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kindaware.testing.harness._failures import HarnessError
+from kindaware.testing.harness.failures import HarnessError
 from kindaware.testing.stand_in import NEWEST
 
 _OLDEST = (24, 10)
@@ -14,10 +14,10 @@ _MONTHS = range(1, 13)
 
 
 def parse_version(version: Any) -> tuple[int, int]:
-    """Give year and month of a release.
+    """Return year and month of a release.
 
     Raises:
-        HarnessError: it is none, or older or newer than those that the stand-in knows.
+        HarnessError: it is not a release, or one older or newer than those that the stand-in knows.
     """
     if version == "current":
         return NEWEST
@@ -53,10 +53,10 @@ def check_source(model: Any) -> None:
 
 
 def check_models(models: Any) -> list[Any]:
-    """Give the further models as a list.
+    """Return the further models as a list.
 
     Raises:
-        HarnessError: they are no sequence of directories and tuples of a class and a configuration.
+        HarnessError: they are not a sequence of directories and tuples of a class and a configuration.
     """
     is_list = isinstance(models, Sequence) and not isinstance(models, (str, bytes))
     if not is_list or any(isinstance(one, tuple) and len(one) != 2 for one in models):
@@ -85,7 +85,7 @@ def check_parameters(parameters: Any) -> None:
     """Refuse parameters of a model that a configuration can't have.
 
     Raises:
-        HarnessError: they are no dict of str to str; numbers and booleans are taken for their text.
+        HarnessError: they are not a dict of str to str; numbers and booleans are accepted as their text.
     """
     is_dict = isinstance(parameters, Mapping)
     pairs = parameters.items() if is_dict else ()

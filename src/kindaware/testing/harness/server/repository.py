@@ -1,4 +1,4 @@
-"""Where the models of a pretended server come from, and when they were changed."""
+"""Where the models of a simulated server come from, and when they were changed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from kindaware.testing.harness.server.served import ModelOptions, ModelSource
+from kindaware.testing.harness.server.options import ModelOptions, ModelSource
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class StoredModel:
     is_override: bool = False
 
     def with_config(self, config: Mapping[str, Any]) -> StoredModel:
-        """The same with another configuration."""
+        """Return the same model with another configuration."""
         config_ns = 0 if self.is_override else time.time_ns()
         options = replace(self.options, config=config)
         return replace(self, options=options, config_ns=config_ns, is_override=True)
 
     def is_unchanged_since(self, loaded: StoredModel) -> bool:
-        """Whether the files that lie in the repository are none newer than what was loaded."""
+        """Return whether no file in the repository is newer than what was loaded."""
         return self.files_ns <= max(loaded.files_ns, loaded.config_ns)
 
 
 class ModelRepository:
-    """The models that a harness was given, and those that lie beside their directories."""
+    """The models that a harness was given, and those in directories beside theirs."""
 
     def __init__(self) -> None:
         self._places: list[Path] = []
@@ -51,7 +51,7 @@ class ModelRepository:
         self._folders: list[TemporaryDirectory[str]] = []
 
     def open(self, source: ModelSource, options: ModelOptions) -> StoredModel:
-        """Take what the test hands over; models beside it can be found from now on."""
+        """Open a model that the test names; models beside it can be found from now on."""
         if not isinstance(source, type):
             self._places.append(Path(source).absolute().parent)
         return StoredModel(source, options, _last_change_ns(source))
@@ -61,7 +61,7 @@ class ModelRepository:
         self._given[name] = stored.source, stored.options
 
     def find(self, name: str) -> StoredModel | None:
-        """Give the model of this name, if there is one."""
+        """Return the model of this name, if there is one."""
         beside = next((place / name for place in self._places if (place / name).is_dir()), None)
         if name in self._given:
             source, options = self._given[name]
@@ -72,7 +72,7 @@ class ModelRepository:
         return StoredModel(source, options, _last_change_ns(source))
 
     def write(self, name: str, files: Mapping[str, bytes]) -> StoredModel:
-        """Make a model's directory of the files that `load_model` was called with."""
+        """Write the files that `load_model` was called with into a directory of the model."""
         folder = TemporaryDirectory(prefix="kindaware-harness-")
         self._folders.append(folder)
         directory = Path(folder.name, name)
@@ -90,7 +90,7 @@ class ModelRepository:
 
 
 def _last_change_ns(source: ModelSource) -> int:
-    """Bytecode, which a stub writes and a harness doesn't, is no change."""
+    """Return when the newest file was changed; bytecode, which only a stub writes, does not count."""
     if isinstance(source, type):
         return 0
     files = [path for path in Path(source).rglob("*") if path.suffix != ".pyc" and path.is_file()]

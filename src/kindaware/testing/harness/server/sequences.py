@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from kindaware._errors import ConfigError
-from kindaware.testing.harness._pending import ClientRequest
+from kindaware.testing.harness.pending import ClientRequest
 from kindaware.testing.harness.server.input_check import RefusedRequest
 from kindaware.testing.stand_in import WireTensor
+from kindaware.testing.stand_in.wire.datatypes import NUMPY_TYPES, name_of_config
 
 START, END = 1, 2
 _VALUES = (("int32_false_true", "INT32"), ("fp32_false_true", "FP32"), ("bool_false_true", "BOOL"))
@@ -49,7 +50,7 @@ class SequenceBatcher:
             )
 
     def admit(self, request: ClientRequest) -> ClientRequest:
-        """Take a request into its sequence.
+        """Admit a request to its sequence.
 
         Raises:
             RefusedRequest: with the server's text.
@@ -96,11 +97,11 @@ class SequenceBatcher:
     ) -> WireTensor:
         shape = (1, 1) if self._is_batched else (1,)
         if control["kind"] == "CONTROL_SEQUENCE_CORRID":
-            datatype = control["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES")
+            datatype = name_of_config(control["data_type"])
             if datatype == "BYTES":
                 return WireTensor.of(name, np.full(shape, str(request.correlation_id), dtype=object))
             number = request.correlation_id if isinstance(request.correlation_id, int) else 0
-            dtype = np.dtype(datatype.lower())
+            dtype = np.dtype(NUMPY_TYPES[datatype])
             mask = 2 ** (8 * dtype.itemsize) - 1
             return WireTensor.of(
                 name, np.full(shape, number & mask, dtype=f"uint{8 * dtype.itemsize}").view(dtype)
@@ -108,9 +109,7 @@ class SequenceBatcher:
         for field, datatype in _VALUES:
             if control[field]:
                 value = control[field][is_on[control["kind"]]]
-                return WireTensor.of(
-                    name, np.full(shape, value, {"FP32": "f4", "INT32": "i4"}.get(datatype, "?"))
-                )
+                return WireTensor.of(name, np.full(shape, value, NUMPY_TYPES[datatype]))
         raise ConfigError.of(
             f"model {self._model!r} control_input {name!r}",
             expected="int32_false_true, fp32_false_true or bool_false_true",

@@ -1,57 +1,34 @@
-"""A model as the pretended server serves it: configuration, checks, instances."""
+"""A model as the simulated server serves it: configuration, checks, instances."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kindaware._errors import ConfigError
-from kindaware.testing.arguments import ConfigSource, ModelArguments
-from kindaware.testing.harness._failures import ModelLoadError, describe, from_model_code
-from kindaware.testing.harness._pending import Admitted, Pending
+from kindaware.testing.accelerator import SimulatedAccelerator
+from kindaware.testing.arguments import ModelArguments
+from kindaware.testing.harness.failures import ModelLoadError, describe, from_model_code
+from kindaware.testing.harness.pending import Admitted, Pending
+from kindaware.testing.harness.process.context import ServerContext
 from kindaware.testing.harness.process.instance import Instance
+from kindaware.testing.harness.process.interface import ModelControl
 from kindaware.testing.harness.process.loader import find_code
 from kindaware.testing.harness.server.input_check import HangingRequest, InputCheck
-from kindaware.testing.harness.server.option_check import check_count, check_index, check_parameters
+from kindaware.testing.harness.server.option_check import check_index
+from kindaware.testing.harness.server.options import ModelOptions, ModelSource
 from kindaware.testing.harness.server.sequences import SequenceBatcher
 from kindaware.testing.harness.server.warmup import Warmup
 from kindaware.testing.stand_in import TritonContractError
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator import SimulatedAccelerator
-    from kindaware.testing.harness.server.server import PretendedServer
-
-ModelSource = str | os.PathLike[str] | type
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """How a model is to be loaded; see `ModelHarness`."""
-
-    config: ConfigSource | None = None
-    kind: str | None = "CPU"
-    device_id: int = 0
-    name: str | None = None
-    version: str | None = None
-    parameters: Mapping[str, str] = field(default_factory=dict)
-    instances: int = 1
-    group_index: int = 0
-    num_gpus: int | None = None
-    auto_complete: bool = True
-
-    def __post_init__(self) -> None:
-        check_count(self.instances)
-        check_parameters(self.parameters)
 
 
 class ServedModel:
     """A loaded model.
 
     Args:
-        server: what it belongs to.
+        context: of the server that it belongs to.
+        models: that server's models, for the code of this one.
         source: a model's directory, or a class.
         options: how to load it.
 
@@ -61,11 +38,14 @@ class ServedModel:
         TritonContractError: it does what would block or crash a server.
     """
 
-    def __init__(self, server: PretendedServer, source: ModelSource, options: ModelOptions) -> None:
-        self._server = server
+    def __init__(
+        self, context: ServerContext, models: ModelControl, source: ModelSource, options: ModelOptions
+    ) -> None:
+        self._context = context
+        self._models = models
         self.source = source
         self.options = options
-        arguments = _read_arguments(source, options, self._server.accelerator)
+        arguments = _read_arguments(source, options, self._context.accelerator)
         self.name = arguments.name
         config = arguments.config
         allowed = config["version_policy"].get("specific", {}).get("versions")
@@ -100,7 +80,7 @@ class ServedModel:
 
         Source: python_backend `pb_stub.cc`, Stub::AutoCompleteModelConfig (commit f9088ff).
         """
-        process = Instance(self._server, self.name, self.name, self.code)
+        process = Instance(self._context, self._models, self.name, self.name, self.code)
         with self._loading():
             loaded = process.load()
             process.phase = "auto_complete"
@@ -127,7 +107,8 @@ class ServedModel:
             options.kind, options.device_id, group_index=options.group_index, instance_index=index
         )
         instance = Instance(
-            self._server,
+            self._context,
+            self._models,
             self.name,
             placed.name,
             self.code,
@@ -139,24 +120,24 @@ class ServedModel:
         self.instances.append(instance)
         with self._loading():
             instance.start(arguments.args(placed, self.version))
-        self._warmup.run(instance, self._server.hang_timeout_seconds)
+        self._warmup.run(instance, self._context.hang_timeout_seconds)
         self.config = arguments.config
 
     def _loading(self) -> Any:
         return _Loading(self.name, self.version)
 
     def is_configured_as(self, source: ModelSource, options: ModelOptions) -> bool:
-        """Whether a configuration is the one that is served, whatever it says about instances.
+        """Return whether a configuration is the one that is served, whatever it says about instances.
 
         Raises:
             ConfigError: it can't be parsed or would be refused.
         """
-        arguments = _read_arguments(source, options, self._server.accelerator)
+        arguments = _read_arguments(source, options, self._context.accelerator)
         arguments.validate()
         return {**arguments.config, "instance_group": None} == {**self.config, "instance_group": None}
 
     def is_ready(self) -> bool:
-        """Whether all instances say so."""
+        """Return whether all instances say that they are ready."""
         return all(instance.is_ready() for instance in self.instances)
 
     def stop(self) -> None:
@@ -168,7 +149,7 @@ class ServedModel:
         """Let a request through to the model.
 
         Raises:
-            RefusedRequest: the server wouldn't.
+            RefusedRequest: the server would refuse it.
             TritonContractError: the server would never answer.
         """
         sent = pending.sent
@@ -186,7 +167,7 @@ class ServedModel:
         return Admitted(pending, sent, inputs, self._check.output_names(sent))
 
     def choose(self, index: int | None = None) -> Instance:
-        """Give an instance: the one with this index, else an idle one."""
+        """Return an instance: the one with this index, else an idle one."""
         if index is not None:
             check_index(index, len(self.instances))
             return self.instances[index]
@@ -194,7 +175,7 @@ class ServedModel:
 
 
 class _Loading:
-    """Turns what leaves a model's code while it loads into a ModelLoadError."""
+    """Turns what a model's code raises while it loads into a ModelLoadError."""
 
     def __init__(self, name: str, version: str) -> None:
         self._name = name
@@ -215,7 +196,7 @@ class _Loading:
 def _read_arguments(
     source: ModelSource, options: ModelOptions, accelerator: SimulatedAccelerator | None
 ) -> ModelArguments:
-    """Read a configuration; without a kind the host has the accelerator's number of devices, if said."""
+    """Read a configuration; without a kind, the host has as many GPUs as the accelerator has devices."""
     directory = None if isinstance(source, type) else Path(source).absolute()
     if directory is None and options.config is None:
         raise ConfigError.of(
@@ -246,7 +227,7 @@ def _read_arguments(
 
 
 def _check_name(arguments: ModelArguments, directory: Path | None, given: str | None) -> None:
-    """The server wants directory and model to have the same name."""
+    """Refuse a model whose name is not that of its directory, as the server does."""
     if directory is None or given is not None or arguments.name == directory.name:
         return
     raise ConfigError.of(

@@ -1,100 +1,56 @@
-"""The pretended server: the models of one harness, its log and its metrics."""
+"""The simulated server: the models of one harness."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from typing import TYPE_CHECKING
 
 import torch
 
 from kindaware._errors import ConfigError
-from kindaware.testing.harness._failures import HarnessError, ModelLoadError
-from kindaware.testing.harness._pending import ClientRequest, Pending
+from kindaware.testing.harness.failures import HarnessError, ModelLoadError
+from kindaware.testing.harness.pending import ClientRequest, Pending
+from kindaware.testing.harness.process.context import ServerContext
 from kindaware.testing.harness.process.instance import Instance
-from kindaware.testing.harness.process.surroundings import Surroundings
 from kindaware.testing.harness.process.waiting import wait_for
 from kindaware.testing.harness.server.input_check import RefusedRequest
-from kindaware.testing.harness.server.log import ServerLog
 from kindaware.testing.harness.server.option_check import check_gpu, check_source
+from kindaware.testing.harness.server.options import ModelOptions, ModelSource
 from kindaware.testing.harness.server.repository import ModelRepository, StoredModel
-from kindaware.testing.harness.server.served import ModelOptions, ModelSource, ServedModel
-from kindaware.testing.stand_in import (
-    Answer,
-    BlsCall,
-    MetricRegistry,
-    RefusalError,
-    TritonContractError,
-)
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator import SimulatedAccelerator
+from kindaware.testing.harness.server.served import ServedModel
+from kindaware.testing.stand_in import Answer, BlsCall, RefusalError
 
 NOT_FOUND_SINCE = (26, 6)
 """Since then an unknown model is `not found`, before it is `not ready`."""
 
 
-class PretendedServer:
-    """What several models share.
+class SimulatedServer:
+    """The models of one harness, and what one of them may ask of the others.
 
     Args:
-        server_version: year and month of the release.
-        hang_timeout_seconds: how long something may take before it counts as a hang.
-        accelerator: stands for the host's GPUs; None is torch's own CUDA.
-
-    Attributes:
-        hosts: all processes that there were.
+        context: what their processes share.
     """
 
-    def __init__(
-        self,
-        server_version: tuple[int, int],
-        hang_timeout_seconds: float,
-        accelerator: SimulatedAccelerator | None = None,
-    ) -> None:
-        self.server_version = server_version
-        self.hang_timeout_seconds = hang_timeout_seconds
-        self.log = ServerLog()
-        self.metrics = MetricRegistry()
-        self.surroundings = Surroundings()
-        self.hosts: list[Instance] = []
+    def __init__(self, context: ServerContext) -> None:
+        self.context = context
         self.models: dict[str, ServedModel] = {}
         self._retired: list[ServedModel] = []
         self._repository = ModelRepository()
         self._loaded: dict[str, StoredModel] = {}
         self._calls: dict[int, Pending] = {}
-        self._seen: list[TritonContractError] = []
-        self.accelerator = accelerator
-        self._stack = ExitStack()
-        if accelerator is not None:
-            self._stack.enter_context(accelerator.installed(self._blame))
-
-    def _blame(self, outcome: str, remedy: str) -> None:
-        """Hold the instance whose code runs responsible for a violation of CUDA's rules."""
-        host = (self.accelerator and self.accelerator.process) or self.hosts[0]
-        host.violation(outcome, remedy)
-
-    def devices(self, process: object) -> AbstractContextManager[None]:
-        """Let torch use the simulated devices, if there are any."""
-        return nullcontext() if self.accelerator is None else self.accelerator.entered(process)
-
-    def memory(self) -> AbstractContextManager[None]:
-        """Let what is done to a GPU's memory inside be the server's doing, and not that of the model."""
-        return nullcontext() if self.accelerator is None else self.accelerator.of_server()
 
     def check_device(self, pending: Pending) -> None:
-        """Refuse a request whose inputs lie on a GPU that the host hasn't.
+        """Refuse a request whose inputs are on a GPU that the host doesn't have.
 
         Raises:
-            HarnessError: that is so.
+            HarnessError: an input is on such a GPU.
         """
         for ordinal in {wire.gpu for wire in pending.sent.inputs if wire.gpu is not None}:
-            devices = None if self.accelerator is None else len(self.accelerator.devices)
+            devices = None if self.context.accelerator is None else len(self.context.accelerator.devices)
             check_gpu(ordinal, torch.cuda.device_count() if devices is None else devices)
 
     def load(self, source: ModelSource, options: ModelOptions) -> ServedModel:
-        """Load a model that the test hands over."""
+        """Load a model that the test names."""
         check_source(source)
         stored = self._repository.open(source, options)
         model = self._serve(stored)
@@ -103,7 +59,7 @@ class PretendedServer:
 
     def _serve(self, stored: StoredModel) -> ServedModel:
         """Start a model; one of the same name is replaced, and finalized when it is idle."""
-        model = ServedModel(self, stored.source, stored.options)
+        model = ServedModel(self.context, self, stored.source, stored.options)
         self._retire(self.models.pop(model.name, None))
         self.models[model.name] = model
         self._note_loaded(model.name, stored)
@@ -111,10 +67,10 @@ class PretendedServer:
 
     def _note_loaded(self, name: str, stored: StoredModel) -> None:
         self._loaded[name] = stored
-        self.log.add("INFO", f"successfully loaded '{name}'", "model_lifecycle.cc", 0, name)
+        self.context.log.add("INFO", f"successfully loaded '{name}'", "model_lifecycle.cc", 0, name)
 
     def find(self, name: str) -> ServedModel:
-        """Give a loaded model.
+        """Return a loaded model.
 
         Raises:
             HarnessError: there is none of this name.
@@ -129,29 +85,16 @@ class PretendedServer:
         return self.models[name]
 
     def close(self) -> list[str]:
-        """Finalize all models; gives the names of threads that they leave."""
+        """Finalize all models, and return the names of threads that they have left running."""
         try:
             for model in [*self._retired, *reversed(self.models.values())]:
                 model.stop()
         finally:
             self._retired.clear()
             self.models.clear()
-            left = self.surroundings.restore()
+            left = self.context.close()
             self._repository.close()
-            self._stack.close()
         return left
-
-    def raise_violations(self) -> None:
-        """Raise the first TritonContractError that has not been raised yet, also if a model caught it.
-
-        Raises:
-            TritonContractError: there is one.
-        """
-        found = [error for host in self.hosts for error in host.violations]
-        new = [error for error in found if not any(error is seen for seen in self._seen)]
-        self._seen = found
-        if new:
-            raise new[0]
 
     def run_call(self, call: BlsCall) -> Iterator[Answer]:
         """Run a model for another one; answers come as they are sent.
@@ -175,7 +118,7 @@ class PretendedServer:
         index = 0
         try:
             while True:
-                wait_for(pending, instance, self.hang_timeout_seconds, index + 1)
+                wait_for(pending, instance, self.context.hang_timeout_seconds, index + 1)
                 if index == len(pending.answers):
                     return
                 yield pending.answers[index]
@@ -188,7 +131,7 @@ class PretendedServer:
         model = self.models.get(name)
         is_there = model is not None and call.model_version in (-1, int(model.version))
         if model is None or not is_there:
-            if self.server_version >= NOT_FOUND_SINCE and model is None:
+            if self.context.server_version >= NOT_FOUND_SINCE and model is None:
                 raise RefusalError(f"Request for unknown model: '{name}' is not found")
             raise RefusalError(f"Failed for execute the inference request. Model '{name}' is not ready.")
         if model.is_decoupled and not call.is_decoupled:
@@ -206,7 +149,7 @@ class PretendedServer:
             pending.cancel()
 
     def load_model(self, name: str, config: str, files: dict[str, bytes]) -> None:
-        """Load what `pb_utils.load_model` asks for, from where the loaded models lie.
+        """Load what `pb_utils.load_model` asks for, from the directories of the loaded models.
 
         A model that is loaded stays as it is unless its files were changed or its configuration is another.
         Files that come with the call count as older than any, so with the same configuration they are
@@ -237,11 +180,11 @@ class PretendedServer:
 
     def _poll_error(self, name: str, reason: str) -> RefusalError:
         """Make the error for what is wrong in the repository; the reason is only logged."""
-        self.log.add("ERROR", reason, "model_repository_manager.cc", 0, name)
+        self.context.log.add("ERROR", reason, "model_repository_manager.cc", 0, name)
         return RefusalError(f"failed to load '{name}', failed to poll from model repository")
 
     def _is_up_to_date(self, name: str, stored: StoredModel) -> bool:
-        """Whether a model can stay as it is."""
+        """Return whether a model can stay as it is."""
         model, loaded = self.models.get(name), self._loaded.get(name)
         if model is None or loaded is None:
             return False
@@ -253,7 +196,7 @@ class PretendedServer:
         return False
 
     def _check_not_loading(self, name: str) -> None:
-        for host in self.hosts:
+        for host in self.context.hosts:
             if host.model_name == name and host.phase in ("construct", "initialize"):
                 raise host.violation(
                     f"wait for ever: load_model({name!r}) waits for a load that waits for it",
@@ -265,7 +208,7 @@ class PretendedServer:
         self._retire(self.models.pop(name, None))
 
     def is_model_ready(self, name: str, version: str) -> bool | None:
-        """Say whether a model is ready; None if it is unknown."""
+        """Return whether a model is ready; None if it is unknown."""
         model = self.models.get(name)
         if model is None:
             return None

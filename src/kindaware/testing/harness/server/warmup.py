@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from kindaware.testing.harness._failures import ModelLoadError
-from kindaware.testing.harness._pending import Admitted, ClientRequest, Pending
+from kindaware.testing.harness.failures import ModelLoadError
+from kindaware.testing.harness.pending import Admitted, ClientRequest, Pending
 from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.harness.process.waiting import wait_for
 from kindaware.testing.harness.server.input_check import InputCheck, RefusedRequest
 from kindaware.testing.stand_in import WireTensor
-from kindaware.testing.stand_in.wire.datatypes import ITEM_BYTES
+from kindaware.testing.stand_in.wire.datatypes import ITEM_BYTES, name_of_config
 
 _LABEL = ClientRequest().label
 
@@ -29,7 +29,7 @@ class Sample:
         name: of the entry.
         count: how many calls of `execute` it makes.
         batch_size: how many requests there are in a call, each with one row.
-        request: what all of them are.
+        request: which all of them equal.
     """
 
     name: str
@@ -97,7 +97,7 @@ class Warmup:
         return Sample(setting["name"], int(setting["count"]) or 1, int(setting["batch_size"]), request)
 
     def _tensor(self, name: str, setting: Mapping[str, Any]) -> WireTensor:
-        datatype = setting["data_type"].removeprefix("TYPE_").replace("STRING", "BYTES")
+        datatype = name_of_config(setting["data_type"])
         dims = [int(dim) for dim in setting["dims"]]
         if any(dim < 0 for dim in dims):
             text = f"warmup setting expects all variable-size dimensions are specified for input '{name}'"

@@ -1,16 +1,14 @@
-"""What the stand-in asks of the server that it pretends to be part of."""
+"""What the stand-in asks of the server that it simulates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
+from kindaware.testing.stand_in.host.errors import RefusalError, TritonContractError
+from kindaware.testing.stand_in.host.metrics import MetricRegistry
 from kindaware.testing.stand_in.wire.wire import Answer, BlsCall
-
-if TYPE_CHECKING:
-    from kindaware.testing.stand_in.host.metrics import MetricRegistry
-    from kindaware.testing.stand_in.objects.request import InferenceRequest
 
 Phase = Literal["import", "auto_complete", "construct", "initialize", "execute", "finalize", "done"]
 Level = Literal["INFO", "WARNING", "ERROR", "VERBOSE"]
@@ -19,19 +17,15 @@ NEWEST: tuple[int, int] = (26, 7)
 """The release that `server_version="current"` means."""
 
 
-class TritonContractError(Exception):
-    """The model did what a real server answers with a crash, a hang or silent corruption.
+class RequestHandle(Protocol):
+    """The part of an InferenceRequest that a host may use; a request is the same object all the time."""
 
-    It is recorded in `Host.violations` when it is made, since code under test may catch `Exception`.
-    """
-
-
-class RefusalError(Exception):
-    """A `Host` raises it where the server would refuse; the text is the server's reason, without a prefix."""
+    def request_id(self) -> str:
+        """Return the client's id of the request."""
 
 
 class Host:
-    """One pretended stub process: an instance of a model. Derive from it, and set or override.
+    """One simulated stub process, which is one instance of a model. Derive from it, and set or override.
 
     Args:
         model_name: the model.
@@ -57,8 +51,6 @@ class Host:
         is_decoupled: bool = False,
         metrics: MetricRegistry | None = None,
     ) -> None:
-        from kindaware.testing.stand_in.host.metrics import MetricRegistry
-
         self.model_name = model_name
         self.instance_name = instance_name or f"{model_name}_0_0"
         self.server_version = server_version
@@ -82,25 +74,25 @@ class Host:
         no log while the model is auto-completed: it writes to stderr then.
         """
 
-    def is_cancelled(self, request: InferenceRequest) -> bool:
-        """Say whether the client of a request that the server handed out has cancelled it."""
+    def is_cancelled(self, request: RequestHandle) -> bool:
+        """Return whether the client of a request that the server handed out has cancelled it."""
         return False
 
-    def on_send(self, request: InferenceRequest, answer: Answer) -> None:
+    def on_send(self, request: RequestHandle, answer: Answer) -> None:
         """Take what was sent, at once, in the thread that called `send`; `state_of(request)` keeps it too.
 
         Further sends of the same request wait until this returns.
         """
 
     def server_memory(self) -> AbstractContextManager[None]:
-        """Let what is done to a GPU's memory inside be the server's doing, and not that of the model."""
+        """Attribute what the block does to GPU memory to the server, and not to the model."""
         return nullcontext()
 
     def run_bls(self, call: BlsCall) -> Iterable[Answer]:
         """Run another model; called in the thread that calls `exec`.
 
-        Give one Answer per send of the called model, flags alone included (`is_flag_only`), as they come.
-        A model that is not decoupled gives one. The last has `is_final`. An Answer's `failure` is the called
+        Yield one Answer per send of the called model, flags alone included (`is_flag_only`), as they come.
+        A model that is not decoupled sends one. The last has `is_final`. An Answer's `failure` is the called
         model's error, its own or the one that left its `execute`.
 
         Raises:
@@ -130,5 +122,5 @@ class Host:
         """
 
     def is_model_ready(self, model_name: str, model_version: str) -> bool | None:
-        """Say whether a model is ready; None if it is unknown. An empty version means any."""
+        """Return whether a model is ready; None if it is unknown. An empty version means any."""
         return None

@@ -1,4 +1,4 @@
-"""The metrics of one pretended server, shared by all its models; what its metrics port would show."""
+"""The metrics of one simulated server, shared by all its models, as its metrics port would show them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kindaware.testing.stand_in.host.host import RefusalError
+from kindaware.testing.stand_in.host.errors import RefusalError
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -64,7 +64,7 @@ class Family:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def find_value(self, labels: dict[Any, Any], buckets: Sequence[float]) -> Value:
-        """Give the value of these labels, a new one if there is none.
+        """Return the value of these labels, a new one if there is none.
 
         Raises:
             RefusalError: bad labels or buckets.
@@ -95,7 +95,7 @@ class MetricRegistry:
         self._lock = threading.Lock()
 
     def find_family(self, name: str, description: str, kind: str) -> Family:
-        """Give the family of this name, a new one if there is none.
+        """Return the family of this name, a new one if there is none.
 
         Raises:
             RefusalError: it is of another kind, or has no such name.
@@ -111,7 +111,7 @@ class MetricRegistry:
             return family
 
     def samples(self) -> list[Sample]:
-        """Give all values that exist now, by name and labels."""
+        """Return all values that exist now, by name and labels."""
         found = [(family, value) for family in self._families.values() for value in family.values.values()]
         found.sort(key=lambda pair: (pair[0].name, pair[1].labels))
         return [_sample(family, value) for family, value in found]

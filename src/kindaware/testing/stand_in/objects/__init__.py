@@ -1,1 +1,1 @@
-"""The classes of `triton_python_backend_utils`, as model code sees them."""
+"""The classes and functions of `triton_python_backend_utils`, as model code sees them."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kindaware.testing.stand_in.host.host import Host, RefusalError
+from kindaware.testing.stand_in.host.errors import RefusalError
+from kindaware.testing.stand_in.host.host import Host
 from kindaware.testing.stand_in.objects.memory import place_outputs
 from kindaware.testing.stand_in.objects.response import InferenceResponse, new_response
 from kindaware.testing.stand_in.objects.triton_error import TritonModelException
@@ -27,7 +28,7 @@ STREAM_ERRORS_SINCE = (25, 4)
 
 
 def execute_call(host: Host, build: Callable[[], BlsCall]) -> Any:
-    """Run a call: gives an InferenceResponse, or with `decoupled=True` a ResponseIterator.
+    """Run a call, and return an InferenceResponse, or with `decoupled=True` a ResponseIterator.
 
     Raises:
         TritonModelException: it is too early or too late.
@@ -43,7 +44,7 @@ def execute_call(host: Host, build: Callable[[], BlsCall]) -> Any:
 
 
 def _submit(host: Host, call: BlsCall) -> Iterator[Answer]:
-    """Hand the call over at once; a refusal, also one that comes late, is an answer."""
+    """Submit the call at once; a refusal becomes an answer, even if it comes late."""
     try:
         return _with_refusal(call, iter(host.run_bls(call)))
     except RefusalError as error:
@@ -74,7 +75,7 @@ def _as_before(host: Host, call: BlsCall, answers: Iterator[Answer]) -> Iterator
     """Treat errors as before 25.04: the code is INTERNAL, in a stream only a first and final one arrives.
 
     Raises:
-        TritonContractError: the server would wait for ever.
+        TritonContractError: the server would wait forever.
     """
     for index, answer in enumerate(answers):
         failure = answer.failure

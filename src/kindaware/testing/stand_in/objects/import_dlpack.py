@@ -1,4 +1,4 @@
-"""What `Tensor.from_dlpack` takes, refuses, and what it would die of."""
+"""What `Tensor.from_dlpack` accepts and refuses, and what would crash it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def import_dlpack(host: Host, name: str, producer: Any) -> Imported:
 
 
 def _ask(producer: Any) -> Any:
-    """Get a capsule by the protocol."""
+    """Get a capsule by `__dlpack__`, on a stream of its own as the server does."""
     if not (hasattr(producer, "__dlpack__") and hasattr(producer, "__dlpack_device__")):
         raise TritonModelException(_NOT_SUPPORTED)
     try:
@@ -85,6 +85,7 @@ def _check_capsule(host: Host, name: str, capsule: Any) -> None:
             f"crash: tensor {name!r} comes from a DLPack capsule that was consumed already",
             "make a new capsule for every consumer, or pass the tensor itself to from_dlpack",
         )
+    # A capsule does not name its producer, but each producer has a destructor of its own.
     if _dlpack.destructor_of(capsule) == _dlpack.destructor_of(np.empty(0).__dlpack__()):
         raise host.violation(
             f"crash: tensor {name!r} comes from a numpy array by DLPack, whose capsule does not survive that",

@@ -24,14 +24,16 @@ LogLevel = new_enum("Logger.LogLevel", LEVELS)
 """Type of `Logger.INFO` and the others."""
 
 _INFO: Any = LogLevel.__members__["INFO"]
-_OWN = __name__.rpartition(".")[0]
+_OWN = __name__.removesuffix("objects.logger")
+"""What the names of all modules of the stand-in begin with."""
 
 
 def _log(host: Host, level: Level, message: str) -> None:
-    """Hand a line over, with the place of the first frame outside of the stand-in."""
+    """Log a line, with file and line number of the first frame outside the stand-in."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").rpartition(".")[0] == _OWN:
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_OWN):
         frame = frame.f_back
+    # Bytes that are not UTF-8, see `to_str`, are shown as replacement characters.
     text = message.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     host.log(level, text, os.path.basename(frame.f_code.co_filename), frame.f_lineno)
 
@@ -83,5 +85,6 @@ class Logger(pybind11_object):
         _log(host, "VERBOSE", message)
 
 
+# Past the metaclass, which lets nobody set a constant.
 for _name, _member in LogLevel.__members__.items():
     type.__setattr__(Logger, _name, _member)

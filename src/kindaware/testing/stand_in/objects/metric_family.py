@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from kindaware.testing.stand_in.host.host import Host, RefusalError
+from kindaware.testing.stand_in.host.errors import RefusalError
+from kindaware.testing.stand_in.host.host import Host
 from kindaware.testing.stand_in.host.metrics import Family, Value
 from kindaware.testing.stand_in.objects.triton_error import TritonModelException
 from kindaware.testing.stand_in.pybind.convert import NO_CAST, to_float, to_instance, to_object, to_str
@@ -109,12 +110,13 @@ class MetricFamily(pybind11_object):
         return make(host.classes.Metric, MetricState(weakref.ref(self), value))
 
 
+# Past the metaclass, which lets nobody set a constant.
 for _name, _member in MetricKind.__members__.items():
     type.__setattr__(MetricFamily, _name, _member)
 
 
 def _check_buckets(kind: str, buckets: Any) -> list[float]:
-    """Give the boundaries, none for the kinds that have none."""
+    """Return the boundaries, none for the kinds that have none."""
     if kind != "HISTOGRAM":
         if buckets is not None:
             raise TritonModelException("Failed to create metric. Unexpected buckets found.")

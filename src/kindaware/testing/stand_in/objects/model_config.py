@@ -20,7 +20,7 @@ class ModelConfig:
         self._model_config: dict[str, Any] = json.loads(model_config)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the configuration itself, not a copy."""
+        """Return the configuration itself, not a copy."""
         return self._model_config
 
     def set_max_batch_size(self, max_batch_size: int) -> None:

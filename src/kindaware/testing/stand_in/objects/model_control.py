@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from kindaware.testing.stand_in.host.host import Host, RefusalError
+from kindaware.testing.stand_in.host.errors import RefusalError
+from kindaware.testing.stand_in.host.host import Host
 from kindaware.testing.stand_in.objects.metric_family import check_answers, refusal
 from kindaware.testing.stand_in.objects.triton_error import TritonModelException
 from kindaware.testing.stand_in.pybind.convert import (
@@ -76,7 +77,7 @@ def is_model_ready(host: Host, model_name: str, model_version: str) -> bool:
 
 
 def _read_version(text: str) -> str:
-    """Read a number off the start of the text, as C's `strtol` does.
+    """Parse the number at the start of the text, as C's `strtol` does.
 
     Raises:
         RefusalError: there is none, or it is no version.
@@ -96,5 +97,5 @@ def _read_version(text: str) -> str:
 
 @function(returns="str")
 def get_model_dir(host: Host) -> str:
-    """Give the directory of the model's version."""
+    """Return the directory of the model's version."""
     return host.model_dir

@@ -8,10 +8,10 @@ from kindaware.testing.stand_in.objects.triton_error import TritonModelException
 
 
 def check_parameters(parameters: Any) -> dict[str, Any]:
-    """Give the parameters, {} for None.
+    """Return a copy of the parameters, {} for None.
 
     Raises:
-        TritonModelException: no dict of str to bool, int or str.
+        TritonModelException: not a dict of str to bool, int or str.
     """
     if parameters is None:
         return {}

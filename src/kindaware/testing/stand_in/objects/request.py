@@ -43,7 +43,7 @@ _CXX = "triton::backend::python::"
 
 
 def _to_correlation_id(value: Any) -> int | str:
-    """Take ints and str; the other types fail with errors of their own."""
+    """Accept int and str; each other type fails with an error of its own."""
     if isinstance(value, str):
         return str(value)
     if not isinstance(value, int):
@@ -122,28 +122,28 @@ class InferenceRequest(pybind11_object):
 
     @method(returns=f"List[{_CXX}PbTensor]")
     def inputs(self) -> list[Tensor]:
-        """Give the inputs, the same objects in a new list."""
+        """Return the inputs, the same objects in a new list."""
         return list(self._kindaware.inputs)
 
     @method(returns="str")
     def request_id(self) -> str:
-        """Give the id, empty if unset."""
+        """Return the id, empty if unset."""
         return shown(self._kindaware.request_id)
 
     @method(returns="object")
     def correlation_id(self) -> int | str:
-        """Give the correlation id."""
+        """Return the correlation id."""
         correlation_id: int | str = self._kindaware.correlation_id
         return correlation_id
 
     @method(returns="Set[str]")
     def requested_output_names(self) -> set[str]:
-        """Give the names of the outputs that are wanted, in a new set."""
+        """Return the names of the outputs that are wanted, in a new set."""
         return {shown(name) for name in self._kindaware.requested_output_names}
 
     @method(returns="int")
     def flags(self) -> int:
-        """Give the flags."""
+        """Return the flags."""
         return int(self._kindaware.flags)
 
     @method(Arg("arg0", "int", to_uint32))
@@ -153,12 +153,12 @@ class InferenceRequest(pybind11_object):
 
     @method(returns="int")
     def timeout(self) -> int:
-        """Give the timeout in microseconds, 0 is none."""
+        """Return the timeout in microseconds, 0 is none."""
         return int(self._kindaware.timeout)
 
     @method(returns="str")
     def parameters(self) -> str:
-        """Give the parameters as JSON."""
+        """Return the parameters as JSON."""
         state: RequestState = self._kindaware
         if state.is_from_server:
             return json.dumps(state.parameters, separators=(",", ":"), ensure_ascii=False)
@@ -166,7 +166,7 @@ class InferenceRequest(pybind11_object):
 
     @method(returns=f"{MODULE}.InferenceTrace")
     def trace(self) -> InferenceTrace:
-        """Give the trace, to pass on to requests of the model's own; a new object every time."""
+        """Return the trace, to pass to the model's own requests; a new object every time."""
         trace: InferenceTrace | None = self._kindaware.trace
         copy: InferenceTrace = make(InferenceTrace, None if trace is None else trace.get_context())
         return copy
@@ -178,12 +178,12 @@ class InferenceRequest(pybind11_object):
 
     @method(returns=f"{_CXX}ResponseSender")
     def get_response_sender(self) -> Any:
-        """Give the sender, the same object every time."""
+        """Return the sender, the same object every time."""
         return self._kindaware.sender
 
     @method(Arg("arg0", "int", to_uint32))
     def set_release_flags(self, flags: int) -> None:
-        """Say what becomes of the request when `execute` returns."""
+        """Set what happens to the request when `execute` returns."""
         state: RequestState = self._kindaware
         if not state.is_from_server:
             raise self._host.violation(
@@ -199,14 +199,14 @@ class InferenceRequest(pybind11_object):
 
     @method(Arg("decoupled", "bool", to_bool, False), returns="object")
     def async_exec(self, decoupled: bool = False) -> Any:
-        """Run another model in a thread of the running event loop's pool; gives a future."""
+        """Run another model in a thread of the running event loop's pool, and return a future."""
         loop = asyncio.get_running_loop()
         host, state = self._host, self._kindaware
         return loop.run_in_executor(None, lambda: execute_call(host, _call(state, decoupled)))
 
 
 def _call(state: RequestState, is_decoupled: bool) -> Callable[[], BlsCall]:
-    """Freeze the inputs when the call is allowed, and not before."""
+    """Return what builds the call: inputs are copied once the call is known to be allowed, not before."""
     return lambda: BlsCall(
         model_name=shown(state.model_name),
         model_version=state.model_version,

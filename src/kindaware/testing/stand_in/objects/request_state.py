@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kindaware.testing.stand_in.host.host import RequestHandle
 from kindaware.testing.stand_in.objects.tensor import Tensor
 from kindaware.testing.stand_in.objects.trace import InferenceTrace
 from kindaware.testing.stand_in.wire.wire import Answer
-
-if TYPE_CHECKING:
-    from kindaware.testing.stand_in.objects.request import InferenceRequest
-    from kindaware.testing.stand_in.objects.sender import InferenceResponseSender
 
 
 @dataclass(slots=True, eq=False)
@@ -29,18 +26,18 @@ class RequestState:
         flags: of sequences.
         timeout: microseconds, 0 is none.
         parameters: of the request.
-        trace: what it was traced by.
+        trace: its trace, or None.
         preferred_memory: where the outputs of a call are wanted; see `BlsCall`.
         release_flags: 1 is RELEASE_ALL, 2 is RESCHEDULE.
         sent: all that was sent for it, in order, returned responses included.
         num_sent: sends so far, flags alone included.
         is_closed: FINAL was sent, a response was returned, or an error left `execute`.
         is_final_sent: FINAL was sent through the sender.
-        is_cancelled: the server has said so once; it is not asked again.
-        is_from_server: `execute` got it; False for one that the model built.
+        is_cancelled: the server has said so; it is not asked again.
+        is_from_server: True for one that `execute` got, False for one that the model built.
         sender: the one sender of the request.
         request: the request itself, until it is closed.
-        lock: held while something is sent, so that what was sent has one order.
+        lock: held during a send, so that the sends of a request have one order.
     """
 
     inputs: list[Tensor]
@@ -61,6 +58,6 @@ class RequestState:
     is_final_sent: bool = False
     is_cancelled: bool = False
     is_from_server: bool = False
-    sender: InferenceResponseSender | None = None
-    request: InferenceRequest | None = None
+    sender: object = None
+    request: RequestHandle | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)

@@ -38,7 +38,7 @@ class ResponseState:
     Attributes:
         tensors: the outputs; sending removes those that were not requested.
         error: the error, or None.
-        parameters: JSON, as the getter gives it.
+        parameters: JSON, as the getter returns it.
         owner: the request that it was sent for, or None.
     """
 
@@ -62,6 +62,7 @@ class InferenceResponse(pybind11_object):
         if values is None:
             signature = f"{MODULE}.InferenceResponse({', '.join(map(str, accepted))})"
             raise TypeError(mismatch("__init__", "constructor", signature, args, kwargs))
+        # Before 25.02 there is no third value.
         tensors, error, parameters = [*values, None][:3]
         if any(tensor is None for tensor in tensors):
             raise TritonModelException("Output tensor for inference response should not be empty.")
@@ -69,24 +70,24 @@ class InferenceResponse(pybind11_object):
 
     @method(returns=f"List[{MODULE}.Tensor]")
     def output_tensors(self) -> list[Tensor]:
-        """Give the outputs, the same objects in a new list."""
+        """Return the outputs, the same objects in a new list."""
         return list(self._kindaware.tensors)
 
     @method(returns="bool")
     def has_error(self) -> bool:
-        """Say whether it is an error."""
+        """Return whether it is an error."""
         return self._kindaware.error is not None
 
     @method(returns=f"{MODULE}.TritonError")
     def error(self) -> TritonError | None:
-        """Give the error, the same object, or None."""
+        """Return the error, the same object, or None."""
         error: TritonError | None = self._kindaware.error
         return error
 
 
 @method(returns="str")
 def parameters(self: InferenceResponse) -> str:
-    """Give the parameters as JSON; a method of the class from 25.02."""
+    """Return the parameters as JSON; a method of the class from 25.02."""
     text: str = self._kindaware.parameters
     return text
 
@@ -95,7 +96,7 @@ parameters.owner = InferenceResponse  # type: ignore[attr-defined]
 
 
 def answer_of(response: InferenceResponse, requested: Collection[str] | None) -> Answer:
-    """Give what the client gets: outputs pruned to `requested` (None is all), their bytes frozen.
+    """Return what the client gets: outputs pruned to `requested` (None is all), their bytes frozen.
 
     As on the server this changes the response: it loses the outputs that were not requested.
     """

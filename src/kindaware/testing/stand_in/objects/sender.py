@@ -1,4 +1,4 @@
-"""`InferenceResponseSender`, and what it checks."""
+"""`InferenceResponseSender`, and the checks of a send."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class InferenceResponseSender(pybind11_object):
 
 
 def check_send(state: RequestState, host: Host, *, has_response: bool, flags: int) -> None:
-    """Refuse what the server refuses, in its order.
+    """Refuse what the server refuses, in the order of its checks.
 
     Raises:
         TritonModelException: with the server's text.

@@ -14,5 +14,5 @@ class SharedMemory(pybind11_object):
 
     @method(returns="int")
     def free_memory(self) -> int:
-        """Give the number of free bytes; here always that of a server without requests, 1 MiB."""
+        """Return the number of free bytes; here always that of a server without requests, 1 MiB."""
         return 1 << 20

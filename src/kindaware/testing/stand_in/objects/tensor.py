@@ -35,7 +35,7 @@ class TensorState:
         name: as given; getters decode it.
         datatype: the wire name.
         shape: the dimensions.
-        array: what `as_numpy` gives; None for BF16 and memory of a GPU.
+        array: what `as_numpy` returns; None for BF16 and for GPU memory.
         buffer: what DLPack exports and what is sent.
         is_saved: the buffer is the server's memory, and stays the same from now on.
     """
@@ -67,6 +67,7 @@ class Tensor(pybind11_object):
         if datatype is None:
             raise TritonModelException("NumPy dtype is not supported.")
         if isinstance(array, np.ma.MaskedArray):
+            # The server asks such an array for an attribute that it does not have.
             raise AttributeError("'numpy.ndarray' object has no attribute 'c_contiguous'")
         if not array.flags.c_contiguous:
             array = np.ascontiguousarray(array)
@@ -76,25 +77,25 @@ class Tensor(pybind11_object):
 
     @method(returns="str")
     def name(self) -> str:
-        """Give the name."""
+        """Return the name."""
         return shown(self._kindaware.name)
 
     @method(returns="List[int]")
     def shape(self) -> list[int]:
-        """Give the dimensions, in a new list."""
+        """Return the dimensions, in a new list."""
         return list(self._kindaware.shape)
 
     @method(returns="bool")
     def is_cpu(self) -> bool:
-        """Say whether the host can read the memory."""
+        """Return whether the host can read the memory."""
         return not self._kindaware.buffer.is_on_gpu
 
     @method(returns="numpy.ndarray")
     def as_numpy(self) -> np.ndarray[Any, Any]:
-        """Give the array, the same object every time.
+        """Return the array, the same object every time.
 
         Raises:
-            TritonModelException: the data are in memory of a GPU, or numpy has no such type.
+            TritonModelException: the data is in GPU memory, or numpy has no such type.
         """
         state: TensorState = self._kindaware
         if state.buffer.is_on_gpu:
@@ -116,7 +117,7 @@ class Tensor(pybind11_object):
 
     @method(returns="capsule")
     def to_dlpack(self) -> Any:
-        """Give a capsule onto the memory; never waits."""
+        """Return a capsule of the memory; never waits."""
         return _export(self)
 
     @method(Arg("stream", "object", to_object, None), returns="capsule")
@@ -135,7 +136,7 @@ class Tensor(pybind11_object):
 
         Raises:
             TritonModelException: not supported, by the server's rules.
-            TritonContractError: the server would crash, or send wrong data without a word.
+            TritonContractError: the server would crash, or send wrong data without an error.
         """
         imported = import_dlpack(host, _check_name(name), producer)
         array = (
@@ -147,7 +148,7 @@ class Tensor(pybind11_object):
 
 
 def _export(tensor: Tensor) -> Any:
-    """Make a capsule that holds one reference on the tensor."""
+    """Make a capsule that holds a reference to the tensor."""
     state: TensorState = tensor._kindaware
     if state.datatype == "BYTES":
         raise TritonModelException("DLPack does not have support for string tensors.")
@@ -159,7 +160,7 @@ def _export(tensor: Tensor) -> Any:
 
 
 def _copy(datatype: str, shape: tuple[int, ...], buffer: Buffer) -> np.ndarray[Any, Any] | None:
-    """Give the private array of a tensor whose data are the server's, or a producer's."""
+    """Copy data of the server or of a producer into an array of the tensor's own."""
     if datatype == "BF16" or buffer.is_on_gpu:
         return None
     if datatype == "BYTES":
@@ -181,7 +182,7 @@ def new_tensor(host: Host, wire: WireTensor) -> Tensor:
 
 
 def save(tensor: Tensor) -> WireTensor:
-    """Give the data to send. The first time they move to the server's memory, and stay as they are there."""
+    """Return the data to send. The first call moves it to the server's memory, where it no longer changes."""
     state: TensorState = tensor._kindaware
     if not state.is_saved:
         state.buffer = state.buffer.frozen()

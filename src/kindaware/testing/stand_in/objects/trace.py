@@ -1,4 +1,4 @@
-"""`InferenceTrace`, which a model only hands on."""
+"""`InferenceTrace`, which a model can only pass on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from kindaware.testing.stand_in.pybind.pybind import method, named_as_server, no
 
 @named_as_server
 class InferenceTrace(pybind11_object):
-    """What a request is traced by; its slot holds the context, or None."""
+    """The trace of a request; its slot holds the context, or None."""
 
     __slots__ = ()
     __init__ = no_constructor
 
     @method(returns="object")
     def get_context(self) -> str | None:
-        """Give the context of OpenTelemetry as JSON, or None without such tracing."""
+        """Return the OpenTelemetry context as JSON, or None without OpenTelemetry tracing."""
         context: str | None = self._kindaware
         return context

@@ -24,7 +24,7 @@ _INTERNAL: Enum = ErrorCode.__members__["INTERNAL"]
 
 @named_as_server
 class TritonError(pybind11_object):
-    """An error to answer one request with; not an exception."""
+    """The error that one request is answered with; not an exception."""
 
     __slots__ = ()
     _constants = frozenset(ERROR_CODES)
@@ -46,15 +46,16 @@ class TritonError(pybind11_object):
 
     @method(returns="str")
     def message(self) -> str:
-        """Give the text that the client reads."""
+        """Return the text that the client reads."""
         return shown(self._kindaware[0])
 
     @method(returns=f"{MODULE}.TritonError.__ErrorCode")
     def code(self) -> Any:
-        """Give the code, a member of the class."""
+        """Return the code, a member of the class."""
         return self._kindaware[1]
 
 
+# Past the metaclass, which lets nobody set a constant.
 for _name, _member in ErrorCode.__members__.items():
     type.__setattr__(TritonError, _name, _member)
 type.__setattr__(TritonError, "__ErrorCode", ErrorCode)

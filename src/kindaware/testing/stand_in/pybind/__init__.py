@@ -1,1 +1,1 @@
-"""pybind11's manners: conversions, overloads, enumerations and their errors."""
+"""pybind11's behaviour: conversions, signatures, enumerations and their errors."""

@@ -1,4 +1,4 @@
-"""Which Python values the server's C++ functions take for which type."""
+"""Which Python values the server's C++ functions accept for which type."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NO_CAST = (
 
 
 class MismatchError(Exception):
-    """The value is none of the type; becomes the TypeError about incompatible arguments."""
+    """The value is not of the type; becomes the TypeError about incompatible arguments."""
 
 
 def to_str(value: Any) -> str:
-    """Take str, bytes and bytearray; bytes that are no UTF-8 fail in the getter only, see `shown`."""
+    """Accept str, bytes and bytearray; bytes that aren't UTF-8 fail only in the getter, see `shown`."""
     if isinstance(value, (bytes, bytearray)):
         return value.decode("utf-8", "surrogateescape")
     if not isinstance(value, str):
@@ -32,7 +32,7 @@ def to_str(value: Any) -> str:
 
 
 def shown(text: str) -> str:
-    """Give what a getter returns for text that `to_str` took.
+    """Return what a getter returns for text that `to_str` accepted.
 
     Raises:
         UnicodeDecodeError: it was given as bytes that are not UTF-8.
@@ -53,7 +53,7 @@ def _read_int(value: Any) -> int:
 
 
 def to_int(low: int, high: int) -> Callable[[Any], int]:
-    """Take what Python can make an int of, but neither str nor float; `high` is excluded."""
+    """Accept what Python can convert to int, but neither str nor float; `high` is excluded."""
 
     def convert(value: Any) -> int:
         if isinstance(value, float) or value is None:
@@ -73,7 +73,7 @@ to_uint64 = to_int(0, 2**64)
 
 
 def to_float(value: Any) -> float:
-    """Take every number; no str."""
+    """Accept every number; no str."""
     if not any(hasattr(type(value), name) for name in ("__float__", "__index__", "__int__")):
         raise MismatchError
     try:
@@ -83,7 +83,7 @@ def to_float(value: Any) -> float:
 
 
 def to_bool(value: Any) -> bool:
-    """Take what has a truth value of its own, which None and containers don't."""
+    """Accept what defines `__bool__`, which None and containers don't."""
     if value is None or not hasattr(type(value), "__bool__"):
         raise MismatchError
     try:
@@ -93,19 +93,19 @@ def to_bool(value: Any) -> bool:
 
 
 def to_object(value: Any) -> Any:
-    """Take everything."""
+    """Accept everything."""
     return value
 
 
 def not_none(value: Any) -> Any:
-    """Take everything but None."""
+    """Accept everything but None."""
     if value is None:
         raise MismatchError
     return value
 
 
 def to_instance(cls: type) -> Callable[[Any], Any]:
-    """Take objects of the class."""
+    """Accept objects of the class."""
 
     def convert(value: Any) -> Any:
         if not isinstance(value, cls):
@@ -116,7 +116,7 @@ def to_instance(cls: type) -> Callable[[Any], Any]:
 
 
 def to_optional(cls: type) -> Callable[[Any], Any]:
-    """Take objects of the class, and None."""
+    """Accept objects of the class, and None."""
 
     def convert(value: Any) -> Any:
         if value is not None and not isinstance(value, cls):
@@ -127,7 +127,7 @@ def to_optional(cls: type) -> Callable[[Any], Any]:
 
 
 def to_list(element: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
-    """Take any sequence but text, and make a list of it: no set, dict or iterator; its own errors pass."""
+    """Convert any sequence but text to a list: no set, dict or iterator; the sequence's own errors pass."""
 
     def convert(value: Any) -> list[Any]:
         is_sequence = hasattr(type(value), "__getitem__") and not isinstance(value, (dict, MappingProxyType))

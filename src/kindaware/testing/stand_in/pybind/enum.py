@@ -1,4 +1,4 @@
-"""Enumerations as the server's C++ module makes them: ints in disguise that no int argument stands for."""
+"""Enumerations as pybind11 makes them: an int in all but type, so that no plain int is accepted for one."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ def new_enum(qualname: str, names: Sequence[str]) -> type[Enum]:
     }
     enum: Any = pybind11_type(qualname.rpartition(".")[2], (Enum,), namespace)
     members = {name: make(enum, number) for number, name in enumerate(names)}
+    # Past the metaclass, which lets nobody set a constant.
     for name, member in members.items():
         type.__setattr__(enum, name, member)
     enum.__members__ = members

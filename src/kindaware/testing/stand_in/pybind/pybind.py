@@ -25,7 +25,7 @@ class Arg:
     Attributes:
         name: the keyword; a name such as `arg0` can't be used as one.
         type: its type in error texts.
-        convert: gives the value that the function gets, or raises MismatchError.
+        convert: returns the value for the function, or raises MismatchError.
         default: the value if the argument is left out.
         shown: how error texts show the default.
     """
@@ -107,7 +107,7 @@ class pybind11_type(type):  # noqa: N801 - the name of the real one
 class pybind11_object(metaclass=pybind11_type):  # noqa: N801 - the name of the real one
     """Base of all classes: identity, weak references, no attributes, not picklable.
 
-    All that an object knows is in its one slot; a class that is bound to a host knows that.
+    The state of an object is in its one slot; a class that is bound to a host has it as `_host`.
     """
 
     __slots__ = ("__weakref__", "_kindaware")
@@ -142,13 +142,13 @@ def _no_attribute(value: pybind11_object, name: str) -> AttributeError:
 
 
 def named_as_server(cls: type[_Object]) -> type[_Object]:
-    """Give a class the module name that the server's has."""
+    """Set the module name of a class to that of the server's class."""
     cls.__module__ = MODULE
     return cls
 
 
 def bind(cls: type[_Object], host: Host, **namespace: Any) -> type[_Object]:
-    """Make the class that the models of one host get to see."""
+    """Make the class that the models of one host see."""
     namespace.update(__slots__=(), __module__=MODULE, __qualname__=cls.__qualname__, __doc__=cls.__doc__)
     bound: Any = pybind11_type(cls.__name__, (cls,), {**namespace, "_host": host})
     return bound  # type: ignore[no-any-return]
@@ -202,7 +202,7 @@ class static:  # noqa: N801 - used as a decorator
 
 
 def match(args: Sequence[Arg], given: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any] | None:
-    """Give the converted values in the order of `args`, or None if the call does not fit."""
+    """Return the converted values in the order of `args`, or None if the call does not fit."""
     if len(given) > len(args):
         return None
     left = dict(kwargs)
@@ -225,7 +225,7 @@ def match(args: Sequence[Arg], given: Sequence[Any], kwargs: Mapping[str, Any]) 
 
 
 def mismatch(name: str, kind: str, signature: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Put the text of the TypeError together."""
+    """Write the text of the TypeError."""
     shown = ", ".join(map(_safe_repr, args))
     if kwargs:
         pairs = ", ".join(f"{key}={_safe_repr(value)}" for key, value in kwargs.items())

@@ -29,7 +29,7 @@ class Buffer:
 
     @classmethod
     def of_bytes(cls, data: bytes) -> Buffer:
-        """Copy bytes into writable memory of its own, 64 bytes aligned as the server's."""
+        """Copy bytes into writable memory of its own, aligned to 64 bytes like the server's."""
         store = np.empty(len(data) + 64, np.uint8)
         start = -store.ctypes.data % 64
         store[start : start + len(data)] = np.frombuffer(data, np.uint8)
@@ -56,7 +56,7 @@ class Buffer:
         return cls(tensor.data_ptr(), len(data), (_dlpack.CUDA, ordinal), tensor)
 
     def overwrite(self) -> None:
-        """Fill memory of a GPU that the server has freed with bits that nobody takes for an answer."""
+        """Overwrite GPU memory that the server has freed with bits that can't pass for an answer."""
         if self.is_on_gpu and self.num_bytes:
             self.owner.fill_(0xFF).cpu()
 

@@ -44,7 +44,7 @@ class _Managed(ctypes.Structure):
 
 
 def _api(name: str, result: Any, *args: Any) -> Any:
-    """Give a function of Python's C interface; it keeps the GIL and passes exceptions on."""
+    """Return a function of Python's C API; it holds the GIL and passes exceptions on."""
     return ctypes.PYFUNCTYPE(result, *args)((name, ctypes.pythonapi))
 
 
@@ -98,7 +98,7 @@ def export_capsule(
         shape: the dimensions.
         dtype: DLPack's code and bits.
         device: DLPack's device type and number.
-        owner: is kept alive as long as somebody may use the memory.
+        owner: kept alive as long as the memory may be used.
         strides: in elements; None is C order.
     """
     dims = (ctypes.c_int64 * max(len(shape), 1))(*shape)
@@ -121,28 +121,28 @@ _Capsule = type(_new_capsule(ctypes.addressof(ctypes.c_int()), FRESH, None))
 
 
 def is_capsule(value: object) -> bool:
-    """Say whether a value is a PyCapsule, of any name."""
+    """Return whether a value is a PyCapsule, of any name."""
     return isinstance(value, _Capsule)
 
 
 def is_fresh(capsule: Any) -> bool:
-    """Say whether nobody has consumed a DLPack capsule."""
+    """Return whether nobody has consumed a DLPack capsule."""
     return bool(_get_name(capsule) == FRESH)
 
 
 def device_of(capsule: Any) -> tuple[int, int]:
-    """Give the device type and number of a fresh capsule."""
+    """Return the device type and number of a fresh capsule."""
     device = _Managed.from_address(_get_pointer(capsule, FRESH)).tensor.device
     return device.type, device.id
 
 
 def relabel(capsule: Any, device: tuple[int, int]) -> None:
-    """Say that the memory of a fresh capsule lies on another device."""
+    """Change the device that a fresh capsule names."""
     _Managed.from_address(_get_pointer(capsule, FRESH)).tensor.device = _Device(*device)
 
 
 def destructor_of(capsule: Any) -> int | None:
-    """Give the address of the function that destroys a capsule; tells producers apart."""
+    """Return the address of a capsule's destructor, by which producers can be told apart."""
     address: int | None = _get_destructor(capsule)
     return address
 

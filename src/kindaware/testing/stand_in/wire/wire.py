@@ -32,12 +32,12 @@ class WireTensor:
 
     @classmethod
     def of(cls, name: str, array: Any, datatype: str | None = None) -> WireTensor:
-        """Take a copy of a numpy array, or of a torch tensor on any device.
+        """Copy a numpy array, or a torch tensor on any device.
 
         Args:
             name: name of the tensor.
             array: what to send; an object array holds bytes or str, anything else becomes `str(element)`.
-            datatype: the wire name; found from the array unless said. A `uint16` array may be sent as BF16.
+            datatype: the wire name; by default that of the array. A `uint16` array may be sent as BF16.
 
         Raises:
             TypeError: Triton has no such data type, or `datatype` is not that of the array.
@@ -62,7 +62,7 @@ class WireTensor:
 
 
 def _to_numpy(array: Any) -> tuple[str, np.ndarray[Any, Any]]:
-    """Give the wire name and a C-contiguous numpy array; BF16 as 16-bit integers."""
+    """Return the wire name and a C-contiguous numpy array; BF16 as 16-bit integers."""
     if type(array).__module__.split(".")[0] == "torch":
         host = array.detach().cpu().contiguous()
         if str(host.dtype) == "torch.bfloat16":
@@ -80,7 +80,7 @@ def _to_numpy(array: Any) -> tuple[str, np.ndarray[Any, Any]]:
 
 
 def encode_bytes(array: np.ndarray[Any, Any]) -> bytes:
-    """Put the elements of an array of `object` or `S` behind one another, each after its length."""
+    """Serialize the elements of an array of `object` or `S`, each preceded by its length."""
     parts = []
     for element in array.ravel():
         text = element if isinstance(element, bytes) else str(element).encode()
@@ -92,7 +92,7 @@ def decode_bytes(data: bytes) -> np.ndarray[Any, Any]:
     """Undo `encode_bytes`: a one-dimensional array of `bytes` objects.
 
     Raises:
-        struct.error: the data end early.
+        struct.error: the data is cut short.
     """
     elements: list[bytes] = []
     start = 0
@@ -154,7 +154,7 @@ class BlsCall:
         timeout: microseconds, 0 is none.
         parameters: of the request.
         is_decoupled: the caller passed `decoupled=True`, and takes any number of responses.
-        trace: the context that `request.trace()` handed on, or None.
+        trace: the context that `request.trace()` passed on, or None.
         preferred_memory: where the outputs are wanted: `CPU` or `GPU`, and its number; None leaves them where
             the called model put them.
     """

@@ -1,4 +1,4 @@
-"""What a harness raises, and Python errors as the server's stub words them."""
+"""What a harness raises, and Python errors as the server's stub formats them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ModelLoadError(KindAwareError):
 
 
 class HarnessError(KindAwareError):
-    """The harness was asked for what it or a server can't do."""
+    """The harness was asked for something that it, or a server, can't do."""
 
     @classmethod
     def of(cls, subject: str, *, expected: str, got: str, remedy: str) -> HarnessError:
@@ -67,7 +67,7 @@ def triton_error(failure: Failure) -> TritonError:
 
 
 def describe(error: BaseException) -> str:
-    """Word an error that left a model's code as pybind11 does: type, text, and frames, innermost first.
+    """Format an error that left a model's code as pybind11 does: type, text, and frames, innermost first.
 
     pybind11 takes the frame where the error arose and its callers, not the traceback: a coroutine or
     generator that has ended has no caller. Frames of the stand-in, which is C++ in a server, are left out.
@@ -82,7 +82,7 @@ def describe(error: BaseException) -> str:
 
 
 def from_model_code(traceback: TracebackType | None) -> TracebackType | None:
-    """Give the traceback from the first frame of the model's code on; all of it where there is none."""
+    """Return the traceback from the first frame of the model's code on; all of it where there is none."""
     own = traceback
     while own is not None and own.tb_frame.f_code.co_filename.startswith((_HARNESS, "<frozen importlib")):
         own = own.tb_next
@@ -90,7 +90,7 @@ def from_model_code(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def _frames(traceback: TracebackType | None) -> list[str]:
-    """The model's frames, innermost first; with the line that each executed last, as pybind11 has it."""
+    """Format the model's frames, innermost first, with the line that each executed last, as pybind11 does."""
     frame = None
     while traceback is not None:
         frame, traceback = traceback.tb_frame, traceback.tb_next

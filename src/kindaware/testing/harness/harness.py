@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kindaware.testing.accelerator import SimulatedAccelerator
 from kindaware.testing.arguments import ConfigSource
-from kindaware.testing.harness._failures import HarnessError
 from kindaware.testing.harness.client.client import ModelClient
-from kindaware.testing.harness.server.log import LogLine
+from kindaware.testing.harness.failures import HarnessError
+from kindaware.testing.harness.process.context import ServerContext
+from kindaware.testing.harness.process.log import LogLine
 from kindaware.testing.harness.server.metrics_text import write_metrics
 from kindaware.testing.harness.server.option_check import check_models, check_source, parse_version
-from kindaware.testing.harness.server.served import ModelOptions, ModelSource, ServedModel
-from kindaware.testing.harness.server.server import PretendedServer
-
-if TYPE_CHECKING:
-    from kindaware.testing.accelerator import SimulatedAccelerator
+from kindaware.testing.harness.server.options import ModelOptions, ModelSource
+from kindaware.testing.harness.server.served import ServedModel
+from kindaware.testing.harness.server.server import SimulatedServer
 
 
 class LoadedModel(ModelClient):
     """One model of a harness, by name."""
 
-    def __init__(self, server: PretendedServer, name: str, raise_errors: bool) -> None:
+    def __init__(self, server: SimulatedServer, name: str, raise_errors: bool) -> None:
         self._server = server
         self._name = name
         self.raise_errors = raise_errors
 
     @property
     def served(self) -> ServedModel:
-        """The model as the pretended server has it now."""
+        """The model as the simulated server has it now."""
         return self._server.find(self._name)
 
 
@@ -46,17 +46,17 @@ class ModelHarness(ModelClient):
 
     Args:
         model: a model's directory, or a class.
-        config: path, dict, or text of a config.pbtxt; unless said, the directory's. A class needs one.
+        config: path, dict, or text of a config.pbtxt; by default the directory's. A class needs one.
         kind: `CPU`, `GPU` or `MODEL`, whatever the configuration's instance_group says; None takes its kind.
         device_id: ordinal of the GPU.
         raise_errors: a request that fails raises `InferenceError`; else its Result has the error.
         server_version: the release whose behaviour is wanted: `(24, 10)`, `"24.10"`, or `"current"`.
-        name: the model's name; unless said, that of configuration or directory.
-        version: the version; unless said, the highest of the directory that `version_policy` allows.
+        name: the model's name; by default that of configuration or directory.
+        version: the version; by default the highest of the directory that `version_policy` allows.
         parameters: of the model, over those of the configuration.
         instances: how many; a server would start as many as the configuration's `count`.
         group_index: which of the configuration's groups they are of.
-        num_gpus: what the pretended host has; unless said, as many as it takes.
+        num_gpus: what the simulated host has; by default as many as it takes.
         auto_complete: let the model complete its configuration.
         models: further models that this one may call: directories, or tuples of a class and a configuration.
             They are loaded first.
@@ -109,8 +109,8 @@ class ModelHarness(ModelClient):
             num_gpus=num_gpus,
             auto_complete=auto_complete,
         )
-        self._open: PretendedServer | None = None
-        self._last: PretendedServer | None = None
+        self._open: SimulatedServer | None = None
+        self._last: SimulatedServer | None = None
         self._name = ""
 
     def __enter__(self) -> ModelHarness:
@@ -128,17 +128,18 @@ class ModelHarness(ModelClient):
         return f"<ModelHarness {self._source!r}: {'running' if self._open else 'not running'}>"
 
     def start(self) -> ModelHarness:
-        """Load the models; as entering the block does."""
+        """Load the models, as entering the block does."""
         if self._open is not None:
             raise HarnessError.of(
                 "ModelHarness", expected="one start", got="a second", remedy="call stop() first"
             )
-        self._open = self._last = PretendedServer(self._version, self._hang_timeout_seconds, self.accelerator)
+        context = ServerContext(self._version, self._hang_timeout_seconds, self.accelerator)
+        self._open = self._last = SimulatedServer(context)
         try:
             for other in self._models:
                 self.add_model(*other) if isinstance(other, tuple) else self.add_model(other)
             self._name = self._open.load(self._source, self._options).name
-            self._open.raise_violations()
+            self._open.context.raise_violations()
             self._space().enter()
         except BaseException:
             server, self._open = self._open, None
@@ -150,7 +151,7 @@ class ModelHarness(ModelClient):
         """Finalize the models and put everything back; a second call does nothing.
 
         Args:
-            check: raise a TritonContractError that nobody has seen yet.
+            check: raise a TritonContractError that has not been raised yet.
         """
         server = self._open
         if server is None:
@@ -160,11 +161,11 @@ class ModelHarness(ModelClient):
         finally:
             self._open = None
             for name in server.close():
-                server.log.add(
+                server.context.log.add(
                     "WARNING", f"thread {name!r} was left running", "kindaware.testing", 0, self._name
                 )
         if check:
-            server.raise_violations()
+            server.context.raise_violations()
 
     def add_model(
         self, model: ModelSource, config: ConfigSource | None = None, **options: Any
@@ -183,13 +184,13 @@ class ModelHarness(ModelClient):
         return LoadedModel(self._server, served.name, self.raise_errors)
 
     def model(self, name: str) -> LoadedModel:
-        """Give a client of a loaded model."""
+        """Return a client of a loaded model."""
         self._server.find(name)
         return LoadedModel(self._server, name, self.raise_errors)
 
     @property
     def served(self) -> ServedModel:
-        """The model as the pretended server has it now."""
+        """The model as the simulated server has it now."""
         return self._server.find(self._name)
 
     @property
@@ -201,24 +202,24 @@ class ModelHarness(ModelClient):
 
     @property
     def logs(self) -> list[LogLine]:
-        """All lines of the pretended server's log; also after the end."""
-        return [] if self._last is None else list(self._last.log.lines)
+        """All lines of the simulated server's log; also after the end."""
+        return [] if self._last is None else list(self._last.context.log.lines)
 
     def log_text(self) -> str:
-        """The log as text; also after the end."""
-        return "" if self._last is None else self._last.log.text()
+        """Return the log as text; also after the end."""
+        return "" if self._last is None else self._last.context.log.text()
 
     def metrics_text(self) -> str:
-        """The models' own metrics as the metrics port shows them."""
-        return write_metrics(self._server.metrics)
+        """Return the models' own metrics as the metrics port shows them."""
+        return write_metrics(self._server.context.metrics)
 
     def metric(self, name: str, **labels: str) -> float:
-        """Give the value of one of the models' metrics; of a histogram the sum.
+        """Return the value of one of the models' metrics; for a histogram, the sum.
 
         Raises:
             HarnessError: there is none.
         """
-        for sample in self._server.metrics.samples():
+        for sample in self._server.context.metrics.samples():
             if sample.name == name and sample.labels == labels:
                 return sample.value
         raise HarnessError.of(
@@ -229,7 +230,7 @@ class ModelHarness(ModelClient):
         )
 
     @property
-    def _server(self) -> PretendedServer:  # type: ignore[override]
+    def _server(self) -> SimulatedServer:  # type: ignore[override]
         if self._open is None:
             raise HarnessError.of(
                 "ModelHarness",
@@ -240,7 +241,7 @@ class ModelHarness(ModelClient):
         return self._open
 
     def _space(self) -> Any:
-        """What stays in place while the test's own code runs."""
+        """Return the modules that stay in place while the test's own code runs."""
         loaded = self.served.instances[0].loaded
         assert loaded is not None
         self._entered = loaded.space
@@ -252,8 +253,6 @@ def _open_accelerator(
 ) -> SimulatedAccelerator | None:
     if accelerator is None:
         return None
-    from kindaware.testing.accelerator import SimulatedAccelerator
-
     if accelerator == "simulated":
         accelerator = SimulatedAccelerator()
     if not isinstance(accelerator, SimulatedAccelerator):

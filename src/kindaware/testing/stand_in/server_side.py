@@ -39,7 +39,7 @@ def new_server_request(
         flags: of sequences.
         timeout: microseconds, 0 is none.
         parameters: without the reserved ones.
-        trace: what `request.trace().get_context()` gives.
+        trace: what `request.trace().get_context()` returns.
     """
     state = RequestState(
         [new_tensor(host, wire) for wire in inputs],
@@ -60,13 +60,13 @@ def new_server_request(
 
 
 def release_inputs(request: InferenceRequest) -> None:
-    """Give the GPU memory of a request's inputs back, as the server does once `execute` has returned."""
+    """Release the GPU memory of a request's inputs, as the server does once `execute` has returned."""
     for tensor in state_of(request).inputs:
         tensor._kindaware.buffer.overwrite()
 
 
 def state_of(request: InferenceRequest) -> RequestState:
-    """Give what happened to a request so far; the object stays up to date."""
+    """Return what has happened to a request so far; the object stays up to date."""
     state: RequestState = request._kindaware
     return state
 

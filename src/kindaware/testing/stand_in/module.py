@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from kindaware.testing.stand_in import _helpers
 from kindaware.testing.stand_in.host.host import Host
 from kindaware.testing.stand_in.objects import bls as _bls
 from kindaware.testing.stand_in.objects import model_control as _model_control
+from kindaware.testing.stand_in.objects import python_functions
 from kindaware.testing.stand_in.objects import response as _response
 from kindaware.testing.stand_in.objects.bls import ResponseIterator
 from kindaware.testing.stand_in.objects.logger import Logger
@@ -40,16 +40,16 @@ _CONSTANTS = {
 }
 
 _HELPERS = (
-    _helpers.deserialize_bytes_tensor,
-    _helpers.get_input_config_by_name,
-    _helpers.get_input_tensor_by_name,
-    _helpers.get_output_config_by_name,
-    _helpers.get_output_tensor_by_name,
-    _helpers.numpy_to_triton_type,
-    _helpers.serialize_byte_tensor,
-    _helpers.triton_string_to_numpy,
-    _helpers.triton_to_numpy_type,
-    _helpers.using_decoupled_model_transaction_policy,
+    python_functions.deserialize_bytes_tensor,
+    python_functions.get_input_config_by_name,
+    python_functions.get_input_tensor_by_name,
+    python_functions.get_output_config_by_name,
+    python_functions.get_output_tensor_by_name,
+    python_functions.numpy_to_triton_type,
+    python_functions.serialize_byte_tensor,
+    python_functions.triton_string_to_numpy,
+    python_functions.triton_to_numpy_type,
+    python_functions.using_decoupled_model_transaction_policy,
 )
 
 _ON_PB_UTILS = (
@@ -76,7 +76,7 @@ def new_module(host: Host) -> ModuleType:
     """
     module = _module("triton_python_backend_utils", f"Stand-in, as of model {host.model_name!r}.")
     names: dict[str, Any] = {"np": np, "json": json, "struct": struct, "ModelConfig": ModelConfig}
-    names.update(_CONSTANTS, TRITON_STRING_TO_NUMPY=dict(_helpers.TRITON_STRING_TO_NUMPY))
+    names.update(_CONSTANTS, TRITON_STRING_TO_NUMPY=dict(python_functions.TRITON_STRING_TO_NUMPY))
     names.update({function.__name__: function for function in _HELPERS})
     vars(module).update(names, __file__=None)
     return module
@@ -116,7 +116,7 @@ def attach_classes(module: ModuleType, c_module: ModuleType, host: Host) -> None
 
 
 def _module(name: str, doc: str | None = None) -> ModuleType:
-    """A module with a spec, so that `importlib.util.find_spec` finds it among the loaded ones."""
+    """Make a module with a spec, so that `importlib.util.find_spec` finds it among the loaded ones."""
     module = ModuleType(name, doc)
     module.__spec__ = ModuleSpec(name, None)
     return module

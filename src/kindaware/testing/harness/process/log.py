@@ -1,4 +1,4 @@
-"""The log of the pretended server."""
+"""The log of the simulated server."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class ServerLog:
         self.lines: list[LogLine] = []
 
     def add(self, level: str, text: str, filename: str, line: int, model: str) -> None:
-        """Take a line."""
+        """Add a line."""
         self.lines.append(LogLine(level, text, filename, line, model))
 
     def text(self) -> str:
-        """All lines, one below the other."""
+        """Return all lines."""
         return "".join(f"{line}\n" for line in self.lines)

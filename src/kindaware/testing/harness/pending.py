@@ -24,7 +24,7 @@ class ClientRequest:
         flags: of sequences: 1 is START, 2 is END.
         timeout: microseconds, 0 is none.
         parameters: of the request.
-        trace: what `request.trace().get_context()` gives.
+        trace: what `request.trace().get_context()` returns.
     """
 
     inputs: tuple[WireTensor, ...] = ()
@@ -38,7 +38,7 @@ class ClientRequest:
 
     @classmethod
     def of_call(cls, call: BlsCall) -> ClientRequest:
-        """Take over what a model asks of another."""
+        """Make the request of a BLS call."""
         return cls(
             inputs=call.inputs,
             requested_outputs=call.requested_output_names,
@@ -73,7 +73,7 @@ class Pending:
         self._cancelled = cancelled
 
     def take(self, answer: Answer) -> None:
-        """Take what was sent; nothing more after the final one."""
+        """Add an answer; those after the final one are dropped."""
         with self.changed:
             if self.is_done:
                 return
@@ -86,7 +86,7 @@ class Pending:
         self._cancelled = True
 
     def is_cancelled(self) -> bool:
-        """Say whether the client has cancelled."""
+        """Return whether the client has cancelled."""
         if callable(self._cancelled):
             return bool(self._cancelled(len(self.answers)))
         return self._cancelled
@@ -98,10 +98,10 @@ class Admitted:
 
     Attributes:
         pending: where the answers go.
-        sent: what the client sent, with what the sequence batcher added.
+        sent: what the client sent, and what the sequence batcher added.
         inputs: reshaped.
         output_names: all that are wanted.
-        is_warmup: whether it comes past the scheduler, which would add control tensors.
+        is_warmup: whether it bypasses the scheduler, which would add control tensors.
     """
 
     pending: Pending

@@ -1,0 +1,104 @@
+"""One profile, from the options of the command to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import typer
+
+from kindaware._errors import ConfigError, KindAwareError
+from kindaware.cli.profile._inputs import count_requests, make_requests, parse_shapes, read_data
+from kindaware.cli.profile._report import describe_instance, describe_machine, write_report
+from kindaware.cli.profile._run import NUM_WARM_UPS, measure
+from kindaware.testing import ModelHarness
+
+
+def profile_model(
+    model_dir: Path,
+    *,
+    requests: int | None,
+    rows: int,
+    batches: int,
+    output: Path,
+    shape: Sequence[str],
+    data: Sequence[str],
+    kind: str | None,
+    device_id: int,
+    config: Path | None,
+    parameter: Sequence[str],
+) -> None:
+    """Profile a model and print the report; the arguments are the options of the command.
+
+    Raises:
+        typer.Exit: with status 1, once the error has been printed.
+    """
+    harness = None
+    try:
+        _check_output(output)
+        shapes, arrays = parse_shapes(shape), read_data(data)
+        harness = ModelHarness(
+            model_dir,
+            config=config,
+            kind=kind,
+            device_id=device_id,
+            num_gpus=torch.cuda.device_count() if kind is None else None,
+            parameters=_parse_parameters(parameter),
+        )
+        with harness as model:
+            _refuse_decoupled(model)
+            num_requests = count_requests(
+                model.config["name"], int(model.config["max_batch_size"]), rows, requests
+            )
+            made = make_requests(
+                model.config, num_requests=num_requests, rows=rows, shapes=shapes, data=arrays
+            )
+            about = {
+                "model": describe_instance(model.instance, model.args),
+                "calls": f"{batches} of execute with {num_requests} request(s) of {rows} row(s), "
+                f"after {NUM_WARM_UPS} to warm up",
+                **describe_machine(model.instance),
+            }
+            measured = measure(model, made, num_executes=batches, trace=output, about=about)
+        typer.echo(write_report({**about, "trace": str(output)}, measured, num_requests))
+    except KindAwareError as error:
+        for line in [] if harness is None else harness.logs:
+            if line.level in ("WARNING", "ERROR"):
+                typer.echo(line.text, err=True)
+        typer.echo(f"kindaware profile: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _check_output(path: Path) -> None:
+    if not path.absolute().parent.is_dir() or path.is_dir():
+        raise ConfigError.of(
+            f"--output {path}",
+            expected="a file in a directory that is there",
+            got="a directory" if path.is_dir() else "no such directory",
+            remedy="name another file, or make the directory",
+        )
+
+
+def _parse_parameters(options: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for option in options:
+        name, equals, found[name] = option.partition("=")
+        if not (name and equals):
+            raise ConfigError.of(
+                f"--parameter {option}",
+                expected="a name and a value",
+                got=repr(option),
+                remedy="write it like --parameter kindaware.precision=bf16-true",
+            )
+    return found
+
+
+def _refuse_decoupled(model: ModelHarness) -> None:
+    if model.config.get("model_transaction_policy", {}).get("decoupled"):
+        raise ConfigError.of(
+            f"model {model.config['name']!r}",
+            expected="a model that answers when execute returns",
+            got="a decoupled one, whose streams go on after that",
+            remedy="profile its forward in a model that is not decoupled, or the server with its own metrics",
+        )

@@ -1,0 +1,85 @@
+"""What the processes of one simulated server share: its release, devices, log and metrics."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+
+from kindaware.testing.accelerator import SimulatedAccelerator
+from kindaware.testing.harness.process.log import ServerLog
+from kindaware.testing.harness.process.loop import BackgroundLoop
+from kindaware.testing.harness.process.surroundings import Surroundings
+from kindaware.testing.stand_in import Host, MetricRegistry, TritonContractError
+
+
+class ServerContext:
+    """What the processes of one simulated server share.
+
+    Args:
+        server_version: year and month of the release.
+        hang_timeout_seconds: how long something may take before it counts as a hang.
+        accelerator: stands for the host's GPUs; None is torch's own CUDA.
+
+    Attributes:
+        hosts: all processes that there were.
+    """
+
+    def __init__(
+        self,
+        server_version: tuple[int, int],
+        hang_timeout_seconds: float,
+        accelerator: SimulatedAccelerator | None = None,
+    ) -> None:
+        self.server_version = server_version
+        self.hang_timeout_seconds = hang_timeout_seconds
+        self.accelerator = accelerator
+        self.log = ServerLog()
+        self.metrics = MetricRegistry()
+        self.surroundings = Surroundings()
+        self.hosts: list[Host] = []
+        self._loops: list[BackgroundLoop] = []
+        self._seen: list[TritonContractError] = []
+        self._stack = ExitStack()
+        if accelerator is not None:
+            self._stack.enter_context(accelerator.installed(self._blame))
+
+    def add_process(self, host: Host, loop: BackgroundLoop) -> None:
+        """Add a process, and its event loop, whose thread is not one of the model's."""
+        self.hosts.append(host)
+        self._loops.append(loop)
+
+    def _blame(self, outcome: str, remedy: str) -> None:
+        """Hold the instance whose code runs responsible for a violation of CUDA's rules."""
+        host = (self.accelerator and self.accelerator.process) or self.hosts[0]
+        host.violation(outcome, remedy)
+
+    def devices(self, process: object) -> AbstractContextManager[None]:
+        """Let torch use the simulated devices, if there are any."""
+        return nullcontext() if self.accelerator is None else self.accelerator.entered(process)
+
+    def memory(self) -> AbstractContextManager[None]:
+        """Attribute what the block does to GPU memory to the server, and not to the model."""
+        return nullcontext() if self.accelerator is None else self.accelerator.of_server()
+
+    def is_thread_left(self) -> bool:
+        """Return whether a thread that a model's code has started is still running."""
+        own = {loop.thread for loop in self._loops}
+        return any(thread not in own for thread in self.surroundings.other_threads())
+
+    def raise_violations(self) -> None:
+        """Raise the first TritonContractError that has not been raised yet, also if a model caught it.
+
+        Raises:
+            TritonContractError: there is one.
+        """
+        found = [error for host in self.hosts for error in host.violations]
+        new = [error for error in found if not any(error is seen for seen in self._seen)]
+        self._seen = found
+        if new:
+            raise new[0]
+
+    def close(self) -> list[str]:
+        """Restore this process, and return the names of threads that the models have left running."""
+        try:
+            return self.surroundings.restore()
+        finally:
+            self._stack.close()
