@@ -47,6 +47,12 @@ def test_every_fragment_fits_below_a_bullet():
         assert max(map(len, lines)) <= 108, path.name
 
 
+def test_links_of_a_fragment_resolve_from_where_its_text_ends_up():
+    for path in fragments():
+        for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+            assert target.startswith("https://") or (ROOT / target).exists(), (path.name, target)
+
+
 def test_draft_has_every_fragment_under_the_heading_of_its_type():
     done = draft(ROOT)
     assert done.returncode == 0, done.stderr
