@@ -1,18 +1,69 @@
-"""What all tests share: which of them need the real server, and what happens where there is none."""
+"""What all tests share: which of them run where and when, how long they search, what is said at the end."""
 
 import importlib.util
 import os
 
 import pytest
 
+from searches import register_profiles
+from taking_turns import take_turn
+from tally import TALLY
+from work_units import folder_of, in_order, unit_of
+
 REQUIRE_SERVER = "KINDAWARE_REQUIRE_SERVER"
+SLOW_FOLDERS = ("packaging",)
+
+register_profiles()  # before the modules of the tests ask for one
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests on the real server where it isn't installed, unless the environment forbids that."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker of pytest-xdist ports of its own: a server listens only seconds after it chose."""
+    if worker := getattr(config, "workerinput", None):
+        from kindaware._server import ports
+
+        ports.CHOICE = ports.CHOICE[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the names
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark by rule; skip tests on the real server where it isn't installed; name each test's unit of work."""
+    for item in items:
+        if folder_of(item) in SLOW_FOLDERS:
+            item.add_marker(pytest.mark.slow)
+        item.add_marker(pytest.mark.xdist_group(unit_of(item)))
+    if hasattr(config, "workerinput"):
+        items[:] = in_order(items)
     if importlib.util.find_spec("pytriton") is not None or os.environ.get(REQUIRE_SERVER) == "1":
         return
     reason = "no tritonserver: pip install 'kindaware[server]', on Python 3.10 to 3.12 for its numpy 1.26"
     for item in items:
         if item.get_closest_marker("server"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """Let nothing run beside a test that is marked `alone`."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with take_turn(is_alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what this worker counted to the process that started it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["interleavings"] = TALLY.counts()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    """Add up what the workers counted."""
+    TALLY.add(**getattr(node, "workeroutput", {}).get("interleavings", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many interleavings there were."""
+    if TALLY.num_runs:
+        terminalreporter.write_sep("-", "simulated GPUs")
+        terminalreporter.write_line(str(TALLY))
