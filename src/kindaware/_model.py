@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from logging import Logger
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import torch
 from torch import nn
@@ -97,7 +97,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
 
     load: Callable[..., nn.Module | None]
     forward: Callable[..., Any]
-    stream: Callable[..., Any]
+    stream: Callable[..., Iterator[Any] | AsyncIterator[Any]]
     model: nn.Module
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -141,6 +141,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
         complete(cls, auto_complete_model_config, subject=f"class {cls.__name__}", streams=streams)
         return auto_complete_model_config
 
+    @final
     def initialize(self, args: Mapping[str, str]) -> None:
         """Place the instance, load the model and run the warm-up.
 
@@ -156,6 +157,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
             instance.logger.warning("%s", line)
         instance.start()
 
+    @final
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answer one call of Triton's. Not to be overridden.
 
@@ -164,6 +166,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
         """
         return _instance_of(self, "execute").execute(requests)
 
+    @final
     def finalize(self) -> None:
         """End what still streams, hand over the last counters and call `unload`, as the instance ends."""
         try:
