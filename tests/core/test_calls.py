@@ -341,7 +341,9 @@ def test_forward_async_that_exits_or_raises_fails_its_request_and_no_other():
     with open_harness(calling(work, AsyncCaller)) as model:
         results = model.infer_batch([{"X": [[n, 1]]} for n in (1, 7, 8, 2)])
         texts = [result.error and result.error.message() for result in results]
-        assert "forward ended the process: SystemExit(3)" in texts[1]
+        assert (
+            "forward to return, got ProcessExitError: SystemExit: 3, which would end the process" in texts[1]
+        )
         assert "expected forward to return, got ValueError: eight" in texts[2]
         assert [result.outputs["Y"].tolist() for result in results[::3]] == [[[1, 1]], [[2, 1]]]
 

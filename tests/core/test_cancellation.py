@@ -48,7 +48,8 @@ def test_rule_asks_where_a_request_takes_a_hundred_times_as_long(setting, second
 def test_rule_counts_what_a_request_of_the_last_batch_took_on_either_way(parameters):
     class Slow(Watched):
         def forward(self, X):
-            time.sleep(0.04 if len(X) == 2 else 0.0)
+            if len(X) == 2:
+                time.sleep(0.04)
             return 2 * X
 
     with ModelHarness(Slow, config=CONFIG, parameters=parameters) as model:

@@ -128,7 +128,7 @@ TEXTS = {
     ROWS: "model 'misbehaved' output 'I': expected 1 rows, as many as the batch has, got shape [2, 1]",
     REFUSES: "no more of that",
     RAISES: "model 'misbehaved' request 'r': expected stream to return, got ValueError: it broke",
-    EXITS: "expected stream to return, got KindAwareError: stream ended the process: SystemExit(3)",
+    EXITS: "expected stream to return, got ProcessExitError: SystemExit: 3, which would end the process",
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request, group, halve, rank_key, shape_key
-from kindaware._batch.results import Failure, Ledger, Result
+from kindaware._batch.results import Failure, Ledger, Result, refusal_of
 from kindaware._batch.runner import BatchRunner
 from kindaware._batch.splitter import Splitter
 from kindaware._batch.stages import PREPROCESS, SPLIT, Stage
@@ -130,11 +130,14 @@ class Pipeline:
                 return
             try:
                 ledger.requests[position] = self._preprocessor.run(request)
-            except RequestError as error:
-                ledger.refuse([position], str(error), error.code)
-            except Exception as error:
-                if not self._health.note_fault(error):
-                    ledger.fail([position], error, "preprocess")
+            except KeyboardInterrupt:  # of somebody who stops a test
+                raise
+            except BaseException as error:
+                caught = self._health.caught(error)
+                if isinstance(caught, RequestError):
+                    ledger.refuse([position], refusal_of(caught))
+                elif self._health.fault is None:
+                    ledger.fail([position], caught, "preprocess")
 
     def _groups(self, requests: Mapping[int, Request]) -> list[list[int]]:
         """Put requests together that can share a forward; what is the same for all is not asked for."""
@@ -201,11 +204,11 @@ class Pipeline:
         refused_at = None if request is None else self._where_shape_is_refused(request)
         for part, error in failed:
             if isinstance(error, RequestError):
-                ledger.refuse(part, str(error), error.code)
+                ledger.refuse(part, refusal_of(error))
             elif refused_at is not None and _where_raised(error) == refused_at:
                 for position in part:
                     text = self._describe_shape(ledger.requests[position], error)
-                    ledger.refuse([position], text, "INVALID_ARG", cause=error)
+                    ledger.refuse([position], Failure(text, "INVALID_ARG"), cause=error)
             else:
                 ledger.fail(part, error, "forward")
 

@@ -52,7 +52,7 @@ class Preprocessor:
             try:
                 extras = self._hook_requests.argument("preprocess", [request])
                 inputs = self._check(self._hook(dict(request.inputs), **extras), request)
-            except Exception as error:
+            except BaseException as error:
                 # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
                 if not self._runtime.is_fault(error):
                     self._runtime.wait()

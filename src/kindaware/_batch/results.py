@@ -1,4 +1,4 @@
-"""What became of the requests of one call of `execute`."""
+"""The result of each request in a call of `execute`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from logging import Logger
 
 from kindaware._batch.request import Request
 from kindaware._batch.request_info import RequestInfo
-from kindaware._errors import OutputError, describe, format_traceback, message
+from kindaware._errors import ERROR_CODES, OutputError, RequestError, describe, message, text_of
+from kindaware._hooks.blame import hook_of, report
 from kindaware._tensors.bytes_arrays import Value
 
 Tensors = Mapping[str, Value]
@@ -35,20 +36,33 @@ Split = Callable[[Tensors, Sequence[Request]], Sequence[Result]]
 """From a batch's outputs and its requests, in order, to what each gets."""
 
 
-def failure_of(error: Exception, model: str, request_id: str, stage: str) -> Failure:
-    """Say what the client of a request reads when a hook has raised."""
+def refusal_of(error: RequestError) -> Failure:
+    """Return the failure of a request that a hook refused; a code that Triton doesn't have is INTERNAL."""
+    code = error.code if error.code in ERROR_CODES else "INTERNAL"
+    return Failure(text_of(error), code)
+
+
+def failure_of(error: BaseException, model: str, request_id: str, hook: str) -> Failure:
+    """Return what the client of a request reads when a hook has raised.
+
+    Args:
+        error: what was raised.
+        model: the model's name.
+        request_id: the client's.
+        hook: which is blamed where the error itself does not say.
+    """
     text = message(
         f"model {model!r} request {request_id!r}",
-        expected=f"{stage} to return",
+        expected=f"{hook_of(error, hook)} to return",
         got=describe(error),
         remedy="see the traceback in the server's log",
     )
-    return Failure(str(error) if isinstance(error, OutputError) else text, "INTERNAL")
+    return Failure(text_of(error) if isinstance(error, OutputError) else text, "INTERNAL")
 
 
-def log_failure(logger: Logger, model: str, request_ids: Sequence[str], text: str) -> None:
-    """Write a traceback, with the ids of the requests that it cost."""
-    logger.error("model %r failed %d request(s), ids %s\n%s", model, len(request_ids), request_ids, text)
+def log_failure(logger: Logger, model: str, request_ids: Sequence[str], report: str) -> None:
+    """Log the report of an error, with the ids of the requests that failed of it."""
+    logger.error("model %r failed %d request(s), ids %s: %s", model, len(request_ids), request_ids, report)
 
 
 class Ledger:
@@ -78,31 +92,31 @@ class Ledger:
         """Drop what was answered so far, when it lies on a device that has failed since."""
         self._answers.clear()
 
-    def refuse(self, part: Sequence[int], text: str, code: str, *, cause: Exception | None = None) -> None:
+    def refuse(self, part: Sequence[int], failure: Failure, *, cause: BaseException | None = None) -> None:
         """Fail requests through no fault of the model's code; only a cause is logged."""
         for position in part:
-            self._results[position] = Failure(text, code)
+            self._results[position] = failure
             if cause is not None:
-                self._to_log.setdefault(format_traceback(cause), []).append(self._id_of(position))
+                self._to_log.setdefault(report(cause), []).append(self._id_of(position))
 
-    def fail(self, part: Sequence[int], error: Exception, stage: str) -> None:
+    def fail(self, part: Sequence[int], error: BaseException, hook: str) -> None:
         """Fail requests because a hook raised; the traceback is logged once."""
-        ids = self._to_log.setdefault(format_traceback(error), [])
+        ids = self._to_log.setdefault(report(error), [])
         for position in part:
             ids.append(self._id_of(position))
-            self._results[position] = failure_of(error, self._model, ids[-1], stage)
+            self._results[position] = failure_of(error, self._model, ids[-1], hook)
 
     def _id_of(self, position: int) -> str:
         arrival = self._arrivals[position]
         return arrival.id if isinstance(arrival, Request) else ""
 
     def log(self, logger: Logger) -> None:
-        """Write each traceback once, with the ids of the requests that it cost."""
+        """Log each report once, with the ids of the requests that failed of it."""
         for text, ids in self._to_log.items():
             log_failure(logger, self._model, ids, text)
 
     def results(self, split: Split, missing: Callable[[], Failure]) -> list[Result]:
-        """Give what became of each request.
+        """Return the result of each request.
 
         Args:
             split: cuts a batch's outputs apart.

@@ -101,12 +101,14 @@ class BatchRunner:
     def attempt(self, requests: Sequence[Request]) -> dict[str, Value] | Exception:
         """Do as `run` does, and return what was raised instead of raising it.
 
-        What was raised holds no tensors any more. When memory ran out, what the device is still at work on
-        is waited for, and memory that nobody uses is handed back, so that a smaller batch finds room.
+        When memory ran out, what was raised holds no tensors any more, what the device is still at work on is
+        waited for, and memory that nobody uses is released, so that a smaller batch finds room.
         """
         try:
             return self.run(requests)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # of somebody who stops a test
+            raise
+        except BaseException as error:
             return self.device.health.caught(error)
 
     def stages(self) -> Iterator[Stage]:

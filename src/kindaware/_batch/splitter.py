@@ -8,7 +8,7 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.results import Result, Tensors, failure_of, log_failure
 from kindaware._device.device import Device
-from kindaware._errors import format_traceback
+from kindaware._hooks.blame import report
 from kindaware._tensors.rows import split
 
 
@@ -38,7 +38,7 @@ class Splitter:
             if health.note_fault(error):
                 raise
             health.recover(error)
-            log_failure(self._plan.logger, model, [one.id for one in requests], format_traceback(error))
+            log_failure(self._plan.logger, model, [one.id for one in requests], report(error))
             return [failure_of(error, model, one.id, "cutting padding off") for one in requests]
 
     def _split(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Tensors]:

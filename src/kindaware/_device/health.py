@@ -5,7 +5,14 @@ from __future__ import annotations
 from logging import Logger
 
 from kindaware._device.runtime import Runtime, is_out_of_memory
-from kindaware._errors import KindAwareError, describe, format_traceback, message, release_frames
+from kindaware._errors import (
+    ProcessExitError,
+    describe,
+    format_traceback,
+    message,
+    release_frames,
+    ungrouped,
+)
 
 
 class Health:
@@ -48,29 +55,37 @@ class Health:
             remedy="unload and load the model, or restart the server: its process has lost the device",
         )
 
-    def caught(self, error: Exception | SystemExit) -> Exception:
-        """Return an error that `forward` raised, as one that holds no tensors any more.
+    def caught(self, error: BaseException) -> Exception:
+        """Return what `forward` raised, as an exception that says so, after `recover`.
 
-        Memory that ran out is waited for and released, so that a smaller batch finds room; see `recover`.
+        A group of errors is reduced to what it is about. One that would end the process (SystemExit, a panic
+        of an extension module) becomes an error of the request.
         """
-        if isinstance(error, SystemExit):  # of a library that takes a server for a program
-            left = KindAwareError(f"forward ended the process: SystemExit({error.code!r})")
-            left.__cause__ = error
-            return left
+        error = ungrouped(error)
         try:
             self.recover(error)
         except Exception as other:  # of the device
             error = other
         self.note_fault(error)
-        return error
+        return as_exception(error)
 
     def recover(self, error: BaseException) -> None:
-        """Release the tensors that a hook's error holds, and cached memory when that ran out.
+        """Release the tensors that a hook's error holds and cached memory, when memory ran out.
 
         Sync:
             Host with stream, when memory ran out.
         """
-        release_frames(error)
         if is_out_of_memory(error):
+            release_frames(error)
             self._runtime.wait()
             self._runtime.release_memory()
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Return an error that would end the process as one of a request, and any other as it is."""
+    if isinstance(error, Exception):
+        return error
+    ended = ProcessExitError(f"{describe(error)}, which would end the process")
+    ended.__cause__ = error
+    ended.__traceback__ = error.__traceback__
+    return ended

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 
+from kindaware._errors import leaves_of, linked_errors, text_of
 from kindaware._placement.placement import Placement
 
 _NO_SCOPE = contextlib.nullcontext()
@@ -210,12 +211,8 @@ class CudaRuntime:
         Sync:
             Host with the devices, after an error of CUDA that was not the end.
         """
-        if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
-            return False
-        said = re.search(r"CUDA error: (.*)", str(error))
-        if said is None and not isinstance(error, getattr(torch, "AcceleratorError", ())):
-            return False
-        if said is not None and re.match(r"out of memory|.*captur", said.group(1)):
+        # A hook may have wrapped it in an error of its own.
+        if not any(_is_cuda_error(one) for one in linked_errors(error)):
             return False
         self._is_lost = self._is_lost or not self._do_work()
         return self._is_lost
@@ -229,15 +226,33 @@ class CudaRuntime:
         return True
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller batch may go where this one did not.
+_OUT_OF_MEMORY = re.compile(
+    r"CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED|DefaultCPUAllocator: (can't|not enough)"
+)
+"""What CUDA, cuBLAS, cuDNN and torch's allocator on the CPU say, each in words of its own.
 
-    CUDA, cuBLAS and cuDNN say it in words of their own where torch's allocator did not ask for the memory.
-    """
+Source: torch, `c10/core/impl/alloc_cpu.cpp`.
+"""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a smaller batch may go where this one did not; also for what a group of errors holds."""
+    return any(_is_out_of_memory(one) for one in leaves_of(error))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    said = r"CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED"
-    return isinstance(error, RuntimeError) and bool(re.search(said, str(error)))
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(text_of(error)))
+
+
+def _is_cuda_error(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
+        return False
+    said = re.search(r"CUDA error: (.*)", text_of(error))
+    if said is None:
+        return isinstance(error, getattr(torch, "AcceleratorError", ()))
+    return not re.match(r"out of memory|.*captur", said.group(1))
 
 
 def open_runtime(placement: Placement) -> Runtime:

@@ -90,7 +90,9 @@ class FastPath:
                 returned = self._forward(rows)
                 computed = time.monotonic()
                 outputs = self._check(returned, len(rows))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # of somebody who stops a test
+            raise
+        except BaseException as error:
             return self._runner.device.health.caught(error)
         finally:
             reset_contexts(token)

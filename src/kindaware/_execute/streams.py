@@ -16,10 +16,11 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
-from kindaware._batch.results import Failure, failure_of, log_failure
-from kindaware._errors import KindAwareError, RequestError, format_traceback, message
+from kindaware._batch.results import Failure, failure_of, log_failure, refusal_of
+from kindaware._errors import RequestError, message
 from kindaware._execute.client_watch import ClientGoneError, Watch
 from kindaware._execute.stream_runner import StreamRunner
+from kindaware._hooks.blame import report
 from kindaware._hooks.event_loop import EventLoop, Scope, Stepped, drive
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.response_sender import ResponseSender
@@ -183,9 +184,7 @@ class Streams:
                 request = self._preprocessor.run(arrival)
                 stage = "stream"
                 failure = await self._send_items(request, responses, is_placed)
-        except RequestError as error:
-            failure = Failure(str(error), error.code)
-        except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
+        except BaseException as error:  # anything but a normal end is an error for the client
             failure = self._failure(error, arrival, stage)
         finally:
             is_placed.set()
@@ -193,7 +192,7 @@ class Streams:
             try:
                 responses.end(failure)
             except Exception as error:
-                self._logger.error("model %r: FINAL not sent\n%s", self._model, format_traceback(error))
+                self._logger.error("model %r: FINAL not sent: %s", self._model, report(error))
 
     def _count(self, arrival: Request | Failure, failure: Failure | None) -> None:
         """Count a stream that came to its own end as a batch of one request."""
@@ -234,11 +233,11 @@ class Streams:
         """Let the generator clean up; what fails in that is logged, and changes no answer."""
         try:
             await items.close()
-        except Exception as error:
-            self._logger.error("model %r: stream not closed\n%s", self._model, format_traceback(error))
+        except BaseException as error:
+            self._logger.error("model %r: stream not closed: %s", self._model, report(error))
 
-    def _failure(self, error: BaseException, arrival: Request | Failure, stage: str) -> Failure:
-        """Say what the client gets to read when a hook has raised; the traceback is logged."""
+    def _failure(self, error: BaseException, arrival: Request | Failure, hook: str) -> Failure:
+        """Return what the client reads when a hook has raised; the traceback is logged."""
         request_id = arrival.id if isinstance(arrival, Request) else ""
         if isinstance(error, asyncio.CancelledError) and self._loop is not None and self._loop.is_closing:
             text = message(
@@ -248,15 +247,13 @@ class Streams:
                 remedy="send the request again when the model is loaded",
             )
             return Failure(text, "UNAVAILABLE")
-        if not isinstance(error, Exception):  # of a library that takes a server for a program
-            left = KindAwareError(f"{stage} ended the process: {error!r}")
-            left.__cause__ = error
-            error = left
-        self._health.recover(error)
-        if self._health.note_fault(error):
+        caught = self._health.caught(error)
+        if self._health.fault is not None:
             return self._unavailable()
-        log_failure(self._logger, self._model, [request_id], format_traceback(error))
-        return failure_of(error, self._model, request_id, stage)
+        if isinstance(caught, RequestError):
+            return refusal_of(caught)
+        log_failure(self._logger, self._model, [request_id], report(caught))
+        return failure_of(caught, self._model, request_id, hook)
 
     def _unavailable(self) -> Failure:
         return Failure(self._health.unavailable(), "UNAVAILABLE")
@@ -278,4 +275,4 @@ def _detached(arrival: Request | Failure, *, outlives_execute: bool = False) -> 
             return arrival
         return arrival.detached(outlives_execute=outlives_execute)
     except RequestError as error:
-        return Failure(str(error), error.code)
+        return refusal_of(error)

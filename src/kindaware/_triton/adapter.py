@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from kindaware._batch.request import HostArray, Request
-from kindaware._batch.results import Failure, Result, Tensors
+from kindaware._batch.results import Failure, Result, Tensors, refusal_of
 from kindaware._config.model_spec import ModelSpec
 from kindaware._device.runtime import Runtime
 from kindaware._errors import RequestError, describe, message
@@ -234,7 +234,7 @@ class TritonAdapter:
                 responses[place] = self.answer(result, requested, info.response_parameters)
                 continue
             except RequestError as error:
-                failure = Failure(str(error), error.code)
+                failure = refusal_of(error)
             except Exception as error:  # of pb_utils, for values of another type
                 text = f"request {info.id!r} response_parameters: response not built, {describe(error)}"
                 failure = Failure(text, "INTERNAL")
