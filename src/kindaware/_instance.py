@@ -25,6 +25,7 @@ from kindaware._execute.sequences import Sequences
 from kindaware._execute.stream_runner import StreamRunner
 from kindaware._execute.streams import Streams
 from kindaware._hooks.binding import Call, Hooks
+from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._placement.malloc import plan_malloc
@@ -151,7 +152,14 @@ class Instance(PlacedInstance):
 
     def _load(self) -> None:
         """Run the user's `load`, and keep the module that it returned as `self.model`."""
-        loaded = check_loaded(self._model.load(), self.spec)
+        try:
+            loaded = check_loaded(self._model.load(), self.spec)
+        except KeyboardInterrupt:  # of somebody who stops a test
+            raise
+        except BaseException as error:
+            # Before it leaves: threads that load has started may keep the process from saying anything more.
+            self.logger.error("model %r: load failed: %s", self.spec.name, report(error))
+            raise
         if loaded is None:
             return
         taken = getattr(self._model, "model", loaded)
@@ -183,14 +191,11 @@ class Instance(PlacedInstance):
             if not self.spec.decoupled:
                 precision = Precision.of(self.settings.precision)
                 answer = awaited(answer, self._loop, lambda: hook_scope(self.runtime, precision))
-        hooks = Hooks(
-            answer,
-            call,
-            preprocess=self._hook("preprocess"),
-            collate=self._hook("collate"),
-            postprocess=self._hook("postprocess"),
-            is_async=is_async,
-        )
+        optional = {
+            name: None if (hook := self._hook(name)) is None else blamed(name, hook)
+            for name in ("preprocess", "collate", "postprocess")
+        }
+        hooks = Hooks(answer, call, **optional, is_async=is_async)
         return hooks if self.sequences is None else self.sequences.watch(hooks)
 
     def _connect(self) -> None:
@@ -204,9 +209,13 @@ class Instance(PlacedInstance):
         if self.settings.reload_on_fault:
             self._reload = Reload(self.args, self.parameters, adapter, self.logger)
 
+    def _make_warm_up_inputs(self) -> Any:
+        hook = self._hook("warmup_inputs")
+        return None if hook is None else blamed("warmup_inputs", hook)
+
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""
-        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, self._hook("warmup_inputs"))
+        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, self._make_warm_up_inputs())
         if self._streams is not None:
             phrase = warm_up.run(self._streams.warm_up, lambda _: ())
         else:

@@ -179,12 +179,12 @@ WRONG = {
     "exits": (
         raises(SystemExit(3)),
         "INTERNAL",
-        "stream to return, got ProcessExitError: SystemExit: 3, which would end the process",
+        "expected stream to return, got ProcessExitError: SystemExit: 3",
     ),
     "cancels": (
         raises(asyncio.CancelledError()),
         "INTERNAL",
-        "ProcessExitError: CancelledError: , which would end the process",
+        "got ProcessExitError: CancelledError",
     ),
 }
 

@@ -12,7 +12,17 @@ from kindaware._batch.graph_plan import graph_sizes
 from kindaware._batch.request import Request
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import Settings
-from kindaware._errors import CallTooEarlyError, ConfigError, RequestError, describe
+from kindaware._errors import (
+    CallTooEarlyError,
+    ConfigError,
+    OutputError,
+    RequestError,
+    describe,
+    message,
+    text_of,
+    ungrouped,
+)
+from kindaware._hooks.blame import hook_of, report
 from kindaware._placement.placement import Placement
 from kindaware._tensors.bytes_arrays import Value, empty_bytes
 
@@ -112,20 +122,16 @@ class WarmUp:
         for rows in sizes:
             try:
                 answered[rows] = answer(Request("warm-up", self._inputs(rows), rows))
-            except Exception as error:
+            except KeyboardInterrupt:  # of somebody who stops a test
+                raise
+            except BaseException as raised:
                 graphs = ", no CUDA graph" if self.graph_sizes else ""
+                error = ungrouped(raised)
                 if isinstance(error, RequestError) and self.make_inputs is None:
                     return f"warm-up skipped (zeros are refused: {error}; define warmup_inputs(rows)){graphs}"
                 if isinstance(error, CallTooEarlyError):
                     return f"warm-up skipped ({self.spec.hook} calls another model){graphs}"
-                raise ConfigError.of(
-                    f"model {self.spec.name!r} warm-up with {rows or 1} row(s)",
-                    expected=f"{self.spec.hook} to answer "
-                    + ("zeros" if self.make_inputs is None else "what warmup_inputs made"),
-                    got=describe(error),
-                    remedy=f"correct {self.spec.hook}, define warmup_inputs(rows) with data that it takes, "
-                    "or set parameter kindaware.warmup to 'off'",
-                ) from error
+                raise ConfigError(self._describe(error, rows or 1)) from raised
         graphs = ""
         if self.graph_sizes:
             recorded = record_graphs([answered[size] for size in self.graph_sizes])
@@ -134,15 +140,48 @@ class WarmUp:
         named = ", ".join(map(str, self.sizes)) if self.spec.batches else "none"
         return f"warm-up {time.monotonic() - started:.2f} s (batch sizes {named}){graphs}"
 
+    def _describe(self, error: BaseException, rows: int) -> str:
+        """Return the text of a model that failed in its warm-up: first where in the user's code."""
+        if isinstance(error, OutputError):
+            return f"{text_of(error)} (seen in the warm-up with {rows} row(s))"
+        hook = hook_of(error, self.spec.hook)
+        remedy = f"correct {hook}"
+        if isinstance(error, AttributeError) and error.name == "model":
+            remedy = "return the module from load(), which keeps it as self.model"
+        elif self.make_inputs is None:
+            remedy += ", or define warmup_inputs(rows) with data that it takes"
+        text = message(
+            f"model {self.spec.name!r} warm-up with {rows} row(s)",
+            expected=f"{hook} to answer "
+            + ("zeros" if self.make_inputs is None else "what warmup_inputs made"),
+            got=describe(error),
+            remedy=remedy,
+        )
+        return f"{report(error)}\n{text}"
+
     def _inputs(self, rows: int | None) -> Mapping[str, Value]:
         if self.make_inputs is not None:
-            return self.make_inputs(rows or 1)
+            return self._check(self.make_inputs(rows or 1), rows or 1)
         batch = () if rows is None else (rows,)
         return {
             tensor.name: _zeros((*batch, *tensor.shape), tensor)
             for tensor in self.spec.inputs
             if not tensor.optional
         }
+
+    def _check(self, made: object, rows: int) -> Mapping[str, Value]:
+        names = {tensor.name for tensor in self.spec.inputs}
+        required = {tensor.name for tensor in self.spec.inputs if not tensor.optional}
+        if isinstance(made, Mapping) and required <= set(made) <= names:
+            return made
+        raise OutputError(
+            message(
+                f"model {self.spec.name!r} warmup_inputs({rows})",
+                expected=f"a mapping of {sorted(names)} to host tensors",
+                got=f"names {sorted(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__,
+                remedy="return the inputs of one batch by name",
+            )
+        )
 
 
 def _zeros(shape: tuple[int, ...], tensor: TensorSpec) -> Value:
