@@ -1,4 +1,4 @@
-"""The library's exceptions, and the one form that their messages have."""
+"""The library's exceptions, and the common form of their messages."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ ERROR_CODES = (
     "ALREADY_EXISTS",
     "CANCELLED",
 )
-"""Names of the codes of `pb_utils.TritonError`. Source: python_backend `pb_stub.cc`, enum ErrorCode."""
+"""Names of the error codes of `pb_utils.TritonError`. Source: python_backend `pb_stub.cc`, enum ErrorCode."""
 
 
 _MAX_PART_LENGTH = 600
-"""A name or value out of a configuration can have any length; a message in a log can't."""
+"""Characters. Names and values from a configuration can be of any length; a log message should not be."""
 
 
 def message(subject: str, *, expected: str, got: str, remedy: str) -> str:
-    """Put a message into the form that every error of this library has; overlong parts are cut."""
+    """Return an error message in the library's common form; overlong parts are truncated."""
     subject, expected, got, remedy = map(_cut, (subject, expected, got, remedy))
     return f"{subject}: expected {expected}, got {got}; {remedy}"
 
@@ -35,7 +35,7 @@ def _cut(text: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception's class and text, also of an exception whose `__str__` raises."""
+    """Return an exception's class and text, even if its `__str__` raises."""
     try:
         return f"{type(error).__name__}: {error}"
     except Exception:
@@ -43,15 +43,17 @@ def describe(error: BaseException) -> str:
 
 
 def format_traceback(error: BaseException) -> str:
-    """Return the traceback as Python prints it."""
+    """Return the traceback in the format in which Python prints it."""
     return "".join(traceback.format_exception(error))
 
 
 def release_frames(error: BaseException) -> None:
-    """Empty the frames that an error's traceback leads through; where it was raised can still be told.
+    """Clear the local variables of all frames in an error's traceback; its line numbers remain.
 
-    They hold the batch's tensors for as long as the error lives, so memory that ran out stayed full.
+    The frames keep the batch's tensors alive for as long as the error lives, so that after an out-of-memory
+    error the memory would stay occupied.
     """
+    # A chain of causes and contexts can be a cycle, so errors that were visited are remembered.
     linked: list[BaseException | None] = [error]
     seen: set[int] = set()
     while linked:
@@ -63,43 +65,47 @@ def release_frames(error: BaseException) -> None:
 
 
 class KindAwareError(Exception):
-    """Base class of everything that this library raises on purpose."""
+    """Base class of all exceptions that this library defines."""
 
 
 class ConfigError(KindAwareError):
-    """The model can't be loaded as it is configured or written; raised while the model loads."""
+    """The model can't be loaded as it is written or configured; raised while it loads."""
 
     @classmethod
     def of(cls, subject: str, *, expected: str, got: str, remedy: str) -> ConfigError:
-        """Build the error from its four parts."""
+        """Return an error with the message made of these four parts."""
         return cls(message(subject, expected=expected, got=got, remedy=remedy))
 
 
 class CallTooEarlyError(KindAwareError):
-    """Another model was called while this one loads or ends."""
+    """Another model was called while this one was loading or shutting down."""
 
 
 class NotInitializedError(KindAwareError, AttributeError):
-    """Something that `initialize` provides was used before it ran; `hasattr` sees an absent attribute."""
+    """Something that `initialize` provides was used before it ran.
+
+    An AttributeError too, so that `hasattr` returns False until then.
+    """
 
 
 class RequestError(KindAwareError):
-    """One request can't be answered; raise it in a hook to refuse that request and no other.
+    """Error for a single request; raise it in a hook to refuse that request and no other.
 
     Args:
-        text: what the client gets to read, unchanged.
-        code: name of a Triton error code, one of `ERROR_CODES`; `INVALID_ARG` unless said.
-        rows: for use in `forward`: the rows of the batch that are to blame, by number (0 is the first row of
-            the first request) or as a mask of booleans with an entry per row. The requests that own these
-            rows fail, the others are run again without them.
+        text: the message that the client receives, unchanged.
+        code: name of a Triton error code, one of `ERROR_CODES`.
+        rows: for use in `forward`: the offending rows of the batch, by index (0 is the first row of the first
+            request) or as a boolean mask with one entry per row. The requests that own these rows fail; the
+            others are run again without them.
 
     Attributes:
-        rows: the numbers of the rows; None if `rows` was not given.
-        mask_length: how many entries the mask had; None if `rows` was none.
+        code: name of the Triton error code.
+        rows: indices of the rows; None if `rows` was not given.
+        mask_length: number of entries of the mask; None if `rows` was not a mask.
 
     Raises:
-        ValueError: `code` is not one of Triton's.
-        TypeError: `rows` are no whole numbers.
+        ValueError: `code` is not a Triton error code.
+        TypeError: `rows` contains something other than whole numbers or booleans, or a mix of the two.
     """
 
     def __init__(
@@ -123,11 +129,12 @@ class RequestError(KindAwareError):
 
 
 def _read_rows(rows: Iterable[SupportsIndex]) -> tuple[tuple[int, ...], int | None]:
-    """Return the numbers of rows; a mask of booleans, in any container, stands for its true entries.
+    """Return row indices; a boolean mask, in any container, stands for the indices of its true entries.
 
     Returns:
-        The numbers, and the length of the mask, if it is one.
+        The indices, and the length of the mask; None if it is not a mask.
     """
+    # tolist turns tensors and arrays, and scalars of either in a list, into plain Python values.
     plain = rows.tolist() if hasattr(rows, "tolist") else list(rows)
     values = [one.tolist() if hasattr(one, "tolist") else one for one in plain]
     if values and all(isinstance(one, bool) for one in values):
@@ -145,4 +152,4 @@ def _read_rows(rows: Iterable[SupportsIndex]) -> tuple[tuple[int, ...], int | No
 
 
 class OutputError(KindAwareError):
-    """A hook returned what does not fit the configuration; its text is what the client reads."""
+    """A hook returned a value that doesn't match the configuration; the client receives its text."""
