@@ -1,4 +1,4 @@
-"""Whether an instance's device still works, and what is released after an error."""
+"""Whether an instance's device still works, and the release of memory after an error."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from kindaware._errors import KindAwareError, describe, format_traceback, messag
 
 
 class Health:
-    """The state of a device after the errors that hooks have raised.
+    """Whether a device is usable, judged by the errors that hooks raise.
 
     Args:
-        runtime: the device.
-        model: the model's name, for messages.
-        logger: told once when the device has failed.
+        runtime: the runtime of the device.
+        model: name of the model, for messages.
+        logger: gets one record when the device has failed.
 
     Attributes:
-        fault: the error after which the device is unusable; None while it works.
+        fault: description of the error that left the device unusable; None while it works.
     """
 
     def __init__(self, runtime: Runtime, model: str, logger: Logger) -> None:
@@ -27,7 +27,7 @@ class Health:
         self._logger = logger
 
     def note_fault(self, error: BaseException) -> bool:
-        """Return whether the error leaves the device unusable; the first such error is kept and logged.
+        """Return whether the error leaves the device unusable; record and log the first such error.
 
         Sync:
             May wait for the device; see `Runtime.is_fault`.
@@ -40,7 +40,7 @@ class Health:
         return True
 
     def unavailable(self) -> str:
-        """Return what every client reads after a fault."""
+        """Return the message that every client gets after a fault."""
         return message(
             f"model {self._model!r}",
             expected="a working device",
@@ -49,28 +49,31 @@ class Health:
         )
 
     def caught(self, error: Exception | SystemExit) -> Exception:
-        """Return an error that `forward` raised, as one that holds no tensors any more.
+        """Process an error that `forward` raised, and return one that references no tensors.
 
-        Memory that ran out is waited for and released, so that a smaller batch finds room; see `recover`.
+        After an out-of-memory error, memory is released so that a smaller batch may fit; see `recover`.
         """
-        if isinstance(error, SystemExit):  # of a library that takes a server for a program
-            left = KindAwareError(f"forward ended the process: SystemExit({error.code!r})")
-            left.__cause__ = error
-            return left
+        # A library that calls sys.exit must not end the stub: the server would not start another.
+        if isinstance(error, SystemExit):
+            replacement = KindAwareError(f"forward ended the process: SystemExit({error.code!r})")
+            replacement.__cause__ = error
+            return replacement
+        # Waiting for the device may raise what the device failed with; that error is the one to report.
         try:
             self.recover(error)
-        except Exception as other:  # of the device
+        except Exception as other:
             error = other
         self.note_fault(error)
         return error
 
     def recover(self, error: BaseException) -> None:
-        """Release the tensors that a hook's error holds, and cached memory when that ran out.
+        """Release the tensors that a hook's error references, and cached memory if memory ran out.
 
         Sync:
-            Host with stream, when memory ran out.
+            Host with stream, if memory ran out.
         """
         release_frames(error)
+        # Frames first, since the cache only holds what no tensor uses; the wait, since the stream may use it.
         if is_out_of_memory(error):
             self._runtime.wait()
             self._runtime.release_memory()
