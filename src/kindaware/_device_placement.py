@@ -38,6 +38,7 @@ class DevicePlacement:
         KindAwareError: a property was read before `initialize` had run.
     """
 
+    # Settings, with the defaults of `Settings`: attributes so that editors and type checkers know them.
     on_missing_gpu: ClassVar[str] = "error"
     model_devices: ClassVar[str | None] = None
     num_threads: ClassVar[int | str] = "auto"

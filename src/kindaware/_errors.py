@@ -137,6 +137,7 @@ def _read_rows(rows: Iterable[SupportsIndex]) -> tuple[tuple[int, ...], int | No
     # tolist turns tensors and arrays, and scalars of either in a list, into plain Python values.
     plain = rows.tolist() if hasattr(rows, "tolist") else list(rows)
     values = [one.tolist() if hasattr(one, "tolist") else one for one in plain]
+    # Booleans are integers to Python, so a mask must be told apart before indices are read.
     if values and all(isinstance(one, bool) for one in values):
         return tuple(row for row, is_guilty in enumerate(values) if is_guilty), len(values)
     if any(isinstance(one, (bool, list)) for one in values):

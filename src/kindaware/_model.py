@@ -80,6 +80,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
         KindAwareError: a property was read before `initialize` had run.
     """
 
+    # Settings, with the defaults of `Settings`: attributes so that editors and type checkers know them.
     keep_memory: ClassVar[str] = "auto"
     precision: ClassVar[str] = "32-true"
     memory_format: ClassVar[str] = "contiguous"
@@ -97,10 +98,12 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
     max_streams: ClassVar[int] = 64
     max_sequences: ClassVar[int] = 1024
 
+    # Declarations, for models without a config.pbtxt.
     inputs: ClassVar[Sequence[TensorSpec]] = ()
     outputs: ClassVar[Sequence[TensorSpec]] = ()
     max_batch_size: ClassVar[int] = 0
 
+    # Annotations without values: a hook that the user's class doesn't define must not be found.
     load: Callable[..., nn.Module | None]
     forward: Callable[..., Any]
     stream: Callable[..., Any]
@@ -170,6 +173,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
         """
         check_class(type(self), KindAwareModel)
         instance = Instance(self, args)
+        # Before `load` runs, which uses self.device and the other properties.
         attach(self, instance)
         for line in describe_counterparts(type(self), KindAwareModel):
             instance.logger.warning("%s", line)
@@ -198,6 +202,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
         Sync:
             Until cancelled streams have ended, for at most 5 s.
         """
+        # `unload` must run even if the last export of counters fails.
         try:
             _instance_of(self, "finalize").end()
         finally:

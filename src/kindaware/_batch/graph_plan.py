@@ -22,6 +22,7 @@ def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tu
     sizes = settings.cuda_graphs
     if not sizes:
         return ()
+    # The first obstacle is the one that is reported.
     expected = got = ""
     if spec.decoupled:
         expected, got = "a model that answers with forward", "a decoupled model, which answers with stream"

@@ -31,6 +31,7 @@ class HookRequests:
         """Return the keyword argument `requests` of a hook; empty if the hook has no such parameter."""
         if hook not in self._named_by:
             return {}
+        # A client's request has one info; a warm-up batch of sequences has one per row.
         infos = [[one.info] if one.info is not None else self._infos_of_warm_up(one) for one in requests]
         if hook == self._first_of_batch:
             for info in itertools.chain.from_iterable(infos):

@@ -65,6 +65,7 @@ class OutputStage:
         Sync:
             Host with stream.
         """
+        # Without BYTES outputs, as in most models, the mapping is passed on without a copy.
         texts = {name: outputs[name] for name in self._text_outputs}
         tensors: Any = {name: one for name, one in outputs.items() if name not in texts} if texts else outputs
         fetched: dict[str, Any] = self._staging.fetch(tensors)

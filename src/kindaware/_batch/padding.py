@@ -142,6 +142,7 @@ class Padding:
         """
         lengths = {}
         for name, axes in self.input_axes.items():
+            # All requests of a batch have the same inputs, since `key` contains their names.
             if name in requests[0].inputs:
                 rows: list[Any] = []
                 for request in requests:
@@ -218,6 +219,7 @@ def _read_fill(value: Any, dtype: DType) -> Fill:
     # A bool is an int in Python, but not a number to pad with.
     if isinstance(value, bool):
         raise TypeError
+    # type(...) is int refuses 1.0, which a cast would accept as well as 1.5.
     if not dtype.torch.is_floating_point:
         number = int(value) if isinstance(value, str) else value
         limits = torch.iinfo(dtype.torch)

@@ -142,6 +142,7 @@ class Pipeline:
             except RequestError as error:
                 ledger.refuse([position], str(error), error.code)
             except Exception as error:
+                # After a fault this request, too, gets the answer of those that never ran.
                 if not self._health.note_fault(error):
                     ledger.fail([position], error, "preprocess")
 
@@ -212,6 +213,7 @@ class Pipeline:
 
         If no request of the group was answered, one more forward finds out whether its shape is the cause.
         """
+        # A RequestError says itself what is wrong with the request, so its shape needs no test.
         raised = [(part, error) for part, error in failed if not isinstance(error, RequestError)]
         request = ledger.requests[raised[0][0][0]] if raised and may_be_shape else None
         refused_at = None if request is None else self._where_shape_is_refused(request)

@@ -51,6 +51,7 @@ class Preprocessor:
         with self._runtime.scope(), torch.no_grad(), RequestScope([request]):
             try:
                 extras = self._hook_requests.argument("preprocess", [request])
+                # A copy of the mapping, which the hook may change.
                 inputs = self._check(self._hook(dict(request.inputs), **extras), request)
             except Exception as error:
                 # No batch will wait for what the hook has queued, and Triton reclaims the inputs afterwards.
@@ -61,6 +62,7 @@ class Preprocessor:
 
     def _check(self, inputs: Any, request: Request) -> Mapping[str, Value]:
         """Return what `preprocess` returned, checked for names, types and number of rows."""
+        # Optional inputs may be absent, and none may be added. A scalar's shape[:1] is (), so it has no rows.
         is_mapping = isinstance(inputs, Mapping) and self._required_names <= set(inputs) <= self._input_names
         if is_mapping and all(
             is_value(one) and (request.rows is None or one.shape[:1] == (request.rows,))

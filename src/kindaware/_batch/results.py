@@ -69,6 +69,7 @@ class Ledger:
         self._arrivals = arrivals
         self._results: list[Result | None] = [one if isinstance(one, Failure) else None for one in arrivals]
         self._answers: list[tuple[Sequence[int], Tensors]] = []
+        # Request ids by traceback, so that an error which failed several requests is logged once.
         self._to_log: dict[str, list[str]] = {}
 
     def answer(self, part: Sequence[int], outputs: Tensors) -> None:

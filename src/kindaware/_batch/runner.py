@@ -82,6 +82,7 @@ class BatchRunner:
                 inputs = {name: staging.put(tensors) for name, tensors in parts.items()}
                 extras = self._extras(requests)
                 stopwatch.lap("copy_in")
+            # Only now; see `_forward` for why inputs are collated outside of it.
             with torch.inference_mode():
                 if outputs is None:
                     outputs = self._forward(inputs, texts, extras)

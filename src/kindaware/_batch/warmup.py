@@ -82,6 +82,7 @@ class WarmUp:
         note = (
             "" if graphs or not settings.cuda_graphs else f", cuda_graphs has no effect on {placement.device}"
         )
+        # After the others, so that the sizes of the setting run in its order.
         sizes = (*sizes, *(size for size in graphs if size not in sizes))
         if not sizes:
             return cls(spec, (), (), make_inputs, "off", note)

@@ -223,6 +223,7 @@ class ModelSpec:
 
 
 def _refuse_unbuilt(config: Mapping[str, Any]) -> None:
+    """Refuse features that would be silently ignored."""
     wanted = {
         "batch_input": bool(config.get("batch_input")),
         "batch_output": bool(config.get("batch_output")),
@@ -272,6 +273,7 @@ def parameters_of(config: Mapping[str, Any]) -> Mapping[str, str]:
     """
     entries = config.get("parameters") or {}
     texts = {}
+    # Anything but a mapping is reported like a single entry without a name.
     for name, entry in entries.items() if isinstance(entries, Mapping) else [("", entries)]:
         value = entry.get("string_value") if isinstance(entry, Mapping) else None
         if not isinstance(value, str):

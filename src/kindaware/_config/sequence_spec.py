@@ -58,6 +58,7 @@ class SequenceSpec:
                 remedy="remove one of the two from config.pbtxt",
             )
         controls = read_list(batching, "control_input", subject)
+        # 0 is protobuf's default, and means that Triton's default applies.
         idle = batching.get("max_sequence_idle_microseconds", 0)
         if type(idle) is not int or idle < 0:
             raise ConfigError.of(

@@ -159,6 +159,7 @@ def _whole_number(value: object, lowest: int) -> int:
 
 
 def _num_threads(value: object) -> int | None:
+    # None, since the class attribute may be set to the default of `Settings`.
     if value in ("auto", None):
         return None
     number = _whole_number(value, 1)
@@ -215,6 +216,7 @@ def _pad(value: object) -> Mapping[str, Any] | None:
 
 _SIZES = "'off' or batch sizes such as '1,8'"
 
+# In the order of the table in docs/settings.md.
 _PARSERS = {
     "on_missing_gpu": _choice("error", "cpu"),
     "model_devices": _Parser(

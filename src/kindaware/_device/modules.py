@@ -134,6 +134,7 @@ def _modules_of(owner: object) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _check_devices(name: str, module: nn.Module, device: torch.device) -> None:
+    # A module that overrides `_apply` may have kept its tensors where they were.
     for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.device != device:
             raise ConfigError.of(

@@ -61,6 +61,7 @@ class PlacedInstance:
         # After set_num_threads, whose number decides how many idle threads are needed.
         if self.settings.wait_policy == "passive":
             stop_spinning(self.thread_budget.num_threads, os.environ)
+        # Last, since it creates the CUDA context: a refused instance takes no memory on the GPU.
         self.runtime = open_runtime(self.placement)
         self.runtime.activate()
 

@@ -190,7 +190,9 @@ class CudaRuntime:
         Source: torch, CUDAGraph.cpp, create_allocate_filter; "CUDA semantics", Graph memory management.
         """
         graph = torch.cuda.CUDAGraph()
+        # The first graph makes the pool that the others share.
         pool = None if self._first_graph is None else self._first_graph.pool()
+        # thread_local: with torch's default, some calls of CUDA on any other thread invalidate the capture.
         try:
             with torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
                 work()
@@ -213,6 +215,7 @@ class CudaRuntime:
         Sync:
             Host with all devices, after an error of CUDA while they still work.
         """
+        # Raised by torch's allocator, not by a failing kernel: the device is fine.
         if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
             return False
         # Older versions of torch have no type for errors of CUDA, only this text.
@@ -255,4 +258,5 @@ def count_devices(kind: str) -> int:
 
     torch counts through NVML if possible, which creates no CUDA context.
     """
+    # Not even counted for KIND_CPU: its processes must not touch CUDA.
     return 0 if kind == "CPU" else torch.cuda.device_count()

@@ -125,6 +125,7 @@ class HostStaging:
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
         """Concatenate the rows; a single request's tensor is copied only into a target."""
         joined = concat(tensors)
+        # A target is the memory that a captured graph reads.
         return joined if target is None else target.copy_(joined)
 
     def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -280,6 +281,7 @@ class PinnedStaging:
         """Allocate a buffer, dropping free ones to stay within the limit; None if that isn't enough."""
         # Powers of two, so that batches of different sizes reuse the same buffers.
         size = max(4096, 1 << max(num_bytes - 1, 0).bit_length())
+        # Any free buffer is too small for this tensor, or it would have been taken.
         while self._free and self.statistics.pinned_bytes + size > self._limit_bytes:
             self.statistics.pinned_bytes -= len(self._free.pop())
         if self.statistics.pinned_bytes + size > self._limit_bytes:

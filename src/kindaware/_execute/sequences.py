@@ -116,6 +116,7 @@ class Sequences:
             if begins:
                 self._begin(requests)
             outputs = hook(*args, requests=requests, **named)
+            # After each hook, since what it has stored may share memory with the batch's tensors.
             self.state.seal()
             return outputs
 

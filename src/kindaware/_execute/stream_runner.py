@@ -90,6 +90,7 @@ class StreamRunner:
         # An item is sent before the next is fetched, of any stream, so its buffers are free again.
         self.device.staging.begin_call()
         with self._counted("copy_out"), self.device.batch():
+            # The item's own scope has ended with the step that yielded it.
             with torch.inference_mode():
                 outputs = name_outputs(item, self._plan.spec, self._plan.spec.hook)
                 finished = self._output_stage.finish(outputs, [request], request.rows)

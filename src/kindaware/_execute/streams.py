@@ -142,6 +142,7 @@ class Streams:
             # Released when the stream ends, however it ends.
             self._free.acquire()
             self._loop.submit(answering).add_done_callback(lambda _: self._free.release())
+            # Triton reclaims GPU memory when `execute` returns; on the host, the arrays keep it alive.
             if isinstance(arrival, Request) and arrival.is_on_device:
                 is_placed.wait()
 
@@ -220,6 +221,7 @@ class Streams:
     ) -> Failure | None:
         """Send all items of the generator; return the failure to send after them, None for none."""
         items = self._open(request, responses.is_cancelled)
+        # The inputs are copied, so `serve` may return, and Triton may reclaim their memory.
         is_placed.set()
         with RequestScope([request]):
             return await self._send_all(items, request, responses)
@@ -230,6 +232,7 @@ class Streams:
                 item = await items.next()
                 if item is _END:
                     return None
+                # No await between these two: another stream would reuse the buffers of the outputs.
                 outputs = self._runner.bring_back(item, request)
                 stopwatch = Stopwatch(self._runner.counters)
                 responses.send(outputs)

@@ -52,11 +52,13 @@ class Call:
         takes_any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
         subject = f"{subject} {spec.hook}{_signature(forward)}"
         _check_controls(named, spec, subject)
+        # An input may itself be called `lengths` or `requests`; then the parameter gets the input.
         extras = tuple(name for name in RESERVED_PARAMETERS if name in named and name not in names)
         # A reserved name behind the inputs doesn't shift their positions; one among them would.
         behind = parameters[len(names) :]
         parameters = [parameter for parameter in parameters if parameter.name not in extras]
         matching = [name for name in names if name in named]
+        # **kwargs takes the inputs that have no parameter of their name.
         if names and (len(matching) == len(names) or takes_any_name):
             _check_keywords(parameters, spec, subject)
             return cls(None, extras)
@@ -112,10 +114,12 @@ class Hooks:
     @property
     def is_plain(self) -> bool:
         """Whether `forward` is the only hook, and gets nothing but its inputs."""
+        # The optional hooks are the fields that default to None.
         optional = [getattr(self, one.name) for one in fields(self) if one.default is None]
         return all(hook is None for hook in optional) and not self.call.extras
 
     def __post_init__(self) -> None:
+        # For `forward` the call decides: its parameter `requests` may be an input of that name.
         named = {name for name in WITH_REQUESTS if names_requests(getattr(self, name))}
         forward = {"forward"} if "requests" in self.call.extras else set()
         object.__setattr__(self, "with_requests", frozenset(named | forward))
@@ -194,6 +198,7 @@ def _check_positions(parameters: Sequence[inspect.Parameter], spec: ModelSpec, s
 
 def _check_order(parameters: Sequence[inspect.Parameter], names: Sequence[str], subject: str) -> None:
     """Refuse parameters whose names match the inputs but for case and underscores, in another order."""
+    # A parameter `inputids` gets an input by position, which need not be `input_ids`: a silent swap.
     alike = [name.replace("_", "").lower() for name in names]
     for position, parameter in enumerate(parameters):
         plain = parameter.name.replace("_", "").lower()

@@ -99,6 +99,7 @@ def check_class(model_class: type, base: type) -> None:
         has_stream = name == "forward" and callable(getattr(model_class, "stream", None))
         if not callable(getattr(model_class, name, None)) and not has_stream:
             got = f"methods {sorted(key for key in own if key in HOOKS)}"
+            # Another framework's name for the missing hook, such as `predict`, is what to rename.
             alike = [one for one in own if COUNTERPARTS.get(one) == name]
             raise ConfigError.of(
                 subject,
@@ -245,6 +246,7 @@ def names_requests(hook: Any) -> bool:
 
 def _check_kind(subject: str, name: str, hook: Any) -> None:
     """Refuse `async def` and `yield` where they aren't supported, and a `stream` without `yield`."""
+    # A decorator such as torch.no_grad hides what it wraps.
     written = inspect.unwrap(hook) if callable(hook) else hook
     is_generator = inspect.isgeneratorfunction(written) or inspect.isasyncgenfunction(written)
     is_async = is_asynchronous(hook) and not (name == "forward" and inspect.iscoroutinefunction(written))
@@ -265,6 +267,7 @@ def _check_kind(subject: str, name: str, hook: Any) -> None:
 def _own_names(model_class: type, base: type) -> dict[str, Any]:
     """Return the attributes that the user's classes define; of each name the most derived definition."""
     own: dict[str, Any] = {}
+    # From the most basic class on, so that a derived definition replaces an inherited one.
     for one in reversed(model_class.__mro__):
         if one not in base.__mro__:
             own.update(vars(one))

@@ -61,6 +61,7 @@ DTYPES = {
 Source: tritonserver.h, TRITONSERVER_datatype_enum.
 """
 
+# Without BYTES, whose torch dtype is None.
 _BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values() if dtype.torch is not None}
 
 

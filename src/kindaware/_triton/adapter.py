@@ -337,6 +337,7 @@ class TritonAdapter:
             error = response.error()
             raise RequestError(error.message(), code=error.code().name)
         with self._runtime.scope():
+            # The wait comes before the response is released, and with it the memory that is being copied.
             try:
                 outputs = {tensor.name(): self._value(tensor) for tensor in response.output_tensors()}
             except BaseException as error:

@@ -193,6 +193,7 @@ class Calls:
                     remedy="make it in forward, stream, preprocess or postprocess",
                 )
             )
+        # Read now: the calling thread or task works for the request, and the thread that executes doesn't.
         context = current_context()
         request = self.adapter.new_call(
             model,
@@ -248,6 +249,7 @@ def _to_value(value: Any, subject: str) -> Any:
         # Numbers; Triton itself copies an array that isn't contiguous.
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             return value
+        # Its error speaks of a hook's output; the one below speaks of a call's input.
         with contextlib.suppress(OutputError):
             return to_bytes(value, subject)
         got = type(value).__name__

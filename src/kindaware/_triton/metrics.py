@@ -52,6 +52,7 @@ class Metrics:
         self.due_at = clock() + INTERVAL_SECONDS
         self._new_family = pb_utils.MetricFamily
         self._families: dict[str, Any] = {}
+        # Both by the keys of `_values`: Triton's metrics, and the values that they have already.
         self._metrics: dict[tuple[str, str, str], Any] = {}
         self._handed: dict[tuple[str, str, str], float] = {}
 

@@ -65,6 +65,7 @@ def _check_shadow(pb_utils: ModuleType) -> None:
     if is_stand_in(pb_utils):
         return
     loaded = Path(pb_utils.__file__ or "")
+    # In the order of sys.path, so the server's own copy is the last.
     copies = [
         found
         for folder in sys.path

@@ -72,6 +72,7 @@ class Reload:
         if self._is_begun:
             return
         self._is_begun = True
+        # This process was started by the last reload, if there was one, so its age is the time since then.
         seconds = time.monotonic() - self._loaded_at
         number = 1 if seconds >= CALM_SECONDS else self._num_in_a_row + 1
         refusal = self._obstacle or (None if number <= MAX_RELOADS else self._too_many(seconds))
@@ -79,6 +80,7 @@ class Reload:
             self._logger.error(refusal)
             return
         timer = threading.Timer(_DELAY_SECONDS, self._load, [number])
+        # A daemon, so that it doesn't keep a process alive that is told to end.
         timer.name, timer.daemon = "kindaware-reload", True
         timer.start()
 

@@ -45,6 +45,7 @@ class ResponseSender:
         self._num_sent = 0
         self._is_ended = False
         self._is_cancelled = False
+        # In seconds of time.monotonic; infinity never comes, so nothing is asked.
         self._next_check = 0.0 if asks_for_cancelled else math.inf
 
     def send(self, outputs: Tensors) -> None:
@@ -92,6 +93,7 @@ class ResponseSender:
         elif not self._num_sent:
             self._sender.send(self._adapter.refuse(failure), flags=_FINAL)
         else:
+            # FINAL must be sent even if the error can't be: the client would wait forever.
             try:
                 self._sender.send(self._adapter.refuse(failure))
             finally:
