@@ -1,4 +1,4 @@
-"""The library's exceptions, and the one form that their messages have."""
+"""The library's exceptions, and the common form of their messages."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ ERROR_CODES = (
     "ALREADY_EXISTS",
     "CANCELLED",
 )
-"""Names of the codes of `pb_utils.TritonError`. Source: python_backend `pb_stub.cc`, enum ErrorCode."""
+"""Names of the error codes of `pb_utils.TritonError`. Source: python_backend `pb_stub.cc`, enum ErrorCode."""
 
 
 _MAX_PART_LENGTH = 600
-"""A name or value out of a configuration can have any length; a message in a log can't."""
+"""Characters. Names and values from a configuration can be of any length; a log message should not be."""
 
 
 def message(subject: str, *, expected: str, got: str, remedy: str) -> str:
-    """Put a message into the form that every error of this library has; overlong parts are cut."""
+    """Return an error message in the library's common form; overlong parts are truncated."""
     subject, expected, got, remedy = map(_cut, (subject, expected, got, remedy))
     return f"{subject}: expected {expected}, got {got}; {remedy}"
 
@@ -120,20 +120,20 @@ def _is_suspended(frame: FrameType) -> bool:
 
 
 class KindAwareError(Exception):
-    """Base class of everything that this library raises on purpose."""
+    """Base class of all exceptions that this library defines."""
 
 
 class ConfigError(KindAwareError):
-    """The model can't be loaded as it is configured or written; raised while the model loads."""
+    """The model can't be loaded as it is written or configured; raised while it loads."""
 
     @classmethod
     def of(cls, subject: str, *, expected: str, got: str, remedy: str) -> ConfigError:
-        """Build the error from its four parts."""
+        """Return an error with the message made of these four parts."""
         return cls(message(subject, expected=expected, got=got, remedy=remedy))
 
 
 class CallTooEarlyError(KindAwareError):
-    """Another model was called while this one loads or ends."""
+    """Another model was called while this one was loading or shutting down."""
 
 
 class ProcessExitError(KindAwareError):
@@ -141,26 +141,30 @@ class ProcessExitError(KindAwareError):
 
 
 class NotInitializedError(KindAwareError, AttributeError):
-    """Something that `initialize` provides was used before it ran; `hasattr` sees an absent attribute."""
+    """Something that `initialize` provides was used before it ran.
+
+    An AttributeError too, so that `hasattr` returns False until then.
+    """
 
 
 class RequestError(KindAwareError):
-    """One request can't be answered; raise it in a hook to refuse that request and no other.
+    """Error for a single request; raise it in a hook to refuse that request and no other.
 
     Args:
-        text: what the client gets to read, unchanged.
-        code: name of a Triton error code, one of `ERROR_CODES`; `INVALID_ARG` unless said.
-        rows: for use in `forward`: the rows of the batch that are to blame, by number (0 is the first row of
-            the first request) or as a mask of booleans with an entry per row. The requests that own these
-            rows fail, the others are run again without them.
+        text: the message that the client receives, unchanged.
+        code: name of a Triton error code, one of `ERROR_CODES`.
+        rows: for use in `forward`: the offending rows of the batch, by index (0 is the first row of the first
+            request) or as a boolean mask with one entry per row. The requests that own these rows fail; the
+            others are run again without them.
 
     Attributes:
-        rows: the numbers of the rows; None if `rows` was not given.
-        mask_length: how many entries the mask had; None if `rows` was none.
+        code: name of the Triton error code.
+        rows: indices of the rows; None if `rows` was not given.
+        mask_length: number of entries of the mask; None if `rows` was not a mask.
 
     Raises:
-        ValueError: `code` is not one of Triton's.
-        TypeError: `rows` are no whole numbers.
+        ValueError: `code` is not a Triton error code.
+        TypeError: `rows` contains something other than whole numbers or booleans, or a mix of the two.
     """
 
     # For a subclass whose constructor leaves this one out, as that of a dataclass does.
@@ -187,13 +191,15 @@ class RequestError(KindAwareError):
 
 
 def _read_rows(rows: Iterable[SupportsIndex]) -> tuple[tuple[int, ...], int | None]:
-    """Return the numbers of rows; a mask of booleans, in any container, stands for its true entries.
+    """Return row indices; a boolean mask, in any container, stands for the indices of its true entries.
 
     Returns:
-        The numbers, and the length of the mask, if it is one.
+        The indices, and the length of the mask; None if it is not a mask.
     """
+    # tolist turns tensors and arrays, and scalars of either in a list, into plain Python values.
     plain = rows.tolist() if hasattr(rows, "tolist") else list(rows)
     values = [one.tolist() if hasattr(one, "tolist") else one for one in plain]
+    # Booleans are integers to Python, so a mask must be told apart before indices are read.
     if values and all(isinstance(one, bool) for one in values):
         return tuple(row for row, is_guilty in enumerate(values) if is_guilty), len(values)
     if any(isinstance(one, (bool, list)) for one in values):
@@ -209,4 +215,4 @@ def _read_rows(rows: Iterable[SupportsIndex]) -> tuple[tuple[int, ...], int | No
 
 
 class OutputError(KindAwareError):
-    """A hook returned what does not fit the configuration; its text is what the client reads."""
+    """A hook returned a value that doesn't match the configuration; the client receives its text."""

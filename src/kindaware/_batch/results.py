@@ -1,4 +1,4 @@
-"""The result of each request in a call of `execute`."""
+"""The result of each request in a call of `execute`: its outputs, or its failure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Tensors = Mapping[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request gets no answer.
+    """The error that a request is answered with.
 
     Attributes:
-        text: what the client reads.
+        text: the message that the client receives.
         code: name of a Triton error code.
-        info: of a request of a sequence that was not read: which sequence, and its flags.
+        info: sequence and flags of a request that could not be read, if the model has sequences.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Failure:
 Result = Tensors | Failure
 
 Split = Callable[[Tensors, Sequence[Request]], Sequence[Result]]
-"""From a batch's outputs and its requests, in order, to what each gets."""
+"""Splits a batch's outputs into the result of each of its requests, in order."""
 
 
 def refusal_of(error: RequestError) -> Failure:
@@ -43,7 +43,7 @@ def refusal_of(error: RequestError) -> Failure:
 
 
 def failure_of(error: BaseException, model: str, request_id: str, hook: str) -> Failure:
-    """Return what the client of a request reads when a hook has raised.
+    """Return the failure of a request for which a hook has raised.
 
     Args:
         error: what was raised.
@@ -57,23 +57,24 @@ def failure_of(error: BaseException, model: str, request_id: str, hook: str) -> 
         got=describe(error),
         remedy="see the traceback in the server's log",
     )
+    # An OutputError is the library's own, and its text is meant for the client.
     return Failure(text_of(error) if isinstance(error, OutputError) else text, "INTERNAL")
 
 
 def log_failure(logger: Logger, model: str, request_ids: Sequence[str], report: str) -> None:
-    """Log the report of an error, with the ids of the requests that failed of it."""
+    """Log the report of an error, with the ids of the requests that failed because of it."""
     logger.error("model %r failed %d request(s), ids %s: %s", model, len(request_ids), request_ids, report)
 
 
 class Ledger:
-    """What is known so far of the requests of one call.
+    """Collects the results of one call's requests, by their position in the call.
 
     Args:
-        arrivals: the requests as read; one that could not be read is its failure already.
-        model: the model's name, for messages.
+        arrivals: the requests as read; a `Failure` for one that could not be read.
+        model: name of the model, for messages.
 
     Attributes:
-        requests: those that go on to a forward, by their position in the call.
+        requests: the requests that go on to a forward, by position.
     """
 
     def __init__(self, arrivals: Sequence[Request | Failure], model: str) -> None:
@@ -82,18 +83,24 @@ class Ledger:
         self._arrivals = arrivals
         self._results: list[Result | None] = [one if isinstance(one, Failure) else None for one in arrivals]
         self._answers: list[tuple[Sequence[int], Tensors]] = []
+        # Request ids by traceback, so that an error which failed several requests is logged once.
         self._to_log: dict[str, list[str]] = {}
 
     def answer(self, part: Sequence[int], outputs: Tensors) -> None:
-        """Keep a batch's outputs; they are cut into rows when all forwards of the call are done."""
+        """Record the outputs of a batch, which are split into rows when all forwards of the call are done.
+
+        Args:
+            part: positions of the batch's requests, in the order of their rows.
+            outputs: the batch's outputs.
+        """
         self._answers.append((part, outputs))
 
     def forget_answers(self) -> None:
-        """Drop what was answered so far, when it lies on a device that has failed since."""
+        """Drop all outputs recorded so far, because they lie on a device that has failed since."""
         self._answers.clear()
 
     def refuse(self, part: Sequence[int], failure: Failure, *, cause: BaseException | None = None) -> None:
-        """Fail requests through no fault of the model's code; only a cause is logged."""
+        """Fail requests with a failure of their own; logged only if there is a cause."""
         for position in part:
             self._results[position] = failure
             if cause is not None:
@@ -111,7 +118,7 @@ class Ledger:
         return arrival.id if isinstance(arrival, Request) else ""
 
     def log(self, logger: Logger) -> None:
-        """Log each report once, with the ids of the requests that failed of it."""
+        """Log each report once, with the ids of the requests that failed because of it."""
         for text, ids in self._to_log.items():
             log_failure(logger, self._model, ids, text)
 
@@ -119,12 +126,13 @@ class Ledger:
         """Return the result of each request.
 
         Args:
-            split: cuts a batch's outputs apart.
-            missing: tells it for a request that was never run.
+            split: splits a batch's outputs.
+            missing: returns the failure of a request that was never run.
         """
         for part, outputs in self._answers:
             answers = split(outputs, [self.requests[position] for position in part])
-            if len(answers) == len(self._results):  # one batch of all, in order
+            # One batch of all requests is in the order of the call already: the usual case, without a loop.
+            if len(answers) == len(self._results):
                 return list(answers)
             for position, answer in zip(part, answers, strict=True):
                 self._results[position] = answer

@@ -1,4 +1,4 @@
-"""The forwards that an instance runs before it is ready, so that no client waits for a first one."""
+"""The warm-up: forwards that an instance runs before it is ready, so that no client pays for the first."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from kindaware._tensors.bytes_arrays import Value, empty_bytes
 MakeInputs = Callable[[int], Mapping[str, Value]]
 
 Answer = Callable[[Request], Request]
-"""Takes a request through `preprocess` and `forward`, or to the first item of `stream`; returns it as
-`preprocess` left it."""
+"""Runs a request through `preprocess` and `forward`, or to the first item of `stream`; returns the
+preprocessed request."""
 
 RecordGraphs = Callable[[Sequence[Request]], Sequence[int]]
-"""Records CUDA graphs for the rows of answered requests; returns the rows for which there is one."""
+"""Records CUDA graphs for the batch sizes of answered requests; returns the sizes that have one."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """Which batches to run.
+    """The batches to run before an instance is ready.
 
     Attributes:
-        spec: the model.
-        sizes: batch sizes; a model that does not batch runs once when there is any.
-        graph_sizes: those among them that get a CUDA graph.
-        make_inputs: the hook `warmup_inputs`, or None for zeros.
-        reason: why nothing is run, for the log; empty when something is.
-        note: what else the log is to say.
+        spec: spec of the model.
+        sizes: batch sizes, in rows; a model that does not batch runs once if there is any.
+        graph_sizes: those of `sizes` that get a CUDA graph.
+        make_inputs: the hook `warmup_inputs`; None for zeros.
+        reason: why nothing is run, for the log; empty if something is.
+        note: further text for the log.
     """
 
     spec: ModelSpec
@@ -60,16 +60,16 @@ class WarmUp:
     def plan(
         cls, spec: ModelSpec, settings: Settings, placement: Placement, make_inputs: MakeInputs | None
     ) -> WarmUp:
-        """Choose the sizes: those of the setting, else 1, and on a GPU the preferred batch sizes too.
+        """Choose the batch sizes: those of the setting, else 1 and, on a GPU, the preferred batch sizes.
 
-        With `compile`, 2 as well: torch compiles once for a size of 1 and once more, for all sizes, when
-        another one comes; no client should wait for that. Sizes that get a CUDA graph are run whatever the
-        setting says, since a capture needs all that a first run sets up.
+        With `compile` also 2: torch compiles once for a size of 1, and once more, for all other sizes, when
+        the first of them arrives; no client should wait for that. Sizes that get a CUDA graph are always run,
+        since a capture relies on what a first run initialises.
         Source: torch, "Dynamic shapes" in the documentation of torch.compile (0/1 specialization).
 
         Raises:
-            ConfigError: a size of the setting is above the model's max_batch_size, or CUDA graphs are asked
-                for that can't be had.
+            ConfigError: a size of the setting exceeds the model's `max_batch_size`, or the model doesn't
+                support CUDA graphs of the requested sizes.
         """
         sizes = _default_sizes(spec, settings, placement) if settings.warmup is None else settings.warmup
         largest = max(sizes, default=0)
@@ -92,6 +92,7 @@ class WarmUp:
         note = (
             "" if graphs or not settings.cuda_graphs else f", cuda_graphs has no effect on {placement.device}"
         )
+        # After the others, so that the sizes of the setting run in its order.
         sizes = (*sizes, *(size for size in graphs if size not in sizes))
         if not sizes:
             return cls(spec, (), (), make_inputs, "off", note)
@@ -103,14 +104,14 @@ class WarmUp:
     def run(self, answer: Answer, record_graphs: RecordGraphs) -> str:
         """Run the batches, then record the graphs; return a phrase for the log.
 
-        A model that refuses zeros with a `RequestError` works as it should: then nothing is warmed up.
+        A model that refuses zeros with a `RequestError` works as intended; its warm-up is skipped.
 
         Args:
-            answer: takes a request through the hooks.
-            record_graphs: for requests that were answered.
+            answer: runs a request through the hooks.
+            record_graphs: records graphs for requests that were answered.
 
         Raises:
-            ConfigError: a hook failed, or returned what the configuration doesn't declare.
+            ConfigError: a hook raised, or returned something that the configuration doesn't declare.
         """
         phrase = self._run(answer, record_graphs) if self.sizes else f"warm-up {self.reason}"
         return phrase + self.note
@@ -129,6 +130,7 @@ class WarmUp:
                 error = ungrouped(raised)
                 if isinstance(error, RequestError) and self.make_inputs is None:
                     return f"warm-up skipped (zeros are refused: {error}; define warmup_inputs(rows)){graphs}"
+                # The models that it calls may not be loaded yet, so none can be called before it is ready.
                 if isinstance(error, CallTooEarlyError):
                     return f"warm-up skipped ({self.spec.hook} calls another model){graphs}"
                 raise ConfigError(self._describe(error, rows or 1)) from raised
@@ -191,6 +193,7 @@ def _zeros(shape: tuple[int, ...], tensor: TensorSpec) -> Value:
 
 def _default_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tuple[int, ...]:
     sizes = {1}
+    # On a GPU the first run of each size is slow, since libraries choose and load kernels by size.
     if placement.uses_cuda and not spec.decoupled:
         sizes.update(spec.preferred_batch_sizes)
     if settings.compile != "off" and spec.batches:

@@ -1,4 +1,4 @@
-"""Whether an instance's device still works, and what is released after an error."""
+"""Whether an instance's device still works, and the release of memory after an error."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from kindaware._errors import (
 
 
 class Health:
-    """The state of a device after the errors that hooks have raised.
+    """Whether a device is usable, judged by the errors that hooks raise.
 
     Args:
-        runtime: the device.
-        model: the model's name, for messages.
-        logger: told once when the device has failed.
+        runtime: the runtime of the device.
+        model: name of the model, for messages.
+        logger: gets one record when the device has failed.
 
     Attributes:
-        fault: the error after which the device is unusable; None while it works.
+        fault: description of the error that left the device unusable; None while it works.
     """
 
     def __init__(self, runtime: Runtime, model: str, logger: Logger) -> None:
@@ -34,7 +34,7 @@ class Health:
         self._logger = logger
 
     def note_fault(self, error: BaseException) -> bool:
-        """Return whether the error leaves the device unusable; the first such error is kept and logged.
+        """Return whether the error leaves the device unusable; record and log the first such error.
 
         Sync:
             May wait for the device; see `Runtime.is_fault`.
@@ -47,7 +47,7 @@ class Health:
         return True
 
     def unavailable(self) -> str:
-        """Return what every client reads after a fault."""
+        """Return the message that every client gets after a fault."""
         return message(
             f"model {self._model!r}",
             expected="a working device",
@@ -56,26 +56,28 @@ class Health:
         )
 
     def caught(self, error: BaseException) -> Exception:
-        """Return what `forward` raised, as an exception that says so, after `recover`.
+        """Process an error that a hook raised, and return it as an exception; see `recover`.
 
-        A group of errors is reduced to what it is about. One that would end the process (SystemExit, a panic
-        of an extension module) becomes an error of the request.
+        A group of errors is reduced to what it is about. An error that would end the process, such as
+        SystemExit of a library that calls sys.exit, becomes one of the request: the server would not start
+        another stub.
         """
         error = ungrouped(error)
         try:
             self.recover(error)
-        except Exception as other:  # of the device
+        except Exception as other:
             error = other
         self.note_fault(error)
         return as_exception(error)
 
     def recover(self, error: BaseException) -> None:
-        """Release the tensors that a hook's error holds and cached memory, when memory ran out.
+        """If memory ran out, release the tensors that a hook's error references, and cached memory.
 
         Sync:
-            Host with stream, when memory ran out.
+            Host with stream, if memory ran out.
         """
         if is_out_of_memory(error):
+            # Frames first: the cache only holds what no tensor uses. The wait: the stream may still use it.
             release_frames(error)
             self._runtime.wait()
             self._runtime.release_memory()

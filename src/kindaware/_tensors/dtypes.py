@@ -1,4 +1,4 @@
-"""The one table that relates Triton's data types to torch's and numpy's."""
+"""The table of Triton's data types and their torch and numpy dtypes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kindaware._errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """One data type in its three names.
+    """One data type, by its name in Triton, torch and numpy.
 
     Attributes:
         triton: Triton's wire name, such as `FP32`.
-        torch: torch's dtype, or None for BYTES, which torch doesn't have.
-        numpy: numpy's dtype, or None for BF16, which numpy doesn't have.
+        torch: torch's dtype; None for BYTES, which torch doesn't have.
+        numpy: numpy's dtype; None for BF16, which numpy doesn't have.
     """
 
     triton: str
@@ -56,23 +56,24 @@ DTYPES = {
         _row("BF16", torch.bfloat16, None),
     )
 }
-"""Every data type, by Triton's name, in the order of the server's integers, which count from 1.
+"""Every data type by Triton's name, in the order of the server's enum, which starts at 1.
 
 Source: tritonserver.h, TRITONSERVER_datatype_enum.
 """
 
+# Without BYTES, whose torch dtype is None.
 _BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values() if dtype.torch is not None}
 
 
 def find_dtype(name: object, subject: str) -> DType:
-    """Look a data type up by its name in config.pbtxt (`TYPE_FP32`) or on the wire (`FP32`).
+    """Return the data type with this name in config.pbtxt (`TYPE_FP32`) or on the wire (`FP32`).
 
     Args:
-        name: the name; anything but a known name is an error.
+        name: the name as declared, of any type.
         subject: who declares it, for the error's text.
 
     Raises:
-        ConfigError: the name is not Triton's.
+        ConfigError: Triton has no data type of that name.
     """
     short = name.removeprefix("TYPE_") if isinstance(name, str) else ""
     dtype = DTYPES.get("BYTES" if short == "STRING" else short)
@@ -87,6 +88,6 @@ def find_dtype(name: object, subject: str) -> DType:
 
 
 def triton_name(dtype: torch.dtype) -> str:
-    """Name a torch dtype as Triton does, or as torch does where Triton has no such type."""
-    known = _BY_TORCH.get(dtype)
-    return known.triton if known else str(dtype)
+    """Return Triton's name of a torch dtype, or torch's where Triton has no such type."""
+    found = _BY_TORCH.get(dtype)
+    return found.triton if found else str(dtype)
