@@ -31,6 +31,9 @@ _IDLE_TIMES = 2
 """State is kept for this many times the idle timeout: the server checks for idle sequences only from time to
 time, and must have ended a sequence before its state is dropped."""
 
+_QUEUED_CALLS = 4
+"""How many of the longest calls a request may wait in the server's queue while its sequence looks idle."""
+
 Answer = Callable[[Sequence[Request | Failure]], Sequence[Result]]
 
 
@@ -59,13 +62,11 @@ class Sequences:
         self._model = model
         self._max_sequences = max_sequences
         self._clock = clock
-        # When each known sequence was last answered, in seconds of `_waited`.
+        # When each known sequence was last answered, the longest idle first.
         self._last_used: dict[CorrelationId, float] = {}
         # Sequences of the current call whose request the model wants again.
         self._again: set[CorrelationId] = set()
-        # Seconds that the instance has spent between calls; see `_forget_idle`.
-        self._waited = 0.0
-        self._left_at = clock()
+        self._longest_call_seconds = 0.0
 
     @classmethod
     def of_instance(cls, spec: ModelSpec, settings: Settings) -> Sequences | None:
@@ -87,26 +88,28 @@ class Sequences:
             One result per arrival; `RESCHEDULED` for a request that the model wants again, `FILLER` for one
             that no client sent.
         """
-        self._waited += self._clock() - self._left_at
+        started = self._clock()
         infos = [one.info if isinstance(one, Request) else None for one in arrivals]
         results: list[Result] = [FILLER] * len(arrivals)
         slots = [slot for slot, info in enumerate(infos) if info is None or not _is_filler(info)]
-        self._forget_idle({info.correlation_id for info in infos if info is not None})
-        admitted = self._admit([arrivals[slot] for slot in slots])
+        called = {info.correlation_id for info in infos if info is not None}
+        self._forget_idle(called)
+        admitted = self._admit([arrivals[slot] for slot in slots], called)
         try:
             for slot, arrival, result in zip(slots, admitted, answer(admitted), strict=True):
                 results[slot] = self._settle(arrival, result)
         finally:
             self.state.end()
             self._again.clear()
-            self._left_at = self._clock()
+            self._longest_call_seconds = max(self._longest_call_seconds, self._clock() - started)
         return results
 
     def watch(self, hooks: Hooks) -> Hooks:
         """Return the hooks, wrapped so that the state follows their batches if they have `requests`."""
+        names = [name for name in ("forward", "postprocess") if name in hooks.with_requests]
+        # The first of them to see a batch begins it.
         watched: dict[str, Any] = {
-            name: self._watched(getattr(hooks, name), begins=name == "forward")
-            for name in hooks.with_requests & {"forward", "postprocess"}
+            name: self._watched(getattr(hooks, name), begins=name == names[0]) for name in names
         }
         return replace(hooks, **watched)
 
@@ -156,7 +159,9 @@ class Sequences:
             raise RequestError(refusal.text, code=refusal.code)
         self._again.add(request.correlation_id)
 
-    def _admit(self, arrivals: Sequence[Request | Failure]) -> list[Request | Failure]:
+    def _admit(
+        self, arrivals: Sequence[Request | Failure], called: set[CorrelationId]
+    ) -> list[Request | Failure]:
         """Return the admitted requests, without control inputs, and failures in place of the others.
 
         Admitted is a request that starts a sequence, if there is room, or continues a known one.
@@ -190,7 +195,7 @@ class Sequences:
             # A START for a running sequence ends it, as in the server.
             self._forget(sequence)
             # A sequence of one request keeps no state, so it always has room.
-            is_room = info.is_end or len(self._last_used) + num_new < self._max_sequences
+            is_room = info.is_end or self._make_room(num_new, called)
             num_new += is_room and not info.is_end
             admitted.append(request if is_room else self._full(info))
         return admitted
@@ -210,7 +215,8 @@ class Sequences:
         if arrival.info.is_end or (self._spec.is_iterative and not is_again):
             self._forget(sequence)
         elif not is_failed:
-            self._last_used[sequence] = self._waited
+            self._last_used.pop(sequence, None)  # it comes last, as the one least idle
+            self._last_used[sequence] = self._clock()
             value = self.state.take(sequence)
             # Absent if the model has deleted its value.
             self.state.kept.pop(sequence, None)
@@ -219,18 +225,27 @@ class Sequences:
         return RESCHEDULED if is_again else result
 
     def _forget_idle(self, called: set[CorrelationId]) -> None:
-        """Drop sequences that the server has ended because they were idle.
+        """Drop sequences that the server has ended because they were idle, also while the instance was busy.
 
-        Only the time between calls counts. While the instance works, a request of an idle-looking sequence
-        may be waiting in the server's queue.
+        A request of a sequence that looks idle may be waiting in the server's queue while the instance works.
+        So an instance whose calls take long is given the time of several calls more.
 
         Args:
             called: the sequences of the current call, which are not idle.
         """
-        limit = self._waited - _IDLE_TIMES * self._spec.idle_seconds
+        kept_seconds = _IDLE_TIMES * self._spec.idle_seconds + _QUEUED_CALLS * self._longest_call_seconds
+        limit = self._clock() - kept_seconds
         for sequence in [one for one, used in self._last_used.items() if used < limit]:
             if sequence not in called:
                 self._forget(sequence)
+
+    def _make_room(self, num_new: int, called: set[CorrelationId]) -> bool:
+        """Drop the sequences that are longest idle until one more can be kept; return whether it can."""
+        idle = [one for one in self._last_used if one not in called]
+        num_missing = len(self._last_used) + num_new + 1 - self._max_sequences
+        for sequence in idle[: max(num_missing, 0)]:
+            self._forget(sequence)
+        return num_missing <= len(idle)
 
     def _forget(self, sequence: CorrelationId) -> None:
         self._last_used.pop(sequence, None)
@@ -246,7 +261,8 @@ class Sequences:
             "INVALID_ARG",
             expected="a sequence whose first request was answered",
             got="a request without the flag START, and no such sequence",
-            remedy="begin it again, with sequence_start",
+            remedy="begin it again, with sequence_start; one that is idle, or longest idle of more than "
+            f"{self._max_sequences}, is dropped",
         )
 
     def _full(self, info: RequestInfo) -> Failure:
