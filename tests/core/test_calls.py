@@ -487,6 +487,58 @@ def test_call_stream_left_early_leaves_nothing_unread(how):
     assert call.responses.is_read.wait(5)
 
 
+class Late(Responses):
+    """Responses that take their time."""
+
+    def __next__(self):
+        time.sleep(0.02)
+        return super().__next__()
+
+
+def answers_with_timeouts(stream, seconds):
+    """What a loop gets that gives up waiting for each answer, and goes on."""
+
+    async def collect():
+        answers = []
+        while True:
+            try:
+                answers.append((await asyncio.wait_for(stream.__anext__(), seconds))["Y"])
+            except asyncio.TimeoutError:
+                continue
+            except StopAsyncIteration:
+                return answers
+
+    return asyncio.run(collect())
+
+
+@pytest.mark.parametrize("seconds", [0.005, 0.05])
+def test_call_stream_whose_waits_are_cancelled_loses_no_answer(seconds):
+    call = FakeCall(6)
+    call.responses.__class__ = Late
+    assert answers_with_timeouts(CallStream(call, call), seconds) == [5, 4, 3, 2, 1, 0]
+
+
+def test_call_stream_whose_wait_was_cancelled_goes_on_without_asyncio():
+    call = FakeCall(6)
+    call.responses.__class__ = Late
+    stream = CallStream(call, call)
+
+    async def give_up():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.__anext__(), 0.005)
+
+    asyncio.run(give_up())
+    assert [one["Y"] for one in stream] == [5, 4, 3, 2, 1, 0]
+
+
+def test_call_stream_whose_wait_was_cancelled_raises_the_error_that_came():
+    call = FakeCall(8)
+    call.responses.__class__ = Late
+    with pytest.raises(RequestError, match="seven"):
+        answers_with_timeouts(CallStream(call, call), 0.005)
+    assert call.responses.is_read.wait(5)
+
+
 @pytest.mark.parametrize("is_begun", [False, True])
 def test_call_stream_closed_while_a_thread_waits_for_an_answer_leaves_nothing_unread(is_begun):
     call, goes_on = FakeCall(10), threading.Event()

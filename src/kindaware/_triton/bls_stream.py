@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from kindaware._tensors.bytes_arrays import Value
@@ -39,13 +41,15 @@ class CallStream(Iterator[Outputs]):
         self._responses: Any = None
         self._lock = threading.Lock()
         self._done = threading.Event()
+        # Responses that threads are waiting for, or have taken, whose `__anext__` was cancelled.
+        self._abandoned: deque[Future[Any]] = deque()
 
     def __iter__(self) -> CallStream:
         return self
 
     def __next__(self) -> Outputs:
         # A response without outputs is the FINAL flag alone, and no item of the stream.
-        while (response := self._next()) is not _END:
+        while (response := self._abandoned_or_next()) is not _END:
             if outputs := self._read(response):
                 return outputs
         raise StopIteration
@@ -54,11 +58,37 @@ class CallStream(Iterator[Outputs]):
         return self
 
     async def __anext__(self) -> Outputs:
-        loop = asyncio.get_running_loop()
-        while (response := await loop.run_in_executor(None, self._next)) is not _END:
+        while (response := await self._next_async()) is not _END:
             if outputs := self._read(response):
                 return outputs
         raise StopAsyncIteration
+
+    async def _next_async(self) -> Any:
+        """Return the next response; if it is cancelled, the next call returns the response."""
+        taken = self._abandoned.popleft() if self._abandoned else self._take_on_thread()
+        waiting = asyncio.wrap_future(taken)
+        waiting.add_done_callback(_retrieve)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            # The thread goes on: nothing can call it back, and what it takes from Triton is taken.
+            self._abandoned.append(taken)
+            raise
+
+    def _take_on_thread(self) -> Future[Any]:
+        taken: Future[Any] = Future()
+
+        def take() -> None:
+            try:
+                taken.set_result(self._next())
+            except BaseException as error:
+                taken.set_exception(error)
+
+        asyncio.get_running_loop().run_in_executor(None, take)
+        return taken
+
+    def _abandoned_or_next(self) -> Any:
+        return self._abandoned.popleft().result() if self._abandoned else self._next()
 
     def __enter__(self) -> CallStream:
         return self
@@ -108,6 +138,12 @@ class CallStream(Iterator[Outputs]):
         except BaseException:
             self.close()
             raise
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at a future's error, so that asyncio doesn't log it as never retrieved: the next call raises it."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _drain(responses: Any, lock: threading.Lock) -> None:
