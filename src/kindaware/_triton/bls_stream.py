@@ -141,7 +141,7 @@ class CallStream(Iterator[Outputs]):
 
 
 def _retrieve(future: asyncio.Future[Any]) -> None:
-    """Look at a future's error, so that asyncio doesn't log it as never retrieved: the next call raises it."""
+    """Look at a future's error, or asyncio would log it as never retrieved; the next call raises it."""
     if not future.cancelled():
         future.exception()
 
