@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks import page, results, servers
-from benchmarks.curve import plot
-from benchmarks.page import PLOT
-from benchmarks.report import report
-from benchmarks.repository import Served
-from benchmarks.scenarios import CURVE_NETWORKS
-from benchmarks.servers import Say, without_folders
+from benchmarks import results
+from benchmarks.parts.curve import plot
+from benchmarks.parts.scenarios import CURVE_NETWORKS
+from benchmarks.report import page
+from benchmarks.report.console import report
+from benchmarks.report.page import PLOT
+from benchmarks.servers import start as servers
+from benchmarks.servers.repository import Served
+from benchmarks.servers.start import Say, without_folders
 from kindaware._errors import describe
 
 DEFAULT_PARTS = ("serving", "turns", "overhead", "growth", "imports", "stages", "curve")
@@ -133,8 +135,9 @@ def _measure(
     part: str, args: argparse.Namespace, effort: Effort, say: Say, keep: Callable[[Any], None]
 ) -> Any:
     """Run one part; each imports what it needs."""
-    from benchmarks import gains, imports, memory, probe, serving, stages, turns
-    from benchmarks.curve import run_curve
+    from benchmarks.parts import gains, imports, memory, serving, stages, turns
+    from benchmarks.parts import overhead as probe
+    from benchmarks.parts.curve import run_curve
 
     rounds, client, networks = args.rounds, args.client, args.networks
     curve_networks = [one for one in CURVE_NETWORKS if one in networks][: effort.curve_networks]

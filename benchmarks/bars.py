@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from benchmarks.rounds import Spread
+from benchmarks.stats import Spread
 
 NEEDED_ROUNDS = 10
 

@@ -3,12 +3,13 @@
 import json
 
 import pytest
-from benchmarks.repository import Served
-from benchmarks.serving import going_on
-from benchmarks.stages import read_counts
+from benchmarks.parts.serving import going_on
+from benchmarks.parts.stages import read_counts
+from benchmarks.servers import start as servers
+from benchmarks.servers.repository import Served
 
 from benchmarks import __main__ as command
-from benchmarks import results, servers
+from benchmarks import results
 from kindaware.testing import ServerError
 
 IMPORTS = {"seconds": {}, "ratios": {}, "rounds": {}}

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from benchmarks.memory import read_memory
 from benchmarks.networks import INPUT, NETWORKS, OUTPUT
-from benchmarks.probe import SIZES, times_in_process
-from benchmarks.repository import Served, write_model
+from benchmarks.parts.memory import read_memory
+from benchmarks.parts.overhead import SIZES, times_in_process
+from benchmarks.parts.scenarios import SCENARIOS
+from benchmarks.parts.turns import write_turns
 from benchmarks.results import describe_run
-from benchmarks.scenarios import SCENARIOS
-from benchmarks.turns import write_turns
+from benchmarks.servers.repository import Served, write_model
 
 from kindaware.testing import ModelHarness, instance_args
 
@@ -113,7 +113,7 @@ def test_memory_of_this_process_is_read():
 
 
 def test_crops_are_enough_and_differ():
-    from benchmarks.pictures import make_crops
+    from benchmarks.parts.pictures import make_crops
 
     crops = make_crops()
 

@@ -2,12 +2,12 @@
 
 import pytest
 from benchmarks.bars import BARS, OVERHEAD, Bar
-from benchmarks.probe import fit_line
-from benchmarks.report import judge
-from benchmarks.rounds import Spread, interleave, paired_ratio
-from benchmarks.scenarios import CANDIDATE, SCENARIOS
-from benchmarks.serving import fastest
-from benchmarks.turns import NUM_PARTS, summarise
+from benchmarks.parts.overhead import fit_line
+from benchmarks.parts.scenarios import CANDIDATE, SCENARIOS
+from benchmarks.parts.serving import fastest
+from benchmarks.parts.turns import NUM_PARTS, summarise
+from benchmarks.report.console import judge
+from benchmarks.stats import Spread, interleave, paired_ratio
 
 
 def test_interleave_takes_turns():

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.load import ask
-from benchmarks.target import Target, plain_target
-
-from benchmarks import servers
+from benchmarks.servers import start as servers
+from benchmarks.servers.load import ask
+from benchmarks.servers.target import Target, plain_target
 
 SERVER = """
 import http.server, subprocess, sys

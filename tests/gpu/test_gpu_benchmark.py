@@ -22,7 +22,7 @@ def results():
 
 
 def test_benchmark_trial_runs_every_part_and_writes_nothing(capsys):
-    from benchmarks.gpu import main
+    from benchmarks.gpu.__main__ import main
 
     before = results()
     assert main(["--try"]) == 0
@@ -50,8 +50,8 @@ def spread(median, number=12):
     [(0.91, 12, "met"), (0.89, 12, "missed"), (0.91, 4, "met in only 4 rounds")],
 )
 def test_judge_forwards_need_the_least(ratio, number, verdict):
-    from benchmarks.gpu_forwards import FLOOR_SHARE
-    from benchmarks.gpu_report import judge
+    from benchmarks.gpu.forwards import FLOOR_SHARE
+    from benchmarks.report.gpu import judge
 
     size = {"ratios": {FLOOR_SHARE: spread(ratio, number)}}
     judged = judge({"forwards": {"resnet50": {"sizes": {"32": size}}}})
@@ -60,8 +60,8 @@ def test_judge_forwards_need_the_least(ratio, number, verdict):
 
 
 def test_judge_staging_needs_at_most(capsys):
-    from benchmarks.gpu_report import judge
-    from benchmarks.gpu_staging import IN_RATIO, OUT_RATIO
+    from benchmarks.gpu.staging import IN_RATIO, OUT_RATIO
+    from benchmarks.report.gpu import judge
 
     size = {"ratios": {IN_RATIO: spread(1.16), OUT_RATIO: spread(1.14)}}
     judged = judge({"staging": {"sizes": {"8 MiB": size}, "not_measured": {}}})
@@ -70,8 +70,8 @@ def test_judge_staging_needs_at_most(capsys):
 
 
 def test_answers_of_other_requests_stop_the_benchmark():
-    from benchmarks.gpu_forwards import _check
-    from benchmarks.gpu_requests import Batch
+    from benchmarks.gpu.forwards import _check
+    from benchmarks.gpu.requests import Batch
     from benchmarks.networks import NETWORKS
 
     network = NETWORKS["mlp"]

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import servers
-from benchmarks.load import measure
-from benchmarks.repository import HERE, Served, write_model
-from benchmarks.rounds import Spread, paired_ratio
-from benchmarks.scenarios import CANDIDATE, HAND_WRITTEN
+from benchmarks.parts.scenarios import CANDIDATE, HAND_WRITTEN
+from benchmarks.servers import start as servers
+from benchmarks.servers.load import measure
+from benchmarks.servers.repository import HERE, Served, write_model
+from benchmarks.stats import Spread, paired_ratio
 from kindaware.testing import TritonServer
 
 FORMS = ("official", HAND_WRITTEN, CANDIDATE)

@@ -21,8 +21,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from benchmarks.networks import NETWORKS
-from benchmarks.repository import HERE, MAX_BATCH_SIZE, Served, write_model
-from benchmarks.target import Protocol, Target, plain_target, triton_target
+from benchmarks.servers.repository import HERE, MAX_BATCH_SIZE, Served, write_model
+from benchmarks.servers.target import Protocol, Target, plain_target, triton_target
 from kindaware.testing import ServerError, TritonServer
 
 ROOT = HERE.parent

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.bars import BARS
-from benchmarks.report import ratios_of
-from benchmarks.rounds import Spread, short
-from benchmarks.scenarios import CANDIDATE, FLOOR, ONE_THREAD
+from benchmarks.parts.scenarios import CANDIDATE, FLOOR, ONE_THREAD
+from benchmarks.report.console import ratios_of
+from benchmarks.stats import Spread, short
 
 
 def head(titles: Sequence[str]) -> Iterator[str]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_candidates import DEVICE, threaded
-from benchmarks.gpu_clock import Deadline, choose_num_calls, time_calls
-from benchmarks.rounds import Spread, interleave, paired_ratio
+from benchmarks.gpu.candidates import DEVICE, threaded
+from benchmarks.gpu.clock import Deadline, choose_num_calls, time_calls
+from benchmarks.stats import Spread, interleave, paired_ratio
 from kindaware._device.runtime import CudaRuntime
 from kindaware._device.staging import PinnedStaging
 

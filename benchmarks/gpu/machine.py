@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 UNKNOWN = "not known"
 PACKED_COMMIT = ROOT / "build" / "gpu-day" / "commit"
 """Where `scripts/gpu-day pack` leaves the commit for a machine that gets the files and no repository."""

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rounds import Spread
-from benchmarks.scenarios import CURVE_CONCURRENCY, CURVE_FORMS, CURVE_NETWORKS, CURVE_SECONDS, Scenario
-from benchmarks.serving import going_on, measure_in_turns, open_targets
-from benchmarks.target import Protocol, Target
+from benchmarks.parts.scenarios import CURVE_CONCURRENCY, CURVE_FORMS, CURVE_NETWORKS, CURVE_SECONDS, Scenario
+from benchmarks.parts.serving import going_on, measure_in_turns, open_targets
+from benchmarks.servers.target import Protocol, Target
+from benchmarks.stats import Spread
 
 _MEASURES = ("requests_per_second", "p50_ms", "p99_ms")
 

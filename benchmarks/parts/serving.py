@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import scenarios, servers
-from benchmarks.load import Load, LoadError, ask, measure
 from benchmarks.networks import NETWORKS
-from benchmarks.rounds import Spread, interleave, paired_ratio
-from benchmarks.scenarios import CANDIDATE, ELSEWHERE, HAND_WRITTEN, ONE_THREAD, Scenario
-from benchmarks.target import Protocol, Target, read_values
+from benchmarks.parts import scenarios
+from benchmarks.parts.scenarios import CANDIDATE, ELSEWHERE, HAND_WRITTEN, ONE_THREAD, Scenario
+from benchmarks.servers import start as servers
+from benchmarks.servers.load import Load, LoadError, ask, measure
+from benchmarks.servers.target import Protocol, Target, read_values
+from benchmarks.stats import Spread, interleave, paired_ratio
 from kindaware._errors import describe
 
 TOLERANCE = {"resnet50": 0.2}

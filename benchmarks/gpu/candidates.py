@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from benchmarks.gpu_requests import Batch, InferenceResponse, instance_args
+from benchmarks.gpu.requests import Batch, InferenceResponse, instance_args
 from benchmarks.networks import Network
 from kindaware import KindAwareModel
 

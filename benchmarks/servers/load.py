@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.target import Target
+from benchmarks.servers.target import Target
 
 _Ask = Callable[[bytes], Awaitable[bytes]]
 _GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from benchmarks.bars import BARS
-from benchmarks.rounds import Spread
+from benchmarks.stats import Spread
 
 
 def report(parts: dict[str, Any]) -> Iterator[str]:

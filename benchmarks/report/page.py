@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import tables
-from benchmarks.curve import plot
-from benchmarks.repository import HERE
+from benchmarks.parts.curve import plot
+from benchmarks.report import tables
+from benchmarks.servers.repository import HERE
 
 PAGE = HERE.parent / "docs" / "performance.md"
 PLOT = HERE.parent / "docs" / "_static" / "throughput_latency.svg"

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 
 from benchmarks import results
-from benchmarks.gpu_clock import Deadline
-from benchmarks.gpu_device import open_device
-from benchmarks.gpu_forwards import Effort, Forms, names_of, run_forwards
-from benchmarks.gpu_machine import describe_run, slug_of
-from benchmarks.gpu_processes import run_processes
-from benchmarks.gpu_report import STAGING_BAR_SIZES, judge, report
-from benchmarks.gpu_requests import stand_in
-from benchmarks.gpu_staging import run_staging
+from benchmarks.gpu.clock import Deadline
+from benchmarks.gpu.device import open_device
+from benchmarks.gpu.forwards import Effort, Forms, names_of, run_forwards
+from benchmarks.gpu.machine import describe_run, slug_of
+from benchmarks.gpu.processes import run_processes
+from benchmarks.gpu.requests import stand_in
+from benchmarks.gpu.staging import run_staging
+from benchmarks.report.gpu import STAGING_BAR_SIZES, judge, report
 
 KIB = 1024
 PARTS = ("forwards", "staging", "processes", "compiled")

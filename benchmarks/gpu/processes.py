@@ -12,14 +12,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_candidates import BareForward
-from benchmarks.gpu_clock import choose_num_calls, time_calls
-from benchmarks.gpu_forwards import NUM_BATCHES
-from benchmarks.gpu_requests import Batch
+from benchmarks.gpu.candidates import BareForward
+from benchmarks.gpu.clock import choose_num_calls, time_calls
+from benchmarks.gpu.forwards import NUM_BATCHES
+from benchmarks.gpu.requests import Batch
 from benchmarks.networks import NETWORKS
-from benchmarks.rounds import Spread, interleave, paired_ratio
+from benchmarks.stats import Spread, interleave, paired_ratio
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BARE, ONE, TWO = "bare forward, bf16", "1 process", "2 processes"
 SHARE = "2 processes / bare forward, bf16"
 
@@ -65,7 +65,7 @@ class _Workers:
     """Two processes with an instance each, for as long as a `with` block lasts."""
 
     def __init__(self, network: str, size: int, device: str) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.gpu_worker", network, str(size), device]
+        self._command = [sys.executable, "-m", "benchmarks.gpu.worker", network, str(size), device]
         self._processes: list[subprocess.Popen[str]] = []
 
     def __enter__(self) -> _Workers:

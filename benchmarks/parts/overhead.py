@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import servers
 from benchmarks.bars import OVERHEAD
-from benchmarks.load import ask
 from benchmarks.networks import INPUT, NETWORKS, OUTPUT
-from benchmarks.repository import Served, write_model
-from benchmarks.rounds import Spread, paired_ratio
-from benchmarks.target import read_values
+from benchmarks.servers import start as servers
+from benchmarks.servers.load import ask
+from benchmarks.servers.repository import Served, write_model
+from benchmarks.servers.target import read_values
+from benchmarks.stats import Spread, paired_ratio
 from kindaware.testing import ModelHarness
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

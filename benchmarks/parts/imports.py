@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.bars import IMPORT
-from benchmarks.rounds import Spread, paired_ratio
+from benchmarks.stats import Spread, paired_ratio
 
 _SCRIPT = """\
 import time

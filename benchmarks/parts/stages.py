@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import servers
-from benchmarks.load import ask, measure
 from benchmarks.networks import INPUT, NETWORKS
-from benchmarks.repository import Served, write_model
-from benchmarks.target import Protocol
+from benchmarks.servers import start as servers
+from benchmarks.servers.load import ask, measure
+from benchmarks.servers.repository import Served, write_model
+from benchmarks.servers.target import Protocol
 from kindaware._batch.counters import STAGES
 from kindaware.cli.profile._run import measure as measure_stages
 from kindaware.cli.profile._stages import EXECUTE

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.networks import INPUT, NETWORKS, OUTPUT
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 MAX_BATCH_SIZE = 64
 BATCHING = "dynamic_batching { }"
 

@@ -11,10 +11,10 @@ import time
 
 import torch
 
-from benchmarks.gpu_candidates import Served
-from benchmarks.gpu_device import open_device
-from benchmarks.gpu_forwards import BF16, NUM_BATCHES, settings_of
-from benchmarks.gpu_requests import Batch, stand_in
+from benchmarks.gpu.candidates import Served
+from benchmarks.gpu.device import open_device
+from benchmarks.gpu.forwards import BF16, NUM_BATCHES, settings_of
+from benchmarks.gpu.requests import Batch, stand_in
 from benchmarks.networks import NETWORKS
 
 

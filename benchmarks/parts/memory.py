@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import servers
-from benchmarks.load import measure
-from benchmarks.repository import Served
-from benchmarks.target import Protocol
+from benchmarks.servers import start as servers
+from benchmarks.servers.load import measure
+from benchmarks.servers.repository import Served
+from benchmarks.servers.target import Protocol
 
 MODEL = Served("kindaware", "mlp")
 CONCURRENCY = 32

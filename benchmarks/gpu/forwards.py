@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gpu_candidates import BareForward, Candidate, HostCopy, PerRequestLoop, Served, threaded
-from benchmarks.gpu_clock import Deadline, Timing, choose_num_calls, time_calls
-from benchmarks.gpu_requests import Batch
+from benchmarks.gpu.candidates import BareForward, Candidate, HostCopy, PerRequestLoop, Served, threaded
+from benchmarks.gpu.clock import Deadline, Timing, choose_num_calls, time_calls
+from benchmarks.gpu.requests import Batch
 from benchmarks.networks import NETWORKS, Network
-from benchmarks.rounds import Spread, interleave, paired_ratio
+from benchmarks.stats import Spread, interleave, paired_ratio
 
 NUM_BATCHES = 4
 """How many batches take turns, so that none is in a cache because it was the last."""

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import servers
-from benchmarks.load import ask
 from benchmarks.networks import NETWORKS
-from benchmarks.pictures import make_crops
-from benchmarks.repository import Served
-from benchmarks.rounds import Spread, paired_ratio
-from benchmarks.serving import going_on, measure_in_turns
-from benchmarks.target import Protocol, read_values, triton_target
+from benchmarks.parts.pictures import make_crops
+from benchmarks.parts.serving import going_on, measure_in_turns
+from benchmarks.servers import start as servers
+from benchmarks.servers.load import ask
+from benchmarks.servers.repository import Served
+from benchmarks.servers.target import Protocol, read_values, triton_target
+from benchmarks.stats import Spread, paired_ratio
 from kindaware.testing import TritonServer
 
 DEFAULT = "defaults"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from benchmarks.repository import Served
+from benchmarks.servers.repository import Served
 
 
 @dataclass(frozen=True)

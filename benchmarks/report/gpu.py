@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.bars import Bar
-from benchmarks.gpu_forwards import FLOOR_SHARE, LOOP_GAIN
-from benchmarks.gpu_processes import SHARE
-from benchmarks.gpu_staging import IN_RATIO, OUT_RATIO, name_of
-from benchmarks.rounds import Spread
+from benchmarks.gpu.forwards import FLOOR_SHARE, LOOP_GAIN
+from benchmarks.gpu.processes import SHARE
+from benchmarks.gpu.staging import IN_RATIO, OUT_RATIO, name_of
+from benchmarks.stats import Spread
 
 STAGING_BAR_SIZES = tuple(mib * 2**20 for mib in (8, 16, 32, 64, 128, 256))
 
