@@ -1,10 +1,10 @@
-"""Rounds in which the candidates take turns, and ratios of what was measured side by side."""
+"""Rounds in which candidates take turns, and what is made of them: medians, quartiles, ratios."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ Measured = TypeVar("Measured")
 
 @dataclass(frozen=True)
 class Spread:
-    """A median with its interquartile range.
+    """A median with its quartiles.
 
     Attributes:
         median: of the values.
@@ -28,7 +28,7 @@ class Spread:
     number: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
+    def of(cls, values: Sequence[float] | np.ndarray[Any, Any]) -> Spread:
         """Summarise at least one value."""
         lower, median, upper = np.percentile(values, [25, 50, 75])
         return cls(float(median), float(lower), float(upper), len(values))
@@ -51,6 +51,16 @@ def interleave(
         One mapping per round, by the candidates' names.
     """
     return [{name: run() for name, run in candidates.items()} for _ in range(num_rounds)]
+
+
+def values_of(rounds: Sequence[Mapping[str, Any]], measure: str) -> dict[str, list[float]]:
+    """Return the values of one measure, an attribute of what was measured, by candidate."""
+    return {name: [getattr(one[name], measure) for one in rounds] for name in rounds[0]}
+
+
+def spreads(values: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
+    """Summarise the values of each candidate."""
+    return {name: Spread.of(one) for name, one in values.items()}
 
 
 def paired_ratio(values: Sequence[float], others: Sequence[float]) -> Spread:

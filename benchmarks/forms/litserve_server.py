@@ -3,7 +3,7 @@
 No `from __future__ import annotations`: LitServe reads the types of `decode_request` as objects.
 """
 
-import argparse
+import sys
 from typing import Annotated
 
 import litserve
@@ -12,6 +12,7 @@ import torch
 from fastapi import Body, Response
 
 from benchmarks.networks import NETWORKS
+from benchmarks.servers.repository import MAX_BATCH_SIZE
 
 _NUMPY = {"FP32": np.float32, "INT64": np.int64}
 
@@ -56,17 +57,12 @@ class NetworkApi(litserve.LitAPI):
         return Response(output.tobytes(), media_type="application/octet-stream")
 
 
-def main() -> None:
+def main(network: str, http_port: str) -> None:
     """Serve one network at `/predict`, until the process is ended."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("network", choices=NETWORKS)
-    parser.add_argument("--http-port", type=int, required=True)
-    parser.add_argument("--max-batch-size", type=int, required=True)
-    args = parser.parse_args()
-    api = NetworkApi(args.network, args.max_batch_size)
+    api = NetworkApi(network, MAX_BATCH_SIZE)
     server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=1, fast_queue=True)
-    server.run(host="127.0.0.1", port=args.http_port, generate_client_file=False, log_level="warning")
+    server.run(host="127.0.0.1", port=int(http_port), generate_client_file=False, log_level="warning")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

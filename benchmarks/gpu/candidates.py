@@ -1,137 +1,105 @@
-"""What is compared on a GPU: each takes a batch of requests, and can be asked for its answers."""
+"""What is compared on a GPU: functions that compute a batch of requests, and may return before it is done."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.gpu.requests import Batch, InferenceResponse, instance_args
+from benchmarks.gpu.stand_in import Array, Batch, instance_args
 from benchmarks.networks import Network
 from kindaware import KindAwareModel
 
 DEVICE = "cuda:0"
+NUM_BATCHES = 4
+"""How many batches take turns, so that none is in a cache because it was the last."""
+
+Compute = Callable[[Batch], Any]
 
 
-def threaded(name: str, num_threads: int) -> str:
-    """Name what is done with so many threads."""
-    return f"{name}, {num_threads} thread{'s' if num_threads > 1 else ''}"
-
-
-class Candidate(Protocol):
-    """Computes batches."""
-
-    def __call__(self, batch: Batch) -> Any:
-        """Compute one batch; may return before the device is done."""
-
-
-class BareForward:
-    """The network alone, on inputs that are on the device already: nothing that is served can be faster.
+def bare_forward(network: Network, *, is_bf16: bool) -> Compute:
+    """Compute on inputs that are on the device already: nothing that is served can be faster.
 
     Args:
         network: what is computed.
-        batches: whose rows are put on the device.
-        dtype: of weights and floating inputs.
-        is_channels_last: their memory format.
+        is_bf16: in bf16, and pictures in channels_last; else as it is.
     """
+    dtype = torch.bfloat16 if is_bf16 else torch.float32
+    layout = torch.channels_last if is_bf16 and network.is_picture else torch.contiguous_format
+    net = network.build().to(DEVICE, dtype=dtype).to(memory_format=layout)
 
-    def __init__(
-        self, network: Network, batches: Sequence[Batch], *, dtype: torch.dtype, is_channels_last: bool
-    ) -> None:
-        self._layout = torch.channels_last if is_channels_last else torch.contiguous_format
-        self._net = network.build().to(DEVICE, dtype=dtype)
-        if is_channels_last:
-            self._net = self._net.to(memory_format=self._layout)
-        self._inputs = {id(batch): self._on_device(batch, dtype) for batch in batches}
-
-    def _on_device(self, batch: Batch, dtype: torch.dtype) -> torch.Tensor:
+    @lru_cache(NUM_BATCHES)
+    def on_device(batch: Batch) -> torch.Tensor:
         rows = torch.from_numpy(np.concatenate(batch.arrays)).to(DEVICE)
-        return rows.to(dtype, memory_format=self._layout) if rows.is_floating_point() else rows
+        return rows.to(dtype, memory_format=layout) if rows.is_floating_point() else rows
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        """Queue the forward."""
-        with torch.inference_mode():
-            output: torch.Tensor = self._net(self._inputs[id(batch)])
-            return output
+    @torch.inference_mode()
+    def compute(batch: Batch) -> Any:
+        return net(on_device(batch))
 
-    def answers(self, batch: Batch) -> np.ndarray[Any, Any]:
-        """Give the output, [B, ...]."""
-        return self(batch).float().cpu().numpy()
+    return compute
 
 
-class PerRequestLoop:
-    """As the official example of instance kinds does it: a forward per request, in full precision.
+def per_request_loop(network: Network) -> Compute:
+    """Compute as the official example of instance kinds does it: a forward per request, in full precision.
 
     The server copies each answer to the host after `execute` has returned; here that is done at the end.
     """
+    net = network.build().to(DEVICE)
 
-    def __init__(self, network: Network) -> None:
-        self._net = network.build().to(DEVICE)
-
-    def __call__(self, batch: Batch) -> list[torch.Tensor]:
-        """Compute row by row, then copy the answers."""
-        answers = []
-        with torch.no_grad():
-            for request in batch.requests:
-                answers.append(self._net(torch.as_tensor(request.inputs()[0].as_numpy(), device=DEVICE)))
+    @torch.no_grad()
+    def compute(batch: Batch) -> list[torch.Tensor]:
+        inputs = (request.inputs()[0].as_numpy() for request in batch.requests)
+        answers = [net(torch.as_tensor(array, device=DEVICE)) for array in inputs]
         return [answer.cpu() for answer in answers]
 
-    def answers(self, batch: Batch) -> np.ndarray[Any, Any]:
-        """Give the output, [B, ...]."""
-        return torch.cat(self(batch)).numpy()
+    return compute
 
 
-class Served:
-    """A KindAwareModel, from the requests' arrays to the responses' arrays.
-
-    Args:
-        network: what it computes.
-        settings: its settings, as text.
-        max_rows: the most rows of a batch.
+def kindaware_model(network: Network, settings: Mapping[str, str], max_rows: int) -> Compute:
+    """Compute with a KindAwareModel, from the requests' arrays to the responses' arrays.
 
     Raises:
         ConfigError: it can't be loaded with these settings.
     """
 
-    def __init__(self, network: Network, settings: Mapping[str, str], max_rows: int) -> None:
-        class Model(KindAwareModel):
-            """The network, and nothing else."""
+    class Model(KindAwareModel):
+        """The network, and nothing else."""
 
-            def load(self) -> torch.nn.Module:
-                return network.build()
+        def load(self) -> torch.nn.Module:
+            return network.build()
 
-            def forward(self, X: torch.Tensor) -> Any:  # noqa: N803 - the input's name
-                return self.model(X)
+        def forward(self, X: torch.Tensor) -> Any:  # noqa: N803 - the input's name
+            return self.model(X)
 
-        self._instance = Model()
-        self._instance.initialize(instance_args(network, settings, max_rows))
-
-    def __call__(self, batch: Batch) -> list[InferenceResponse]:
-        """Answer the requests in one call of `execute`."""
-        return self._instance.execute(batch.requests)
-
-    def answers(self, batch: Batch) -> np.ndarray[Any, Any]:
-        """Give the output, [B, ...].
-
-        Raises:
-            RuntimeError: a request failed.
-        """
-        return np.concatenate([response.array() for response in self(batch)])
+    instance = Model()
+    instance.initialize(instance_args(network, settings, max_rows))
+    return lambda batch: instance.execute(batch.requests)
 
 
-class HostCopy:
-    """Joins the requests' rows in page-locked memory, with so many of torch's threads."""
+def settings_of(name: str, network: Network, sizes: list[int]) -> dict[str, str]:
+    """Return the settings of an instance by what it is called."""
+    settings = {"warmup": ",".join(map(str, sizes))}
+    if "bf16" in name:
+        settings["precision"] = "bf16-true"
+        if network.is_picture:
+            settings["memory_format"] = "channels_last"
+    if "graphs" in name:
+        settings["cuda_graphs"] = settings["warmup"]
+    if "compiled" in name:
+        settings["compile"] = "default"
+    return settings
 
-    def __init__(self, batches: Sequence[Batch], num_threads: int) -> None:
-        self._num_threads = num_threads
-        self._rows = {id(batch): [torch.from_numpy(array) for array in batch.arrays] for batch in batches}
-        first = next(iter(self._rows.values()))
-        self._target = torch.empty(len(first), *first[0].shape[1:], dtype=first[0].dtype, pin_memory=True)
 
-    def __call__(self, batch: Batch) -> None:
-        """Copy; done when it returns."""
-        if torch.get_num_threads() != self._num_threads:
-            torch.set_num_threads(self._num_threads)
-        torch.cat(self._rows[id(batch)], out=self._target)
+def answers_of(computed: Any) -> Array:
+    """Return what was computed as one array, [B, ...].
+
+    Raises:
+        RuntimeError: a request failed.
+    """
+    if isinstance(computed, torch.Tensor):
+        return computed.float().cpu().numpy()
+    return np.concatenate([one.numpy() if isinstance(one, torch.Tensor) else one.array() for one in computed])

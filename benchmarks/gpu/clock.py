@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+
+from benchmarks.stats import interleave
 
 Call = Callable[[int], object]
 """Does the work of one call; gets the number of the call."""
@@ -25,8 +28,23 @@ class Timing:
     device_seconds: float
 
 
+def time_in_turns(calls: Mapping[str, Call], seconds: float, num_rounds: int) -> list[dict[str, Timing]]:
+    """Time all calls once per round, each as often as it takes for so many seconds."""
+    counts = {name: choose_num_calls(call, seconds) for name, call in calls.items()}
+
+    def measurement(name: str) -> Callable[[], Timing]:
+        return lambda: time_calls(calls[name], counts[name])
+
+    gc.collect()
+    gc.disable()
+    try:
+        return interleave({name: measurement(name) for name in calls}, num_rounds)
+    finally:
+        gc.enable()
+
+
 def time_calls(call: Call, num_calls: int) -> Timing:
-    """Make calls one behind the other and give the time of one; one more comes before, without counting.
+    """Make calls one behind the other and return the time of one; one more comes before, without counting.
 
     Sync:
         The device, before the first call and after the last.
@@ -55,23 +73,17 @@ def choose_num_calls(call: Call, seconds: float) -> int:
     return max(1, min(1000, round(seconds / once)))
 
 
-class Deadline:
-    """Time that is left for measurements.
+def with_threads(call: Call, num_threads: int) -> Call:
+    """Let a call have so many of torch's threads."""
 
-    Args:
-        seconds: from now on.
-    """
+    def run(number: int) -> object:
+        if torch.get_num_threads() != num_threads:
+            torch.set_num_threads(num_threads)
+        return call(number)
 
-    def __init__(self, seconds: float) -> None:
-        self._started = time.monotonic()
-        self._seconds = seconds
+    return run
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the beginning."""
-        return time.monotonic() - self._started
 
-    @property
-    def left(self) -> float:
-        """Seconds until the end; below 0 after it."""
-        return self._seconds - self.elapsed
+def threaded(name: str, num_threads: int) -> str:
+    """Return the name of what is done with so many threads."""
+    return f"{name}, {num_threads} thread{'s' if num_threads > 1 else ''}"

@@ -3,118 +3,119 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
-from benchmarks.gpu.candidates import BareForward
+from benchmarks.bars import PROCESSES_SHARE
+from benchmarks.gpu.candidates import NUM_BATCHES, answers_of, bare_forward, kindaware_model, settings_of
 from benchmarks.gpu.clock import choose_num_calls, time_calls
-from benchmarks.gpu.forwards import NUM_BATCHES
-from benchmarks.gpu.requests import Batch
+from benchmarks.gpu.plan import Plan, open_device
+from benchmarks.gpu.stand_in import Batch, stand_in
 from benchmarks.networks import NETWORKS
-from benchmarks.stats import Spread, interleave, paired_ratio
+from benchmarks.run import Run
+from benchmarks.stats import interleave, paired_ratio, spreads
 
-ROOT = Path(__file__).resolve().parents[2]
 BARE, ONE, TWO = "bare forward, bf16", "1 process", "2 processes"
-SHARE = "2 processes / bare forward, bf16"
 
 
-def run_processes(
-    network: str, size: int, device: str, rounds: int, seconds: float, say: Callable[[str], None]
-) -> dict[str, Any]:
+def run_processes(run: Run, plan: Plan) -> dict[str, Any]:
     """Measure one and two processes, and the bare forward of the same batch in this one, in turns."""
-    say(f"{network}, {size} requests: starting two processes")
-    batches = [Batch.of(NETWORKS[network], size, seed) for seed in range(NUM_BATCHES)]
-    is_picture = len(NETWORKS[network].input_shape) == 3
-    bare = BareForward(NETWORKS[network], batches, dtype=torch.bfloat16, is_channels_last=is_picture)
+    found: dict[str, Any] = {"scenarios": [], "not_measured": run.missing}
+    for network, size in plan.processes:
+        subject = f"{network}, {size} requests"
+        with run.going_on(subject):
+            plan.require(run, 30)
+            run.say(f"{subject}, 1 and 2 processes: {plan.rounds} rounds")
+            found["scenarios"].append({"name": subject, **_measure(network, size, plan)})
+            run.keep(found)
+    return found
+
+
+def _measure(network: str, size: int, plan: Plan) -> dict[str, Any]:
+    batches = _batches(network, size)
+    bare = bare_forward(NETWORKS[network], is_bf16=True)
 
     def call(number: int) -> Any:
         return bare(batches[number % NUM_BATCHES])
 
-    num_calls = choose_num_calls(call, seconds)
-    with _Workers(network, size, device) as workers:
-        workers.rate(seconds, 2)
-        say(f"{network}, {size} requests, 1 and 2 processes: {rounds} rounds")
-        found = interleave(
+    num_calls = choose_num_calls(call, plan.process_seconds)
+    with _instances(network, size, plan.device) as pipes:
+        _rate(pipes, plan.process_seconds)
+        rounds = interleave(
             {
                 BARE: lambda: size / time_calls(call, num_calls).seconds,
-                ONE: lambda: workers.rate(seconds, 1),
-                TWO: lambda: workers.rate(seconds, 2),
+                ONE: lambda: _rate(pipes[:1], plan.process_seconds),
+                TWO: lambda: _rate(pipes, plan.process_seconds),
             },
-            rounds,
+            plan.rounds,
         )
-    rates = {name: [one[name] for one in found] for name in found[0]}
+    rates = {name: [one[name] for one in rounds] for name in (BARE, ONE, TWO)}
     return {
-        "network": network,
-        "requests": size,
-        "rows_per_second": {name: asdict(Spread.of(values)) for name, values in rates.items()},
+        "measures": {"rows per second": spreads(rates)},
         "ratios": {
-            SHARE: asdict(paired_ratio(rates[TWO], rates[BARE])),
-            "1 process / bare forward, bf16": asdict(paired_ratio(rates[ONE], rates[BARE])),
+            PROCESSES_SHARE: paired_ratio(rates[TWO], rates[BARE]),
+            f"{ONE} / {BARE}": paired_ratio(rates[ONE], rates[BARE]),
         },
-        "rounds": found,
+        "rounds": rounds,
     }
 
 
-class _Workers:
-    """Two processes with an instance each, for as long as a `with` block lasts."""
-
-    def __init__(self, network: str, size: int, device: str) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.gpu.worker", network, str(size), device]
-        self._processes: list[subprocess.Popen[str]] = []
-
-    def __enter__(self) -> _Workers:
+@contextlib.contextmanager
+def _instances(network: str, size: int, device: str) -> Iterator[list[Connection]]:
+    """Have two processes with an instance each, for as long as the block lasts."""
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = [], []
+    try:
         for _ in range(2):
-            self._processes.append(
-                subprocess.Popen(
-                    self._command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-                )
-            )
-        try:
-            for process in self._processes:
-                self._read(process)
-        except BaseException:
-            self._end()
-            raise
-        return self
+            ours, theirs = context.Pipe()
+            pipes.append(ours)
+            processes.append(context.Process(target=_serve, args=(theirs, network, size, device)))
+            processes[-1].start()
+            theirs.close()
+        for pipe in pipes:
+            pipe.recv()
+        yield pipes
+    finally:
+        for pipe in pipes:
+            pipe.close()
+        for process in processes:
+            process.join(20)
+            process.kill()
+            process.join()
 
-    def __exit__(self, *_: object) -> None:
-        self._end()
 
-    def rate(self, seconds: float, number: int) -> float:
-        """Rows per second of so many processes together, all at work for so long."""
-        working = self._processes[:number]
-        for process in working:
-            assert process.stdin is not None
-            process.stdin.write(f"run {seconds}\n")
-            process.stdin.flush()
-        answers = [self._read(process).split() for process in working]
-        return sum(int(rows) / float(taken) for rows, taken in answers)
+def _rate(pipes: Sequence[Connection], seconds: float) -> float:
+    """Rows per second of these processes together, all at work for so long."""
+    for pipe in pipes:
+        pipe.send(seconds)
+    return float(sum(pipe.recv() for pipe in pipes))
 
-    def _read(self, process: subprocess.Popen[str]) -> str:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(
-                f"worker: expected a line, got its end with status {process.wait()}; see above"
-            )
-        return line
 
-    def _end(self) -> None:
-        for process in self._processes:
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-        for process in self._processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
+def _serve(pipe: Connection, network: str, size: int, device: str) -> None:
+    """Load an instance, say so, and answer with rows per second until the other end is closed."""
+    with open_device(device), stand_in(), contextlib.suppress(EOFError):
+        batches = _batches(network, size)
+        settings = settings_of("bf16", NETWORKS[network], [size])
+        execute = kindaware_model(NETWORKS[network], settings, size)
+        for batch in batches:
+            answers_of(execute(batch))
+        torch.cuda.synchronize()
+        pipe.send("ready")
+        while True:
+            seconds = pipe.recv()
+            began = time.perf_counter()
+            num_calls, taken = 0, 0.0
+            while taken < seconds:
+                execute(batches[num_calls % NUM_BATCHES])
+                num_calls += 1
+                taken = time.perf_counter() - began
+            pipe.send(num_calls * size / taken)
+
+
+def _batches(network: str, size: int) -> list[Batch]:
+    return [Batch.of(NETWORKS[network], size, seed) for seed in range(NUM_BATCHES)]

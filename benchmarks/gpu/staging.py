@@ -3,57 +3,57 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from benchmarks.gpu.candidates import DEVICE, threaded
-from benchmarks.gpu.clock import Deadline, choose_num_calls, time_calls
-from benchmarks.stats import Spread, interleave, paired_ratio
+from benchmarks.bars import STAGING_IN, STAGING_OUT
+from benchmarks.gpu.candidates import DEVICE
+from benchmarks.gpu.clock import threaded, time_in_turns, with_threads
+from benchmarks.gpu.plan import MIB, Plan
+from benchmarks.run import Run
+from benchmarks.stats import paired_ratio, spreads, values_of
 from kindaware._device.runtime import CudaRuntime
 from kindaware._device.staging import PinnedStaging
 
-MIB = 2**20
 NUM_REQUESTS = 32
 NUM_SETS = 4
 """How many batches take turns, so that the last one is in no cache."""
 
 HOST, PINNED_IN, PINNED_OUT = "host copy", "pinned copy to the device", "pinned copy to the host"
 STAGED_IN, STAGED_OUT = "staging to the device", "staging to the host"
-IN_RATIO = "staging in / the larger of host copy and pinned copy"
-OUT_RATIO = "staging out / pinned copy"
 
 
-def name_of(num_bytes: int, num_requests: int = NUM_REQUESTS) -> str:
-    """A size as a person writes it."""
-    size = f"{num_bytes // MIB} MiB" if num_bytes >= MIB else f"{num_bytes // 1024} KiB"
-    return size if num_requests == NUM_REQUESTS else f"{size}, {num_requests} request"
-
-
-def run_staging(
-    sizes: Sequence[int], rounds: int, seconds: float, deadline: Deadline, say: Callable[[str], None]
-) -> Iterator[dict[str, Any]]:
-    """Measure each size; gives what was found so far after each.
+def run_staging(run: Run, plan: Plan) -> dict[str, Any]:
+    """Measure each size.
 
     A batch has 32 requests of one row; the largest size is measured with one request of one row too. What is
     compared is waited for at the end of each call, as a batch's answers are.
     """
-    num_threads = torch.get_num_threads()
-    found: dict[str, Any] = {"sizes": {}, "not_measured": {}, "threads_of_an_instance": num_threads}
+    found: dict[str, Any] = {
+        "scenarios": [],
+        "not_measured": run.missing,
+        "threads_of_an_instance": torch.get_num_threads(),
+    }
     runtime = CudaRuntime(torch.device(DEVICE))
     runtime.activate()
-    for size, num_requests in [*((size, NUM_REQUESTS) for size in sizes), (max(sizes), 1)]:
-        name = name_of(size, num_requests)
-        if deadline.left < 15:
-            found["not_measured"][name] = "there was no time left"
-            continue
-        say(f"staging, {name}: {rounds} rounds")
-        with runtime.scope():
-            copies = _Copies(runtime, size, num_requests)
-            found["sizes"][name] = _measure(copies, num_threads, rounds, seconds)
-        yield found
+    batches = [(size, NUM_REQUESTS) for size in plan.staging_sizes]
+    for size, num_requests in [*batches, (max(plan.staging_sizes), 1)]:
+        subject = name_of(size, num_requests)
+        with run.going_on(subject):
+            plan.require(run, 15)
+            run.say(f"{subject}: {plan.rounds} rounds")
+            with runtime.scope():
+                measured = _measure(_Copies(runtime, size, num_requests), plan)
+            found["scenarios"].append({"name": subject, **measured})
+            run.keep(found)
+    return found
+
+
+def name_of(num_bytes: int, num_requests: int) -> str:
+    """Return what a batch is called."""
+    size = f"{num_bytes // MIB} MiB" if num_bytes >= MIB else f"{num_bytes // 1024} KiB"
+    return f"staging, {size}" if num_requests == NUM_REQUESTS else f"staging, {size}, {num_requests} request"
 
 
 class _Copies:
@@ -112,49 +112,22 @@ class _Copies:
         assert torch.equal(self.staged_out(0), self._device.cpu())
 
 
-def _measure(copies: _Copies, num_threads: int, rounds: int, seconds: float) -> dict[str, Any]:
+def _measure(copies: _Copies, plan: Plan) -> dict[str, Any]:
     copies.check()
-    calls = {
-        threaded(HOST, number): _with_threads(copies.on_host, number)
-        for number in _thread_counts(num_threads)
-    }
+    num_threads, num_cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
+    counts = sorted({num_threads, *(one for one in (1, 2, 4, 8, 16) if one <= num_cores)})
+    calls = {threaded(HOST, number): with_threads(copies.on_host, number) for number in counts}
     calls |= {PINNED_IN: copies.pinned_in, STAGED_IN: copies.staged_in}
     calls |= {PINNED_OUT: copies.pinned_out, STAGED_OUT: copies.staged_out}
-    counts = {name: choose_num_calls(call, seconds) for name, call in calls.items()}
-    timings = interleave(
-        {
-            name: lambda name=name: time_calls(calls[name], counts[name]).seconds  # type: ignore[misc]
-            for name in calls
-        },
-        rounds,
-    )
-    taken = {name: [one[name] for one in timings] for name in calls}
-    own_copy = taken[threaded(HOST, num_threads)]
-    larger = [max(pair) for pair in zip(own_copy, taken[PINNED_IN], strict=True)]
+    rounds = time_in_turns(calls, plan.seconds / 4, plan.rounds)
+    taken = values_of(rounds, "seconds")
+    pairs = zip(taken[threaded(HOST, num_threads)], taken[PINNED_IN], strict=True)
+    rates = {name: [copies.num_bytes / one / 1e9 for one in values] for name, values in taken.items()}
     return {
-        "gb_per_second": {
-            name: asdict(Spread.of([copies.num_bytes / one / 1e9 for one in values]))
-            for name, values in taken.items()
-        },
+        "measures": {"GB/s": spreads(rates)},
         "ratios": {
-            IN_RATIO: asdict(paired_ratio(taken[STAGED_IN], larger)),
-            OUT_RATIO: asdict(paired_ratio(taken[STAGED_OUT], taken[PINNED_OUT])),
+            STAGING_IN: paired_ratio(taken[STAGED_IN], [max(pair) for pair in pairs]),
+            STAGING_OUT: paired_ratio(taken[STAGED_OUT], taken[PINNED_OUT]),
         },
-        "num_calls": counts,
-        "rounds": timings,
+        "rounds": rounds,
     }
-
-
-def _thread_counts(num_threads: int) -> list[int]:
-    """1, 2, 4 and so on up to the cores; with the number that an instance has."""
-    cores = len(os.sched_getaffinity(0))
-    return sorted({num_threads, *(one for one in (1, 2, 4, 8, 16) if one <= cores)})
-
-
-def _with_threads(call: Callable[[int], Any], num_threads: int) -> Callable[[int], Any]:
-    def run(number: int) -> Any:
-        if torch.get_num_threads() != num_threads:
-            torch.set_num_threads(num_threads)
-        return call(number)
-
-    return run

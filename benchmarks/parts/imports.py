@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from benchmarks.bars import IMPORT
-from benchmarks.stats import Spread, paired_ratio
+from benchmarks.run import Run
+from benchmarks.stats import paired_ratio, spreads
 
 _SCRIPT = """\
 import time
@@ -21,23 +20,20 @@ print(between - started, time.perf_counter() - between)
 """
 
 
-def run_imports(num_rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+def run_imports(run: Run) -> dict[str, Any]:
     """Import both in as many new processes, after one that fills the disk's cache."""
-    say(f"imports: {num_rounds} processes")
+    num_rounds = run.rounds(12, 3)
+    run.say(f"imports: {num_rounds} processes")
     rounds = [_import_both() for _ in range(num_rounds + 1)][1:]
-    torch_seconds, own_seconds = (list(values) for values in zip(*rounds, strict=True))
+    seconds = {name: [one[name] for one in rounds] for name in ("torch", "kindaware")}
     return {
-        "seconds": {
-            "torch": asdict(Spread.of(torch_seconds)),
-            "kindaware": asdict(Spread.of(own_seconds)),
-        },
-        "ratios": {IMPORT: asdict(paired_ratio(own_seconds, torch_seconds))},
-        "rounds": {"torch": torch_seconds, "kindaware": own_seconds},
+        "seconds": spreads(seconds),
+        "ratios": {IMPORT: paired_ratio(seconds["kindaware"], seconds["torch"])},
+        "rounds": seconds,
     }
 
 
-def _import_both() -> tuple[float, float]:
+def _import_both() -> dict[str, float]:
     command = [sys.executable, "-c", _SCRIPT]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    torch_seconds, own_seconds = map(float, output.split())
-    return torch_seconds, own_seconds
+    return dict(zip(("torch", "kindaware"), map(float, output.split()), strict=True))

@@ -2,88 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.servers import start as servers
+from benchmarks.run import Run
 from benchmarks.servers.load import measure
 from benchmarks.servers.repository import Served
-from benchmarks.servers.target import Protocol
+from benchmarks.servers.triton import target_of, tritonserver
 
 MODEL = Served("kindaware", "mlp")
 CONCURRENCY = 32
 NUM_SAMPLES = 20
-_KIB = 1024
-_STUB = "triton_python_backend_stub"
 
 
-def run_memory(protocol: Protocol, num_requests: int, say: Callable[[str], None]) -> dict[str, Any]:
+def run_memory(run: Run) -> dict[str, Any]:
     """Send requests to one instance, and read its process's memory from time to time.
 
     Returns:
         Samples: requests so far; MiB resident; MiB of it that no file backs, which is where a leak shows. And
         by how much the latter grew over the second half.
     """
+    num_requests = run.choose(100_000, 10_000)
     samples: list[dict[str, float]] = []
-    with servers.triton([MODEL], say) as server:
-        target = servers.target_of(server, MODEL, protocol)
-        stub = find_stub(server.pid, MODEL.name)
+    with tritonserver([MODEL], run.say) as server:
+        target = target_of(server, MODEL, run.args.client)
+        (stub,) = [pid for pid in descendants(server.pid) if f"/{MODEL.name}/" in _command(pid)]
         measure(target, CONCURRENCY, 2.0)
         sent = 0
         while sent < num_requests:
             while sent < num_requests * (len(samples) + 1) / NUM_SAMPLES:
                 sent += measure(target, CONCURRENCY, 0.5, settle_seconds=0.0).num_requests
-            samples.append({"requests": sent, **read_memory(stub)})
-            say(
-                "memory: {requests} requests, {resident_mib:.1f} MiB, {anonymous_mib:.1f} anonymous".format(
-                    **samples[-1]
-                )
+            memory = read_memory(stub)
+            samples.append({"requests": sent, **memory})
+            run.say(
+                f"memory: {sent} requests, {', '.join(f'{key} {mib:.1f}' for key, mib in memory.items())}"
             )
     half = samples[len(samples) // 2 :]
     growth = half[-1]["anonymous_mib"] - half[0]["anonymous_mib"]
     return {"model": MODEL.name, "samples": samples, "growth_in_second_half_mib": growth}
 
 
-def find_stub(server_pid: int, model: str) -> int:
-    """Find the process of a model's only instance among the descendants of a server.
-
-    Raises:
-        LookupError: there is not exactly one.
-    """
-    parents = {int(path.name): _parent(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
-    found = []
-    for pid in parents:
-        command = _command(pid)
-        if command and command[0].endswith(_STUB) and f"/{model}/" in " ".join(command):
-            ancestor: int | None = pid
-            while ancestor and ancestor != server_pid:
-                ancestor = parents.get(ancestor)
-            found += [pid] if ancestor else []
-    if len(found) != 1:
-        raise LookupError(f"stubs of {model}: expected 1, got {len(found)}")
-    return found[0]
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the processes that a process has started, and those that they have."""
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            yield child
+            yield from descendants(child)
 
 
 def read_memory(pid: int) -> dict[str, float]:
-    """Resident memory of a process, all of it and the part that no file backs, in MiB."""
+    """Return the resident memory of a process, all of it and the part that no file backs, in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return {
-        "resident_mib": int(fields["VmRSS"].split()[0]) / _KIB,
-        "anonymous_mib": int(fields["RssAnon"].split()[0]) / _KIB,
-    }
+    fields = dict(line.split(":", 1) for line in lines)
+    kib = {key: int(fields[key].split()[0]) for key in ("VmRSS", "RssAnon")}
+    return {"resident_mib": kib["VmRSS"] / 1024, "anonymous_mib": kib["RssAnon"] / 1024}
 
 
-def _command(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []
-
-
-def _parent(process: Path) -> int | None:
-    try:
-        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return None
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()

@@ -1,4 +1,4 @@
-"""What `serving` measures: data only."""
+"""What `serving` and `curve` measure: data only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Scenario:
     forms: tuple[str, ...]
 
     def served(self) -> dict[str, Served]:
-        """The models of its forms on the tritonserver, by form."""
+        """Return the models of its forms on the tritonserver, by form."""
         found = {}
         for form in self.forms:
             if form in ONE_THREAD:
@@ -43,51 +43,46 @@ class Scenario:
         return found
 
 
-CANDIDATE = "kindaware"
-HAND_WRITTEN = "hand_written"
-FLOOR = "floor"
+OFFICIAL, HAND_WRITTEN, CANDIDATE, FLOOR = "official", "hand_written", "kindaware", "floor"
 ONE_THREAD = {f"{form}, 1 thread": form for form in (HAND_WRITTEN, CANDIDATE)}
 """The same file with one thread: who tunes tries both, and keeps what is faster."""
 
 ELSEWHERE = ("pytriton", "litserve")
 """Forms that bring a server of their own."""
 
-_FORMS = ("official", HAND_WRITTEN, CANDIDATE)
-_TUNED = (*_FORMS, *ONE_THREAD)
+IN_STUB = (OFFICIAL, HAND_WRITTEN, CANDIDATE)
+_TUNED = (*IN_STUB, *ONE_THREAD)
 _ALL = (*_TUNED, FLOOR, *ELSEWHERE)
 
 SCENARIOS = (
     Scenario("mlp, 1 instance", "mlp", 1, 32, 1.5, _ALL),
-    Scenario("mlp, 2 instances", "mlp", 2, 32, 1.5, _FORMS),
+    Scenario("mlp, 2 instances", "mlp", 2, 32, 1.5, IN_STUB),
     Scenario("mlp, concurrency 1", "mlp", 1, 1, 1.0, _TUNED),
     Scenario("transformer, 1 instance", "transformer", 1, 32, 1.5, _ALL),
-    Scenario("transformer, 2 instances", "transformer", 2, 32, 1.5, _FORMS),
+    Scenario("transformer, 2 instances", "transformer", 2, 32, 1.5, IN_STUB),
     Scenario("transformer, concurrency 1", "transformer", 1, 1, 1.0, _TUNED),
-    Scenario("resnet50", "resnet50", 1, 8, 4.0, _FORMS),
+    Scenario("resnet50", "resnet50", 1, 8, 4.0, IN_STUB),
 )
 
-CURVE_NETWORKS = ("mlp", "transformer")
-CURVE_FORMS = (*_TUNED, "pytriton")
 CURVE_CONCURRENCY = (1, 2, 4, 8, 16, 32, 64)
-CURVE_SECONDS = 0.6
+CURVE_FORMS = (*_TUNED, "pytriton")
+CURVES = tuple(
+    Scenario(f"{network}, curve", network, 1, max(CURVE_CONCURRENCY), 0.6, CURVE_FORMS)
+    for network in ("mlp", "transformer")
+)
 
 
 def parameters_of(network: str, form: str) -> dict[str, str]:
-    """The settings with which a form serves a network: the same ones where batches are computed.
+    """Return the settings with which a form serves a network: the same ones where batches are computed.
 
     A ResNet50 is served in channels_last, in bf16 where the processor has instructions for it, and compiled
     with its weights frozen where there is a C++ compiler.
     """
-    if network == "resnet50" and form in (HAND_WRITTEN, CANDIDATE):
-        parameters = {"kindaware.memory_format": "channels_last"}
-        if has_bf16():
-            parameters["kindaware.precision"] = "bf16-true"
-        if shutil.which("g++"):
-            parameters |= {"kindaware.compile": "default", "freezing": "true"}
-        return parameters
-    return {}
-
-
-def has_bf16() -> bool:
-    """Whether this processor computes with bf16 in hardware."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if network != "resnet50" or form not in (HAND_WRITTEN, CANDIDATE):
+        return {}
+    parameters = {"kindaware.memory_format": "channels_last"}
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        parameters["kindaware.precision"] = "bf16-true"
+    if shutil.which("g++"):
+        parameters |= {"kindaware.compile": "default", "freezing": "true"}
+    return parameters

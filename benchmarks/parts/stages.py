@@ -3,57 +3,56 @@
 from __future__ import annotations
 
 import re
-import tempfile
+import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks.networks import INPUT, NETWORKS
-from benchmarks.servers import start as servers
-from benchmarks.servers.load import ask, measure
-from benchmarks.servers.repository import Served, write_model
-from benchmarks.servers.target import Protocol
-from kindaware._batch.counters import STAGES
-from kindaware.cli.profile._run import measure as measure_stages
-from kindaware.cli.profile._stages import EXECUTE
-from kindaware.cli.profile._stages import STAGES as PROFILED
-from kindaware.testing import ModelHarness, TritonServer
+import numpy as np
 
-STAGE_NETWORKS = ("mlp", "transformer")
+from benchmarks.networks import INPUT, NETWORKS
+from benchmarks.run import Run
+from benchmarks.servers.load import ask, measure
+from benchmarks.servers.repository import Served, repository
+from benchmarks.servers.target import Target
+from benchmarks.servers.triton import target_of, tritonserver
+from kindaware._batch.counters import STAGES
+from kindaware.testing import TritonServer
+
 CONCURRENCY = 32
-NUM_EXECUTES = 20
 SECONDS = 6.0
 _FLUSH_SECONDS = 1.1
 """An instance hands its counts over at most once a second."""
 
+_PROFILE_ROW = re.compile(r"^  (\w+(?: \w+)*) +[\d.]+ +([\d.]+) +[\d.]+ +[\d.]+%$", re.MULTILINE)
+"""Stage, total ms, ms per execute, us per request, share."""
 
-def run_stages(
-    protocol: Protocol, speed: float, only: Sequence[str], say: Callable[[str], None]
-) -> dict[str, Any]:
+
+def run_stages(run: Run) -> dict[str, Any]:
     """Measure the KindAwareModels, one instance each, 32 requests in flight.
 
     Returns:
         By network: on the server, microseconds per request by stage, what the rest of the time between two
         batches comes to, and requests per batch; in process, milliseconds per execute by stage.
     """
-    networks = [one for one in STAGE_NETWORKS if one in only]
+    networks = [one for one in ("mlp", "transformer") if one in run.args.networks]
     models = {network: Served("kindaware", network) for network in networks}
     found: dict[str, Any] = {"concurrency": CONCURRENCY, "networks": {}}
-    say(f"stages: {', '.join(networks)} on a server")
-    with servers.triton(list(models.values()), say) as server:
+    run.say(f"stages: {', '.join(networks)} on a server")
+    with tritonserver(models.values(), run.say) as server:
         for network, served in models.items():
-            found["networks"][network] = {"in_stub": _in_stub(server, served, protocol, SECONDS / speed)}
+            target = target_of(server, served, run.args.client)
+            in_stub = _in_stub(server, served, target, run.seconds(SECONDS))
+            found["networks"][network] = {"in_stub": in_stub}
     for network, served in models.items():
-        say(f"stages: {network} in process")
-        found["networks"][network]["in_process"] = _in_process(served)
+        run.say(f"stages: {network} in process")
+        found["networks"][network]["in_process"] = {"ms_per_execute": _in_process(served)}
     return found
 
 
-def _in_stub(server: TritonServer, served: Served, protocol: Protocol, seconds: float) -> dict[str, Any]:
-    target = servers.target_of(server, served, protocol)
+def _in_stub(server: TritonServer, served: Served, target: Target, seconds: float) -> dict[str, Any]:
     measure(target, CONCURRENCY, seconds / 3)
     before = _settled(server, served, target)
     started = time.perf_counter()
@@ -71,7 +70,7 @@ def _in_stub(server: TritonServer, served: Served, protocol: Protocol, seconds: 
     }
 
 
-def _settled(server: TritonServer, served: Served, target: Any) -> Counter[str]:
+def _settled(server: TritonServer, served: Served, target: Target) -> Counter[str]:
     """Read the counts when all that was done is in them; it takes a request more."""
     time.sleep(_FLUSH_SECONDS)
     ask(target)
@@ -90,19 +89,14 @@ def read_counts(text: str, model: str) -> Counter[Any]:
     return counts
 
 
-def _in_process(served: Served) -> dict[str, Any]:
-    rows = NETWORKS[served.network].sample(CONCURRENCY).numpy()
-    requests = [{INPUT: rows[n : n + 1]} for n in range(CONCURRENCY)]
-    with tempfile.TemporaryDirectory(prefix="kindaware-bench-") as folder:
-        path = Path(folder)
-        with ModelHarness(write_model(path, served)) as model:
-            measured = measure_stages(
-                model, requests, num_executes=NUM_EXECUTES, trace=path / "trace.json", about={}
-            )
-    names = {**{stage: stage for stage in PROFILED if stage in measured.stages}, EXECUTE: "between them"}
-    return {
-        "ms_per_execute": {
-            name: 1e3 * measured.stages[stage] / NUM_EXECUTES for stage, name in names.items()
-        },
-        "operators_us": {one.name: one.host_us / NUM_EXECUTES for one in measured.operators[:5]},
-    }
+def _in_process(served: Served) -> dict[str, float]:
+    """Run `kindaware profile` in a process of its own, and read its table: milliseconds by stage."""
+    with repository([served]) as folder:
+        np.save(folder / "rows.npy", NETWORKS[served.network].sample(CONCURRENCY).numpy())
+        options = [f"--requests={CONCURRENCY}", f"--data={INPUT}={folder}/rows.npy"]
+        command = [sys.executable, "-m", "kindaware.cli", "profile", str(folder / served.name), *options]
+        command.append(f"--output={folder}/trace.json")
+        text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    times = {stage: float(ms) for stage, ms in _PROFILE_ROW.findall(text)}
+    times.pop("execute")  # the sum of the others
+    return times

@@ -6,23 +6,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.parts.curve import plot
-from benchmarks.report import tables
-from benchmarks.servers.repository import HERE
+from benchmarks.bars import BARS
+from benchmarks.machine import ROOT
+from benchmarks.report.plot import plot
+from benchmarks.report.tables import TABLES, judge
 
-PAGE = HERE.parent / "docs" / "performance.md"
-PLOT = HERE.parent / "docs" / "_static" / "throughput_latency.svg"
+PAGE = ROOT / "docs" / "performance.md"
+PLOT = ROOT / "docs" / "_static" / "throughput_latency.svg"
 BEGIN = "<!-- made by python -m benchmarks page: begin -->"
 END = "<!-- made by python -m benchmarks page: end -->"
 
-Run = dict[str, Any]
+Result = dict[str, Any]
 """What one result file holds: `run` and `parts`."""
 
 
-def update(runs: Sequence[Run]) -> Iterator[Path]:
-    """Write the block of the page, and the plot; gives what was written."""
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
+def update(runs: Sequence[Result]) -> Iterator[Path]:
+    """Write the block of the page, and the plot; yields what was written."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     PAGE.write_text(f"{before}{BEGIN}\n{make_block(runs)}\n{END}{after}")
     yield PAGE
@@ -32,47 +32,46 @@ def update(runs: Sequence[Run]) -> Iterator[Path]:
         yield PLOT
 
 
-def newest(runs: Sequence[Run]) -> dict[str, Run]:
+def newest(runs: Sequence[Result]) -> dict[str, Result]:
     """Choose for each part the newest run that has it.
 
     Args:
         runs: the newest first.
     """
-    found: dict[str, Run] = {}
+    found: dict[str, Result] = {}
     for run in runs:
         for part in run["parts"]:
             found.setdefault(part, run)
     return found
 
 
-def make_block(runs: Sequence[Run]) -> str:
-    """Give the Markdown of all parts that were measured."""
+def make_block(runs: Sequence[Result]) -> str:
+    """Return the Markdown of all parts that were measured."""
     by_part = newest(runs)
     parts = {part: run["parts"][part] for part, run in by_part.items()}
     if not parts:
         return "\nNot measured yet: no run is kept.\n"
-    used = [run for run in runs if any(run is one for one in by_part.values())]
-    lines = [*_runs(used, by_part), *tables.bars(parts)]
-    for part, table in tables.TABLES.items():
-        if part in parts:
-            lines += table(parts[part])
-        else:
-            lines += ["", f"`{part}`: not measured."]
+    lines: list[str] = []
+    for run in runs:
+        its_parts = [part for part, one in by_part.items() if one is run]
+        if its_parts:
+            lines += _describe(run["run"], its_parts)
+    lines += judge(parts, BARS)
+    for part, table in TABLES.items():
+        lines += table(parts[part]) if part in parts else ["", f"`{part}`: not measured."]
     return "\n".join([*lines, ""])
 
 
-def _runs(used: Sequence[Run], by_part: dict[str, Run]) -> Iterator[str]:
-    for one in used:
-        run, machine = one["run"], one["run"]["machine"]
-        changed = ", with changes that were not committed" if run["uncommitted_changes"] else ""
-        versions = ", ".join(f"{name} {value}" for name, value in run["versions"].items())
-        yield from ("", f"Measured with `{run['command']}`:", "")
-        yield f"- parts {', '.join(f'`{part}`' for part, its in by_part.items() if its is one)}"
-        yield f"- from {run['date']} on, for {run['minutes']} minutes; commit {run['commit'][:10]}{changed}"
-        yield f"- {machine['processor']}; {machine['cores']} cores, {machine['memory_gib']} GiB"
-        yield (
-            f"- {machine['system']}, Linux {machine['kernel']}; load average {machine['load_average'][0]} "
-            "when it began"
-        )
-        yield f"- {versions}"
-        yield from (f"- not measured: {part}, {why}" for part, why in run.get("failed", {}).items())
+def _describe(run: dict[str, Any], parts: Sequence[str]) -> Iterator[str]:
+    machine = run["machine"]
+    changed = ", with changes that were not committed" if run["uncommitted_changes"] else ""
+    yield from ("", f"Measured with `{run['command']}`:", "")
+    yield f"- parts {', '.join(f'`{part}`' for part in parts)}"
+    yield f"- from {run['date']} on, for {run['minutes']} minutes; commit {run['commit'][:10]}{changed}"
+    yield f"- {machine['processor']}; {machine['cores']} cores, {machine['memory_gib']} GiB"
+    yield (
+        f"- {machine['system']}, Linux {machine['kernel']}; load average {machine['load_average'][0]} "
+        "when it began"
+    )
+    yield f"- {', '.join(f'{name} {value}' for name, value in run['versions'].items())}"
+    yield from (f"- not measured: {part}, {why}" for part, why in run.get("failed", {}).items())

@@ -1,39 +1,60 @@
-"""The tables of the page on performance, in Markdown: one function for each part of the benchmark."""
+"""Tables in Markdown, one function for each part: for the page on performance, and for a screen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any
 
-from benchmarks.bars import BARS
-from benchmarks.parts.scenarios import CANDIDATE, FLOOR, ONE_THREAD
-from benchmarks.report.console import ratios_of
-from benchmarks.stats import Spread, short
+from benchmarks.bars import Bar, ratios_of
+from benchmarks.stats import Spread, paired_ratio, short
+
+CANDIDATE, FLOOR = "kindaware", "floor"
 
 
-def head(titles: Sequence[str]) -> Iterator[str]:
-    """Begin a table."""
-    yield ""
-    yield row(titles)
-    yield "|" + "---|" * len(titles)
+def render(parts: dict[str, Any], bars: Sequence[Bar]) -> Iterator[str]:
+    """Yield the lines for the parts that were run, the bars on what they measure last."""
+    for part, found in parts.items():
+        yield from TABLES[part](found) if part in TABLES else _scenarios(part, found)
+    subjects = {subject for subject, _ in dict(ratios_of(parts))}
+    yield from judge(parts, [bar for bar in bars if bar.subject in subjects])
 
 
-def row(cells: Sequence[str]) -> str:
-    """Give one row of a table."""
-    return f"| {' | '.join(cells)} |"
-
-
-def bars(parts: dict[str, Any]) -> Iterator[str]:
-    """What was to be reached, and whether it was."""
+def judge(parts: dict[str, Any], bars: Sequence[Bar]) -> Iterator[str]:
+    """Yield the table of what was to be reached, and whether it was."""
     ratios = dict(ratios_of(parts))
-    yield from ("", "### Bars", "", "Median of paired rounds, and in brackets the quartiles.")
-    yield from head(["Where", "Ratio", "Bar", "Measured", "Rounds", ""])
-    for bar in BARS:
+    rows = []
+    for bar in bars:
         spread = ratios.get((bar.subject, bar.ratio))
         limit = f"at {'least' if bar.is_least else 'most'} {bar.limit:g}"
-        measured, number = ("", "") if spread is None else (str(spread), str(spread.number))
-        yield row([bar.subject, bar.ratio, limit, measured, number, bar.verdict(spread)])
+        measured = ["", ""] if spread is None else [str(spread), str(spread.number)]
+        rows.append([bar.subject, bar.ratio, limit, *measured, bar.verdict(spread)])
+    if rows:
+        yield from ("", "### Bars", "", "Median of paired rounds, and in brackets the quartiles.")
+        yield from _table(["Where", "Ratio", "Bar", "Measured", "Rounds", ""], rows)
+
+
+def align(lines: Iterable[str]) -> Iterator[str]:
+    """Pad the cells of tables, for a screen."""
+    for is_table, group in groupby(lines, lambda line: line.startswith("|")):
+        if not is_table:
+            yield from group
+            continue
+        rows = [line[2:-2].split(" | ") for line in group if not line.startswith("|---")]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    yield ""
+    for row in (titles, None, *rows):
+        yield "|" + "---|" * len(titles) if row is None else f"| {' | '.join(row)} |"
+
+
+def _text(spread: dict[str, Any]) -> str:
+    return str(Spread(**spread))
 
 
 def _serving(found: dict[str, Any]) -> Iterator[str]:
@@ -41,39 +62,37 @@ def _serving(found: dict[str, Any]) -> Iterator[str]:
     for scenario in found["scenarios"]:
         instances = f"{scenario['instances']} instance{'s' * (scenario['instances'] > 1)}"
         yield from ("", f"`{scenario['name']}`: {instances}, {scenario['concurrency']} requests in flight")
-        yield from head(
-            ["Form", "Requests per second", "p50, ms", "p99, ms", "Client, us per request", "kindaware / it"]
+        yield from _table(
+            ["Form", "Requests per second", "p50, ms", "p99, ms", "Client, us per request", "kindaware / it"],
+            ([f"`{form}`", *_load_of(scenario, form)] for form in scenario["rates"]),
         )
-        for form, rate in scenario["rates"].items():
-            medians = [
-                Spread.of([one[form][name] for one in scenario["rounds"]]).median
-                for name in ("p50_ms", "p99_ms", "client_us")
-            ]
-            rates = [
-                [one[which]["requests_per_second"] for one in scenario["rounds"]]
-                for which in (CANDIDATE, form)
-            ]
-            ratio = "" if form == CANDIDATE else str(Spread.of([a / b for a, b in zip(*rates, strict=True)]))
-            yield row([f"`{form}`", str(Spread(**rate)), *(short(one) for one in medians), ratio])
         yield from _fastest(scenario)
         yield from _headroom(scenario)
     yield from _missing(found)
 
 
+def _load_of(scenario: dict[str, Any], form: str) -> Iterator[str]:
+    def values(name: str, form: str = form) -> list[float]:
+        return [one[form][name] for one in scenario["rounds"]]
+
+    yield _text(scenario["rates"][form])
+    yield from (short(Spread.of(values(name)).median) for name in ("p50_ms", "p99_ms", "client_us"))
+    rate = "requests_per_second"
+    yield "" if form == CANDIDATE else str(paired_ratio(values(rate, CANDIDATE), values(rate)))
+
+
 def _fastest(scenario: dict[str, Any]) -> Iterator[str]:
-    """Which variant of a form the bars are about, where there are two."""
-    tuned = [form for form in scenario["fastest"].values() if form in ONE_THREAD]
+    """Which variant of a form the bars are about, where it is another one than the form itself."""
+    tuned = [f"`{variant}`" for form, variant in scenario["fastest"].items() if variant != form]
     if tuned:
-        yield ""
-        names = " and ".join(f"`{form}`" for form in tuned)
-        yield f"The bars are about {names}: that was the faster variant."
+        yield from ("", f"The bars are about {' and '.join(tuned)}: that was the faster variant.")
 
 
 def _headroom(scenario: dict[str, Any]) -> Iterator[str]:
     """How much more the load generator and the server could do than the forms answer."""
     rates = {form: rate["median"] for form, rate in scenario["rates"].items()}
-    if FLOOR in rates:
-        floor = rates.pop(FLOOR)
+    floor = rates.pop(FLOOR, None)
+    if floor is not None:
         fastest = max(rates, key=lambda form: rates[form])
         yield ""
         yield (
@@ -95,29 +114,35 @@ def _curve(found: dict[str, Any]) -> Iterator[str]:
 def _turns(found: dict[str, Any]) -> Iterator[str]:
     yield from ("", "### One request in flight, in turns in one stub")
     for network, measured in found["networks"].items():
+        columns = [measured[key] for key in ("us", "ratios", "further_us")]
         yield from ("", f"`{network}`: `execute`, {measured['rounds']} rounds")
-        yield from head(["Form", "us", "kindaware / it", "kindaware less it, us"])
-        for form, spread in measured["us"].items():
-            compared = [measured[key].get(form) for key in ("ratios", "further_us")]
-            cells = [str(Spread(**one)) if one else "" for one in compared]
-            yield row([f"`{form}`", str(Spread(**spread)), *cells])
+        yield from _table(
+            ["Form", "us", "kindaware / it", "kindaware less it, us"],
+            (
+                [f"`{form}`", *(_text(column[form]) if form in column else "" for column in columns)]
+                for form in measured["us"]
+            ),
+        )
 
 
 def _overhead(found: dict[str, Any]) -> Iterator[str]:
     yield from ("", f"### Overhead of execute, {found['requests']} requests of one row, in the stub")
-    yield from head(["", "us per request"])
-    for name, spread in found["us_per_request"].items():
-        yield row([name, str(Spread(**spread))])
+    yield from _table(
+        ["", "us per request"], ([name, _text(one)] for name, one in found["us_per_request"].items())
+    )
 
 
 def _growth(found: dict[str, Any]) -> Iterator[str]:
     places = {"in_stub": "in the stub", "in_process": "in process"}
+    kinds = {"execute_us": "execute", "unavoidable_us": "unavoidable calls"}
     yield from ("", "### Growth: us per execute")
-    yield from head(
-        ["Requests", *(f"{kind}, {name}" for name in places.values() for kind in _KINDS.values())]
+    yield from _table(
+        ["Requests", *(f"{kind}, {name}" for name in places.values() for kind in kinds.values())],
+        (
+            [str(size), *(f"{found[place][kind][n]:.1f}" for place in places for kind in kinds)]
+            for n, size in enumerate(found["requests"])
+        ),
     )
-    for n, size in enumerate(found["requests"]):
-        yield row([str(size), *(f"{found[place][kind][n]:.1f}" for place in places for kind in _KINDS)])
     yield ""
     for place, name in places.items():
         fit = "{fixed_us:.1f} us and {per_request_us:.2f} us per request, off by at most {max_deviation:.0%}"
@@ -125,66 +150,75 @@ def _growth(found: dict[str, Any]) -> Iterator[str]:
         yield f"- Fitted {name}: execute {execute}; the unavoidable calls {bare}."
 
 
-_KINDS = {"execute_us": "execute", "unavoidable_us": "unavoidable calls"}
-
-
 def _stages(found: dict[str, Any]) -> Iterator[str]:
     yield from ("", "### Stages of a loaded instance")
+    in_process = f"in process, {found['concurrency']} requests, as `kindaware profile` has it"
     for network, measured in found["networks"].items():
         stub = measured["in_stub"]
-        total = sum(stub["us_per_request"].values())
         yield from ("", f"`{network}` on the server: {stub['requests_per_batch']:.1f} requests per batch")
-        yield from head(["Stage", "us per request", "Share"])
-        for name, us in stub["us_per_request"].items():
-            yield row([name, f"{us:.1f}", f"{us / total:.1%}"])
-        times = measured["in_process"]["ms_per_execute"]
-        total = sum(times.values())
-        yield from (
-            "",
-            f"`{network}` in process, {found['concurrency']} requests, as `kindaware profile` has it",
-        )
-        yield from head(["Stage", "ms per execute", "Share"])
-        for name, ms in times.items():
-            yield row([name, f"{ms:.3f}", f"{ms / total:.1%}"])
+        yield from _shares("us per request", stub["us_per_request"], digits=1)
+        yield from ("", f"`{network}` {in_process}")
+        yield from _shares("ms per execute", measured["in_process"]["ms_per_execute"], digits=3)
+
+
+def _shares(title: str, times: dict[str, float], digits: int) -> Iterator[str]:
+    total = sum(times.values())
+    yield from _table(
+        ["Stage", title, "Share"],
+        ([name, f"{time:.{digits}f}", f"{time / total:.1%}"] for name, time in times.items()),
+    )
 
 
 def _imports(found: dict[str, Any]) -> Iterator[str]:
     yield from ("", "### Imports, seconds")
-    yield from head(["", "Seconds"])
-    for name, spread in found["seconds"].items():
-        yield row([f"`import {name}`", str(Spread(**spread))])
+    yield from _table(
+        ["", "Seconds"], ([f"`import {name}`", _text(one)] for name, one in found["seconds"].items())
+    )
 
 
 def _gains(found: dict[str, Any]) -> Iterator[str]:
     yield from ("", f"### Settings, {found['concurrency']} requests in flight")
     for network, measured in found["networks"].items():
-        agreement = measured.get("agreement", {"same_best_class": {}})
-        shares = agreement["same_best_class"]
-        yield from ("", f"`{network}`")
         titles = ["Setting", "Requests per second", "Over the defaults"]
-        if shares:
+        columns = [{name: _text(one) for name, one in measured[key].items()} for key in ("rates", "ratios")]
+        if "agreement" in measured:
+            agreement = measured["agreement"]
             titles.append(f"Same best class as FP32, of {agreement['pictures']} pictures")
-        yield from head(titles)
-        for name, ratio in measured["ratios"].items():
-            share = [f"{shares[name]:.1%}"] if shares else []
-            yield row([name, str(Spread(**measured["rates"][name])), str(Spread(**ratio)), *share])
+            columns.append({name: f"{one:.1%}" for name, one in agreement["same_best_class"].items()})
+        yield from ("", f"`{network}`")
+        yield from _table(titles, ([name, *(one[name] for one in columns)] for name in measured["ratios"]))
     yield from _missing(found)
 
 
 def _memory(found: dict[str, Any]) -> Iterator[str]:
     samples = found["samples"]
     yield from ("", "### Memory of an instance")
-    yield from head(["Requests so far", "Resident, MiB", "Of it no file's, MiB"])
-    for sample in samples[:: max(1, len(samples) // 10)]:
-        yield row(
-            [f"{sample['requests']:.0f}", f"{sample['resident_mib']:.1f}", f"{sample['anonymous_mib']:.1f}"]
+    yield from _table(
+        ["Requests so far", "Resident, MiB", "Of it no file's, MiB"],
+        (
+            [f"{one['requests']:.0f}", f"{one['resident_mib']:.1f}", f"{one['anonymous_mib']:.1f}"]
+            for one in samples[:: max(1, len(samples) // 10)]
+        ),
+    )
+    yield from ("", f"Over the second half it grew by {found['growth_in_second_half_mib']:+.1f} MiB.")
+
+
+def _scenarios(part: str, found: dict[str, Any]) -> Iterator[str]:
+    """The parts on a GPU: what was measured in each scenario, by what was compared, and the ratios."""
+    yield from ("", f"### {part}")
+    for one in found["scenarios"]:
+        columns = one["measures"].values()
+        yield from ("", f"`{one['name']}`")
+        yield from _table(
+            ["", *one["measures"]],
+            ([name, *(_text(column[name]) for column in columns)] for name in next(iter(columns))),
         )
-    yield ""
-    yield f"Over the second half it grew by {found['growth_in_second_half_mib']:+.1f} MiB."
+        yield from _table(["Ratio", ""], ([name, _text(ratio)] for name, ratio in one["ratios"].items()))
+    yield from _missing(found)
 
 
 def _missing(found: dict[str, Any]) -> Iterator[str]:
-    for reason in found.get("not_measured", []):
+    for reason in found["not_measured"]:
         yield from ("", f"Not measured: {reason}")
 
 

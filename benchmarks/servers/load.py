@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.servers.others import awake
 from benchmarks.servers.target import Target
+from benchmarks.stats import interleave
 
 _Ask = Callable[[bytes], Awaitable[bytes]]
 _GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _ANSWER_SECONDS = 120.0
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class LoadError(Exception):
@@ -42,6 +46,22 @@ class Load:
     p99_ms: float
     num_requests: int
     client_us: float
+
+
+def measure_in_turns(
+    targets: Mapping[str, Target], concurrency: int, seconds: float, num_rounds: int
+) -> list[dict[str, Load]]:
+    """Measure all targets once per round, after a short round that isn't kept."""
+
+    def measurement(target: Target, duration: float) -> Callable[[], Load]:
+        def run() -> Load:
+            with awake(target):
+                return measure(target, concurrency, duration, settle_seconds=min(0.2, duration / 3))
+
+        return run
+
+    interleave({name: measurement(target, min(0.5, seconds)) for name, target in targets.items()}, 1)
+    return interleave({name: measurement(target, seconds) for name, target in targets.items()}, num_rounds)
 
 
 def measure(target: Target, concurrency: int, seconds: float, settle_seconds: float = 0.2) -> Load:
@@ -91,7 +111,7 @@ async def _measure(target: Target, concurrency: int, seconds: float, settle_seco
 
 
 async def _run(clients: list[_Ask], message: bytes, seconds: float) -> list[float]:
-    """Let every client ask until the time is over, and give the latencies in seconds."""
+    """Let every client ask until the time is over, and return the latencies in seconds."""
     latencies: list[float] = []
     now = time.perf_counter
     end = now() + seconds
@@ -128,7 +148,7 @@ class _HttpClient(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
 
     def ask(self, message: bytes) -> asyncio.Future[bytes]:
-        """Send a whole request; the future gets the answer's body."""
+        """Send a whole request; the future gets the answer with its headers."""
         self._answer = self._loop.create_future()
         self.transport.write(message)
         return self._answer
@@ -139,7 +159,10 @@ class _HttpClient(asyncio.Protocol):
             end = self._received.find(b"\r\n\r\n")
             if end < 0:
                 return
-            self._length = end + 4 + _content_length(bytes(self._received[:end]).lower())
+            length = _LENGTH.search(self._received, 0, end)
+            if length is None:
+                raise LoadError(f"answer without Content-Length: {bytes(self._received[:end])!r}")
+            self._length = end + 4 + int(length[1])
         if len(self._received) >= self._length:
             self._finish(bytes(self._received))
 
@@ -157,14 +180,6 @@ class _HttpClient(asyncio.Protocol):
             self._answer.set_exception(LoadError(answer[:2000].decode(errors="replace")))
 
 
-def _content_length(head: bytes) -> int:
-    for line in head.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name == b"content-length":
-            return int(value)
-    raise LoadError(f"answer without Content-Length: {head!r}")
-
-
 @contextlib.asynccontextmanager
 async def _clients(target: Target, number: int) -> AsyncIterator[list[_Ask]]:
     """Open that many clients, and close them in the end."""
@@ -172,8 +187,7 @@ async def _clients(target: Target, number: int) -> AsyncIterator[list[_Ask]]:
         import grpc
 
         async with grpc.aio.insecure_channel(target.address) as channel:
-            call = channel.unary_unary(_GRPC_METHOD)
-            yield [call] * number
+            yield [channel.unary_unary(_GRPC_METHOD)] * number
         return
     host, _, port = target.address.rpartition(":")
     loop = asyncio.get_running_loop()

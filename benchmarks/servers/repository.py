@@ -1,9 +1,11 @@
-"""Model repositories: a form's model.py, the networks beside it, and one configuration for all forms."""
+"""Model repositories: a form's model.py, what it imports beside it, and one configuration for all forms."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +19,8 @@ _CONFIG = """\
 name: "{name}"
 backend: "python"
 max_batch_size: {max_batch_size}
-input [ {{ name: "{input}" data_type: TYPE_{input_type} dims: [ {input_dims} ] }} ]
-output [ {{ name: "{output}" data_type: TYPE_FP32 dims: [ {output_dims} ] }} ]
+input [ {{ name: "{input}" data_type: TYPE_{input_type} dims: {input_dims} }} ]
+output [ {{ name: "{output}" data_type: TYPE_FP32 dims: {output_dims} }} ]
 instance_group [ {{ kind: KIND_CPU count: {instances} }} ]
 {batching}
 """
@@ -52,16 +54,16 @@ class Served:
         return "_".join(part for part in (self.network, self.form, str(self.instances), self.label) if part)
 
     def config(self) -> str:
-        """The text of its config.pbtxt."""
+        """Return the text of its config.pbtxt."""
         network = NETWORKS[self.network]
         text = _CONFIG.format(
             name=self.name,
             max_batch_size=self.max_batch_size,
             input=INPUT,
             input_type=network.input_type,
-            input_dims=_dims(network.input_shape),
+            input_dims=list(network.input_shape),
             output=OUTPUT,
-            output_dims=_dims(network.output_shape),
+            output_dims=list(network.output_shape),
             instances=self.instances,
             batching=self.batching,
         )
@@ -70,16 +72,21 @@ class Served:
         return text
 
 
+@contextlib.contextmanager
+def repository(models: Iterable[Served]) -> Iterator[Path]:
+    """Write models into a folder that lasts as long as the block."""
+    with tempfile.TemporaryDirectory(prefix="kindaware-bench-") as folder:
+        for served in models:
+            write_model(Path(folder), served)
+        yield Path(folder)
+
+
 def write_model(folder: Path, served: Served) -> Path:
     """Write one model into a repository and return its directory."""
     model = folder / served.name
     version = model / "1"
-    version.mkdir(parents=True)
-    (model / "config.pbtxt").write_text(served.config())
+    shutil.copytree(HERE / "forms", version / "forms", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(HERE / "networks.py", version / "networks.py")
-    shutil.copy(HERE / "forms" / f"{served.form}.py", version / "model.py")
+    shutil.copy(version / "forms" / f"{served.form}.py", version / "model.py")
+    (model / "config.pbtxt").write_text(served.config())
     return model
-
-
-def _dims(shape: tuple[int, ...]) -> str:
-    return ", ".join(map(str, shape))

@@ -1,10 +1,9 @@
-"""What the load generator sends, and where to: requests are built once, as the bytes on the wire."""
+"""What the load generator sends, and where to: requests are made once, as the bytes on the wire."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +11,6 @@ import torch
 from benchmarks.networks import INPUT, OUTPUT
 
 Protocol = Literal["http", "grpc"]
-_TYPES = {"float32": "FP32", "int64": "INT64"}
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Target:
         protocol: how it is asked.
         address: host and port.
         message: one request; over HTTP with its headers.
-        process_group: of a server that `servers.awake` has to wake; 0 for one that is always awake.
+        process_group: of a server that `awake` has to wake; 0 for one that is always awake.
     """
 
     protocol: Protocol
@@ -32,32 +30,21 @@ class Target:
     process_group: int = 0
 
 
-def triton_target(protocol: Protocol, address: str, model: str, rows: torch.Tensor) -> Target:
-    """Make the request of some rows to a model of a tritonserver, with binary tensors both ways."""
-    if protocol == "grpc":
-        return Target(protocol, address, _grpc_message(model, rows))
-    array = rows.numpy()
-    tensor = {
-        "name": INPUT,
-        "shape": list(array.shape),
-        "datatype": _TYPES[str(array.dtype)],
-        "parameters": {"binary_data_size": array.nbytes},
-    }
-    output = {"name": OUTPUT, "parameters": {"binary_data": True}}
-    head = json.dumps({"inputs": [tensor], "outputs": [output]}).encode()
-    headers = {"Inference-Header-Content-Length": str(len(head))}
-    return Target(
-        protocol, address, _http_message(f"/v2/models/{model}/infer", head + array.tobytes(), headers)
-    )
+def triton_target(
+    protocol: Protocol, address: str, model: str, rows: torch.Tensor, process_group: int = 0
+) -> Target:
+    """Return the request of some rows to a model of a tritonserver, with binary tensors both ways."""
+    make_message = _grpc_message if protocol == "grpc" else _http_message
+    return Target(protocol, address, make_message(model, rows.numpy()), process_group)
 
 
-def plain_target(address: str, path: str, rows: torch.Tensor) -> Target:
-    """Make the HTTP request whose body is the bytes of the rows."""
-    return Target("http", address, _http_message(path, rows.numpy().tobytes(), {}))
+def plain_target(address: str, path: str, rows: torch.Tensor, process_group: int = 0) -> Target:
+    """Return the HTTP request whose body is the bytes of the rows."""
+    return Target("http", address, _post(path, rows.numpy().tobytes()), process_group)
 
 
-def read_values(target: Target, answer: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """Take the FP32 output out of an answer: its last bytes, or gRPC's raw contents."""
+def read_values(target: Target, answer: bytes, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Return the FP32 output of an answer: its last bytes, or gRPC's raw contents."""
     if target.protocol == "grpc":
         from tritonclient.grpc.service_pb2 import ModelInferResponse
 
@@ -66,21 +53,29 @@ def read_values(target: Target, answer: bytes, shape: tuple[int, ...]) -> np.nda
     return np.frombuffer(answer[-num_bytes:], np.float32).reshape(shape)
 
 
-def _http_message(path: str, body: bytes, headers: dict[str, str]) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/octet-stream"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    lines.append(f"Content-Length: {len(body)}")
-    return "\r\n".join([*lines, "", ""]).encode() + body
+def _http_message(model: str, array: np.ndarray[Any, Any]) -> bytes:
+    from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+    from tritonclient.utils import np_to_triton_dtype
+
+    tensor = InferInput(INPUT, array.shape, np_to_triton_dtype(array.dtype))
+    tensor.set_data_from_numpy(array)
+    body, head_length = InferenceServerClient.generate_request_body(
+        [tensor], outputs=[InferRequestedOutput(OUTPUT)]
+    )
+    return _post(f"/v2/models/{model}/infer", body, f"Inference-Header-Content-Length: {head_length}")
 
 
-def _grpc_message(model: str, rows: torch.Tensor) -> bytes:
+def _post(path: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: application/octet-stream", *headers]
+    return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+def _grpc_message(model: str, array: np.ndarray[Any, Any]) -> bytes:
     from tritonclient.grpc.service_pb2 import ModelInferRequest
+    from tritonclient.utils import np_to_triton_dtype
 
-    array = rows.numpy()
     request = ModelInferRequest(model_name=model)
-    tensor = request.inputs.add()
-    tensor.name, tensor.datatype = INPUT, _TYPES[str(array.dtype)]
-    tensor.shape.extend(array.shape)
+    request.inputs.add(name=INPUT, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
     request.raw_input_contents.append(array.tobytes())
     message: bytes = request.SerializeToString()
     return message
