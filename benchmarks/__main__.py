@@ -37,24 +37,6 @@ PARTS = {
 DEFAULT_PARTS = tuple(PARTS)[:-2]
 EVERYTHING, PAGE = "all", "page"
 PACKAGES = ("kindaware", "torch", "torchvision", "numpy", "nvidia-pytriton", "tritonclient", "grpcio")
-_HELP = """\
-parts, all in the first paragraph unless said:
-  serving   the forms side by side, at 32, 8 and 1 requests in flight
-  turns     execute for one request, form by form in turns, in the real stub
-  overhead  execute against the calls that can't be avoided, in the real stub
-  growth    time of execute for 1 to 256 requests
-  imports   import kindaware against import torch
-  stages    where the time of a loaded instance goes
-  curve     throughput against latency, 1 to 64 requests in flight, and its plot
-
-only when named:
-  memory    memory of an instance over 100,000 requests
-  gains     what each setting brings on each network; compiling takes minutes
-  all       all of these
-  page      no measurement: the figures of the newest results, into docs/performance.md and its plot
-
-Results are written as they come. A part that fails is named, and the others go on.
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,19 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in page.update(results.load_all()):
             print(f"wrote {path}")
         return 0
-    run = Run(args)
-    run.about = describe_run(["python", "-m", "benchmarks", *given], PACKAGES)
+    run = Run(args, describe_run(["python", "-m", "benchmarks", *given], PACKAGES))
     run.about["versions"]["tritonserver"] = _server_version(run)
     status = run.measure({part: PARTS[part] for part in args.parts}, BARS)
-    curve = run.plain_parts().get("curve", {})
-    if curve.get("networks"):
-        plot(curve, results.FOLDER / "quick.svg" if args.quick else page.PLOT)
+    if run.parts.get("curve", {}).get("networks"):
+        plot(run.parts["curve"], results.FOLDER / "quick.svg" if args.quick else page.PLOT)
     run.say(f"results in benchmarks/results/{args.name}.json")
     return status
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = make_parser("python -m benchmarks", [*PARTS, EVERYTHING, PAGE], _HELP)
+    parser = make_parser("python -m benchmarks", PARTS, EVERYTHING, PAGE)
+    parser.description = (
+        f"{', '.join(DEFAULT_PARTS)} unless said; `{EVERYTHING}`; or `{PAGE}`: no measurement, the newest "
+        "results go into docs/performance.md and its plot."
+    )
     parser.add_argument("--rounds", type=int, help="number of rounds, whatever the part")
     parser.add_argument("--client", choices=("http", "grpc"), default="http", help="protocol of the requests")
     parser.add_argument(

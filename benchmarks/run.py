@@ -27,33 +27,30 @@ class Run:
 
     Args:
         args: of the command line, see `make_parser`.
+        about: see `describe_run`.
+        minutes: after which no further scenario is begun; unless said, there is no limit.
 
     Attributes:
-        about: see `describe_run`.
-        name: of the result file; None to write none.
-        parts: what was found, by part.
+        parts: what was found, by part, as in the file.
         failed: why a part failed, by part.
         missing: what the part that runs could not measure, and why.
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(
+        self, args: argparse.Namespace, about: dict[str, Any], minutes: float = float("inf")
+    ) -> None:
         self.args = args
-        self.about: dict[str, Any] = {}
-        self.name: str | None = args.name
+        self.about = about
         self.parts: dict[str, Any] = {}
         self.failed: dict[str, str] = {}
         self.missing: list[str] = []
         self._part = ""
         self._started = time.monotonic()
-
-    @property
-    def elapsed_seconds(self) -> float:
-        """How long it has been running."""
-        return time.monotonic() - self._started
+        self._minutes = minutes
 
     def say(self, text: str) -> None:
         """Tell whoever waits what goes on."""
-        print(f"[{self.elapsed_seconds:5.0f} s] {text}", flush=True)
+        print(f"[{time.monotonic() - self._started:5.0f} s] {text}", flush=True)
 
     def choose(self, full: int, quick: int) -> int:
         """Return one of two numbers: the second with `--quick`."""
@@ -84,20 +81,28 @@ class Run:
                     self.say(f"FAILED: {part}\n{traceback.format_exc()}")
         finally:
             self._save()
-            print("\n".join(tables.align(tables.render(self.plain_parts(), bars))))
+            print("\n".join(tables.align(tables.render(self.parts, bars))))
             for part, why in self.failed.items():
                 self.say(f"FAILED: {part}: {why}")
         return 1 if self.failed else 0
 
+    def add(self, found: dict[str, Any], name: str, measure: Callable[[], dict[str, Any]]) -> None:
+        """Measure a scenario of the part that runs, and keep what the part has found so far."""
+        with self.going_on(name):
+            self.check_time()
+            self.say(name)
+            found["scenarios"].append({"name": name, **measure()})
+        self.keep(found)
+
+    def check_time(self) -> None:
+        """Raise UnavailableError where there is no time to begin something."""
+        if time.monotonic() - self._started > 60 * self._minutes:
+            raise UnavailableError("there was no time left")
+
     def keep(self, found: Any) -> None:
         """Write what the part that runs has found so far."""
-        self.parts[self._part] = found
+        self.parts[self._part] = json.loads(results.to_json(found))
         self._save()
-
-    def plain_parts(self) -> dict[str, Any]:
-        """Return the parts as they would be read from the file."""
-        plain: dict[str, Any] = json.loads(results.to_json(self.parts))
-        return plain
 
     @contextlib.contextmanager
     def going_on(self, subject: str) -> Iterator[None]:
@@ -117,9 +122,9 @@ class Run:
             self.say(f"NOT MEASURED: {subject}: {reason if is_expected else traceback.format_exc()}")
 
     def _save(self) -> None:
-        if self.parts and self.name is not None:
-            minutes = round(self.elapsed_seconds / 60, 1)
-            results.save(self.name, {**self.about, "minutes": minutes, "failed": self.failed}, self.parts)
+        if self.parts and self.args.name:
+            self.about["minutes"] = round((time.monotonic() - self._started) / 60, 1)
+            results.save(self.args.name, {**self.about, "failed": self.failed}, self.parts)
 
 
 def without_folders(text: str) -> str:
@@ -127,16 +132,23 @@ def without_folders(text: str) -> str:
     return re.sub(r"(?<![\w:/])/(?:[^\s/:]+/)+", "", text)
 
 
-def make_parser(command: str, parts: Sequence[str], epilog: str = "") -> argparse.ArgumentParser:
-    """Return the parser of what the commands have in common."""
+def make_parser(
+    command: str, parts: Mapping[str, Callable[..., Any]], *others: str
+) -> argparse.ArgumentParser:
+    """Return the parser of what the commands have in common; the help on parts is of their docstrings."""
 
     def known(part: str) -> str:
-        if part not in parts:
-            raise argparse.ArgumentTypeError(f"expected some of {', '.join(parts)}, got {part!r}; see --help")
+        names = (*parts, *others)
+        if part not in names:
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(names)}, got {part!r}; see --help")
         return part
 
+    about = {part: str(run.__doc__).partition("\n")[0] for part, run in parts.items()}
+    lines = [f"  {part:10} {text}" for part, text in about.items()]
     parser = argparse.ArgumentParser(
-        command, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        command,
+        epilog="\n".join(["parts:", *lines]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="*", metavar="PART", type=known, help="what to measure")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: no figures to keep")

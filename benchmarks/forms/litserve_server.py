@@ -18,20 +18,10 @@ _NUMPY = {"FP32": np.float32, "INT64": np.int64}
 
 
 class NetworkApi(litserve.LitAPI):
-    """One network, batched by LitServe.
-
-    Args:
-        name: of the network.
-        max_batch_size: requests that are computed together.
-    """
-
-    def __init__(self, name: str, max_batch_size: int) -> None:
-        super().__init__(max_batch_size=max_batch_size, batch_timeout=0.0)
-        self.name = name
+    """One network, whose rows LitServe joins and takes apart."""
 
     def setup(self, device: str) -> None:
         """Make the network in the worker."""
-        self.network = NETWORKS[self.name]
         self.net = self.network.build()
 
     def decode_request(self, request: Annotated[bytes, Body()]) -> np.ndarray:
@@ -39,18 +29,10 @@ class NetworkApi(litserve.LitAPI):
         values = np.frombuffer(request, _NUMPY[self.network.input_type])
         return values.reshape(self.network.input_shape)
 
-    def batch(self, inputs: list[np.ndarray]) -> torch.Tensor:
-        """Join the rows."""
-        return torch.from_numpy(np.stack(inputs))
-
-    def predict(self, x: torch.Tensor) -> np.ndarray:
+    def predict(self, x: np.ndarray) -> np.ndarray:
         """Compute one batch."""
         with torch.inference_mode():
-            return self.net(x).numpy()
-
-    def unbatch(self, output: np.ndarray) -> list[np.ndarray]:
-        """Take the rows apart."""
-        return list(output)
+            return self.net(torch.from_numpy(x)).numpy()
 
     def encode_response(self, output: np.ndarray) -> Response:
         """Answer with the row's bytes."""
@@ -59,7 +41,8 @@ class NetworkApi(litserve.LitAPI):
 
 def main(network: str, http_port: str) -> None:
     """Serve one network at `/predict`, until the process is ended."""
-    api = NetworkApi(network, MAX_BATCH_SIZE)
+    api = NetworkApi(max_batch_size=MAX_BATCH_SIZE, batch_timeout=0.0)
+    api.network = NETWORKS[network]
     server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=1, fast_queue=True)
     server.run(host="127.0.0.1", port=int(http_port), generate_client_file=False, log_level="warning")
 

@@ -43,20 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plan = TRY if args.is_trial else QUICK if args.quick else FULL
     with open_device(plan.device), stand_in():
         torch.set_num_threads(min(4, len(os.sched_getaffinity(0))))  # as an instance on a GPU does
-        run = Run(args)
-        run.about = describe_run(
-            ["python", "-m", "benchmarks.gpu", *given], ("torch", "torchvision", "numpy")
-        )
-        run.about |= _describe_gpu()
-        slug = re.sub(r"[^a-z0-9]+", "-", run.about["gpu"]["name"].lower()).strip("-")
-        name = args.name or f"{'quick-' if args.quick else ''}gpu-{slug}"
-        run.name = None if args.is_trial else name
-        run.say(f"{run.about['gpu']['name']}, driver {run.about['gpu']['driver']}, torch {torch.__version__}")
+        about = describe_run(["python", "-m", "benchmarks.gpu", *given], ("torch", "torchvision", "numpy"))
+        about |= _describe_gpu()
+        slug = re.sub(r"[^a-z0-9]+", "-", about["gpu"]["name"].lower()).strip("-")
+        args.name = args.name or f"{'quick-' if args.quick else ''}gpu-{slug}"
+        results_file = f"results in benchmarks/results/{args.name}.json"
+        if args.is_trial:
+            args.name, results_file = None, "this was a trial: its figures mean nothing, and are not written"
+        run = Run(args, about, args.minutes or plan.minutes)
+        run.say(f"{about['gpu']['name']}, driver {about['gpu']['driver']}, torch {torch.__version__}")
         status = run.measure({part: partial(PARTS[part], plan=plan) for part in args.parts}, GPU_BARS)
-    if args.is_trial:
-        run.say("this was a trial: its figures mean nothing, and are not written")
-    else:
-        run.say(f"results in benchmarks/results/{name}.json")
+        run.say(results_file)
     return status
 
 
@@ -83,7 +80,7 @@ def _describe_gpu() -> dict[str, Any]:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = make_parser("python -m benchmarks.gpu", tuple(PARTS), "All parts unless said.")
+    parser = make_parser("python -m benchmarks.gpu", PARTS)
     parser.add_argument(
         "--try", action="store_true", dest="is_trial", help="tiny sizes on a simulated GPU; no figures at all"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -59,12 +59,26 @@ def per_request_loop(network: Network) -> Compute:
     return compute
 
 
-def kindaware_model(network: Network, settings: Mapping[str, str], max_rows: int) -> Compute:
+def kindaware_model(name: str, network: Network, sizes: Sequence[int]) -> Compute:
     """Compute with a KindAwareModel, from the requests' arrays to the responses' arrays.
+
+    Args:
+        name: has `bf16`, `compiled` and `graphs` in it where those are its settings.
+        network: what is computed.
+        sizes: rows of the batches that it will get.
 
     Raises:
         ConfigError: it can't be loaded with these settings.
     """
+    settings = {"warmup": ",".join(map(str, sizes))}
+    if "bf16" in name:
+        settings["precision"] = "bf16-true"
+        if network.is_picture:
+            settings["memory_format"] = "channels_last"
+    if "graphs" in name:
+        settings["cuda_graphs"] = settings["warmup"]
+    if "compiled" in name:
+        settings["compile"] = "default"
 
     class Model(KindAwareModel):
         """The network, and nothing else."""
@@ -76,22 +90,8 @@ def kindaware_model(network: Network, settings: Mapping[str, str], max_rows: int
             return self.model(X)
 
     instance = Model()
-    instance.initialize(instance_args(network, settings, max_rows))
+    instance.initialize(instance_args(network, settings, max(sizes)))
     return lambda batch: instance.execute(batch.requests)
-
-
-def settings_of(name: str, network: Network, sizes: list[int]) -> dict[str, str]:
-    """Return the settings of an instance by what it is called."""
-    settings = {"warmup": ",".join(map(str, sizes))}
-    if "bf16" in name:
-        settings["precision"] = "bf16-true"
-        if network.is_picture:
-            settings["memory_format"] = "channels_last"
-    if "graphs" in name:
-        settings["cuda_graphs"] = settings["warmup"]
-    if "compiled" in name:
-        settings["compile"] = "default"
-    return settings
 
 
 def answers_of(computed: Any) -> Array:

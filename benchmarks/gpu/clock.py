@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -30,15 +31,11 @@ class Timing:
 
 def time_in_turns(calls: Mapping[str, Call], seconds: float, num_rounds: int) -> list[dict[str, Timing]]:
     """Time all calls once per round, each as often as it takes for so many seconds."""
-    counts = {name: choose_num_calls(call, seconds) for name, call in calls.items()}
-
-    def measurement(name: str) -> Callable[[], Timing]:
-        return lambda: time_calls(calls[name], counts[name])
-
+    timed = {name: partial(time_calls, call, choose_num_calls(call, seconds)) for name, call in calls.items()}
     gc.collect()
     gc.disable()
     try:
-        return interleave({name: measurement(name) for name in calls}, num_rounds)
+        return interleave(timed, num_rounds)
     finally:
         gc.enable()
 
@@ -73,17 +70,12 @@ def choose_num_calls(call: Call, seconds: float) -> int:
     return max(1, min(1000, round(seconds / once)))
 
 
-def with_threads(call: Call, num_threads: int) -> Call:
-    """Let a call have so many of torch's threads."""
+def with_threads(name: str, call: Call, counts: Iterable[int]) -> dict[str, Call]:
+    """Return a call with these numbers of torch's threads, by a name that says so."""
 
-    def run(number: int) -> object:
+    def run(num_threads: int, number: int) -> object:
         if torch.get_num_threads() != num_threads:
             torch.set_num_threads(num_threads)
         return call(number)
 
-    return run
-
-
-def threaded(name: str, num_threads: int) -> str:
-    """Return the name of what is done with so many threads."""
-    return f"{name}, {num_threads} thread{'s' if num_threads > 1 else ''}"
+    return {f"{name}, {count} thread{'s' * (count > 1)}": partial(run, count) for count in counts}

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.bars import FLOOR_SHARE
-from benchmarks.gpu.candidates import (
-    NUM_BATCHES,
-    Compute,
-    answers_of,
-    bare_forward,
-    kindaware_model,
-    per_request_loop,
-    settings_of,
-)
-from benchmarks.gpu.clock import Call, threaded, time_in_turns, with_threads
+from benchmarks.gpu import candidates
+from benchmarks.gpu.candidates import NUM_BATCHES, Compute
+from benchmarks.gpu.clock import Call, time_in_turns, with_threads
 from benchmarks.gpu.plan import Plan
 from benchmarks.gpu.stand_in import Array, Batch
 from benchmarks.networks import NETWORKS, Network
@@ -35,58 +29,62 @@ HOST_COPY = "host copy"
 
 
 def run_forwards(run: Run, plan: Plan) -> dict[str, Any]:
-    """Measure each network at each size."""
-    return _measure(run, plan, [BARE, BARE_BF16, HOST_COPY, LOOP, EAGER, BF16, GRAPHS])
+    """Time one call of `execute` with 1 to 128 requests, host to host."""
+    return _measure_networks(run, plan, [BARE, BARE_BF16, HOST_COPY, LOOP, EAGER, BF16, GRAPHS])
 
 
 def run_compiled(run: Run, plan: Plan) -> dict[str, Any]:
-    """Measure what is compiled, in a part of its own, since compiling is slow."""
-    return _measure(run, plan, [BARE_BF16, BF16, COMPILED, COMPILED_GRAPHS])
+    """Time the same with `compile`, in a part of its own, since compiling is slow."""
+    return _measure_networks(run, plan, [BARE_BF16, BF16, COMPILED, COMPILED_GRAPHS])
 
 
-def _measure(run: Run, plan: Plan, names: Sequence[str]) -> dict[str, Any]:
-    """Time what has these names.
-
-    Raises:
-        AssertionError: the answers of a candidate are not the CPU's.
-    """
+def _measure_networks(run: Run, plan: Plan, names: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"scenarios": [], "not_measured": run.missing}
-    for name in plan.networks:
-        network = NETWORKS[name]
-        candidates: dict[str, Compute] = {}
-        for candidate in [one for one in names if one != HOST_COPY]:
-            with run.going_on(f"{name}, {candidate}"):
-                candidates[candidate] = _make(candidate, network, sorted(plan.sizes))
+    for network in plan.networks:
+        computes: dict[str, Compute] = {}
+        for name in [one for one in names if one != HOST_COPY]:
+            with run.going_on(f"{network}, {name}"):
+                run.check_time()
+                computes[name] = _make(name, NETWORKS[network], sorted(plan.sizes))
         for size in plan.sizes:
-            subject = f"{name}, {size} requests"
-            with run.going_on(subject):
-                plan.require(run, 20)
-                batches = [Batch.of(network, size, seed) for seed in range(NUM_BATCHES)]
-                expected = _expected(network, batches[0])
-                calls = host_copies(batches) if HOST_COPY in names else {}
-                for candidate, compute in candidates.items():
-                    with run.going_on(f"{subject}, {candidate}"):
-                        check_answers(candidate, answers_of(compute(batches[0])), expected)
-                        calls[candidate] = _in_turns(compute, batches)
-                run.say(f"{subject}: {plan.rounds} rounds")
-                rounds = time_in_turns(calls, plan.seconds, plan.rounds)
-                found["scenarios"].append({"name": subject, **_summarise(rounds, size)})
-                run.keep(found)
-        del candidates
+            batches = [Batch.of(NETWORKS[network], size, seed) for seed in range(NUM_BATCHES)]
+            calls = host_copies(batches) if HOST_COPY in names else {}
+            calls |= _checked(run, network, computes, batches)
+            run.add(found, f"{network}, {size} requests", partial(_measure, calls, size, plan))
+        del computes, calls
         torch.cuda.empty_cache()
     return found
 
 
+def _checked(
+    run: Run, network: str, computes: Mapping[str, Compute], batches: Sequence[Batch]
+) -> dict[str, Call]:
+    """Return what computes the batches in turns, of those that compute the first one.
+
+    Raises:
+        AssertionError: the answers of one are not the CPU's.
+    """
+    rows = torch.from_numpy(np.concatenate(batches[0].arrays[:7]))
+    with torch.inference_mode():
+        expected = NETWORKS[network].build()(rows).numpy()
+    calls: dict[str, Call] = {}
+    for name, compute in computes.items():
+        with run.going_on(f"{network}, {len(batches[0].arrays)} requests, {name}"):
+            check_answers(name, candidates.answers_of(compute(batches[0])), expected)
+            calls[name] = partial(_compute_in_turns, compute, batches)
+    return calls
+
+
 def _make(name: str, network: Network, sizes: list[int]) -> Compute:
     if name in (BARE, BARE_BF16):
-        return bare_forward(network, is_bf16=name == BARE_BF16)
+        return candidates.bare_forward(network, is_bf16=name == BARE_BF16)
     if name == LOOP:
-        return per_request_loop(network)
-    return kindaware_model(network, settings_of(name, network, sizes), max(sizes))
+        return candidates.per_request_loop(network)
+    return candidates.kindaware_model(name, network, sizes)
 
 
-def _in_turns(compute: Compute, batches: Sequence[Batch]) -> Call:
-    return lambda number: compute(batches[number % NUM_BATCHES])
+def _compute_in_turns(compute: Compute, batches: Sequence[Batch], number: int) -> object:
+    return compute(batches[number % NUM_BATCHES])
 
 
 def host_copies(batches: Sequence[Batch]) -> dict[str, Call]:
@@ -97,11 +95,11 @@ def host_copies(batches: Sequence[Batch]) -> dict[str, Call]:
     def copy(number: int) -> None:
         torch.cat(rows[number % NUM_BATCHES], out=joined)
 
-    counts = dict.fromkeys((1, torch.get_num_threads()))
-    return {threaded(HOST_COPY, number): with_threads(copy, number) for number in counts}
+    return with_threads(HOST_COPY, copy, dict.fromkeys((1, torch.get_num_threads())))
 
 
-def _summarise(rounds: Sequence[Mapping[str, Any]], num_rows: int) -> dict[str, Any]:
+def _measure(calls: Mapping[str, Call], num_rows: int, plan: Plan) -> dict[str, Any]:
+    rounds = time_in_turns(calls, plan.seconds, plan.rounds)
     seconds, device = values_of(rounds, "seconds"), values_of(rounds, "device_seconds")
     return {
         "measures": {
@@ -124,13 +122,6 @@ def _ratios(seconds: Mapping[str, Sequence[float]]) -> Iterator[tuple[str, Sprea
         for other in (LOOP, BARE if name == EAGER else BARE_BF16):
             if other in seconds:
                 yield f"{other} / {name}", paired_ratio(seconds[other], seconds[name])
-
-
-def _expected(network: Network, batch: Batch) -> Array:
-    """What the CPU answers to the first requests."""
-    with torch.inference_mode():
-        answers: Array = network.build()(torch.from_numpy(np.concatenate(batch.arrays[:7]))).numpy()
-    return answers
 
 
 def check_answers(name: str, answers: Array, expected: Array) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from benchmarks.bars import STAGING_MIB
-from benchmarks.run import Run, UnavailableError
 
 KIB, MIB = 2**10, 2**20
 
@@ -40,15 +39,6 @@ class Plan:
     process_seconds: float
     minutes: float
 
-    def require(self, run: Run, seconds: float) -> None:
-        """Let a measurement begin only if there is time for it.
-
-        Raises:
-            UnavailableError: there is not.
-        """
-        if 60 * (run.args.minutes or self.minutes) - run.elapsed_seconds < seconds:
-            raise UnavailableError("there was no time left")
-
 
 FULL = Plan(
     device="cuda",
@@ -61,9 +51,8 @@ FULL = Plan(
     process_seconds=0.7,
     minutes=8.0,
 )
-QUICK = Plan(
-    device="cuda",
-    networks=("resnet50", "transformer"),
+QUICK = replace(
+    FULL,
     sizes=(32, 1),
     staging_sizes=(64 * KIB, MIB, 8 * MIB, 64 * MIB),
     processes=(("resnet50", 32),),

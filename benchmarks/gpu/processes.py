@@ -6,13 +6,14 @@ import contextlib
 import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 
 from benchmarks.bars import PROCESSES_SHARE
-from benchmarks.gpu.candidates import NUM_BATCHES, answers_of, bare_forward, kindaware_model, settings_of
+from benchmarks.gpu.candidates import NUM_BATCHES, answers_of, bare_forward, kindaware_model
 from benchmarks.gpu.clock import choose_num_calls, time_calls
 from benchmarks.gpu.plan import Plan, open_device
 from benchmarks.gpu.stand_in import Batch, stand_in
@@ -24,15 +25,10 @@ BARE, ONE, TWO = "bare forward, bf16", "1 process", "2 processes"
 
 
 def run_processes(run: Run, plan: Plan) -> dict[str, Any]:
-    """Measure one and two processes, and the bare forward of the same batch in this one, in turns."""
+    """Measure one and two instances, a process each, against the bare forward of the same batch."""
     found: dict[str, Any] = {"scenarios": [], "not_measured": run.missing}
     for network, size in plan.processes:
-        subject = f"{network}, {size} requests"
-        with run.going_on(subject):
-            plan.require(run, 30)
-            run.say(f"{subject}, 1 and 2 processes: {plan.rounds} rounds")
-            found["scenarios"].append({"name": subject, **_measure(network, size, plan)})
-            run.keep(found)
+        run.add(found, f"{network}, {size} requests", partial(_measure, network, size, plan))
     return found
 
 
@@ -100,8 +96,7 @@ def _serve(pipe: Connection, network: str, size: int, device: str) -> None:
     """Load an instance, say so, and answer with rows per second until the other end is closed."""
     with open_device(device), stand_in(), contextlib.suppress(EOFError):
         batches = _batches(network, size)
-        settings = settings_of("bf16", NETWORKS[network], [size])
-        execute = kindaware_model(NETWORKS[network], settings, size)
+        execute = kindaware_model("bf16", NETWORKS[network], [size])
         for batch in batches:
             answers_of(execute(batch))
         torch.cuda.synchronize()

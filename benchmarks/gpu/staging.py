@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 import torch
 
 from benchmarks.bars import STAGING_IN, STAGING_OUT
 from benchmarks.gpu.candidates import DEVICE
-from benchmarks.gpu.clock import threaded, time_in_turns, with_threads
+from benchmarks.gpu.clock import time_in_turns, with_threads
 from benchmarks.gpu.plan import MIB, Plan
 from benchmarks.run import Run
 from benchmarks.stats import paired_ratio, spreads, values_of
@@ -25,7 +26,7 @@ STAGED_IN, STAGED_OUT = "staging to the device", "staging to the host"
 
 
 def run_staging(run: Run, plan: Plan) -> dict[str, Any]:
-    """Measure each size.
+    """Time the way to the device and back against plain copies of the same bytes.
 
     A batch has 32 requests of one row; the largest size is measured with one request of one row too. What is
     compared is waited for at the end of each call, as a batch's answers are.
@@ -39,14 +40,7 @@ def run_staging(run: Run, plan: Plan) -> dict[str, Any]:
     runtime.activate()
     batches = [(size, NUM_REQUESTS) for size in plan.staging_sizes]
     for size, num_requests in [*batches, (max(plan.staging_sizes), 1)]:
-        subject = name_of(size, num_requests)
-        with run.going_on(subject):
-            plan.require(run, 15)
-            run.say(f"{subject}: {plan.rounds} rounds")
-            with runtime.scope():
-                measured = _measure(_Copies(runtime, size, num_requests), plan)
-            found["scenarios"].append({"name": subject, **measured})
-            run.keep(found)
+        run.add(found, name_of(size, num_requests), partial(_measure, runtime, size, num_requests, plan))
     return found
 
 
@@ -57,16 +51,9 @@ def name_of(num_bytes: int, num_requests: int) -> str:
 
 
 class _Copies:
-    """The copies of one size; each waits until it is done.
-
-    Args:
-        runtime: the device, whose scope is entered.
-        num_bytes: of a batch.
-        num_requests: of one row each.
-    """
+    """The copies of one size, by plain torch and as an instance does it; each waits until it is done."""
 
     def __init__(self, runtime: CudaRuntime, num_bytes: int, num_requests: int) -> None:
-        self.num_bytes = num_bytes
         self._runtime = runtime
         self._staging = PinnedStaging(runtime, 4 * max(num_bytes, MIB))
         width = num_bytes // num_requests // 4
@@ -76,53 +63,51 @@ class _Copies:
         self._device = torch.rand(num_requests, width).to(DEVICE)
 
     def on_host(self, number: int) -> None:
-        """Join the requests in page-locked memory."""
         torch.cat(self._sets[number % NUM_SETS], out=self._pinned)
 
     def pinned_in(self, number: int) -> None:
-        """Copy from page-locked memory to the device."""
         self._device.copy_(self._pinned, non_blocking=True)
         self._runtime.wait()
 
     def pinned_out(self, number: int) -> None:
-        """Copy from the device to page-locked memory."""
         self._pinned.copy_(self._device, non_blocking=True)
         self._runtime.wait()
 
     def staged_in(self, number: int) -> torch.Tensor:
-        """Take the requests to the device as an instance does."""
         self._staging.begin_call()
         batch = self._staging.put(self._sets[number % NUM_SETS])
         self._staging.settle()
         return batch
 
     def staged_out(self, number: int) -> torch.Tensor:
-        """Take an output to the host as an instance does."""
         self._staging.begin_call()
         return self._staging.fetch({"Y": self._device})["Y"]
 
     def check(self) -> None:
-        """Compare what arrives.
-
-        Raises:
-            AssertionError: it is not what was sent.
-        """
+        """Fail where something else arrives than was sent."""
         for number in range(NUM_SETS):
             assert torch.equal(self.staged_in(number).cpu(), torch.cat(self._sets[number]))
         assert torch.equal(self.staged_out(0), self._device.cpu())
 
 
-def _measure(copies: _Copies, plan: Plan) -> dict[str, Any]:
-    copies.check()
+def _measure(runtime: CudaRuntime, num_bytes: int, num_requests: int, plan: Plan) -> dict[str, Any]:
+    with runtime.scope():
+        copies = _Copies(runtime, num_bytes, num_requests)
+        copies.check()
+        return _compare(copies, num_bytes, plan)
+
+
+def _compare(copies: _Copies, num_bytes: int, plan: Plan) -> dict[str, Any]:
     num_threads, num_cores = torch.get_num_threads(), len(os.sched_getaffinity(0))
     counts = sorted({num_threads, *(one for one in (1, 2, 4, 8, 16) if one <= num_cores)})
-    calls = {threaded(HOST, number): with_threads(copies.on_host, number) for number in counts}
+    calls = with_threads(HOST, copies.on_host, counts)
     calls |= {PINNED_IN: copies.pinned_in, STAGED_IN: copies.staged_in}
     calls |= {PINNED_OUT: copies.pinned_out, STAGED_OUT: copies.staged_out}
     rounds = time_in_turns(calls, plan.seconds / 4, plan.rounds)
     taken = values_of(rounds, "seconds")
-    pairs = zip(taken[threaded(HOST, num_threads)], taken[PINNED_IN], strict=True)
-    rates = {name: [copies.num_bytes / one / 1e9 for one in values] for name, values in taken.items()}
+    own_copy = list(taken)[counts.index(num_threads)]
+    pairs = zip(taken[own_copy], taken[PINNED_IN], strict=True)
+    rates = {name: [num_bytes / one / 1e9 for one in values] for name, values in taken.items()}
     return {
         "measures": {"GB/s": spreads(rates)},
         "ratios": {

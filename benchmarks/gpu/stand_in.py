@@ -21,7 +21,6 @@ import torch
 from benchmarks.networks import INPUT, OUTPUT, Network
 
 Array = np.ndarray[Any, Any]
-_CODES = ("UNKNOWN", "INTERNAL", "NOT_FOUND", "INVALID_ARG", "UNAVAILABLE", "UNSUPPORTED", "CANCELLED")
 
 
 class _Tensor:
@@ -68,13 +67,10 @@ class _Request:
 
 
 class _TritonError:
-    def __init__(self, text: str, code: str = "INTERNAL") -> None:
+    UNKNOWN = INTERNAL = NOT_FOUND = INVALID_ARG = UNAVAILABLE = UNSUPPORTED = CANCELLED = None
+
+    def __init__(self, text: str, code: None = None) -> None:
         self.text = text
-        self.code = code
-
-
-for _code in _CODES:
-    setattr(_TritonError, _code, _code)
 
 
 class _InferenceResponse:
@@ -150,14 +146,13 @@ class Batch:
 
 def instance_args(network: Network, settings: Mapping[str, str], max_rows: int) -> dict[str, str]:
     """Return the dict that `initialize` gets for an instance on the first GPU."""
+    rows = {"name": INPUT, "data_type": f"TYPE_{network.input_type}", "dims": network.input_shape}
     config = {
         "name": "benchmark",
         "backend": "python",
         "max_batch_size": max_rows,
-        "input": [
-            {"name": INPUT, "data_type": f"TYPE_{network.input_type}", "dims": list(network.input_shape)}
-        ],
-        "output": [{"name": OUTPUT, "data_type": "TYPE_FP32", "dims": list(network.output_shape)}],
+        "input": [rows],
+        "output": [{"name": OUTPUT, "data_type": "TYPE_FP32", "dims": network.output_shape}],
         "instance_group": [{"name": "benchmark_0", "kind": "KIND_GPU", "count": 1, "gpus": [0]}],
         "parameters": {f"kindaware.{name}": {"string_value": value} for name, value in settings.items()},
     }

@@ -15,7 +15,7 @@ _MEASURES = ("requests_per_second", "p50_ms", "p99_ms")
 
 
 def run_curve(run: Run) -> dict[str, Any]:
-    """Measure the forms in turns at each concurrency, one instance each."""
+    """Measure throughput and latency of each form at 1 to 64 requests in flight, and plot them."""
     networks: dict[str, Any] = {}
     found = {"protocol": run.args.client, "networks": networks, "not_measured": run.missing}
     num_rounds = run.rounds(3, 1)

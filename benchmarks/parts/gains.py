@@ -55,7 +55,7 @@ def variants(network: str) -> dict[str, Served]:
 
 
 def run_gains(run: Run) -> dict[str, Any]:
-    """Measure each variant of each network beside the defaults, all on one server, in turns.
+    """Measure what each setting brings on each network, against the defaults; compiling takes minutes.
 
     Returns:
         By network: requests per second of each variant over those of the defaults, and raw rounds; for

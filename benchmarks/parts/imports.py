@@ -21,10 +21,10 @@ print(between - started, time.perf_counter() - between)
 
 
 def run_imports(run: Run) -> dict[str, Any]:
-    """Import both in as many new processes, after one that fills the disk's cache."""
+    """Time `import kindaware` against `import torch`, in new processes."""
     num_rounds = run.rounds(12, 3)
     run.say(f"imports: {num_rounds} processes")
-    rounds = [_import_both() for _ in range(num_rounds + 1)][1:]
+    rounds = [_import_both() for _ in range(num_rounds + 1)][1:]  # the first one fills the disk's cache
     seconds = {name: [one[name] for one in rounds] for name in ("torch", "kindaware")}
     return {
         "seconds": spreads(seconds),

@@ -17,7 +17,7 @@ NUM_SAMPLES = 20
 
 
 def run_memory(run: Run) -> dict[str, Any]:
-    """Send requests to one instance, and read its process's memory from time to time.
+    """Read the memory of an instance from time to time, over 100,000 requests.
 
     Returns:
         Samples: requests so far; MiB resident; MiB of it that no file backs, which is where a leak shows. And

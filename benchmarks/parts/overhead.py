@@ -6,7 +6,7 @@ sees to it that enough requests come together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,18 @@ from benchmarks.stats import Spread, paired_ratio
 from kindaware.testing import ModelHarness
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+REPETITIONS = 40
 OVERHEAD_SIZE = 32
-_WAIT_MICROSECONDS = 20_000_000
+
+PROBE = Served(
+    "probe",
+    "identity",
+    parameters={"sizes": ",".join(map(str, SIZES)), "repetitions": str(REPETITIONS)},
+    max_batch_size=max(SIZES),
+    batching=f"dynamic_batching {{ preferred_batch_size: [ {max(SIZES)} ] "
+    "max_queue_delay_microseconds: 20000000 }",
+)
+"""The model that times itself: all its requests are handed over in one call."""
 
 Times = np.ndarray[Any, Any]
 """FP32 [runs, 2, sizes]: microseconds per call, of `execute` and of the calls that can't be avoided."""
@@ -32,7 +42,7 @@ Times = np.ndarray[Any, Any]
 def run_overhead(run: Run) -> dict[str, Any]:
     """Compare execute with the calls that can't be avoided, for 32 requests of one row in the real stub.
 
-    A round is one batch of the client; within it the two take turns `repetitions` times.
+    A round is one batch of the client; within it the two take turns.
     """
     run.say("overhead: in the real stub")
     execute, bare = times_in_stub(run)[:, :, SIZES.index(OVERHEAD_SIZE)].T.tolist()
@@ -64,19 +74,24 @@ def run_growth(run: Run) -> dict[str, Any]:
 
 def times_in_stub(run: Run) -> Times:
     """Time in the stub of a real server."""
-    served = _probe_model(run)
-    shape = (2, len(SIZES), _repetitions(run))
-    with tritonserver([served], run.say) as server:
-        target = target_of(server, served, "http")
-        return _medians([read_values(target, ask(target, max(SIZES))[0], shape) for _ in range(_runs(run))])
+    shape = (2, len(SIZES), REPETITIONS)
+    with tritonserver([PROBE], run.say) as server:
+        target = target_of(server, PROBE, "http")
+        return _medians(run, lambda: read_values(target, ask(target, max(SIZES))[0], shape))
 
 
 def times_in_process(run: Run) -> Times:
     """Time in a ModelHarness, on a stand-in for Triton's module."""
-    served = _probe_model(run)
     requests = [{INPUT: NETWORKS["identity"].sample(1).numpy()}] * max(SIZES)
-    with repository([served]) as folder, ModelHarness(folder / served.name) as model:
-        return _medians([model.infer_batch(requests)[0].outputs[OUTPUT][0] for _ in range(_runs(run))])
+    with repository([PROBE]) as folder, ModelHarness(folder / PROBE.name) as model:
+        return _medians(run, lambda: model.infer_batch(requests)[0].outputs[OUTPUT][0])
+
+
+def _medians(run: Run, ask_once: Callable[[], Times]) -> Times:
+    """The medians of the repetitions, [2, sizes, repetitions], of all answers but the first."""
+    answers = [ask_once() for _ in range(run.rounds(12, 4) + 1)]
+    medians: Times = np.median(np.stack(answers[1:]), axis=-1)
+    return medians
 
 
 def fit_line(sizes: Sequence[int], times_us: Sequence[float]) -> dict[str, float]:
@@ -91,31 +106,3 @@ def fit_line(sizes: Sequence[int], times_us: Sequence[float]) -> dict[str, float
     fixed, per_request = np.linalg.lstsq(np.stack([1 / y, x / y], axis=1), np.ones_like(y), rcond=None)[0]
     deviation = float(np.abs((fixed + per_request * x) / y - 1).max())
     return {"fixed_us": float(fixed), "per_request_us": float(per_request), "max_deviation": deviation}
-
-
-def _probe_model(run: Run) -> Served:
-    """The model that times itself: all its requests are handed over in one call."""
-    largest = max(SIZES)
-    return Served(
-        "probe",
-        "identity",
-        parameters={"sizes": ",".join(map(str, SIZES)), "repetitions": str(_repetitions(run))},
-        max_batch_size=largest,
-        batching=f"dynamic_batching {{ preferred_batch_size: [ {largest} ] "
-        f"max_queue_delay_microseconds: {_WAIT_MICROSECONDS} }}",
-    )
-
-
-def _repetitions(run: Run) -> int:
-    return run.choose(40, 20)
-
-
-def _runs(run: Run) -> int:
-    """How often the model is asked, the first time without counting."""
-    return run.rounds(12, 4) + 1
-
-
-def _medians(answers: Sequence[Times]) -> Times:
-    """The medians of the repetitions, [2, sizes, repetitions], of all answers but the first."""
-    medians: Times = np.median(np.stack(answers[1:]), axis=-1)
-    return medians

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import torch
 
 PICTURES = (
-    "astronaut",
-    "chelsea",
-    "coffee",
-    "rocket",
-    "camera",
-    "coins",
-    "immunohistochemistry",
-    "hubble_deep_field",
+    *("astronaut", "chelsea", "coffee", "rocket"),
+    *("camera", "coins", "immunohistochemistry", "hubble_deep_field"),
 )
 SIDE = 224
 SCALES = (1.0, 0.8, 0.65, 0.5)
@@ -43,13 +37,11 @@ def make_crops() -> list[torch.Tensor]:
     return crops
 
 
-def _boxes(width: int, height: int) -> Iterator[tuple[int, int, int, int]]:
+def _boxes(width: int, height: int) -> list[tuple[int, int, int, int]]:
     """Squares in a picture: each scale of its short side at each of three by three places."""
     boxes = set()
-    for scale in SCALES:
+    for scale, across, down in product(SCALES, PLACES, PLACES):
         side = int(min(width, height) * scale)
-        for across in PLACES:
-            for down in PLACES:
-                left, top = int((width - side) * across), int((height - side) * down)
-                boxes.add((left, top, left + side, top + side))
-    return iter(sorted(boxes))
+        left, top = int((width - side) * across), int((height - side) * down)
+        boxes.add((left, top, left + side, top + side))
+    return sorted(boxes)

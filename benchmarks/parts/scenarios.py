@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmarks.servers.others import OTHER_SERVERS
 from benchmarks.servers.repository import Served
 
 
@@ -37,7 +38,7 @@ class Scenario:
             if form in ONE_THREAD:
                 parameters = {"kindaware.num_threads": "1"}
                 found[form] = Served(ONE_THREAD[form], self.network, self.instances, "one_thread", parameters)
-            elif form not in ELSEWHERE:
+            elif form not in OTHER_SERVERS:
                 parameters = parameters_of(self.network, form)
                 found[form] = Served(form, self.network, self.instances, parameters=parameters)
         return found
@@ -47,12 +48,9 @@ OFFICIAL, HAND_WRITTEN, CANDIDATE, FLOOR = "official", "hand_written", "kindawar
 ONE_THREAD = {f"{form}, 1 thread": form for form in (HAND_WRITTEN, CANDIDATE)}
 """The same file with one thread: who tunes tries both, and keeps what is faster."""
 
-ELSEWHERE = ("pytriton", "litserve")
-"""Forms that bring a server of their own."""
-
 IN_STUB = (OFFICIAL, HAND_WRITTEN, CANDIDATE)
 _TUNED = (*IN_STUB, *ONE_THREAD)
-_ALL = (*_TUNED, FLOOR, *ELSEWHERE)
+_ALL = (*_TUNED, FLOOR, *OTHER_SERVERS)
 
 SCENARIOS = (
     Scenario("mlp, 1 instance", "mlp", 1, 32, 1.5, _ALL),

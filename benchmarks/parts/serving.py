@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import numpy as np
 from benchmarks.networks import NETWORKS
 from benchmarks.parts.scenarios import (
     CANDIDATE,
-    ELSEWHERE,
     FLOOR,
     HAND_WRITTEN,
     OFFICIAL,
@@ -32,23 +32,18 @@ DEFAULT_TOLERANCE = 1e-4
 
 
 def run_serving(run: Run) -> dict[str, Any]:
-    """Measure all scenarios, network by network.
+    """Compare the forms, network by network, at 32, 8 and 1 requests in flight.
 
     Returns:
         Scenarios with their raw rounds and ratios, and what could not be measured.
     """
     found: dict[str, Any] = {"protocol": run.args.client, "scenarios": [], "not_measured": run.missing}
-    num_rounds = run.rounds(11, 2)
     wanted = [one for one in SCENARIOS if one.network in run.args.networks]
     for network in dict.fromkeys(one.network for one in wanted):
         ours = [one for one in wanted if one.network == network]
         with run.going_on(network), open_targets(run, ours) as targets:
             for scenario in ours:
-                run.say(f"{scenario.name}: {num_rounds} rounds")
-                with run.going_on(scenario.name):
-                    seconds = run.seconds(scenario.seconds)
-                    found["scenarios"].append(_measure(scenario, targets[scenario.name], num_rounds, seconds))
-                run.keep(found)
+                run.add(found, scenario.name, partial(_measure, run, scenario, targets[scenario.name]))
     return found
 
 
@@ -65,10 +60,10 @@ def open_targets(run: Run, ours: Sequence[Scenario]) -> Iterator[dict[str, dict[
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(tritonserver(models.values(), run.say))
         others: dict[str, Target] = {}
-        for form in ELSEWHERE:
+        for form, serve in OTHER_SERVERS.items():
             if any(form in scenario.forms for scenario in ours):
                 with run.going_on(f"{network} as {form}"):
-                    others[form] = stack.enter_context(OTHER_SERVERS[form](network, protocol))
+                    others[form] = stack.enter_context(serve(network, protocol))
         targets = {}
         for scenario in ours:
             own = {form: target_of(server, served, protocol) for form, served in scenario.served().items()}
@@ -101,16 +96,14 @@ def check_answers(network: str, targets: dict[str, Target]) -> None:
             )
 
 
-def _measure(
-    scenario: Scenario, targets: dict[str, Target], num_rounds: int, seconds: float
-) -> dict[str, Any]:
-    rounds = measure_in_turns(targets, scenario.concurrency, seconds, num_rounds)
+def _measure(run: Run, scenario: Scenario, targets: dict[str, Target]) -> dict[str, Any]:
+    seconds = run.seconds(scenario.seconds)
+    rounds = measure_in_turns(targets, scenario.concurrency, seconds, run.rounds(11, 2))
     rates, latencies = (values_of(rounds, name) for name in ("requests_per_second", "p50_ms"))
     ours, by_hand = (fastest(rates, kind) for kind in (CANDIDATE, HAND_WRITTEN))
     tuned = (CANDIDATE, HAND_WRITTEN, *ONE_THREAD)
     others = {HAND_WRITTEN: by_hand, **{form: form for form in targets if form not in tuned}}
     return {
-        "name": scenario.name,
         "concurrency": scenario.concurrency,
         "instances": scenario.instances,
         "seconds": seconds,

@@ -31,7 +31,7 @@ _PROFILE_ROW = re.compile(r"^  (\w+(?: \w+)*) +[\d.]+ +([\d.]+) +[\d.]+ +[\d.]+%
 
 
 def run_stages(run: Run) -> dict[str, Any]:
-    """Measure the KindAwareModels, one instance each, 32 requests in flight.
+    """Measure where the time of a loaded instance goes, with 32 requests in flight.
 
     Returns:
         By network: on the server, microseconds per request by stage, what the rest of the time between two

@@ -27,7 +27,7 @@ SECONDS = 12.0
 
 
 def run_turns(run: Run) -> dict[str, Any]:
-    """Time the forms on one server after another.
+    """Time `execute` for one request, form by form in turns, in the real stub.
 
     Returns:
         By network: microseconds of `execute` per form, and kindaware's over and less those of the others.

@@ -76,7 +76,17 @@ def measure(target: Target, concurrency: int, seconds: float, settle_seconds: fl
     Raises:
         LoadError: a request was refused or not answered in time.
     """
-    return asyncio.run(_measure(target, concurrency, seconds, settle_seconds))
+
+    async def run() -> tuple[list[float], float, float]:
+        async with _clients(target, concurrency) as clients:
+            await _run(clients, target.message, settle_seconds)
+            started, started_cpu = time.perf_counter(), time.process_time()
+            latencies = await _run(clients, target.message, seconds)
+            return latencies, time.perf_counter() - started, time.process_time() - started_cpu
+
+    latencies, wall, cpu = asyncio.run(run())
+    p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
+    return Load(len(latencies) / wall, float(p50), float(p99), len(latencies), cpu / len(latencies) * 1e6)
 
 
 def ask(target: Target, number: int = 1) -> list[bytes]:
@@ -92,22 +102,6 @@ def ask(target: Target, number: int = 1) -> list[bytes]:
             return await asyncio.wait_for(work, _ANSWER_SECONDS)
 
     return asyncio.run(once())
-
-
-async def _measure(target: Target, concurrency: int, seconds: float, settle_seconds: float) -> Load:
-    async with _clients(target, concurrency) as clients:
-        await _run(clients, target.message, settle_seconds)
-        started, started_cpu = time.perf_counter(), time.process_time()
-        latencies = await _run(clients, target.message, seconds)
-        wall, cpu = time.perf_counter() - started, time.process_time() - started_cpu
-    p50, p99 = np.percentile(latencies, [50, 99]) * 1e3
-    return Load(
-        requests_per_second=len(latencies) / wall,
-        p50_ms=float(p50),
-        p99_ms=float(p99),
-        num_requests=len(latencies),
-        client_us=cpu / len(latencies) * 1e6,
-    )
 
 
 async def _run(clients: list[_Ask], message: bytes, seconds: float) -> list[float]:

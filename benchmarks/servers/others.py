@@ -13,6 +13,7 @@ import sysconfig
 import tempfile
 import time
 import urllib.request
+import venv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -48,11 +49,7 @@ def pytriton(network: str, protocol: Protocol) -> Iterator[Target]:
 
 @contextlib.contextmanager
 def litserve(network: str, protocol: Protocol) -> Iterator[Target]:
-    """Serve one network with LitServe, in an environment of its own; waits until it answers.
-
-    Args:
-        network: its name.
-        protocol: not looked at: it is asked over HTTP.
+    """Serve one network with LitServe, over HTTP whatever the protocol; waits until it answers.
 
     Raises:
         UnavailableError: it can't be installed, or does not start.
@@ -94,22 +91,18 @@ def make_litserve_environment(folder: Path) -> Path:
     Raises:
         UnavailableError: pip can't install it.
     """
-    python, done = folder / "bin" / "python", folder / "installed"
-    if done.exists() and done.read_text() == LITSERVE:
+    python, installed = folder / "bin" / "python", folder / "installed"
+    if installed.exists() and installed.read_text() == LITSERVE:
         return python
     shutil.rmtree(folder, ignore_errors=True)
-    try:
-        for command in (
-            [sys.executable, "-m", "venv", str(folder)],
-            [str(python), "-m", "pip", "install", "--quiet", LITSERVE],
-        ):
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = str(getattr(error, "stderr", None) or error).strip().splitlines()[-1]
-        raise UnavailableError(f"{LITSERVE} can't be installed: {reason}") from error
+    venv.create(folder, symlinks=True, with_pip=True)
+    install = [str(python), "-m", "pip", "install", "--quiet", LITSERVE]
+    pip = subprocess.run(install, check=False, stderr=subprocess.PIPE, text=True, timeout=600)
+    if pip.returncode:
+        raise UnavailableError(f"{LITSERVE} can't be installed: {pip.stderr.strip().splitlines()[-1]}")
     (packages,) = folder.glob("lib/python*/site-packages")
     (packages / "torch_of_the_benchmark.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    done.write_text(LITSERVE)
+    installed.write_text(LITSERVE)
     return python
 
 

@@ -13,17 +13,6 @@ from benchmarks.networks import INPUT, NETWORKS, OUTPUT
 
 HERE = Path(__file__).resolve().parents[1]
 MAX_BATCH_SIZE = 64
-BATCHING = "dynamic_batching { }"
-
-_CONFIG = """\
-name: "{name}"
-backend: "python"
-max_batch_size: {max_batch_size}
-input [ {{ name: "{input}" data_type: TYPE_{input_type} dims: {input_dims} }} ]
-output [ {{ name: "{output}" data_type: TYPE_FP32 dims: {output_dims} }} ]
-instance_group [ {{ kind: KIND_CPU count: {instances} }} ]
-{batching}
-"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +35,7 @@ class Served:
     label: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     max_batch_size: int = MAX_BATCH_SIZE
-    batching: str = BATCHING
+    batching: str = "dynamic_batching { }"
 
     @property
     def name(self) -> str:
@@ -56,17 +45,16 @@ class Served:
     def config(self) -> str:
         """Return the text of its config.pbtxt."""
         network = NETWORKS[self.network]
-        text = _CONFIG.format(
-            name=self.name,
-            max_batch_size=self.max_batch_size,
-            input=INPUT,
-            input_type=network.input_type,
-            input_dims=list(network.input_shape),
-            output=OUTPUT,
-            output_dims=list(network.output_shape),
-            instances=self.instances,
-            batching=self.batching,
-        )
+        rows, answers = (list(shape) for shape in (network.input_shape, network.output_shape))
+        text = f"""\
+name: "{self.name}"
+backend: "python"
+max_batch_size: {self.max_batch_size}
+input [ {{ name: "{INPUT}" data_type: TYPE_{network.input_type} dims: {rows} }} ]
+output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: {answers} }} ]
+instance_group [ {{ kind: KIND_CPU count: {self.instances} }} ]
+{self.batching}
+"""
         for key, value in {"network": self.network, **self.parameters}.items():
             text += f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
         return text

@@ -84,7 +84,7 @@ def test_part_that_is_not_known_is_refused_with_those_that_are(main, capsys):
     ("given", "rounds", "seconds"), [([], 11, 3.0), (["--quick"], 2, 1.0), (["--rounds=5"], 5, 3.0)]
 )
 def test_run_has_the_effort_of_the_command_line(given, rounds, seconds):
-    run = Run(command._parse(given))
+    run = Run(command._parse(given), {})
 
     assert (run.rounds(11, 2), run.seconds(3.0)) == (rounds, seconds)
 
@@ -94,7 +94,7 @@ def test_run_has_the_effort_of_the_command_line(given, rounds, seconds):
     [(ValueError, "mlp: ValueError: broken pipe.py"), (UnavailableError, "mlp: broken pipe.py")],
 )
 def test_going_on_tells_what_was_not_measured(error, missing, capsys):
-    run = Run(argparse.Namespace(name=None))
+    run = Run(argparse.Namespace(name=None), {})
     with run.going_on("mlp"):
         raise error("broken /a/folder/pipe.py")
 
@@ -102,8 +102,23 @@ def test_going_on_tells_what_was_not_measured(error, missing, capsys):
     assert "NOT MEASURED: mlp" in capsys.readouterr().out
 
 
+def test_scenarios_are_added_until_there_is_no_time_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    run = Run(argparse.Namespace(name="run"), {}, minutes=1)
+    found = {"scenarios": [], "not_measured": run.missing}
+    run.add(found, "first", lambda: {"ratios": {}})
+    monkeypatch.setattr(run, "_started", run._started - 61)
+    run.add(found, "second", lambda: {"ratios": {}})
+
+    kept = {
+        "scenarios": [{"name": "first", "ratios": {}}],
+        "not_measured": ["second: there was no time left"],
+    }
+    assert list(json.loads((tmp_path / "run.json").read_text())["parts"].values()) == [kept]
+
+
 def test_going_on_ends_when_an_answer_is_wrong():
-    run = Run(argparse.Namespace(name=None))
+    run = Run(argparse.Namespace(name=None), {})
     with pytest.raises(AssertionError), run.going_on("mlp"):
         raise AssertionError
 

@@ -89,7 +89,7 @@ def test_networks_have_the_same_weights_in_every_process():
 
 
 def test_times_in_process_has_both_for_every_size():
-    times = times_in_process(Run(argparse.Namespace(name=None, quick=True, rounds=1)))
+    times = times_in_process(Run(argparse.Namespace(name=None, quick=True, rounds=1), {}))
 
     assert times.shape == (1, 2, len(SIZES))
     assert (times > 0).all()

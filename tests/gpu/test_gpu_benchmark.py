@@ -1,5 +1,6 @@
 """The benchmark of the GPU path on a simulated GPU: it runs, and judges right. Nothing is measured."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def test_benchmark_trial_runs_every_part_and_writes_nothing(capsys):
     missing = [line for line in said.splitlines() if line.startswith("Not measured")]
     assert all("compiled" in line and "torch.compile" in line for line in missing), missing
     assert "its figures mean nothing" in said
+
+
+def test_benchmark_imports_nothing_of_the_one_on_servers():
+    script = "import sys, benchmarks.gpu.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    imported = set(done.stdout.split())
+    assert {"torch", "numpy", "kindaware"} <= imported
+    assert not {"google", "grpc", "matplotlib", "PIL", "torchvision", "tritonclient"} & imported
 
 
 def verdicts(part, scenario, ratios):
