@@ -6,8 +6,6 @@ import argparse
 import contextlib
 import json
 import re
-import signal
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,7 +68,6 @@ class Run:
         Returns:
             The exit status.
         """
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # servers are ended on the way out
         try:
             for part, measure in parts.items():
                 self._part, self.missing = part, []

@@ -41,38 +41,24 @@ def run_compiled(run: Run, plan: Plan) -> dict[str, Any]:
 def _measure_networks(run: Run, plan: Plan, names: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = {"scenarios": [], "not_measured": run.missing}
     for network in plan.networks:
-        computes: dict[str, Compute] = {}
-        for name in [one for one in names if one != HOST_COPY]:
-            with run.going_on(f"{network}, {name}"):
-                run.check_time()
-                computes[name] = _make(name, NETWORKS[network], sorted(plan.sizes))
-        for size in plan.sizes:
-            batches = [Batch.of(NETWORKS[network], size, seed) for seed in range(NUM_BATCHES)]
-            calls = host_copies(batches) if HOST_COPY in names else {}
-            calls |= _checked(run, network, computes, batches)
-            run.add(found, f"{network}, {size} requests", partial(_measure, calls, size, plan))
-        del computes, calls
+        with run.going_on(network):
+            reference = NETWORKS[network].build()
+            computes: dict[str, Compute] = {}
+            for name in [one for one in names if one != HOST_COPY]:
+                with run.going_on(f"{network}, {name}"):
+                    run.check_time()
+                    computes[name] = _make(name, NETWORKS[network], sorted(plan.sizes))
+            for size in plan.sizes:
+                batches = [Batch.of(NETWORKS[network], size, seed) for seed in range(NUM_BATCHES)]
+                calls = host_copies(batches) if HOST_COPY in names else {}
+                for name, compute in computes.items():
+                    with run.going_on(f"{network}, {size} requests, {name}"):
+                        check_answers(name, candidates.answers_of(compute(batches[0])), reference, batches[0])
+                        calls[name] = partial(_compute_in_turns, compute, batches)
+                run.add(found, f"{network}, {size} requests", partial(_measure, calls, size, plan))
+        computes, calls = {}, {}
         torch.cuda.empty_cache()
     return found
-
-
-def _checked(
-    run: Run, network: str, computes: Mapping[str, Compute], batches: Sequence[Batch]
-) -> dict[str, Call]:
-    """Return what computes the batches in turns, of those that compute the first one.
-
-    Raises:
-        AssertionError: the answers of one are not the CPU's.
-    """
-    rows = torch.from_numpy(np.concatenate(batches[0].arrays[:7]))
-    with torch.inference_mode():
-        expected = NETWORKS[network].build()(rows).numpy()
-    calls: dict[str, Call] = {}
-    for name, compute in computes.items():
-        with run.going_on(f"{network}, {len(batches[0].arrays)} requests, {name}"):
-            check_answers(name, candidates.answers_of(compute(batches[0])), expected)
-            calls[name] = partial(_compute_in_turns, compute, batches)
-    return calls
 
 
 def _make(name: str, network: Network, sizes: list[int]) -> Compute:
@@ -124,12 +110,14 @@ def _ratios(seconds: Mapping[str, Sequence[float]]) -> Iterator[tuple[str, Sprea
                 yield f"{other} / {name}", paired_ratio(seconds[other], seconds[name])
 
 
-def check_answers(name: str, answers: Array, expected: Array) -> None:
+def check_answers(name: str, answers: Array, reference: torch.nn.Module, batch: Batch) -> None:
     """Compare the first answers with the CPU's: within the tolerance, and nearer to no other request's.
 
     Raises:
         AssertionError: they aren't.
     """
+    with torch.inference_mode():
+        expected = reference(torch.from_numpy(np.concatenate(batch.arrays[:7]))).numpy()
     got = answers[: len(expected)]
     difference = float(np.abs(got - expected).max() / np.abs(expected).max())
     tolerance = TOLERANCE_BF16 if "bf16" in name else TOLERANCE

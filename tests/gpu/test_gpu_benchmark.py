@@ -104,9 +104,29 @@ def test_bars_are_about_what_is_measured():
 )
 def test_answers_that_are_wrong_stop_the_benchmark(wrong, text):
     import numpy as np
+    import torch
     from benchmarks.gpu.forwards import check_answers
+    from benchmarks.gpu.stand_in import Batch
 
-    expected = np.linspace([1000], [1004], 5)
-    check_answers("right", expected + 0.1, expected)
+    rows = np.linspace([1000], [1004], 5)
+    batch = Batch(list(rows[:, None]), [])
+    check_answers("right", rows + 0.1, torch.nn.Identity(), batch)
     with pytest.raises(AssertionError, match=f"wrong: .*{text}"):
-        check_answers("wrong", wrong(expected), expected)
+        check_answers("wrong", wrong(rows), torch.nn.Identity(), batch)
+
+
+def test_network_that_cannot_be_made_is_named_and_the_next_one_is_measured(monkeypatch, capsys):
+    from dataclasses import replace
+
+    from benchmarks.gpu import __main__ as command
+    from benchmarks.networks import NETWORKS, Network
+
+    def make():
+        raise ModuleNotFoundError("No module named 'torchvision'")
+
+    monkeypatch.setitem(NETWORKS, "missing", Network(make, (16,), "FP32", (16,)))
+    monkeypatch.setattr(command, "TRY", replace(command.TRY, networks=("missing", "identity"), sizes=(2,)))
+    assert command.main(["--try", "forwards"]) == 0
+    said = capsys.readouterr().out
+    assert "Not measured: missing: ModuleNotFoundError: No module named 'torchvision'" in said
+    assert "`identity, 2 requests`" in said
