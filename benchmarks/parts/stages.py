@@ -18,7 +18,7 @@ from benchmarks.servers.load import ask, measure
 from benchmarks.servers.repository import Served, repository
 from benchmarks.servers.target import Target
 from benchmarks.servers.triton import target_of, tritonserver
-from kindaware._batch.counters import STAGES
+from kindaware._batch.counters import TIMED_STAGES
 from kindaware.testing import TritonServer
 
 CONCURRENCY = 32
@@ -62,7 +62,7 @@ def _in_stub(server: TritonServer, served: Served, target: Target, seconds: floa
     counts.subtract(before)
     num_requests = counts["kindaware_requests_total"]
     stages = {
-        stage: counts[f"kindaware_stage_seconds_total:{stage}"] / num_requests * 1e6 for stage in STAGES
+        stage: counts[f"kindaware_stage_seconds_total:{stage}"] / num_requests * 1e6 for stage in TIMED_STAGES
     }
     return {
         "requests_per_batch": num_requests / counts["kindaware_batches_total"],

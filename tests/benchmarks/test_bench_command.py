@@ -4,7 +4,7 @@ import argparse
 import json
 
 import pytest
-from benchmarks.parts.stages import STAGES, read_counts
+from benchmarks.parts.stages import TIMED_STAGES, read_counts
 from benchmarks.report import tables
 from benchmarks.run import Run, UnavailableError
 from benchmarks.servers import triton
@@ -166,11 +166,11 @@ def test_counts_are_those_of_the_model_by_stage():
         "# TYPE kindaware_requests_total counter\n"
         'kindaware_requests_total{device="cpu",model="mlp"} 32\n'
         'kindaware_requests_total{device="cpu",model="other"} 5\n'
-        f'kindaware_stage_seconds_total{{model="mlp",stage="{STAGES[0]}"}} 0.25\n'
+        f'kindaware_stage_seconds_total{{model="mlp",stage="{TIMED_STAGES[0]}"}} 0.25\n'
         'nv_inference_count{model="mlp"} 3\n'
     )
 
     assert read_counts(text, "mlp") == {
         "kindaware_requests_total": 32,
-        f"kindaware_stage_seconds_total:{STAGES[0]}": 0.25,
+        f"kindaware_stage_seconds_total:{TIMED_STAGES[0]}": 0.25,
     }
