@@ -9,7 +9,7 @@ from searches import register_profiles
 from slow_tests import is_slow
 from taking_turns import take_turn
 from tally import TALLY
-from work_units import in_order, unit_of
+from work_units import in_order, make_scheduler
 
 REQUIRE_SERVER = "KINDAWARE_REQUIRE_SERVER"
 
@@ -28,13 +28,17 @@ def pytest_configure(config: pytest.Config) -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_workers))
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the names
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Keep tests that share a server in one worker."""
+    return make_scheduler(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark by rule; skip tests on the real server where it isn't installed; name each test's unit of work."""
+    """Mark slow tests, and put workers' in order; skip those on the real server where it isn't installed."""
     for item in items:
         if is_slow(item):
             item.add_marker(pytest.mark.slow)
-        item.add_marker(pytest.mark.xdist_group(unit_of(item)))
     if hasattr(config, "workerinput"):
         items[:] = in_order(items)
     if importlib.util.find_spec("pytriton") is not None or os.environ.get(REQUIRE_SERVER) == "1":

@@ -3,9 +3,9 @@
 Measured: a second of processor time or more, or several for all cases of a test together.
 """
 
-import pytest
+from pathlib import Path
 
-from work_units import folder_of
+import pytest
 
 ALL = ("test_",)
 SLOW = {
@@ -46,4 +46,5 @@ SLOW = {
 
 def is_slow(item: pytest.Item) -> bool:
     """Say whether a test is one of them."""
-    return item.name.startswith(SLOW.get(f"{folder_of(item)}/{item.path.stem}", ()))
+    place = item.path.relative_to(Path(__file__).parent).with_suffix("").as_posix()
+    return item.name.startswith(SLOW.get(place, ()))
