@@ -49,16 +49,16 @@ def test_rule_counts_what_a_request_of_the_last_batch_took_on_either_way(paramet
     class Slow(Watched):
         def forward(self, X):
             if len(X) == 2:
-                time.sleep(0.04)
+                time.sleep(0.4)
             return 2 * X
 
     with ModelHarness(Slow, config=CONFIG, parameters=parameters) as model:
         counts = model.instance._kindaware_instance._counters
         assert counts.seconds_per_request == 0
         model.infer_batch([{"X": [[1.0]]}] * 2)
-        assert 0.02 <= counts.seconds_per_request < 0.04
+        assert 0.2 <= counts.seconds_per_request < 0.4
         model.infer_batch([{"X": [[1.0]]}])
-        assert counts.seconds_per_request < 0.01
+        assert counts.seconds_per_request < 0.1
 
 
 def sent(model):

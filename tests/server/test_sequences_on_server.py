@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from complete_models import serve_complete
 from tritonclient.utils import InferenceServerException
-
-from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 
@@ -72,7 +71,7 @@ def other_server(tmp_path_factory):
         code = MODELS / ("countdown" if name == "countdown" else "summing")
         shutil.copytree(code, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
         (repository / name / "config.pbtxt").write_text(f'name: "{name}"{config}')
-    with TritonServer(repository) as running:
+    with serve_complete(repository) as running:
         yield running
 
 
