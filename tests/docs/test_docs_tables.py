@@ -132,32 +132,28 @@ def test_errors_page_lists_the_codes():
     assert [code_in(row[0])[0] for row in table_with(DOCS / "errors.md", "Code")] == list(ERROR_CODES)
 
 
-def test_design_page_lists_the_modules_in_the_order_of_their_imports():
-    package = ROOT / "src" / "kindaware"
-    listed = [code_in(row[0])[0] for row in table_with(DOCS / "design.md", "Module")]
-    core = [name for name in listed if name.startswith("_")]
-    assert sorted(core) == sorted(path.stem for path in package.glob("_*.py") if path.stem != "__init__")
-    assert set(listed) - set(core) == {path.parent.name for path in package.glob("*/__init__.py")}
-    for place, name in enumerate(core):
-        tree = ast.parse((package / f"{name}.py").read_text())
-        imported = {
-            node.module.removeprefix("kindaware.")
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kindaware.")
-        }
-        assert imported <= set(core[:place]), name
+@pytest.mark.parametrize(
+    ("title", "container"), [("Folder", "kindaware"), ("Folder of `testing`", "kindaware.testing")]
+)
+def test_design_page_names_each_folder_once_in_the_order_that_import_linter_enforces(title, container):
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [one["layers"] for one in contracts if one.get("containers") == [container]]
+    rank = {name: place for place, layer in enumerate(layers) for name in layer.split(" | ")}
+    listed = [code_in(row[0])[0] for row in table_with(DOCS / "design.md", title)]
+    assert sorted(listed) == sorted(rank)
+    assert [rank[name] for name in listed] == sorted(rank.values())
 
 
-def test_design_page_lists_the_folders_of_testing_in_the_order_of_their_imports():
-    package = ROOT / "src" / "kindaware" / "testing"
-    listed = [code_in(row[0])[0].removeprefix("testing/") for row in table_with(DOCS / "design.md", "Folder")]
-    folders = {path.parent.name for path in package.glob("*/__init__.py")}
-    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
-    assert sorted(listed) == sorted(folders | modules)
-    for place, name in enumerate(listed):
-        for path in [*package.glob(f"{name}/**/*.py"), *package.glob(f"{name}.py")]:
-            imported = set(re.findall(r"^ *from kindaware\.testing\.(\w+)", path.read_text(), re.MULTILINE))
-            assert imported <= {*listed[:place], name} - ({*listed[:place]} if name == "server" else set())
+def test_design_page_names_classes_and_methods_that_exist():
+    defined = {}
+    for path in ROOT.glob("src/kindaware/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                methods = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+                defined.setdefault(node.name, set()).update(methods)
+    named = re.findall(r"\b([A-Z][a-z]\w+)\.(\w+)\b", (DOCS / "design.md").read_text())
+    assert len(named) > 10
+    assert [one for one in named if one[1] not in defined.get(one[0], ())] == []
 
 
 def test_api_page_has_every_public_name():
