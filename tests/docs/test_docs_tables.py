@@ -13,6 +13,8 @@ from docs_pages import OUR_PAGES, ROOT, blocks_of, code_in, headings_of, name_of
 import kindaware
 import kindaware.testing
 from kindaware import KindAwareModel, Placement
+from kindaware._batch.counters import TIMED_STAGES
+from kindaware._batch.stages import STAGES
 from kindaware._config.args import InstanceArgs
 from kindaware._config.model_spec import InstanceGroup
 from kindaware._config.settings import _PARSERS, PRECISIONS, SETTING_NAMES, Settings
@@ -20,6 +22,7 @@ from kindaware._device.modules import Precision
 from kindaware._errors import ERROR_CODES
 from kindaware._hooks.class_rules import HOOKS
 from kindaware._placement.threads import ThreadBudget
+from kindaware._triton.metrics import FAMILIES
 from kindaware.testing.harness.process.readiness import ASKED_SINCE
 from kindaware.testing.harness.server.server import NOT_FOUND_SINCE
 from kindaware.testing.stand_in import NEWEST
@@ -130,6 +133,21 @@ def test_modes_page_names_tests_on_the_server_that_exist():
 
 def test_errors_page_lists_the_codes():
     assert [code_in(row[0])[0] for row in table_with(DOCS / "errors.md", "Code")] == list(ERROR_CODES)
+
+
+def test_errors_page_lists_the_metrics_and_the_stages_that_they_time():
+    rows = table_with(DOCS / "errors.md", "Metric")
+    assert [code_in(row[0])[0] for row in rows] == list(FAMILIES)
+    (stages,) = re.findall(r"\nThe stages: ([^.]+)\. ", (DOCS / "errors.md").read_text())
+    assert code_in(stages) == list(TIMED_STAGES)
+
+
+def test_profile_page_lists_the_stages():
+    rows = table_with(DOCS / "profile.md", "Stage")
+    assert [code_in(row[0])[0] for row in rows] == [*STAGES, "between them"]
+    (output,) = blocks_of(DOCS / "profile.md", "text")
+    shown = [stage for stage in STAGES if f"\n  {stage}  " in output.code]
+    assert shown == [stage for stage in STAGES if stage not in ("preprocess", "copy in")]
 
 
 @pytest.mark.parametrize(
