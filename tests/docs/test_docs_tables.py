@@ -20,7 +20,9 @@ from kindaware._config.model_spec import InstanceGroup
 from kindaware._config.settings import _PARSERS, PRECISIONS, SETTING_NAMES, Settings
 from kindaware._device.modules import Precision
 from kindaware._errors import ERROR_CODES
-from kindaware._hooks.class_rules import HOOKS
+from kindaware._hooks.attachment import ATTRIBUTE
+from kindaware._hooks.class_rules import HOOKS, OWN_ATTRIBUTES
+from kindaware._hooks.names import COUNTERPARTS, SETTING_COUNTERPARTS
 from kindaware._placement.threads import ThreadBudget
 from kindaware._triton.metrics import FAMILIES
 from kindaware.testing.harness.process.readiness import ASKED_SINCE
@@ -118,6 +120,19 @@ def test_hooks_page_has_a_section_for_each_hook_and_no_other():
     assert sorted(code_in(row[0])[0] for row in table_with(DOCS / "hooks.md", "Hook")) == sorted(HOOKS)
     for name in HOOKS:
         assert f"\n## {name}\n\n`{name}(self" in text
+
+
+def test_hooks_page_lists_what_the_library_provides_on_an_instance():
+    rows = table_with(DOCS / "hooks.md", "Attribute | Type | From")
+    listed = {code.removeprefix("self.") for row in rows for code in code_in(row[0])}
+    assert f"so does `self.{ATTRIBUTE}`" in (DOCS / "hooks.md").read_text()
+    assert listed - {"model"} | {ATTRIBUTE} == OWN_ATTRIBUTES
+
+
+def test_hooks_page_lists_the_names_of_other_frameworks():
+    rows = table_with(DOCS / "hooks.md", "Here | Elsewhere")
+    listed = {name: code_in(row[0])[0] for row in rows for name in code_in(row[1])}
+    assert listed == COUNTERPARTS | SETTING_COUNTERPARTS
 
 
 def test_modes_page_names_tests_on_the_server_that_exist():
