@@ -89,6 +89,14 @@ class Instance(PlacedInstance):
         Sync:
             Host with all devices of the instance, after `load` and once per warm-up batch.
         """
+        try:
+            self._start()
+        except BaseException:
+            # An instance that fails to load is not ended by Triton, and its thread would stay.
+            self._close_loop()
+            raise
+
+    def _start(self) -> None:
         # The hooks' parameters are checked before `load`, which may take minutes.
         check_transaction_policy(type(self._model), self.spec)
         call = Call.bind(self._hook(self.spec.hook), self.spec, f"model {self.spec.name!r}")
@@ -135,16 +143,15 @@ class Instance(PlacedInstance):
             self._reload.begin()
         # At most once a second: each value costs a call to the server's process.
         if self._metrics is not None and time.monotonic() >= self._metrics.due_at:
-            self._metrics.flush(self._counters)
+            self._flush_metrics(self._metrics)
         return responses
 
     def end(self) -> None:
         """Cancel the streams that still run, and flush the counters."""
-        if self._loop is not None:
-            self._loop.close()
+        self._close_loop()
         self.calls.adapter = None
         if self._metrics is not None:
-            self._metrics.flush(self._counters)
+            self._flush_metrics(self._metrics)
 
     @property
     def is_ready(self) -> bool:
@@ -154,6 +161,17 @@ class Instance(PlacedInstance):
     def stages(self) -> Iterator[Stage]:
         """Iterate over the stages of a call, for profiling; none for a decoupled model."""
         return self._executor.stages() if self._executor is not None else iter(())
+
+    def _close_loop(self) -> None:
+        if self._loop is not None:
+            self._loop.close()
+
+    def _flush_metrics(self, metrics: Metrics) -> None:
+        try:
+            metrics.flush(self._counters)
+        except Exception as error:
+            # The answers of this call are computed, and no client should lose them for a figure.
+            self.logger.error("model %r: metrics not handed over: %s", self.spec.name, report(error))
 
     def _hook(self, name: str) -> Any:
         return getattr(self._model, name, None)
@@ -174,8 +192,8 @@ class Instance(PlacedInstance):
         if taken is not loaded:
             raise ConfigError.of(
                 f"class {type(self._model).__name__} attribute 'model'",
-                expected="it to be free for the module that load() returned",
-                got=f"one of type {type(taken).__name__} there",
+                expected="no other self.model than the module that load() returned",
+                got=f"a {type(taken).__name__}",
                 remedy="return nothing from load() and keep the module yourself, or rename your attribute",
             )
         self._model.model = loaded

@@ -44,12 +44,19 @@ class Watch:
         if self._has_cancelled and (kind is None or issubclass(kind, _ENDS)):
             raise ClientGoneError
 
+    def _asks_gone(self) -> bool:
+        try:
+            return self._is_gone()
+        except Exception:
+            # An error of the question says nothing about the client: it is asked again.
+            return False
+
     def _look_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._look)
 
     def _look(self) -> None:
         # No new timer after the cancellation: a second one would interrupt the block's `finally`.
-        if not self._is_gone():
+        if not self._asks_gone():
             self._look_later()
         elif self._task is not None:
             self._has_cancelled = True

@@ -228,6 +228,9 @@ class Streams:
     async def _send_all(self, items: _Items, request: Request, responses: ResponseSender) -> Failure | None:
         try:
             while self._health.fault is None:
+                # A generator that swallows its cancellation takes no further step while `unload` runs.
+                if self._is_closing:
+                    return self._unloaded(request.id)
                 item = await items.next()
                 if item is _END:
                     return None
@@ -255,14 +258,8 @@ class Streams:
         """Return what the client reads when a hook has raised; the traceback is logged."""
         request_id = arrival.id if isinstance(arrival, Request) else ""
         # Cancelled by the loop's end, and not by a hook, which could raise CancelledError itself.
-        if isinstance(error, asyncio.CancelledError) and self._loop is not None and self._loop.is_closing:
-            text = message(
-                f"model {self._model!r} request {request_id!r}",
-                expected="the model to stay loaded until the stream has ended",
-                got="its end",
-                remedy="send the request again when the model is loaded",
-            )
-            return Failure(text, "UNAVAILABLE")
+        if isinstance(error, asyncio.CancelledError) and self._is_closing:
+            return self._unloaded(request_id)
         caught = self._health.caught(error)
         if self._health.fault is not None:
             return self._unavailable()
@@ -270,6 +267,19 @@ class Streams:
             return refusal_of(caught)
         log_failure(self._logger, self._model, [request_id], report(caught))
         return failure_of(caught, self._model, request_id, hook)
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._loop is not None and self._loop.is_closing
+
+    def _unloaded(self, request_id: str) -> Failure:
+        text = message(
+            f"model {self._model!r} request {request_id!r}",
+            expected="the model to stay loaded until the stream has ended",
+            got="its end",
+            remedy="send the request again when the model is loaded",
+        )
+        return Failure(text, "UNAVAILABLE")
 
     def _unavailable(self) -> Failure:
         return Failure(self._health.unavailable(), "UNAVAILABLE")

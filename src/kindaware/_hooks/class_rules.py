@@ -198,16 +198,17 @@ def refuse_late_definition(model_class: type, name: str) -> None:
 def describe_counterparts(model_class: type, base: type) -> list[str]:
     """Return a message for each name that another framework uses, naming kindaware's counterpart."""
     lines = []
-    for name, value in _own_names(model_class, base).items():
+    own = _own_names(model_class, base)
+    for name, value in own.items():
         counterpart = (COUNTERPARTS if callable(value) else SETTING_COUNTERPARTS).get(name)
         # No message if the counterpart is defined too: then the other name is a helper's.
-        if counterpart is not None and counterpart not in vars(model_class):
+        if counterpart is not None:
             lines.append(
                 message(
                     f"class {model_class.__name__} attribute {name!r}",
                     expected=f"{counterpart}, which is what kindaware looks for",
                     got=f"{name!r}, which it does not use",
-                    remedy=f"rename it to {counterpart} if that is meant; as your own it is fine",
+                    remedy=f"rename it to {counterpart} if that is meant; keep it if it is your own",
                 )
             )
     return lines

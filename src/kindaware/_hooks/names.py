@@ -33,27 +33,35 @@ SETTING_COUNTERPARTS = {
 """Attributes that other frameworks read, and the corresponding setting."""
 
 _WORDS = frozenset(
-    {"already", "decision", "input", "metric", "offload", "onward", "output", "preload", "provision"}
-    | {"reload", "reward", "steam", "string", "toward", "upload"}
-    | {"collage", "collated", "collator", "collect", "correlate"}
-    | {"compiled", "compiler", "loaded", "loader", "loads", "padded", "pads", "unloaded"}
-    | {"postprocessed", "postprocessor", "preprocessed", "preprocessor"}
-    | {"streamed", "streamer", "streaming", "streams"}
+    {
+        "already",
+        "decision",
+        "input",
+        "loads",
+        "metric",
+        "num_heads",
+        "output",
+        "provision",
+        "reload",
+        "upload",
+    }
+    | {"collated", "compiled", "compiler", "pads", "postprocessed", "postprocessor", "preprocessed"}
+    | {"preprocessor", "streams"}
 )
-"""Words within two edits of a hook or setting that a class may well use as names of its own."""
+"""Words within the allowed edits of a hook or setting, which a class may mean for itself."""
 
 
 def find_misspelled(name: str, known: tuple[str, ...]) -> str | None:
     """Return the known name of which a name is a likely misspelling; None if it may be the author's own.
 
-    Two letters may be wrong, missing, extra or swapped with their neighbour; one in a name of four or five
-    letters, and none in one of three, which is misspelled only if its case differs.
+    One letter may be wrong, missing, extra or swapped with its neighbour; two in a name of eight letters or
+    more, and none in one of three, which is misspelled only if its case differs.
     """
-    plain = name.lower()
+    plain = name.lower().rstrip("0123456789")  # input1 and input2 are names of the class's own
     if plain in _WORDS or name in known:
         return None
     edits, candidate = min((_count_edits(plain, one), one) for one in known)
-    allowed = 0 if len(candidate) < 4 else 1 if len(candidate) < 6 else 2
+    allowed = 0 if len(candidate) < 4 else 1 if len(candidate) < 8 else 2
     # preprocess_1 is within two edits of preprocess, and clearly a helper.
     is_longer = plain.startswith(candidate + "_")
     return candidate if edits <= allowed and not is_longer else None

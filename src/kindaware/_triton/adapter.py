@@ -17,7 +17,7 @@ from kindaware._device.runtime import Runtime
 from kindaware._errors import RequestError, describe, message
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.rows import Answer
-from kindaware._triton.module import is_stand_in, require_response_parameters
+from kindaware._triton.module import check_parameters, is_stand_in, require_response_parameters
 from kindaware._triton.request import TritonRequest, read_info, read_sequence, readable_id
 
 
@@ -285,6 +285,7 @@ class TritonAdapter:
         if not parameters:
             return self._pb_utils.InferenceResponse(tensors)
         require_response_parameters(self._pb_utils, self._model)
+        check_parameters(parameters, f"model {self._model!r} response_parameters")
         return self._pb_utils.InferenceResponse(tensors, parameters=dict(parameters))
 
     def refuse(self, failure: Failure) -> Any:

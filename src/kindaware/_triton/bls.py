@@ -19,7 +19,7 @@ from kindaware._tensors.bytes_arrays import Value, to_bytes
 from kindaware._tensors.dtypes import DTYPES, triton_name
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls_stream import CallStream
-from kindaware._triton.module import require_pb_utils
+from kindaware._triton.module import check_parameters, require_pb_utils
 
 
 class ModelCalls:
@@ -194,6 +194,7 @@ class Calls:
                 )
             )
         # Read now: the calling thread or task works for the request, and the thread that executes doesn't.
+        check_parameters(parameters or {}, f"{subject} parameters")
         context = current_context()
         request = self.adapter.new_call(
             model,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -141,6 +142,31 @@ def require_pb_utils(what: str) -> ModuleType:
             )
         )
     return pb_utils
+
+
+def check_parameters(parameters: Mapping[str, object], subject: str) -> None:
+    """Refuse parameters of a response or a call that Triton can't pass on unchanged.
+
+    A server of 26.x aborts on a whole number that is not INT64, and every server cuts text at a NUL.
+    Source: measured on tritonserver 2.51.0 and 2.73.0dev.
+
+    Raises:
+        RequestError: a name or value can't be passed on.
+    """
+    for name, value in parameters.items():
+        got = ""
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            got = f"{value}, which is no INT64"
+        elif "\0" in name or (isinstance(value, str) and "\0" in value):
+            got = "text with a NUL"
+        if got:
+            text = message(
+                f"{subject} {name!r}",
+                expected="booleans, text without NUL, and whole numbers from -2**63 to 2**63 - 1",
+                got=got,
+                remedy="send it as text in another form, or as an output",
+            )
+            raise RequestError(text)
 
 
 def require_response_parameters(pb_utils: ModuleType, model: str) -> None:
