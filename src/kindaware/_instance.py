@@ -218,11 +218,7 @@ class Instance(PlacedInstance):
             if not self.spec.decoupled:
                 precision = Precision.of(self.settings.precision)
                 answer = awaited(answer, self._loop, lambda: hook_scope(self.runtime, precision))
-        optional = {
-            name: None if (hook := self._hook(name)) is None else blamed(name, hook)
-            for name in ("preprocess", "collate", "postprocess")
-        }
-        hooks = Hooks(answer, call, **optional, is_async=is_async)
+        hooks = Hooks.of(self._model, answer, call, is_async=is_async)
         return hooks if self.sequences is None else self.sequences.watch(hooks)
 
     def _connect(self) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 from kindaware._config.model_spec import ModelSpec
 from kindaware._errors import ConfigError
-from kindaware._hooks.class_rules import WITH_REQUESTS, names_requests
+from kindaware._hooks.blame import blamed
+from kindaware._hooks.class_rules import names_requests
+from kindaware._hooks.names import WITH_REQUESTS
 from kindaware._tensors.bytes_arrays import Value
 
 RESERVED_PARAMETERS = ("lengths", "requests")
@@ -111,18 +113,34 @@ class Hooks:
     is_async: bool = False
     with_requests: frozenset[str] = field(init=False)
 
+    @classmethod
+    def of(cls, model: object, forward: Callable[..., Any], call: Call, *, is_async: bool) -> Hooks:
+        """Return the hooks of a model.
+
+        Args:
+            model: the user's object; the optional hooks that its class defines are bound.
+            forward: its `forward` or `stream`.
+            call: how `forward` gets its inputs.
+            is_async: whether `forward` is asynchronous.
+        """
+        defined = {name: getattr(model, name, None) for name in _OPTIONAL}
+        optional = {name: hook and blamed(name, hook) for name, hook in defined.items()}
+        return cls(forward, call, is_async=is_async, **optional)
+
     @property
     def is_plain(self) -> bool:
         """Whether `forward` is the only hook, and gets nothing but its inputs."""
         # The optional hooks are the fields that default to None.
-        optional = [getattr(self, one.name) for one in fields(self) if one.default is None]
-        return all(hook is None for hook in optional) and not self.call.extras
+        return all(getattr(self, name) is None for name in _OPTIONAL) and not self.call.extras
 
     def __post_init__(self) -> None:
         # For `forward` the call decides: its parameter `requests` may be an input of that name.
         named = {name for name in WITH_REQUESTS if names_requests(getattr(self, name))}
         forward = {"forward"} if "requests" in self.call.extras else set()
         object.__setattr__(self, "with_requests", frozenset(named | forward))
+
+
+_OPTIONAL = tuple(one.name for one in fields(Hooks) if one.default is None)
 
 
 def _signature(forward: Callable[..., Any]) -> str:

@@ -10,23 +10,13 @@ from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import SETTING_NAMES
 from kindaware._errors import ConfigError, message
 from kindaware._hooks.attachment import ATTRIBUTE
-from kindaware._hooks.names import COUNTERPARTS, SETTING_COUNTERPARTS, find_misspelled
-
-HOOKS = {
-    "load": 0,
-    "forward": None,
-    "preprocess": 1,
-    "collate": 2,
-    "postprocess": 1,
-    "warmup_inputs": 1,
-    "unload": 0,
-    "is_ready": 0,
-    "stream": None,
-}
-"""The hooks, and the number of arguments of each without self; None if its parameters are bound to inputs."""
-
-WITH_REQUESTS = ("preprocess", "postprocess")
-"""The hooks, besides `forward`, that may have an additional parameter `requests`."""
+from kindaware._hooks.names import (
+    COUNTERPARTS,
+    HOOKS,
+    SETTING_COUNTERPARTS,
+    WITH_REQUESTS,
+    find_misspelled,
+)
 
 DECLARATIONS = ("inputs", "outputs", "max_batch_size")
 LIFE_CYCLE = {"initialize": "load", "execute": "forward", "finalize": "unload"}

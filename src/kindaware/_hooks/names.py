@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+HOOKS = {
+    "load": 0,
+    "forward": None,
+    "preprocess": 1,
+    "collate": 2,
+    "postprocess": 1,
+    "warmup_inputs": 1,
+    "unload": 0,
+    "is_ready": 0,
+    "stream": None,
+}
+"""The hooks, and the number of arguments of each without self; None if its parameters are bound to inputs."""
+
+WITH_REQUESTS = ("preprocess", "postprocess")
+"""The hooks, besides `forward`, that may have an additional parameter `requests`."""
+
 COUNTERPARTS = {
     "predict": "forward",
     "infer": "forward",
