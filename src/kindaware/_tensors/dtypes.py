@@ -18,11 +18,13 @@ class DType:
         triton: Triton's wire name, such as `FP32`.
         torch: torch's dtype; None for BYTES, which torch doesn't have.
         numpy: numpy's dtype; None for BF16, which numpy doesn't have.
+        dlpack: DLPack's code of the type; None for BYTES.
     """
 
     triton: str
     torch: torch.dtype | None
     numpy: np.dtype[np.generic] | None
+    dlpack: int | None
 
     def __str__(self) -> str:
         return self.triton
@@ -33,8 +35,17 @@ class DType:
         return "TYPE_STRING" if self.torch is None else f"TYPE_{self.triton}"
 
 
-def _row(triton: str, torch_dtype: torch.dtype | None, numpy_type: type[np.generic] | None) -> DType:
-    return DType(triton, torch_dtype, None if numpy_type is None else np.dtype(numpy_type))
+_DLPACK_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
+
+
+def _row(
+    triton: str,
+    torch_dtype: torch.dtype | None,
+    numpy_type: type[np.generic] | None,
+    dlpack: int | None = None,
+) -> DType:
+    numpy = None if numpy_type is None else np.dtype(numpy_type)
+    return DType(triton, torch_dtype, numpy, dlpack if numpy is None else _DLPACK_CODES.get(numpy.kind))
 
 
 DTYPES = {
@@ -53,13 +64,16 @@ DTYPES = {
         _row("FP32", torch.float32, np.float32),
         _row("FP64", torch.float64, np.float64),
         _row("BYTES", None, np.object_),
-        _row("BF16", torch.bfloat16, None),
+        _row("BF16", torch.bfloat16, None, 4),
     )
 }
 """Every data type by Triton's name, in the order of the server's enum, which starts at 1.
 
 Source: tritonserver.h, TRITONSERVER_datatype_enum.
 """
+
+NO_NUMPY = {dtype.torch for dtype in DTYPES.values() if dtype.numpy is None}
+"""torch's types that numpy doesn't have."""
 
 # Without BYTES, whose torch dtype is None.
 _BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values() if dtype.torch is not None}

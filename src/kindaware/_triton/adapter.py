@@ -16,6 +16,7 @@ from kindaware._config.model_spec import ModelSpec
 from kindaware._device.runtime import Runtime
 from kindaware._errors import RequestError, describe, message
 from kindaware._tensors.bytes_arrays import Value
+from kindaware._tensors.dtypes import NO_NUMPY
 from kindaware._tensors.rows import Answer
 from kindaware._triton.module import check_parameters, is_stand_in, require_response_parameters
 from kindaware._triton.request import TritonRequest, read_info, read_sequence, readable_id
@@ -371,7 +372,7 @@ class TritonAdapter:
         # On the CPU Triton takes an array without copying it, and copies a tensor that comes by DLPack.
         if not isinstance(value, torch.Tensor):
             return value, self._pb_utils.Tensor
-        if value.device.type != "cpu" or value.dtype is torch.bfloat16:
+        if value.device.type != "cpu" or value.dtype in NO_NUMPY:
             return value, self._from_dlpack
         return value.numpy(), self._pb_utils.Tensor
 
