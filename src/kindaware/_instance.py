@@ -67,6 +67,13 @@ class Instance(PlacedInstance):
         self.spec = ModelSpec.from_config(self.args.config).completed(
             model.inputs, model.outputs, model.max_batch_size
         )
+        if not self.spec.inputs and not self.spec.outputs:
+            raise ConfigError.of(
+                f"model {self.spec.name!r} configuration",
+                expected="inputs and outputs",
+                got="none, in config.pbtxt and in the class",
+                remedy="write config.pbtxt with input and output, or declare inputs and outputs in the class",
+            )
         self.calls = Calls(self.spec.name)
         self.sequences: Sequences | None = None
         self._device = Device.open(self.runtime, self.settings, self.spec.name, self.logger)

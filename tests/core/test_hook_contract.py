@@ -200,6 +200,24 @@ def test_initialize_hook_that_takes_other_arguments_raises(name, hook, got):
         start(make_class(**{name: hook}))
 
 
+@pytest.mark.parametrize("name", ["load", "forward", "preprocess", "postprocess", "warmup_inputs", "unload"])
+def test_initialize_hook_without_self_is_refused(name):
+    with pytest.raises(
+        ConfigError, match=rf"hook {name}\(\): expected self as its first parameter, got none"
+    ):
+        start(make_class(**{name: lambda: None}))
+
+
+def test_initialize_hook_without_a_signature_is_refused():
+    with pytest.raises(ConfigError, match="hook forward: expected a function whose parameters can be read"):
+        start(make_class(forward=max))
+
+
+def test_initialize_without_inputs_and_outputs_says_that_the_configuration_is_missing():
+    with pytest.raises(ConfigError, match="model 'm' configuration: expected inputs and outputs, got none"):
+        start(Doubler, input=[], output=[])
+
+
 @pytest.mark.parametrize("name", ["device", "devices", "args", "settings", "spec", "parameters", "logger"])
 def test_initialize_load_that_overwrites_what_the_library_set_raises(name):
     def load(self):

@@ -208,7 +208,10 @@ def _check_hook(subject: str, model_class: type, name: str) -> None:
     hook = getattr(model_class, name)
     _check_kind(f"{subject} hook {name}", name, hook)
     num_arguments = HOOKS[name]
-    if hook is None or num_arguments is None:
+    if hook is None:
+        return
+    _check_self(f"{subject} hook {name}", inspect.getattr_static(model_class, name))
+    if num_arguments is None:
         return
     # Looked up on the class, a plain function still takes self; a classmethod or staticmethod doesn't.
     is_bound = not inspect.isfunction(inspect.getattr_static(model_class, name))
@@ -222,6 +225,24 @@ def _check_hook(subject: str, model_class: type, name: str) -> None:
             got=str(error),
             remedy="correct its parameters; docs/hooks.md has the signature",
         ) from None
+
+
+def _check_self(subject: str, hook: Any) -> None:
+    """Refuse a method that doesn't take self, and one whose parameters can't be read."""
+    try:
+        parameters = list(inspect.signature(getattr(hook, "__func__", hook)).parameters.values())
+    except ValueError:
+        raise ConfigError.of(
+            subject,
+            expected="a function whose parameters can be read",
+            got=f"a {type(hook).__name__} without a signature",
+            remedy="call it in a method that is written with def",
+        ) from None
+    takes_self = parameters and parameters[0].kind is not inspect.Parameter.KEYWORD_ONLY
+    if inspect.isfunction(hook) and not takes_self:
+        raise ConfigError.of(
+            f"{subject}()", expected="self as its first parameter", got="none", remedy="write def with self"
+        )
 
 
 def is_asynchronous(hook: Any) -> bool:
