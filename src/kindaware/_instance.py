@@ -107,6 +107,8 @@ class Instance(PlacedInstance):
         # The hooks' parameters are checked before `load`, which may take minutes.
         check_transaction_policy(type(self._model), self.spec)
         call = Call.bind(self._hook(self.spec.hook), self.spec, f"model {self.spec.name!r}")
+        if any(is_asynchronous(self._hook(name)) for name in ("load", "unload", self.spec.hook)):
+            self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
         on_host = not self.placement.uses_cuda
         keep_memory = plan_malloc(self.settings.keep_memory if on_host else "off", os.environ)
         started = time.monotonic()
@@ -154,11 +156,23 @@ class Instance(PlacedInstance):
         return responses
 
     def end(self) -> None:
-        """Cancel the streams that still run, and flush the counters."""
-        self._close_loop()
+        """End what still streams, hand over the last counters and run the user's `unload`.
+
+        Raises:
+            Exception: what `unload` raised.
+
+        Sync:
+            Until the streams have ended, for at most 5 s, and `unload` has returned.
+        """
+        if self._loop is not None:
+            self._loop.cancel_all()
         self.calls.adapter = None
-        if self._metrics is not None:
-            self._flush_metrics(self._metrics)
+        try:
+            if self._metrics is not None:
+                self._flush_metrics(self._metrics)
+            self._call("unload")
+        finally:
+            self._close_loop()
 
     @property
     def is_ready(self) -> bool:
@@ -183,10 +197,17 @@ class Instance(PlacedInstance):
     def _hook(self, name: str) -> Any:
         return getattr(self._model, name, None)
 
+    def _call(self, name: str) -> Any:
+        """Call a hook of the instance's life; an asynchronous one runs on the loop, to completion."""
+        hook = self._hook(name)
+        if self._loop is None or not is_asynchronous(hook):
+            return hook()
+        return awaited(hook, self._loop, self.runtime.scope)()
+
     def _load(self) -> None:
         """Run the user's `load`, and keep the module that it returned as `self.model`."""
         try:
-            loaded = check_loaded(self._model.load(), self.spec)
+            loaded = check_loaded(self._call("load"), self.spec)
         except KeyboardInterrupt:  # of somebody who stops a test
             raise
         except BaseException as error:
@@ -210,7 +231,8 @@ class Instance(PlacedInstance):
         self.sequences = Sequences.of_instance(self.spec, self.settings)
         plan = self._plan = Plan.of(self.spec, self.settings, self._bind_hooks(call), self.logger)
         if self.spec.decoupled:
-            self._streams = Streams(plan, StreamRunner(plan, self._device, self._counters), self._loop)
+            loop = self._loop if plan.hooks.is_async else None
+            self._streams = Streams(plan, StreamRunner(plan, self._device, self._counters), loop)
         else:
             self._pipeline = Pipeline(plan, BatchRunner(plan, self._device, self._counters))
         if self._pb_utils is not None:
@@ -219,12 +241,10 @@ class Instance(PlacedInstance):
     def _bind_hooks(self, call: Call) -> Hooks:
         answer = self._hook(self.spec.hook)
         is_async = is_asynchronous(answer)
-        if is_async:
-            self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
-            # An asynchronous `stream` stays asynchronous; an asynchronous `forward` becomes a blocking call.
-            if not self.spec.decoupled:
-                precision = Precision.of(self.settings.precision)
-                answer = awaited(answer, self._loop, lambda: hook_scope(self.runtime, precision))
+        # An asynchronous `stream` stays asynchronous; an asynchronous `forward` becomes a blocking call.
+        if self._loop is not None and is_async and not self.spec.decoupled:
+            precision = Precision.of(self.settings.precision)
+            answer = awaited(answer, self._loop, lambda: hook_scope(self.runtime, precision))
         hooks = Hooks.of(self._model, answer, call, is_async=is_async)
         return hooks if self.sequences is None else self.sequences.watch(hooks)
 

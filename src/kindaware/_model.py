@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from logging import Logger
 from typing import Any, ClassVar, final
 
@@ -104,7 +104,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
     max_batch_size: ClassVar[int] = 0
 
     # Annotations without values: a hook that the user's class doesn't define must not be found.
-    load: Callable[..., nn.Module | None]
+    load: Callable[..., nn.Module | Awaitable[nn.Module | None] | None]
     forward: Callable[..., Any]
     stream: Callable[..., Iterator[Any] | AsyncIterator[Any]]
     model: nn.Module
@@ -200,19 +200,12 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
 
     @final
     def finalize(self) -> None:
-        """Shut the instance down: cancel streams that still run, flush the counters, and call `unload`.
+        """End running streams, hand the last counters to Triton, and call `unload`."""
+        _instance_of(self, "finalize").end()
 
-        Sync:
-            Until cancelled streams have ended, for at most 5 s.
-        """
-        # `unload` must run even if the last export of counters fails.
-        try:
-            _instance_of(self, "finalize").end()
-        finally:
-            self.unload()
-
-    def unload(self) -> None:
+    def unload(self) -> Awaitable[None] | None:
         """Release the resources that `load` acquired; does nothing unless overridden."""
+        return None
 
     def is_ready(self) -> bool:
         """Whether the instance can answer requests: False once its device has failed."""

@@ -6,6 +6,7 @@ from core_kit import Doubler, start
 from torch import nn
 
 from kindaware import ConfigError, KindAwareModel
+from kindaware._hooks.names import ASYNCHRONOUS
 
 
 def make_class(base=Doubler, /, **members):
@@ -250,7 +251,7 @@ def test_initialize_async_hook_raises(name):
     async def generator(self, *_):
         yield 1
 
-    coroutines = () if name == "forward" else (hook, staticmethod(hook))  # that one may be asynchronous
+    coroutines = () if name in ASYNCHRONOUS else (hook, staticmethod(hook))
     for function in (generator, *coroutines):
         with pytest.raises(ConfigError, match=f"hook {name}: expected a plain method, got async def"):
             start(make_class(**{name: function}))

@@ -11,6 +11,7 @@ from kindaware._config.settings import SETTING_NAMES
 from kindaware._errors import ConfigError, message
 from kindaware._hooks.attachment import ATTRIBUTE
 from kindaware._hooks.names import (
+    ASYNCHRONOUS,
     COUNTERPARTS,
     HOOKS,
     SETTING_COUNTERPARTS,
@@ -261,7 +262,8 @@ def _check_kind(subject: str, name: str, hook: Any) -> None:
     # A decorator such as torch.no_grad hides what it wraps.
     written = inspect.unwrap(hook) if callable(hook) else hook
     is_generator = inspect.isgeneratorfunction(written) or inspect.isasyncgenfunction(written)
-    is_async = is_asynchronous(hook) and not (name == "forward" and inspect.iscoroutinefunction(written))
+    may_be_async = name in ASYNCHRONOUS and inspect.iscoroutinefunction(written)
+    is_async = is_asynchronous(hook) and not may_be_async
     if name == "stream" and hook is not None:
         if not is_generator:
             raise ConfigError.of(

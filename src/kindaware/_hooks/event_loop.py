@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager
 from functools import partial
 from logging import Logger
@@ -40,7 +42,7 @@ class EventLoop:
 
     def __init__(self, name: str, logger: Logger) -> None:
         self._logger = logger
-        self.is_closing = False
+        self.is_closing = self._is_stopped = False
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(NUM_WAITING_THREADS, f"{name}-waiting"))
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -61,16 +63,26 @@ class EventLoop:
         """
         return self.submit(coroutine).result()
 
+    def cancel_all(self) -> None:
+        """Cancel the coroutines that still run, and wait until they have ended; the loop goes on.
+
+        Sync:
+            Until all have ended, for at most 5 s.
+        """
+        self.is_closing = True
+        with contextlib.suppress(FutureTimeoutError):
+            self.submit(self._end_tasks()).result(_CLOSING_SECONDS)
+
     def close(self) -> None:
         """Cancel the coroutines that still run, wait until they have ended, and stop the loop.
 
         Sync:
             Until all have ended, for at most 5 s.
         """
-        if self.is_closing:
+        if self._is_stopped:
             return
         # Set first: the thread reads it when `stop` has ended run_forever.
-        self.is_closing = True
+        self.is_closing = self._is_stopped = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSING_SECONDS)
 
@@ -79,7 +91,7 @@ class EventLoop:
         asyncio.set_event_loop(self._loop)
         # asyncio re-raises these two out of run_forever, which ends it; the loop itself can go on.
         # They come from a task that a hook has started, and would leave all other streams without an end.
-        while not self.is_closing:
+        while not self._is_stopped:
             try:
                 self._loop.run_forever()
             except (SystemExit, KeyboardInterrupt) as error:

@@ -15,6 +15,9 @@ HOOKS = {
 }
 """The hooks, and the number of arguments of each without self; None if its parameters are bound to inputs."""
 
+ASYNCHRONOUS = ("load", "forward", "unload")
+"""The hooks, beside `stream`, that may be written with `async def`; all run on one event loop."""
+
 WITH_REQUESTS = ("preprocess", "postprocess")
 """The hooks, besides `forward`, that may have an additional parameter `requests`."""
 
