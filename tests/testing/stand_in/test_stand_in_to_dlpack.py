@@ -104,7 +104,7 @@ LOSSES = {
 @pytest.mark.parametrize("dtype", [np.float32, np.bool_, np.int64])
 def test_an_error_passes_on_while_what_dlpack_has_made_is_freed(pb, name, dtype):
     for _ in range(20):
-        with pytest.raises((RuntimeError, ValueError, TypeError), match="invalid for|cannot reshape|int()"):
+        with pytest.raises(Exception, match=r"invalid for|cannot reshape|argument must be"):
             LOSSES[name](pb.Tensor("a", np.arange(3).astype(dtype)))
 
 

@@ -248,8 +248,11 @@ class Instance(Host):
         return self._lock.locked()
 
     def is_anyone_left(self) -> bool:
-        """Return whether a coroutine or thread may still answer."""
-        return self.loop.is_busy() or self._context.is_thread_left()
+        """Return whether a thread or the event loop may still answer."""
+        if self._context.is_thread_left():
+            self.loop.forget()
+            return True
+        return self.loop.is_busy()
 
     def log(self, level: str, text: str, filename: str, line: int) -> None:
         """Take one line of the log."""

@@ -20,6 +20,7 @@ def wait_for(
         TritonContractError: nobody is left who could answer it, or it takes too long.
     """
     deadline = time.monotonic() + timeout_seconds
+    instance.loop.forget()
     with pending.changed:
         while not pending.is_done and (num_answers is None or len(pending.answers) < num_answers):
             if time.monotonic() >= deadline or not instance.is_anyone_left():

@@ -148,7 +148,7 @@ def relabel(capsule: Any, device: tuple[int, int]) -> None:
 
 
 def is_of_numpy(capsule: Any) -> bool:
-    """Return whether numpy made a capsule by itself: it does not name its producer, but each has a destructor."""
+    """Return whether numpy made a capsule by itself; each producer has a destructor of its own."""
     is_own = _get_context(capsule) == ctypes.addressof(_OWN_MARK)
     return not is_own and _get_destructor(capsule) == _get_destructor(np.empty(0).__dlpack__())
 
