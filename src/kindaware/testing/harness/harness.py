@@ -62,7 +62,9 @@ class ModelHarness(ModelClient):
             They are loaded first.
         accelerator: `simulated`, or a `SimulatedAccelerator`: GPUs in host memory for torch's CUDA;
             None is torch's own.
-        hang_timeout_seconds: how long a model's threads may take to answer before it counts as a hang.
+        hang_timeout_seconds: how long a model's threads may take to answer before it counts as a hang, and
+            how long a call of its code may wait while neither the process nor its children work.
+        finalize_timeout_seconds: how long `finalize` may take, as long as on a server unless said.
 
     Raises (on entering):
         ConfigError: there is no model.py, or the configuration can't be parsed or would be refused.
@@ -89,11 +91,13 @@ class ModelHarness(ModelClient):
         models: Sequence[Any] = (),
         accelerator: SimulatedAccelerator | str | None = None,
         hang_timeout_seconds: float = 10.0,
+        finalize_timeout_seconds: float = 30.0,
     ) -> None:
         check_source(model)
         self.raise_errors = raise_errors
         self._version = parse_version(server_version)
         self._hang_timeout_seconds = hang_timeout_seconds
+        self._finalize_timeout_seconds = finalize_timeout_seconds
         self.accelerator = _open_accelerator(accelerator, num_gpus, device_id)
         self._source = model
         self._models = check_models(models)
@@ -133,7 +137,9 @@ class ModelHarness(ModelClient):
             raise HarnessError.of(
                 "ModelHarness", expected="one start", got="a second", remedy="call stop() first"
             )
-        context = ServerContext(self._version, self._hang_timeout_seconds, self.accelerator)
+        context = ServerContext(
+            self._version, self._hang_timeout_seconds, self.accelerator, self._finalize_timeout_seconds
+        )
         self._open = self._last = SimulatedServer(context)
         try:
             for other in self._models:

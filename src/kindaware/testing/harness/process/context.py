@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from kindaware.testing.accelerator import SimulatedAccelerator
+from kindaware.testing.harness.process.hang_guard import HangGuard
 from kindaware.testing.harness.process.log import ServerLog
 from kindaware.testing.harness.process.loop import BackgroundLoop
 from kindaware.testing.harness.process.surroundings import Surroundings
@@ -17,6 +18,7 @@ class ServerContext:
     Args:
         server_version: year and month of the release.
         hang_timeout_seconds: how long something may take before it counts as a hang.
+        finalize_timeout_seconds: how long the server waits for `finalize`.
         accelerator: stands for the host's GPUs; None is torch's own CUDA.
 
     Attributes:
@@ -28,10 +30,13 @@ class ServerContext:
         server_version: tuple[int, int],
         hang_timeout_seconds: float,
         accelerator: SimulatedAccelerator | None = None,
+        finalize_timeout_seconds: float = 30.0,
     ) -> None:
         self.server_version = server_version
         self.hang_timeout_seconds = hang_timeout_seconds
+        self.finalize_timeout_seconds = finalize_timeout_seconds
         self.accelerator = accelerator
+        self.guard = HangGuard()
         self.log = ServerLog()
         self.metrics = MetricRegistry()
         self.surroundings = Surroundings()
@@ -62,7 +67,7 @@ class ServerContext:
 
     def is_thread_left(self) -> bool:
         """Return whether a thread that a model's code has started is still running."""
-        own = {loop.thread for loop in self._loops}
+        own = {self.guard.thread, *(loop.thread for loop in self._loops)}
         return any(thread not in own for thread in self.surroundings.other_threads())
 
     def raise_violations(self) -> None:
@@ -79,6 +84,7 @@ class ServerContext:
 
     def close(self) -> list[str]:
         """Restore this process, and return the names of threads that the models have left running."""
+        self.guard.close()
         try:
             return self.surroundings.restore()
         finally:

@@ -22,6 +22,7 @@ from kindaware.testing.stand_in import (
     Host,
     InferenceRequest,
     RequestHandle,
+    TritonContractError,
     new_server_request,
     release_inputs,
     state_of,
@@ -47,6 +48,7 @@ class Instance(Host):
         model: the object, once it was made.
         args: what `initialize` got.
         num_calls: how often `execute` was called.
+        occasion: what its requests are for, in error texts; empty for a client's.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Instance(Host):
         self.model: Any = None
         self.args: dict[str, str] = {}
         self.num_calls = 0
+        self.occasion = ""
         self.loop = BackgroundLoop(lambda error: self.log("ERROR", describe(error), "pb_stub.cc", 0))
         self.loaded: LoadedCode | None = None
         self._context = context
@@ -86,9 +89,32 @@ class Instance(Host):
 
     def load(self) -> LoadedCode:
         """Import the model's code."""
-        with self._context.devices(self), self._context.surroundings.watched():
+        with (
+            self._limited("the import of its code"),
+            self._context.devices(self),
+            self._context.surroundings.watched(),
+        ):
             self.loaded = load_code(self._code, self)
         return self.loaded
+
+    def auto_complete(self, function: Callable[[Any], Any], config: Any) -> Any:
+        """Call the class's `auto_complete_config`."""
+        with self._limited("auto_complete_config"), self.running():
+            return function(config)
+
+    def _limited(self, what: str) -> AbstractContextManager[None]:
+        """Interrupt a call of the model's code that hangs."""
+        seconds = self._context.hang_timeout_seconds
+
+        def blame(place: str) -> TritonContractError:
+            occasion = f", for {self.occasion}" if self.occasion else ""
+            return self.violation(
+                f"wait for ever: {what} has not returned{occasion}, and nothing has worked for "
+                f"{seconds:g} s; it waits at {place}",
+                "let it return; if what it waits for takes longer, pass hang_timeout_seconds",
+            )
+
+        return self._context.guard.limited(seconds, blame)
 
     @contextmanager
     def running(self) -> Iterator[LoadedCode]:
@@ -110,10 +136,12 @@ class Instance(Host):
         self.args = dict(args)
         with self.running() as loaded:
             self.phase = "construct"
-            self.model = loaded.model_class()
+            with self._limited("its constructor"):
+                self.model = loaded.model_class()
             self.phase = "initialize"
             if hasattr(self.model, "initialize"):
-                self.model.initialize(args)
+                with self._limited("initialize"):
+                    self.model.initialize(args)
             self._ready_check = getattr(self.model, "is_ready", None)
             self.phase = "execute"
 
@@ -124,9 +152,13 @@ class Instance(Host):
             return
         self.loop.stop()
         self.phase = "finalize"
+        seconds = self._context.finalize_timeout_seconds
         try:
             if hasattr(self.model, "finalize"):
-                with self.running():
+                with (
+                    self._context.guard.limited(seconds, self._blame_finalize, is_patient=False),
+                    self.running(),
+                ):
                     self.model.finalize()
         except KeyboardInterrupt:
             raise
@@ -134,6 +166,13 @@ class Instance(Host):
             self.log("INFO", describe(error), "pb_stub.cc", 0)
         finally:
             self.phase = "done"
+
+    def _blame_finalize(self, place: str) -> TritonContractError:
+        return self.violation(
+            "end without finalize, and an unload never: it has not returned in "
+            f"{self._context.finalize_timeout_seconds:g} s; it is at {place}",
+            "let it return, with time limits on what it waits for",
+        )
 
     def run(self, batch: list[Admitted]) -> None:
         """Hand requests to one call of `execute`, and to further ones as long as it reschedules them.
@@ -163,13 +202,14 @@ class Instance(Host):
         function = getattr(self.model, "execute", None)
         if function is None:
             raise RuleError(f"Python model {self.file} does not implement `execute` method.")
-        returned = function(requests)
-        if not asyncio.iscoroutine(returned):
-            return returned
-        if self.is_decoupled:
-            self.loop.start(returned)
-            return None
-        return self.loop.run(returned)
+        with self._limited("execute"):
+            returned = function(requests)
+            if not asyncio.iscoroutine(returned):
+                return returned
+            if self.is_decoupled:
+                self.loop.start(returned)
+                return None
+            return self.loop.run(returned)
 
     def _new_request(self, one: Admitted, *, is_first: bool) -> InferenceRequest:
         """Make the request; one that comes again has lost its flags."""

@@ -29,11 +29,11 @@ def wait_for(
 
 
 def _hang(pending: Pending, instance: Instance) -> TritonContractError:
-    who = pending.sent.request_id or "<id_unknown>"
+    who = instance.occasion or f"request {pending.sent.request_id or '<id_unknown>'!r}"
     num_sent = len(pending.answers)
     got = f"{num_sent} responses, but no FINAL" if num_sent else "no answer"
     return instance.violation(
-        f"leave the client waiting for ever: request {who!r} got {got}",
+        f"leave the client waiting for ever: {who} got {got}",
         "return a response, or send one through the request's sender with "
         "TRITONSERVER_RESPONSE_COMPLETE_FINAL",
     )
