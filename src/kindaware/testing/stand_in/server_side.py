@@ -53,7 +53,6 @@ def new_server_request(
         trace=make(InferenceTrace, trace),
         is_from_server=True,
     )
-    state.sender = make(host.classes.InferenceResponseSender, state)
     request: InferenceRequest = make(host.classes.InferenceRequest, state)
     state.request = request
     return request
