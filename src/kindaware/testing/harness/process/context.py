@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
+import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from kindaware.testing.accelerator import SimulatedAccelerator
@@ -42,6 +45,7 @@ class ServerContext:
         self.surroundings = Surroundings()
         self.hosts: list[Host] = []
         self._loops: list[BackgroundLoop] = []
+        self._callees: list[threading.Thread] = []
         self._seen: list[TritonContractError] = []
         self._stack = ExitStack()
         if accelerator is not None:
@@ -51,6 +55,14 @@ class ServerContext:
         """Add a process, and its event loop, whose thread is not one of the model's."""
         self.hosts.append(host)
         self._loops.append(loop)
+
+    def start_callee(self, run: Callable[[], None]) -> threading.Thread:
+        """Run a called model beside its caller, on a thread that is not one of the model's."""
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(run,), name="kindaware-callee", daemon=True)
+        self._callees = [*(one for one in self._callees if one.is_alive()), thread]
+        thread.start()
+        return thread
 
     def _blame(self, outcome: str, remedy: str) -> None:
         """Hold the instance whose code runs responsible for a violation of CUDA's rules."""
@@ -67,7 +79,7 @@ class ServerContext:
 
     def is_thread_left(self) -> bool:
         """Return whether a thread that a model's code has started is still running."""
-        own = {self.guard.thread, *(loop.thread for loop in self._loops)}
+        own = {self.guard.thread, *self._callees, *(loop.thread for loop in self._loops)}
         return any(thread not in own for thread in self.surroundings.other_threads())
 
     def raise_violations(self) -> None:
@@ -84,6 +96,8 @@ class ServerContext:
 
     def close(self) -> list[str]:
         """Restore this process, and return the names of threads that the models have left running."""
+        for thread in self._callees:
+            thread.join(self.hang_timeout_seconds)
         self.guard.close()
         try:
             return self.surroundings.restore()

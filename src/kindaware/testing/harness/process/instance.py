@@ -104,7 +104,8 @@ class Instance(Host):
 
     def _limited(self, what: str) -> AbstractContextManager[None]:
         """Interrupt a call of the model's code that hangs."""
-        seconds = self._context.hang_timeout_seconds
+        # Longer than what is called inside may wait for its own turn and answers.
+        seconds = 1.25 * self._context.hang_timeout_seconds
 
         def blame(place: str) -> TritonContractError:
             occasion = f", for {self.occasion}" if self.occasion else ""
@@ -259,7 +260,8 @@ class Instance(Host):
     def _occupied(self) -> Iterator[None]:
         """Let one batch run at a time."""
         is_own = self._owner == threading.get_ident()
-        seconds = 0.0 if is_own else self._context.hang_timeout_seconds
+        # Shorter than a caller waits, since this is the reason.
+        seconds = 0.0 if is_own else 0.9 * self._context.hang_timeout_seconds
         if is_own or not self._lock.acquire(timeout=seconds):
             raise self.violation(
                 f"wait for ever: model {self.model_name!r} is called while all its instances are busy, in a "
@@ -288,8 +290,8 @@ class Instance(Host):
         return self._lock.locked()
 
     def is_anyone_left(self) -> bool:
-        """Return whether a thread or the event loop may still answer."""
-        if self._context.is_thread_left():
+        """Return whether a thread, the event loop or a running batch may still answer."""
+        if self._context.is_thread_left() or self.is_busy():
             self.loop.forget()
             return True
         return self.loop.is_busy()

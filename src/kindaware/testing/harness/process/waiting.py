@@ -23,6 +23,8 @@ def wait_for(
     instance.loop.forget()
     with pending.changed:
         while not pending.is_done and (num_answers is None or len(pending.answers) < num_answers):
+            if pending.error is not None:
+                raise pending.error
             if time.monotonic() >= deadline or not instance.is_anyone_left():
                 raise _hang(pending, instance)
             pending.changed.wait(_STEP_SECONDS)

@@ -110,8 +110,18 @@ class SimulatedServer:
             raise RefusalError(error.failure.message) from None
         instance = model.choose()
         self._calls[id(call)] = pending
-        instance.run([admitted])
-        self.settle(model)
+        if not call.is_decoupled:
+            instance.run([admitted])
+            self.settle(model)
+            return self._answers(call, instance, pending)
+
+        def run() -> None:
+            try:
+                instance.run([admitted])
+            except BaseException as error:
+                pending.fail(error)
+
+        self.context.start_callee(run)
         return self._answers(call, instance, pending)
 
     def _answers(self, call: BlsCall, instance: Instance, pending: Pending) -> Iterator[Answer]:
@@ -125,6 +135,7 @@ class SimulatedServer:
                 index += 1
         finally:
             self._calls.pop(id(call), None)
+            self._settle_all()
 
     def _find_for_call(self, call: BlsCall) -> ServedModel:
         name = call.model_name
@@ -218,6 +229,10 @@ class SimulatedServer:
         """Finalize a model, at once or when it is idle."""
         if model is not None:
             self._retired.append(model)
+            self.settle(model)
+
+    def _settle_all(self) -> None:
+        for model in list(self._retired):
             self.settle(model)
 
     def settle(self, model: ServedModel) -> None:

@@ -82,8 +82,7 @@ def deliver(host: Host, state: RequestState, response: Any, *, is_final: bool) -
     if response is None:
         answer = Answer(is_final=is_final, is_flag_only=True)
     else:
-        with host.server_memory():
-            answer = replace(answer_of(response, state.requested_output_names or None), is_final=is_final)
+        answer = replace(answer_of(response, state.requested_output_names or None), is_final=is_final)
     state.sent.append(answer)
     if state.request is not None:
         host.on_send(state.request, answer)
