@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import Any
@@ -166,10 +167,12 @@ class ModelHarness(ModelClient):
             self._entered.leave()
         finally:
             self._open = None
-            for name in server.close():
-                server.context.log.add(
-                    "WARNING", f"thread {name!r} was left running", "kindaware.testing", 0, self._name
-                )
+            left = server.close()
+            texts = [f"{name} stays as the model has set it" for name in left.settings]
+            for text in [*texts, *(f"thread {name!r} was left running" for name in left.threads)]:
+                server.context.log.add("WARNING", text, "kindaware.testing", 0, self._name)
+        for text in texts:
+            warnings.warn(f"model {self._name!r}: {text}", stacklevel=2)
         if check:
             server.context.raise_violations()
 

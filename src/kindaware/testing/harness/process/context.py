@@ -11,7 +11,7 @@ from kindaware.testing.accelerator import SimulatedAccelerator
 from kindaware.testing.harness.process.hang_guard import HangGuard
 from kindaware.testing.harness.process.log import ServerLog
 from kindaware.testing.harness.process.loop import BackgroundLoop
-from kindaware.testing.harness.process.surroundings import Surroundings
+from kindaware.testing.harness.process.surroundings import Leftovers, Surroundings
 from kindaware.testing.stand_in import Host, MetricRegistry, TritonContractError
 
 
@@ -94,8 +94,8 @@ class ServerContext:
         if new:
             raise new[0]
 
-    def close(self) -> list[str]:
-        """Restore this process, and return the names of threads that the models have left running."""
+    def close(self) -> Leftovers:
+        """Restore this process, and return what stays changed."""
         for thread in self._callees:
             thread.join(self.hang_timeout_seconds)
         self.guard.close()

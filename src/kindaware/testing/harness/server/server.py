@@ -12,6 +12,7 @@ from kindaware.testing.harness.failures import HarnessError, ModelLoadError
 from kindaware.testing.harness.pending import ClientRequest, Pending
 from kindaware.testing.harness.process.context import ServerContext
 from kindaware.testing.harness.process.instance import Instance
+from kindaware.testing.harness.process.surroundings import Leftovers
 from kindaware.testing.harness.process.waiting import wait_for
 from kindaware.testing.harness.server.input_check import RefusedRequest
 from kindaware.testing.harness.server.option_check import check_gpu, check_source
@@ -84,8 +85,8 @@ class SimulatedServer:
             )
         return self.models[name]
 
-    def close(self) -> list[str]:
-        """Finalize all models, and return the names of threads that they have left running."""
+    def close(self) -> Leftovers:
+        """Finalize all models, restore the process, and return what stays changed."""
         try:
             for model in [*self._retired, *reversed(self.models.values())]:
                 model.stop()
