@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from kindaware.testing.stand_in.host.errors import RefusalError
 from kindaware.testing.stand_in.host.host import Host
+from kindaware.testing.stand_in.objects.parameters import pass_on
 from kindaware.testing.stand_in.objects.request import InferenceRequest
 from kindaware.testing.stand_in.objects.request_state import RequestState
 from kindaware.testing.stand_in.objects.response import InferenceResponse
@@ -41,7 +44,6 @@ def new_server_request(
         is_from_server=True,
         **said,
     )
-    state.sender = make(host.classes.InferenceResponseSender, state)
     request: InferenceRequest = make(host.classes.InferenceRequest, state)
     state.request = request
     return request
@@ -75,6 +77,13 @@ def check_returned(request: InferenceRequest, response: InferenceResponse) -> No
             "make a response for every request",
         )
     response._kindaware.owner = request
+    try:
+        pass_on(json.loads(response._kindaware.parameters))
+    except RefusalError as error:
+        raise host.violation(
+            f"abort, all models with it: {error}, in a response that execute returned",
+            "give response parameters ints of 64 bits, and names without NUL",
+        ) from None
 
 
 def send_returned(request: InferenceRequest, response: InferenceResponse) -> Answer:

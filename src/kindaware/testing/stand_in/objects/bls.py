@@ -10,6 +10,7 @@ from typing import Any
 from kindaware.testing.stand_in.host.errors import RefusalError
 from kindaware.testing.stand_in.host.host import Host
 from kindaware.testing.stand_in.objects.memory import place_outputs
+from kindaware.testing.stand_in.objects.parameters import pass_on
 from kindaware.testing.stand_in.objects.response import InferenceResponse, new_response
 from kindaware.testing.stand_in.objects.triton_error import TritonModelException
 from kindaware.testing.stand_in.pybind.convert import to_instance
@@ -47,6 +48,7 @@ def execute_call(host: Host, build: Callable[[], BlsCall]) -> Any:
 def _submit(host: Host, call: BlsCall) -> Iterator[Answer]:
     """Submit the call at once; a refusal becomes an answer, even if it comes late."""
     try:
+        call = replace(call, parameters=pass_on(call.parameters))
         return _with_refusal(call, iter(host.run_bls(call)))
     except RefusalError as error:
         return iter((_refused(call, error),))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindaware.testing.stand_in.host.host import Host
-from kindaware.testing.stand_in.objects.parameters import check_parameters
+from kindaware.testing.stand_in.objects.parameters import check_parameters, pass_on
 from kindaware.testing.stand_in.objects.tensor import Tensor, new_tensor, save
 from kindaware.testing.stand_in.objects.triton_error import ErrorCode, TritonError, TritonModelException
 from kindaware.testing.stand_in.pybind.convert import to_list, to_object, to_optional
@@ -98,6 +98,9 @@ def answer_of(response: InferenceResponse, requested: Collection[str] | None) ->
     """Return what the client gets: outputs pruned to `requested` (None is all), their bytes frozen.
 
     As on the server this changes the response: it loses the outputs that were not requested.
+
+    Raises:
+        RefusalError: its parameters can't be sent.
     """
     state: ResponseState = response._kindaware
     if requested is not None:
@@ -105,7 +108,7 @@ def answer_of(response: InferenceResponse, requested: Collection[str] | None) ->
     if state.error is not None:
         return Answer(failure=Failure(state.error.message(), state.error.code().name))
     outputs = tuple(save(tensor) for tensor in state.tensors)
-    return Answer(outputs, parameters=json.loads(state.parameters))
+    return Answer(outputs, parameters=pass_on(json.loads(state.parameters)))
 
 
 def new_response(host: Host, answer: Answer) -> InferenceResponse:

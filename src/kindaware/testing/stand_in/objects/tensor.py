@@ -188,4 +188,6 @@ def save(tensor: Tensor) -> WireTensor:
         state.buffer = state.buffer.frozen()
         state.is_saved = True
     gpu = state.buffer.device[1] if state.buffer.is_on_gpu else None
-    return WireTensor(shown(state.name), state.datatype, state.shape, state.buffer.read(), gpu)
+    with tensor._host.server_memory():
+        data = state.buffer.read()
+    return WireTensor(shown(state.name), state.datatype, state.shape, data, gpu)
