@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -126,6 +127,43 @@ def test_serve_model_that_fails_says_why_and_where_the_log_is(tmp_path, write_mo
     assert "model 'bad': ValueError: expected weights" in done.stderr
     assert "ValueError: expected weights" in log.read_text()
     log.unlink()
+
+
+RAISES_WHEN_ASKED = """
+class TritonPythonModel:
+    def execute(self, requests):
+        raise ValueError("too much:\\nof it")
+"""
+
+
+@pytest.mark.server
+def test_serve_request_that_fails_shows_its_traceback_in_the_terminal_and_the_log(
+    tmp_path, write_model, start
+):
+    write_model(tmp_path / "models", "raises", RAISES_WHEN_ASKED)
+    log = tmp_path / "server.log"
+    process = start(
+        tmp_path / "models", *FREE_PORTS, "--log-file", log, "--", "--disable-auto-complete-config"
+    )
+    values = dict(line.split(maxsplit=1) for line in read_block(process)[1:6])
+    body = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1], "data": [1]}]}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(
+            f"http://{values['http']}/v2/models/raises/infer", json.dumps(body).encode(), timeout=30
+        )
+    caught.value.close()
+
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=30)[1]
+
+    traceback = re.compile(
+        r"^E.*raises_0_0.*message: ValueError: too much:\n    of it\n    \n    At:\n"
+        r"      /.*/1/model.py\(4\): execute$",
+        re.MULTILINE,
+    )
+    assert traceback.search(errors)
+    assert traceback.search(log.read_text())
+    assert "I1" not in errors
 
 
 @pytest.mark.server

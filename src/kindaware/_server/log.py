@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-_RECORD = re.compile(r"^(?P<level>[EWIV])\d{4} [\d:.]+ +\d+ [^\s\]]+\] (?P<text>.*)$")
+from kindaware._server.keeper import CONTINUATION, RECORD_HEADER
+
+_RECORD = re.compile(rf"(?P<header>{RECORD_HEADER})(?P<text>.*)")
+_LEVEL = re.compile("[EWIV]")
+_SOURCE = re.compile(r"(\S+)\] $")
 _FAILURE = re.compile(
     r"failed to load '(?P<model>.+?)' version (?P<version>-?\d+): (?P<reason>.*)"
     r"|failed to load model '(?P<unversioned>.+?)': (?P<unversioned_reason>.*)"
@@ -31,7 +35,8 @@ _INSTANCE = re.compile(
 place of the warm-up's seconds."""
 _PORT_IN_USE = re.compile(r"Socket '(?P<address>[^']*)' already in use")
 _NOISE = re.compile(
-    r"^[|+]|^\s*$|^I\d{4} .* (?:server|metrics|tritonserver|model_lifecycle|cuda_memory_manager)\.cc:\d+\]"
+    r"^[|+]|^(?:I\d{4} .*|\d.*Z I \d+) "
+    r"(?:server|metrics|tritonserver|model_lifecycle|cuda_memory_manager)\.cc:\d+\]"
     r"|CUDA driver version|CudaDriverHelper|NVML|DCGM|TRITONBACKEND_ModelInstanceInitialize"
     r"|Failed to create instance|failed to load|Failed to initialize Python stub"
 )
@@ -39,10 +44,17 @@ _NOISE = re.compile(
 
 @dataclass(frozen=True)
 class Record:
-    """One entry of the log: its level (`E`, `W`, `I`, `V`; empty for other lines) and its text."""
+    """One entry of the log, or a line that is none.
+
+    Args:
+        level: `E`, `W`, `I` or `V`; empty for other lines.
+        text: what it says; further lines follow each other in it.
+        source: file and line that it comes from, such as `model.py:4`; empty for other lines.
+    """
 
     level: str
     text: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,13 +83,45 @@ class InstanceReport:
 
 
 def read_records(log: str) -> Iterator[Record]:
-    """Yield the log's entries, in order; a quoted text is unquoted."""
-    for line in log.splitlines():
+    """Yield the log's entries, in order; a quoted text is unquoted, one on several lines joined."""
+    record = None
+    for line in log.split("\n"):
         match = _RECORD.match(line)
+        if match is None and record is not None and line.startswith(CONTINUATION):
+            record = replace(record, text=record.text + "\n" + line.removeprefix(CONTINUATION))
+            continue
+        if record is not None:
+            yield record
+            record = None
         if match is None:
             yield Record("", line)
-        else:
-            yield Record(match["level"], _unquote(match["text"]))
+            continue
+        record = _read_record(match)
+        if match["text"].startswith('"'):  # complete
+            yield record
+            record = None
+    if record is not None:
+        yield record
+
+
+class ErrorFilter:
+    """Lets pass the errors and warnings of a growing log, with their further lines."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._passes = False
+
+    def feed(self, text: str) -> str:
+        """Return the lines that pass; a line that has not ended is held until it has."""
+        *lines, self._held = (self._held + text).split("\n")
+        return "".join(line + "\n" for line in lines if self._is_wanted(line))
+
+    def _is_wanted(self, line: str) -> bool:
+        """Return whether a line begins an error or a warning, or goes on with one."""
+        if not line.startswith(CONTINUATION):
+            match = _RECORD.match(line)
+            self._passes = match is not None and _read_record(match).level in ("E", "W")
+        return self._passes
 
 
 def read_failures(log: str) -> dict[str, str]:
@@ -137,8 +181,22 @@ def read_port_in_use(log: str) -> str | None:
 
 def last_lines(log: str, count: int = 12) -> str:
     """Return the end of the log without tables, routine, missing GPUs, and what `read_failures` reads."""
-    lines = [line[:400] for line in log.splitlines() if not _NOISE.search(line)]
+    lines, is_noise = [], False
+    for line in log.splitlines():
+        if not line.startswith(CONTINUATION):
+            is_noise = _NOISE.search(line) is not None
+        if line.strip() and not is_noise:
+            lines.append(line[:400])
     return "\n".join(lines[-count:])
+
+
+def _read_record(match: re.Match[str]) -> Record:
+    """Return the entry that begins with a matched line."""
+    header = match["header"]
+    level, source = _LEVEL.search(header), _SOURCE.search(header)
+    assert level is not None, "RECORD_HEADER has one"
+    assert source is not None, "RECORD_HEADER has one"
+    return Record(level[0], _unquote(match["text"]), source[1])
 
 
 def _unquote(text: str) -> str:

@@ -62,7 +62,10 @@ def serve(
         ),
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Print the server's log to the terminal, too.")
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Print the whole log to the terminal, not only errors and warnings."
+        ),
     ] = False,
 ) -> None:
     """Serve model repositories with a real tritonserver, in the foreground until Ctrl-C."""
@@ -80,10 +83,15 @@ def serve(
     )
     for number in _SIGNALS:
         signal.signal(number, _stop_once)
-    follower = LogFollower(log_path) if verbose else None
+    follower = LogFollower(log_path)
     try:
+        if verbose:
+            follower.start()
         if sys.stderr.isatty():  # for somebody who waits, not for a log
             typer.echo("starting Triton and loading the models ...", err=True)
+        server.start()
+        if not verbose:
+            follower.start_with_errors()
         _run(server)
     except StopServing:
         typer.echo("stopping the server ...", err=True)
@@ -94,16 +102,14 @@ def serve(
         status = 1
     finally:
         server.stop()
-        if follower is not None:
-            follower.close()
+        follower.close()
     if log_file is None and (status == 0 or not log_path.stat().st_size):
         log_path.unlink()
     raise typer.Exit(status)
 
 
 def _run(server: TritonServer) -> None:
-    """Start the server, print where it is, and wait for its end, which is an error."""
-    server.start()
+    """Print where a server is, and wait for its end, which is an error."""
     typer.echo(write_block(server))
     while (returncode := server.poll()) is None:
         time.sleep(_POLL_SECONDS)
