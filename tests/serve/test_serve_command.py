@@ -100,6 +100,30 @@ def test_serve_ctrl_c_prints_one_block_ends_with_zero_and_leaves_nothing(
 
 
 @pytest.mark.server
+def test_serve_kind_cpu_serves_a_gpu_repository_and_says_so(tmp_path, write_model, start):
+    model = write_model(tmp_path, "big")
+    config = (model / "config.pbtxt").read_text().replace("KIND_CPU", "KIND_GPU")
+    (model / "config.pbtxt").write_text(config)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    process = start(tmp_path, *FREE_PORTS, "--kind", "CPU", "--", "--disable-auto-complete-config")
+
+    lines = read_block(process)
+    log = Path(lines[5].split()[1]).read_text()
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=30)[1]
+
+    note = (
+        "kindaware: kind CPU in place of what the configurations say, which are left as they are: "
+        "big (KIND_GPU)\n"
+    )
+    assert [line.split()[:4] for line in lines[8:-2]] == [["big", "1", "big_0_0", "CPU"]]
+    assert errors.startswith(note)
+    assert log.startswith(note)
+    assert (model / "config.pbtxt").read_text() == config
+
+
+@pytest.mark.server
 def test_serve_sigterm_while_loading_ends_with_zero_and_leaves_nothing(
     tmp_path, write_model, start, find_processes, wait_for
 ):
@@ -231,7 +255,7 @@ def test_main_without_typer_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert done.returncode == 1
-    assert done.stderr == "kindaware: expected typer, got no such package; pip install 'kindaware[cli]'\n"
+    assert done.stderr == "kindaware: expected typer, got no such package; pip install typer rich\n"
 
 
 def test_serve_every_option_is_on_the_page_and_in_the_help():

@@ -224,7 +224,7 @@ def test_server_of_another_layout_keeps_its_libraries_and_backends(tmp_path, wri
     with TritonServer(
         tmp_path / "models",
         tritonserver=root / "bin/tritonserver",
-        args=[f"--backend-directory={root / 'backends'}", *FAST],
+        args=FAST,
         env={"LD_LIBRARY_PATH": libraries},
     ) as server:
         found = read_probe(server)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from kindaware._server.keeper import CONTINUATION, RECORD_HEADER
@@ -26,6 +26,8 @@ _STUB_FAILURE = re.compile(
     r"(?P<text>Python model file not found in '(?P<path>[^']*)'"
     r"|triton_python_backend_stub: error while loading shared libraries: .*)"
 )
+_STUB_ERROR = re.compile(r"Failed to initialize Python stub: (?P<reason>.*)", re.DOTALL)
+_MODEL_FILE = re.compile(r"^ *\S.*/([^/\n]+)/\d+/[^/\n]+\.py\(\d+\): ", re.MULTILINE)
 _INSTANCE = re.compile(
     r"kindaware instance (?P<name>.+?) ready: kind (?P<kind>CPU|GPU|MODEL), "
     r"device (?P<device>[^\s,]+(?:,[^\s,]+)*),.*? threads (?P<threads>\d+) \((?P<reason>.*?)\), "
@@ -34,6 +36,11 @@ _INSTANCE = re.compile(
 """The line that an instance logs when it is ready. Its own words may stand between device and threads, and in
 place of the warm-up's seconds."""
 _PORT_IN_USE = re.compile(r"Socket '(?P<address>[^']*)' already in use")
+_STUB_END = re.compile("Fatal Python error: PyThreadState_Get: ")
+"""What every stub prints when it ends, from 26.04 on; it does no harm."""
+_STUB_STATE = re.compile(
+    r"\s*$|Python runtime state: |(?:Current t|T)hread 0x|  File \"|  <no Python frame>|Extension modules: "
+)
 _NOISE = re.compile(
     r"^[|+]|^(?:I\d{4} .*|\d.*Z I \d+) "
     r"(?:server|metrics|tritonserver|model_lifecycle|cuda_memory_manager)\.cc:\d+\]"
@@ -147,6 +154,33 @@ def read_stub_failure(log: str) -> str | None:
     return None if match is None else match["text"].strip()
 
 
+def read_stub_errors(log: str, unfinished: Sequence[str]) -> dict[str, str]:
+    """Return what stubs said in which `initialize` raised, by model name; the server may not know of it yet.
+
+    A stub says so before it ends, which a thread that is no daemon can prevent.
+
+    Args:
+        log: all that the server printed.
+        unfinished: the models that are being loaded: if it is one, errors without a model's file are its own.
+    """
+    errors: dict[str, str] = {}
+    for record in read_records(log):
+        match = _STUB_ERROR.match(record.text)
+        if match is not None:
+            named = _MODEL_FILE.findall(match["reason"])
+            for model in named or (unfinished if len(unfinished) == 1 else []):
+                errors.setdefault(model, match["reason"].strip())
+    return errors
+
+
+def read_creation_error(log: str) -> str | None:
+    """Return why the server itself could not be created, or None."""
+    for record in read_records(log):
+        if record.level == "E" and record.source.startswith("tritonserver.cc:"):
+            return record.text.strip()
+    return None
+
+
 def read_unfinished(log: str) -> list[str]:
     """Return the models whose loading has begun, and has neither succeeded nor failed."""
     begun, ended = [], set(read_failures(log))
@@ -181,10 +215,11 @@ def read_port_in_use(log: str) -> str | None:
 
 def last_lines(log: str, count: int = 12) -> str:
     """Return the end of the log without tables, routine, missing GPUs, and what `read_failures` reads."""
-    lines, is_noise = [], False
+    lines, is_noise, is_stub_end = [], False, False
     for line in log.splitlines():
+        is_stub_end = _STUB_END.match(line) is not None or (is_stub_end and bool(_STUB_STATE.match(line)))
         if not line.startswith(CONTINUATION):
-            is_noise = _NOISE.search(line) is not None
+            is_noise = is_stub_end or _NOISE.search(line) is not None
         if line.strip() and not is_noise:
             lines.append(line[:400])
     return "\n".join(lines[-count:])

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -21,6 +22,12 @@ from kindaware.cli._log_follower import LogFollower
 
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Kind(str, Enum):
+    """What --kind takes."""
+
+    CPU = "CPU"
 
 
 class StopServing(BaseException):
@@ -50,6 +57,13 @@ def serve(
     http_port: Annotated[int, typer.Option(help="Port of HTTP; 0 picks a free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0 picks a free one.")] = 8001,
     metrics_port: Annotated[int, typer.Option(help="Port of the metrics; 0 picks a free one.")] = 8002,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            help="Put every instance on the CPU, in copies of the configurations, and say so.",
+            show_default="where the configurations say",
+        ),
+    ] = None,
     startup_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long loading the models may take.")
     ] = 600.0,
@@ -80,6 +94,7 @@ def serve(
         args=context.obj or (),
         startup_timeout_seconds=startup_timeout,
         log_path=log_path,
+        kind=None if kind is None else kind.value,
     )
     for number in _SIGNALS:
         signal.signal(number, _stop_once)
