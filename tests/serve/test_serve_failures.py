@@ -63,6 +63,7 @@ def test_server_without_exit_on_error_serves_the_others(tmp_path, write_model):
     assert "expected a file,\ngot | nothing" in reasons["raises"]
 
 
+@pytest.mark.wheel_server("servers from 25.08 on get over a missing file without exit_on_error")
 @pytest.mark.parametrize("exit_on_error", [True, False])
 def test_server_missing_model_file_is_refused_before_the_server_waits_for_it(
     tmp_path, write_model, exit_on_error
@@ -73,6 +74,7 @@ def test_server_missing_model_file_is_refused_before_the_server_waits_for_it(
         TritonServer(tmp_path, exit_on_error=exit_on_error).start()
 
 
+@pytest.mark.wheel_server("servers from 25.08 on notice a stub that ends while it loads")
 def test_server_loads_that_can_not_end_say_why(tmp_path, write_model):
     write_model(tmp_path, "good")
     write_model(tmp_path, "nothing", source=None)
@@ -105,6 +107,7 @@ def test_server_failed_model_held_by_a_thread_beside_one_that_loads_names_both(t
     assert "a thread that it has started, and that is no daemon, holds it" in caught.value.models["held"]
 
 
+@pytest.mark.wheel_server("servers from 25.08 on notice a stub that ends while it loads")
 def test_server_model_that_ends_its_process_does_not_hang(tmp_path, write_model):
     write_model(tmp_path, "ends", ENDS_ON_IMPORT)
 
