@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# As many workers as cores; a unit of tests that share a server stays in one of them.
+# As many workers as cores, up to four; tests that share a server stay in one of them.
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest
-IN_WORKERS := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+IN_WORKERS := -n $(WORKERS) --maxprocesses 4
 
 .PHONY: help demo test test-fast test-gpu coverage mutants check bench bench-gpu docs dist clean
 

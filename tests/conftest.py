@@ -6,32 +6,40 @@ import os
 import pytest
 
 from searches import register_profiles
+from slow_tests import is_slow
 from taking_turns import take_turn
 from tally import TALLY
 from triton_version import OTHER_SERVER, is_other_server
-from work_units import folder_of, in_order, unit_of
+from work_units import in_order, make_scheduler
 
 REQUIRE_SERVER = "KINDAWARE_REQUIRE_SERVER"
-SLOW_FOLDERS = ("packaging",)
 
 register_profiles()  # before the modules of the tests ask for one
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of pytest-xdist ports of its own: a server listens only seconds after it chose."""
+    """Have the workers of pytest-xdist share the machine: each has ports and cores of its own."""
     if worker := getattr(config, "workerinput", None):
+        import torch
+
         from kindaware._server import ports
 
-        ports.CHOICE = ports.CHOICE[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]
+        number, num_workers = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+        ports.CHOICE = ports.CHOICE[number::num_workers]  # a server listens only seconds after it chose
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_workers))
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist writes the groups into the names
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Keep tests that share a server in one worker."""
+    return make_scheduler(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark by rule; skip tests on the real server where it isn't installed; name each test's unit of work."""
+    """Mark slow tests, and put workers' in order; skip those on the real server where it isn't installed."""
     for item in items:
-        if folder_of(item) in SLOW_FOLDERS:
+        if is_slow(item):
             item.add_marker(pytest.mark.slow)
-        item.add_marker(pytest.mark.xdist_group(unit_of(item)))
     if hasattr(config, "workerinput"):
         items[:] = in_order(items)
     if os.environ.get(OTHER_SERVER):

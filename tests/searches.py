@@ -1,6 +1,6 @@
 """How many examples hypothesis tries: by profile, in proportion to what a test asks for."""
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 SHARES = {"fast": 0.1, "ci": 1, "thorough": 20}
 """Examples for one that a test asks for. `ci` is the default; `--hypothesis-profile` names another."""
@@ -11,7 +11,10 @@ FEWEST = 5
 def register_profiles() -> None:
     """Make the profiles known, and `ci` the one of this process."""
     for name, share in SHARES.items():
-        settings.register_profile(name, settings.get_profile("default"), max_examples=_scaled(100, share))
+        most = _scaled(settings.get_profile("default").max_examples, share)
+        # A neighbour may hold an example up, or its making.
+        patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+        settings.register_profile(name, max_examples=most, **patient)
     settings.load_profile("ci")
 
 

@@ -1,4 +1,4 @@
-"""One loaded instance of a model: built in phases, executes, ends."""
+"""One loaded instance of a model: it is built in phases, executes requests, and shuts down."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from kindaware._execute.sequences import Sequences
 from kindaware._execute.stream_runner import StreamRunner
 from kindaware._execute.streams import Streams
 from kindaware._hooks.binding import Call, Hooks
+from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._placement.malloc import plan_malloc
@@ -36,21 +37,21 @@ from kindaware._triton.reload import Reload
 
 
 class Instance(PlacedInstance):
-    """One instance of a user's model, with all that the library needs to run it.
+    """One instance of a user's model, with everything that the library needs to run it.
 
-    Making it is the first phase: the instance is placed, and its configuration read. `start` goes through the
-    others: load, prepare, bind, warm up. Nothing of this is kept on the user's object, which has no attribute
-    of the library's but the one that leads here.
+    The constructor is the first phase: it places the instance and reads its configuration. `start` runs the
+    others: load, prepare, bind, warm up. None of this state is kept on the user's object, whose only
+    attribute of the library's is the reference to this instance.
 
     Args:
-        model: the user's object. Of its attributes only the hooks and declarations are used.
-        args: the dict of strings that Triton hands over.
+        model: the user's object; only its hooks and declarations are used.
+        args: the dict of strings that Triton passes.
 
     Attributes:
         spec: the model's tensors, as config.pbtxt declares them.
-        logger: onto Triton's log.
-        calls: the calls of other models that its hooks make.
-        sequences: those of the instance, once its hooks are bound; None where requests belong to none.
+        logger: writes to Triton's log.
+        calls: the calls of other models that the hooks make.
+        sequences: state of the sequences, once the hooks are bound; None if requests belong to none.
 
     Raises:
         ConfigError: the settings or the configuration can't be served as they are.
@@ -82,9 +83,21 @@ class Instance(PlacedInstance):
         """Load the model and make it ready for requests.
 
         Raises:
-            ConfigError: the class or what it does can't be served.
+            ConfigError: the class, or what its hooks return, can't be served.
             Exception: what `load` raised.
+
+        Sync:
+            Host with all devices of the instance, after `load` and once per warm-up batch.
         """
+        try:
+            self._start()
+        except BaseException:
+            # An instance that fails to load is not ended by Triton, and its thread would stay.
+            self._close_loop()
+            raise
+
+    def _start(self) -> None:
+        # The hooks' parameters are checked before `load`, which may take minutes.
         check_transaction_policy(type(self._model), self.spec)
         call = Call.bind(self._hook(self.spec.hook), self.spec, f"model {self.spec.name!r}")
         on_host = not self.placement.uses_cuda
@@ -93,10 +106,11 @@ class Instance(PlacedInstance):
         with self.runtime.scope():
             self._load()
             prepare_modules(self._model, self.placement, self.settings)
-        # What load() queued on a stream of its own, or on the default one, the instance's stream may read.
+        # load() may have queued work on the default stream or its own, whose results this stream reads.
         for device in self.placement.devices:
             self.runtime.synchronize(device)
         load_seconds = time.monotonic() - started
+        # Not before: a checkpoint's memory, freed during the load, goes back to the system.
         keep_memory()
         self._bind(call)
         warm_up = self._warm_up()
@@ -108,16 +122,18 @@ class Instance(PlacedInstance):
             load_seconds,
             warm_up,
         )
+        # Not earlier: while this model loads and warms up, the models that it calls may not be loaded.
         self.calls.adapter = self._adapter
         if self._pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answer one call of Triton's; see `KindAwareModel.execute`."""
+        # Only in a unit test, which may install its stand-in for Triton's module after `initialize`.
         if self._adapter is None:
             self._connect()
             self.calls.adapter = self._adapter
-        assert self._adapter is not None  # as just connected
+        assert self._adapter is not None
         responses = None
         if self._executor is not None:
             responses = self._executor.execute(requests)
@@ -125,47 +141,65 @@ class Instance(PlacedInstance):
             self._streams.serve(self._adapter, requests)
         if self._reload is not None and self._device.health.fault is not None:
             self._reload.begin()
+        # At most once a second: each value costs a call to the server's process.
         if self._metrics is not None and time.monotonic() >= self._metrics.due_at:
-            self._metrics.flush(self._counters)
+            self._flush_metrics(self._metrics)
         return responses
 
     def end(self) -> None:
-        """End what still streams, and hand over the last counters."""
-        if self._loop is not None:
-            self._loop.close()
+        """Cancel the streams that still run, and flush the counters."""
+        self._close_loop()
         self.calls.adapter = None
         if self._metrics is not None:
-            self._metrics.flush(self._counters)
+            self._flush_metrics(self._metrics)
 
     @property
     def is_ready(self) -> bool:
-        """Whether the instance can answer: False once its device has failed."""
+        """Whether the instance can answer requests: False once its device has failed."""
         return self._device.health.fault is None
 
     def stages(self) -> Iterator[Stage]:
-        """List the stages of a call, for whoever measures them; none for a decoupled model."""
+        """Iterate over the stages of a call, for profiling; none for a decoupled model."""
         return self._executor.stages() if self._executor is not None else iter(())
+
+    def _close_loop(self) -> None:
+        if self._loop is not None:
+            self._loop.close()
+
+    def _flush_metrics(self, metrics: Metrics) -> None:
+        try:
+            metrics.flush(self._counters)
+        except Exception as error:
+            # The answers of this call are computed, and no client should lose them for a figure.
+            self.logger.error("model %r: metrics not handed over: %s", self.spec.name, report(error))
 
     def _hook(self, name: str) -> Any:
         return getattr(self._model, name, None)
 
     def _load(self) -> None:
         """Run the user's `load`, and keep the module that it returned as `self.model`."""
-        loaded = check_loaded(self._model.load(), self.spec)
+        try:
+            loaded = check_loaded(self._model.load(), self.spec)
+        except KeyboardInterrupt:  # of somebody who stops a test
+            raise
+        except BaseException as error:
+            # Before it leaves: threads that load has started may keep the process from saying anything more.
+            self.logger.error("model %r: load failed: %s", self.spec.name, report(error))
+            raise
         if loaded is None:
             return
         taken = getattr(self._model, "model", loaded)
         if taken is not loaded:
             raise ConfigError.of(
                 f"class {type(self._model).__name__} attribute 'model'",
-                expected="it to be free for the module that load() returned",
-                got=f"one of type {type(taken).__name__} there",
+                expected="no other self.model than the module that load() returned",
+                got=f"a {type(taken).__name__}",
                 remedy="return nothing from load() and keep the module yourself, or rename your attribute",
             )
         self._model.model = loaded
 
     def _bind(self, call: Call) -> None:
-        """Bind the hooks, and build what answers requests with them."""
+        """Bind the hooks, and build the pipeline or streams that call them."""
         self.sequences = Sequences.of_instance(self.spec, self.settings)
         plan = self._plan = Plan.of(self.spec, self.settings, self._bind_hooks(call), self.logger)
         if self.spec.decoupled:
@@ -180,21 +214,15 @@ class Instance(PlacedInstance):
         is_async = is_asynchronous(answer)
         if is_async:
             self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
+            # An asynchronous `stream` stays asynchronous; an asynchronous `forward` becomes a blocking call.
             if not self.spec.decoupled:
                 precision = Precision.of(self.settings.precision)
                 answer = awaited(answer, self._loop, lambda: hook_scope(self.runtime, precision))
-        hooks = Hooks(
-            answer,
-            call,
-            preprocess=self._hook("preprocess"),
-            collate=self._hook("collate"),
-            postprocess=self._hook("postprocess"),
-            is_async=is_async,
-        )
+        hooks = Hooks.of(self._model, answer, call, is_async=is_async)
         return hooks if self.sequences is None else self.sequences.watch(hooks)
 
     def _connect(self) -> None:
-        """Make what speaks to Triton."""
+        """Build the objects that use Triton's module."""
         pb_utils = require_pb_utils("execute")
         plan = self._plan
         adapter = TritonAdapter(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
@@ -204,17 +232,23 @@ class Instance(PlacedInstance):
         if self.settings.reload_on_fault:
             self._reload = Reload(self.args, self.parameters, adapter, self.logger)
 
+    def _make_warm_up_inputs(self) -> Any:
+        hook = self._hook("warmup_inputs")
+        return None if hook is None else blamed("warmup_inputs", hook)
+
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""
-        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, self._hook("warmup_inputs"))
+        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, self._make_warm_up_inputs())
         if self._streams is not None:
             phrase = warm_up.run(self._streams.warm_up, lambda _: ())
         else:
-            assert self._pipeline is not None  # built where there are no streams
+            # `_bind` has built either streams or a pipeline.
+            assert self._pipeline is not None
             runner = self._pipeline.runner
             phrase = warm_up.run(
                 self._pipeline.warm_up,
                 lambda requests: record_graphs(runner, requests, self.spec.name, self.logger),
             )
-        self._counters.reset()  # the warm-up answered nobody
+        # The metrics count clients' requests only.
+        self._counters.reset()
         return phrase

@@ -88,7 +88,8 @@ def test_initialize_misspelt_setting_raises_with_the_right_name(name, meant):
 
 
 HELPERS = """download reload preload upload encode decode preprocess_image postprocess_boxes forward_features
-load_weights read process tokenize collate_images ready streaming_load process_output run predict"""
+load_weights read process tokenize collate_images ready streaming_load process_output run predict
+preprocessor postprocessor preprocess_one compiled upstream stem collapse collator warm_up setup handle"""
 
 
 @pytest.mark.parametrize("name", HELPERS.split())
@@ -97,10 +98,53 @@ def test_initialize_helper_of_ones_own_is_left_alone(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["labels", "weights", "threshold", "input_size", "output_names", "batch_size"]
+    "name",
+    [
+        "labels",
+        "weights",
+        "threshold",
+        "input_size",
+        "output_names",
+        "batch_size",
+        "input",
+        "output",
+        "compiled",
+        "metric",
+        "num_heads",
+        "retries",
+        "markup",
+        "compute",
+        "compare",
+        "combine",
+        "input1",
+        "n_inputs",
+        "padding",
+        "dtype",
+    ],
 )
 def test_initialize_attribute_of_ones_own_is_left_alone(name):
     assert getattr(start(make_class(**{name: 3})), name) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hook"),
+    [
+        ("predict", lambda self, X: X, "forward"),
+        ("setup", lambda self: None, "load"),
+        ("decode_request", lambda self, request: request, "preprocess"),
+        ("handle", lambda self, data: data, "forward"),
+        ("warm_up", lambda self: None, "warmup_inputs"),
+        ("collator", lambda self, rows: rows, "collate"),
+        ("streaming", lambda self: None, "stream"),
+        ("padding", 0, "pad"),
+        ("dtype", torch.float16, "precision"),
+        ("batch_size", 8, "max_batch_size"),
+    ],
+)
+def test_initialize_name_of_another_framework_is_logged_with_its_counterpart(name, value, hook, caplog):
+    start(make_class(**{name: value}))
+    [text] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"attribute {name!r}: expected {hook}, which is what kindaware looks for" in text
 
 
 def test_initialize_underscore_makes_a_close_name_ones_own():

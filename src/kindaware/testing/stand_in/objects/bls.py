@@ -16,6 +16,7 @@ from kindaware.testing.stand_in.pybind.convert import to_instance
 from kindaware.testing.stand_in.pybind.pybind import (
     MODULE,
     Arg,
+    later,
     make,
     method,
     named_as_server,
@@ -147,12 +148,10 @@ class ResponseIterator(pybind11_object):
             return state.stored[state.position - 1]
 
 
+@later(ResponseIterator, since=STREAM_ERRORS_SINCE)
 @method(returns="None")
 def cancel(self: ResponseIterator) -> None:
-    """Cancel the called request; a method of the class from 25.04."""
+    """Cancel the called request."""
     state: IteratorState = self._kindaware
     if state.host is not None and state.call is not None and not state.is_finished:
         state.host.cancel_bls(state.call)
-
-
-cancel.owner = ResponseIterator  # type: ignore[attr-defined]

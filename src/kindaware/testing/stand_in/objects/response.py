@@ -15,6 +15,7 @@ from kindaware.testing.stand_in.pybind.convert import to_list, to_object, to_opt
 from kindaware.testing.stand_in.pybind.pybind import (
     MODULE,
     Arg,
+    later,
     make,
     match,
     method,
@@ -85,14 +86,12 @@ class InferenceResponse(pybind11_object):
         return error
 
 
+@later(InferenceResponse, since=PARAMETERS_SINCE)
 @method(returns="str")
 def parameters(self: InferenceResponse) -> str:
-    """Return the parameters as JSON; a method of the class from 25.02."""
+    """Return the parameters as JSON."""
     text: str = self._kindaware.parameters
     return text
-
-
-parameters.owner = InferenceResponse  # type: ignore[attr-defined]
 
 
 def answer_of(response: InferenceResponse, requested: Collection[str] | None) -> Answer:
