@@ -210,6 +210,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
             _instance_of(self, "finalize").end()
         finally:
             self.unload()
+        _instance_of(self, "finalize").check_ended()
 
     def unload(self) -> None:
         """Release the resources that `load` acquired; does nothing unless overridden."""
