@@ -93,6 +93,28 @@ def test_server_loads_that_can_not_end_say_why(tmp_path, write_model):
     assert re.search(r"/raises/1/model.py\(4\): initialize", str(caught.value))
 
 
+def test_server_cache_beside_it_is_found_and_another_is_not_waited_for(tmp_path, write_model):
+    write_model(tmp_path, "echo")
+    fast = "--disable-auto-complete-config"
+
+    with TritonServer(tmp_path, args=["--cache-config=local,size=1048576", fast]) as server:
+        assert re.search(r"cache_enabled +\| 1 ", server.log_text())
+    with pytest.raises(ServerError, match=r"one that could not be created \(.*libtritoncache_none.so"):
+        TritonServer(
+            tmp_path, args=["--cache-config=none,size=1", fast], exit_on_error=False, stop_timeout_seconds=1
+        ).start()
+
+
+def test_server_option_that_there_is_not_is_named(tmp_path, write_model):
+    write_model(tmp_path, "echo")
+
+    with pytest.raises(ServerError) as caught:
+        TritonServer(tmp_path, args=["--no-such"]).start()
+
+    assert "its end with status 1; correct the options that it is given" in str(caught.value)
+    assert str(caught.value).endswith("tritonserver: unrecognized option '--no-such'")
+
+
 def test_server_failed_model_held_by_a_thread_beside_one_that_loads_names_both(tmp_path, write_model):
     write_model(tmp_path, "held", HELD_BY_A_THREAD)
     write_model(tmp_path, "sleeps", SLEEPS)

@@ -25,7 +25,8 @@ def diagnose(got: str, log: str) -> ServerError:
             models.setdefault(model, f"{reason}\n\n{_HELD}")
     unfinished = [model for model in unfinished if model not in models]
     in_use = _log.read_port_in_use(log)
-    ending = _log.last_lines(log)
+    words, usage, _ = log.partition(_log.USAGE)
+    ending = _log.last_lines(words if usage else log)
     if unfinished and in_use is None:
         got += f" while loading {', '.join(map(repr, unfinished))}"
     if models:
@@ -33,6 +34,8 @@ def diagnose(got: str, log: str) -> ServerError:
     elif in_use is not None:
         got = f"{in_use} in use by another program"
         remedy = "choose another port, or let a free one be chosen with 0"
+    elif usage:
+        remedy = "correct the options that it is given: it has printed its usage"
     elif len(unfinished) == 1:
         remedy = "look at its model.py"
     elif ending:

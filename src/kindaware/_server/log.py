@@ -35,6 +35,8 @@ _INSTANCE = re.compile(
 )
 """The line that an instance logs when it is ready. Its own words may stand between device and threads, and in
 place of the warm-up's seconds."""
+USAGE = "Usage: tritonserver "
+"""What it prints, with pages of text, when it can't read its options."""
 _PORT_IN_USE = re.compile(r"Socket '(?P<address>[^']*)' already in use")
 _STUB_END = re.compile("Fatal Python error: PyThreadState_Get: ")
 """What every stub prints when it ends, from 26.04 on; it does no harm."""
