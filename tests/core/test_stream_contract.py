@@ -135,7 +135,7 @@ def test_initialize_stream_that_fails_on_zeros_is_refused():
 
     text = refusal(make_class(stream=broken), **DECOUPLED)
     assert "warm-up with 1 row(s): expected stream to answer zeros, got ValueError: no zeros" in text
-    assert "correct stream, define warmup_inputs" in text
+    assert "correct stream, or define warmup_inputs" in text
 
 
 def complete(model_class, **config):
