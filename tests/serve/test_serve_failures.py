@@ -105,6 +105,16 @@ def test_server_cache_beside_it_is_found_and_another_is_not_waited_for(tmp_path,
         ).start()
 
 
+@pytest.mark.skipif(bool(list(Path("/dev").glob("nvidia[0-9]*"))), reason="needs a machine without a GPU")
+def test_server_gpu_model_without_a_gpu_is_told_how_to_run_on_the_cpu(tmp_path, write_model):
+    model = write_model(tmp_path, "big")
+    config = (model / "config.pbtxt").read_text()
+    (model / "config.pbtxt").write_text(config.replace("KIND_CPU", "KIND_GPU"))
+
+    with pytest.raises(ServerError, match=r"correct 'big': .* without a GPU, kindaware serve --kind CPU"):
+        TritonServer(tmp_path, args=["--disable-auto-complete-config"]).start()
+
+
 def test_server_option_that_there_is_not_is_named(tmp_path, write_model):
     write_model(tmp_path, "echo")
 

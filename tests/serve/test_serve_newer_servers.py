@@ -94,6 +94,15 @@ def test_server_load_that_is_refused_gives_the_whole_reason(make):
     assert str(caught.value).endswith(refusal)
 
 
+def test_server_unload_that_does_not_end_says_what_can_hold_it(make):
+    with make() as server, pytest.raises(ServerError) as caught:
+        server.unload("net", timeout_seconds=0.2)
+
+    assert "got state READY; look for a request that does not end, or a thread that outlives" in str(
+        caught.value
+    )
+
+
 def test_server_that_could_not_be_created_is_not_waited_for(make):
     log = ["E0801 10:00:00.000000 1 tritonserver.cc:2607] \"Invalid argument: unable to find 'x'\""]
 

@@ -6,6 +6,8 @@ from kindaware._errors import message
 from kindaware._server import log as _log
 from kindaware._server.failure import ServerError
 
+_NO_GPU = "has kind KIND_GPU but no GPUs are available"
+_ON_CPU = "kindaware serve --kind CPU, or TritonServer(kind='CPU'), puts all instances on the CPU"
 _HELD = (
     "Its process has failed and does not end: a thread that it has started, and that is no daemon, holds it."
 )
@@ -31,6 +33,8 @@ def diagnose(got: str, log: str) -> ServerError:
         got += f" while loading {', '.join(map(repr, unfinished))}"
     if models:
         remedy = f"correct {', '.join(map(repr, models))}: the reasons follow"
+        if any(_NO_GPU in reason for reason in models.values()):
+            remedy += f"; on a machine without a GPU, {_ON_CPU}"
     elif in_use is not None:
         got = f"{in_use} in use by another program"
         remedy = "choose another port, or let a free one be chosen with 0"
