@@ -19,7 +19,7 @@ from kindaware._config.settings import SETTING_NAMES
 from kindaware._device.device import Device
 from kindaware._device.modules import Precision, check_loaded, hook_scope, prepare_modules
 from kindaware._device.placed_instance import PlacedInstance
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, format_traceback, message
 from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
 from kindaware._execute.stream_runner import StreamRunner
@@ -31,8 +31,15 @@ from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._placement.malloc import plan_malloc
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
+from kindaware._triton.leftover_threads import LeftoverThreads
 from kindaware._triton.metrics import Metrics
-from kindaware._triton.module import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
+from kindaware._triton.module import (
+    check_pb_utils,
+    find_pb_utils,
+    is_stand_in,
+    open_logger,
+    require_pb_utils,
+)
 from kindaware._triton.reload import Reload
 
 
@@ -59,6 +66,7 @@ class Instance(PlacedInstance):
 
     def __init__(self, model: Any, args: Mapping[str, str]) -> None:
         super().__init__(type(model), args, SETTING_NAMES)
+        self._threads = LeftoverThreads()
         self._model = model
         self.logger = open_logger(self.args.instance_name)
         self._pb_utils = find_pb_utils()
@@ -98,10 +106,26 @@ class Instance(PlacedInstance):
         """
         try:
             self._start()
-        except BaseException:
+        except BaseException as error:
             # An instance that fails to load is not ended by Triton, and its thread would stay.
             self._close_loop()
+            # The server reports a failed load when the stub has ended, so not at all if it can't.
+            self._report_threads("none that outlives a failed load", "end it when load() raises", error)
             raise
+
+    def check_ended(self) -> None:
+        """Log which threads of the model still run after `unload`, for Triton waits for them."""
+        # In a harness other instances of the process have threads of their own.
+        if self._pb_utils is not None and not is_stand_in(self._pb_utils):
+            self._report_threads("none after unload()", "end it in unload()")
+
+    def _report_threads(self, expected: str, remedy: str, error: BaseException | None = None) -> None:
+        """Log the threads that keep the process from ending, and what it fails with."""
+        found = self._threads.describe()
+        if found:
+            subject, remedy = f"model {self.spec.name!r} threads", f"{remedy}, or start it with daemon=True"
+            text = message(subject, expected=expected, got=found, remedy=remedy)
+            self.logger.error("%s", text if error is None else f"{text}\n{format_traceback(error)}")
 
     def _start(self) -> None:
         # The hooks' parameters are checked before `load`, which may take minutes.

@@ -201,7 +201,9 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
     @final
     def finalize(self) -> None:
         """End running streams, hand the last counters to Triton, and call `unload`."""
-        _instance_of(self, "finalize").end()
+        instance = _instance_of(self, "finalize")
+        instance.end()
+        instance.check_ended()
 
     def unload(self) -> Awaitable[None] | None:
         """Release the resources that `load` acquired; does nothing unless overridden."""
