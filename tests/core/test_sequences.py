@@ -224,6 +224,22 @@ def test_state_has_the_sequences_of_the_batch_and_no_other():
             model.instance.sequence_state[1] = 0
 
 
+def test_state_that_is_deleted_does_not_come_back_while_its_sequence_goes_on():
+    class Forgetful(KindAwareModel):
+        def load(self):
+            return None
+
+        def forward(self, X, requests):
+            [one] = requests
+            had = self.sequence_state.pop(one.correlation_id, None)
+            if had is None:
+                self.sequence_state[one.correlation_id] = "value"
+            return torch.full_like(X, had is not None)
+
+    with open_harness(Forgetful, parameters={"kindaware.warmup": "off"}) as model:
+        assert [send(model, (1, 0, flags)) for flags in (START, 0, 0, 0)] == [[0], [1], [0], [1]]
+
+
 def test_state_that_cannot_be_copied_is_refused():
     class Holding(Adding):
         def forward(self, X, requests):
@@ -432,6 +448,15 @@ def test_sequence_that_is_idle_for_twice_the_servers_time_is_dropped():
     assert bench.run(request(2)) == [["Y"]]
     assert list(bench.sequences._last_used) == [2]
     assert bench.run(request(1)) == ["INVALID_ARG"]
+
+
+def test_sequence_that_is_idle_for_less_than_twice_the_servers_time_goes_on():
+    """The server may not have looked for idle sequences yet."""
+    bench = Bench()
+    bench.run(request(1, START))
+    bench.clock.now = 1.9
+    bench.run(request(2, START))
+    assert bench.run(request(1)) == [["Y"]]
 
 
 def test_idle_sequence_that_the_server_still_has_goes_on():

@@ -178,6 +178,7 @@ WRONG = {
     "raises": (raises(ValueError("broken")), "INTERNAL", "expected stream to return, got ValueError: broken"),
     "exits": (raises(SystemExit(3)), "INTERNAL", "stream ended the process: SystemExit(3)"),
     "cancels": (raises(asyncio.CancelledError()), "INTERNAL", "stream ended the process: CancelledError()"),
+    "closes": (raises(GeneratorExit()), "INTERNAL", "stream ended the process: GeneratorExit()"),
 }
 
 
