@@ -184,5 +184,16 @@ MODULES = {
 }
 """By the path in the package, in the order of their imports."""
 
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT = {
+    "_execute/sequence_state.py SequenceState.__getitem__: sequence not in self._changed and "
+    "self.kept.get...: without self.kept.get(sequence, ABSENT) is not ABSENT": (
+        "without a value kept[sequence] raises the same KeyError"
+    ),
+    "_execute/sequence_state.py _copied: value is ABSENT or isinstance(value, (int, floa...: without "
+    "isinstance(value, (int, float, str, bytes, type...": "deepcopy gives the same objects, later",
+    "_execute/sequences.py Sequences._settle: isinstance(arrival, Failure) or arrival.info is...: without "
+    "isinstance(arrival, Failure)": "_note_unread has done what would be done for a failure",
+    "_execute/fast_path.py FastPath.suits: spec.decoupled or spec.sequences is not None or...: without "
+    "plan.padding is not None": "a uniform model has no dimension that could be padded",
+}
 """Mutants that no test can notice, by `Mutation.key`, and why. One that fails or is gone is an error."""

@@ -296,7 +296,7 @@ def _name_of(node: ast.AST) -> str | None:
 
 def _shown(node: ast.AST) -> str:
     text = " ".join(ast.unparse(node).split())
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 50 else text[:47] + "..."
 
 
 def find_mutations(package: Path) -> Iterator[Mutation]:

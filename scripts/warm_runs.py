@@ -10,6 +10,7 @@ import ast
 import contextlib
 import gc
 import json
+import math
 import os
 import resource
 import signal
@@ -61,6 +62,7 @@ class WarmRuns:
         self._results = results
         self._is_failed = False
         self._killers: list[str] = []
+        self._calls: dict[str, Calls] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Look at the outcome of one phase of one test."""
@@ -78,16 +80,16 @@ class WarmRuns:
         gc.freeze()  # or each fork would copy the pages of what a collection looks at
         source = self._path.read_text()
         spans = list(_spans(ast.parse(source)))
-        calls = {name: Calls(**found) for name, found in self._forked(lambda: self._measure(items), 3600)}
+        self._calls = {name: Calls(**one) for name, one in self._forked(partial(self._measure, items))}
         for mutation in self._mutations:
             started = time.monotonic()
-            names = self._choose(mutation, calls, spans)
-            killer = self._find_killer(mutation, source, functions, [items[name] for name in names], calls)
+            names = self._choose(mutation, spans)
+            killer = self._find_killer(mutation, source, functions, [items[name] for name in names])
             line = json.dumps([mutation.number, killer, time.monotonic() - started])
             print(line, file=self._results, flush=True)
         return True
 
-    def _choose(self, mutation: Mutation, calls: dict[str, Calls], spans: list[tuple[int, int]]) -> list[str]:
+    def _choose(self, mutation: Mutation, spans: list[tuple[int, int]]) -> list[str]:
         """List the tests that call a mutant's function: those that have noticed others, then the fast."""
         start, stop = min(
             (span for span in spans if span[0] <= mutation.line <= span[1]),
@@ -96,11 +98,11 @@ class WarmRuns:
         )
         names = [
             name
-            for name, one in calls.items()
+            for name, one in self._calls.items()
             if one.is_passed and any(start <= line <= stop for line in one.lines)
         ]
         rank = {name: place for place, name in enumerate(reversed(self._killers))}
-        return sorted(names, key=lambda name: (rank.get(name, len(rank)), calls[name].seconds))
+        return sorted(names, key=lambda name: (rank.get(name, len(rank)), self._calls[name].seconds))
 
     def _find_killer(
         self,
@@ -108,7 +110,6 @@ class WarmRuns:
         source: str,
         functions: list[FunctionType],
         items: list[pytest.Item],
-        calls: dict[str, Calls],
     ) -> str:
         """Run a mutant; gives the name of the test that fails for it and for it alone."""
         codes = _codes_by_place(compile(mutate(mutation, source), str(self._path), "exec"))
@@ -121,23 +122,26 @@ class WarmRuns:
             return self._first_failure(chosen)
 
         while items:
-            limit = 5 + 5 * sum(calls[item.nodeid].seconds for item in items)
-            found = list(self._forked(partial(run_changed, items), limit))
-            if not found:
-                return f"a signal, after {limit:.0f} s of processor time at most"
-            place = found[0]
+            [*_, place] = self._forked(partial(run_changed, items))
             if place < 0:
                 break
             killer = items[place]
             items = items[place + 1 :]
-            if list(self._forked(partial(self._first_failure, [killer]), limit)) == [-1]:
+            [*_, place] = self._forked(partial(self._first_failure, [killer]))
+            if place < 0:  # it is the change that it fails for
                 self._killers = [*(one for one in self._killers if one != killer.nodeid), killer.nodeid]
                 return killer.nodeid
         return ""
 
     def _first_failure(self, items: list[pytest.Item]) -> Iterator[int]:
-        """Run tests until one fails; gives its place, or -1."""
-        yield next((place for place, item in enumerate(items) if not self._passes(item)), -1)
+        """Run tests until one fails, or takes much longer than before; gives the place of each, then -1."""
+        for place, item in enumerate(items):
+            yield place
+            limit = time.process_time() + 5 + 5 * self._calls[item.nodeid].seconds
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), resource.RLIM_INFINITY))
+            if not self._passes(item):
+                return
+        yield -1
 
     def _passes(self, item: pytest.Item) -> bool:
         self._is_failed = False
@@ -163,8 +167,8 @@ class WarmRuns:
             seconds = time.process_time() - started
             yield name, {"lines": sorted(lines), "seconds": seconds, "is_passed": is_passed}
 
-    def _forked(self, work: Callable[[], Iterator[Any]], limit_seconds: float) -> Iterator[Any]:
-        """Run in a fork that may take so many seconds of processor time; gives what it yields until a signal.
+    def _forked(self, work: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+        """Run in a fork; gives what it yields until it ends, or a signal ends it.
 
         Raises:
             RuntimeError: it raised; see the output.
@@ -175,7 +179,6 @@ class WarmRuns:
             status = 1
             try:
                 os.setsid()
-                resource.setrlimit(resource.RLIMIT_CPU, (int(limit_seconds) + 1,) * 2)
                 with os.fdopen(writing, "w") as results:
                     for found in work():
                         print(json.dumps(found), file=results, flush=True)
