@@ -134,7 +134,7 @@ def copy_task(mutation: Mutation | None) -> Task:
         import kindaware
 
         assert Path(kindaware.__file__ or "").is_relative_to(folder), kindaware.__file__
-        number = -1 if mutation is None else mutation.number
+        number = None if mutation is None else mutation.number
         print(json.dumps([number, killer, time.monotonic() - started]), file=results, flush=True)
 
     return Task([] if mutation is None else [mutation], work, COPY_TIMEOUT_SECONDS)
@@ -254,6 +254,7 @@ def report(results: list[Result]) -> bool:
     undecided = [mutation for mutation, killer in rows if killer.startswith(UNDECIDED)]
     killed = [mutation for mutation, killer in rows if killer and mutation not in undecided]
     wrong = {one.key for one in killed} & set(EQUIVALENT)
+    failures = [one.killer for one in results if one.mutation is None and one.killer]
     by_module = Counter(mutation.module for mutation, _ in rows)
     modules = ", ".join(f"{name} {count}" for name, count in by_module.items())
     print(f"\n{len(rows)} mutants ({modules}): {len(killed)} killed")
@@ -263,7 +264,9 @@ def report(results: list[Result]) -> bool:
         print(f"undecided: {mutation}")
     for text in sorted(wrong):
         print(f"listed as equivalent, and is not: {text}")
-    return not (survivors or undecided or wrong)
+    for text in failures:
+        print(f"fails without any change, and was left out: {text}")
+    return not (survivors or undecided or wrong or failures)
 
 
 def prepare() -> None:

@@ -37,7 +37,9 @@ def _both(*tests: str) -> Mutated:
 
 
 MODULES = {
-    "_tensors/rows": _logic("core/test_hot_path.py", "core/test_bytes.py", "simulated/test_rows.py"),
+    "_tensors/rows": _logic(
+        "core/test_row_pieces.py", "core/test_hot_path.py", "core/test_bytes.py", "simulated/test_rows.py"
+    ),
     "_device/runtime": _device("core/test_cuda_runtime.py", "simulated/test_order_of_copies.py"),
     "_device/staging": _device(
         "core/test_pinned_staging.py",
@@ -84,7 +86,9 @@ MODULES = {
     "_batch/results": _logic(
         "core/test_pipeline_isolation.py", "core/test_pipeline_faults.py", "core/test_pipeline_property.py"
     ),
-    "_batch/hook_requests": _logic("core/test_request_info.py", "core/test_sequences.py"),
+    "_batch/hook_requests": _logic(
+        "core/test_request_info.py", "core/test_response_parameters.py", "core/test_sequences.py"
+    ),
     "_batch/padding": _both(
         "core/test_padding.py", "simulated/test_padding_on_gpu.py", "simulated/test_text_and_padding.py"
     ),
@@ -125,9 +129,11 @@ MODULES = {
         "core/test_pipeline_isolation.py",
         "core/test_pipeline_faults.py",
         "core/test_device_fault.py",
-        "core/test_pipeline_property.py",
+        "core/test_hot_path.py",
         "core/test_padding.py",
         "core/test_metrics.py",
+        "core/test_pipeline_property.py",
+        "profile/test_profile_stages.py",
     ),
     "_batch/warmup": _both(
         "core/test_warm_up.py",
@@ -163,6 +169,7 @@ MODULES = {
         "core/test_direct_path.py",
         "core/test_cancellation.py",
         "core/test_response_parameters.py",
+        "profile/test_profile_stages.py",
     ),
     "_execute/stream_runner": _device("core/test_streams_on_gpu.py", "core/test_streams.py"),
     "_execute/streams": _device(
@@ -193,6 +200,26 @@ EQUIVALENT = {
     "isinstance(value, (int, float, str, bytes, type...": "deepcopy gives the same objects, later",
     "_execute/sequences.py Sequences._settle: isinstance(arrival, Failure) or arrival.info is...: without "
     "isinstance(arrival, Failure)": "_note_unread has done what would be done for a failure",
+    "_tensors/rows.py pieces: len(tensor) > num_rows: GtE": "torch.split gives so many rows as one chunk",
+    "_tensors/rows.py split: num_rows or 0: without 0": "none is None where the first is not",
+    "_batch/collate.py Collator.parts: if self._collate is None and (joined := concat_arr...: always False": (
+        "the tensors are joined by the staging, later"
+    ),
+    "_batch/collate.py Collator.lengths: self._padding is not None and self._gives_lengths: without "
+    "self._padding is not None": "lengths that forward names without pad are refused while the model loads",
+    "_batch/collate.py Collator.lengths: self._padding is not None and self._gives_lengths: without "
+    "self._gives_lengths": "lengths_argument leaves them out, once they were made and copied for nothing",
+    "_batch/collate.py Collator.lengths_argument: self._padding is None or not self._gives_lengths: without "
+    "self._padding is None": "lengths that forward names without pad are refused while the model loads",
+    "_execute/executor.py Executor._respond: if self._may_have_parameters: always True": (
+        "what requests say is not read then, so that none has parameters"
+    ),
+    "_batch/pipeline.py Pipeline._preprocess: if not self._has_preprocess: always False": (
+        "each request comes back as it is, later"
+    ),
+    "_batch/pipeline.py Pipeline._groups: if self._is_uniform: always False": (
+        "requests of a uniform model have one shape, so that they are one group, later"
+    ),
     "_execute/fast_path.py FastPath.suits: spec.decoupled or spec.sequences is not None or...: without "
     "plan.padding is not None": "a uniform model has no dimension that could be padded",
 }

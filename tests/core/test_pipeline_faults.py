@@ -218,6 +218,13 @@ def test_run_out_of_memory_is_counted_where_a_batch_is_halved(num_requests, halv
     assert pipeline.runner.counters.out_of_memory == halved
 
 
+def test_run_error_for_which_a_batch_is_halved_is_no_lack_of_memory():
+    pipeline = make_pipeline(Forward())
+    assert answers_of(run(pipeline, [1, BAD])) == [2, "INTERNAL"]
+    counters = pipeline.runner.counters
+    assert (counters.out_of_memory, counters.retries, counters.errors) == (0, 2, {"INTERNAL": 1})
+
+
 class Faulty(CpuRuntime):
     """A device that some errors leave unusable."""
 
@@ -253,6 +260,11 @@ def test_run_device_fault_keeps_answers_that_were_there_before():
     pipeline = make_pipeline(forward, spec=DYNAMIC, runtime=Faulty())
     requests = [make_request(n, n, width=width) for n, width in enumerate([2, 3, 2, 4])]
     assert answers_of(pipeline.run(requests)) == [0, "UNAVAILABLE", 2, "UNAVAILABLE"]
+
+
+def test_run_answers_on_a_device_that_works_are_kept():
+    pipeline = make_pipeline(lambda X: 2 * X, output_device="instance")
+    assert answers_of(run(pipeline, [1, 2])) == [2, 4]
 
 
 def test_run_device_fault_takes_answers_that_lay_on_the_device():

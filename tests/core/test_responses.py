@@ -125,6 +125,20 @@ def test_is_cancelled_is_asked_at_most_once_per_interval_and_never_after_final()
     assert responses.is_cancelled()
 
 
+def test_is_cancelled_is_asked_again_when_the_interval_is_over_and_no_more_once_it_is_so(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("kindaware._triton.response_sender.time.monotonic", lambda: now[0])
+    sender = Sender()
+    responses = open_responses(sender)
+    assert not responses.is_cancelled()
+    now[0] += CANCEL_CHECK_SECONDS
+    sender.cancelled = True
+    assert responses.is_cancelled()
+    now[0] += 3600
+    assert responses.is_cancelled()
+    assert sender.num_asked == 2
+
+
 def test_is_cancelled_after_final_is_not_asked():
     sender = Sender()
     responses = open_responses(sender)

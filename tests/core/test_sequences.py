@@ -359,6 +359,21 @@ def test_warm_up_has_a_sequence_per_row(rows):
     assert model._kindaware_instance.sequences.state.kept == {}
 
 
+@pytest.mark.parametrize(("max_batch_size", "rows"), [(0, None), (8, 1)])
+def test_warm_up_says_how_many_rows_a_request_has(max_batch_size, rows):
+    class Noting(KindAwareModel):
+        def load(self):
+            self.seen = []
+
+        def forward(self, X, requests):
+            self.seen += [one.rows for one in requests]
+            return X
+
+    tensors = {"input": CONFIG["input"], "output": CONFIG["output"]}
+    config = make_config(sequence_batching=BATCHING, max_batch_size=max_batch_size, **tensors)
+    assert start(Noting, config=config).seen == [rows]
+
+
 class Clock:
     """Stands still until it is set."""
 
