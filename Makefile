@@ -37,7 +37,7 @@ coverage: $(INSTALLED) ## Run all tests, and show which lines and branches they 
 test-gpu: $(INSTALLED) ## Run the tests of the GPU path on a GPU
 	KINDAWARE_REQUIRE_CUDA=1 $(PYTEST) tests/gpu -m gpu $(PYTEST_ARGS)
 
-mutants: $(INSTALLED) ## Remove each line that guards memory on a GPU, and show which test notices
+mutants: $(INSTALLED) ## Change the library in one place after another, and show which test notices
 	$(BIN)/python scripts/mutants.py $(MUTANTS_ARGS)
 
 check: $(INSTALLED) ## Lint, types and documentation

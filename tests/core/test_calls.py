@@ -169,6 +169,12 @@ def test_call_passes_on_what_the_request_has_and_what_is_given():
     assert (second.id, dict(second.parameters)) == ("other", {"k": 3, "t": True})
 
 
+def test_call_with_an_empty_id_does_not_pass_on_that_of_the_request():
+    with open_harness(calling(lambda self, X: self.call("echo", X=X, request_id="")["Y"])) as model:
+        assert model.infer(X=X, request_id="r1").error is None
+        assert [one.id for one in echo_of(model).seen] == [""]
+
+
 def test_call_for_a_batch_carries_id_of_the_first_and_the_shortest_time():
     with open_harness(calling(lambda self, X: self.call("echo", X=X)["Y"])) as model:
         batch = [

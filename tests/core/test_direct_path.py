@@ -15,6 +15,7 @@ from kindaware import RequestError, TensorSpec
 from kindaware._batch.plan import Plan
 from kindaware._batch.request_context import RequestContext, current_context
 from kindaware._config.model_spec import ModelSpec
+from kindaware._config.sequence_spec import SequenceSpec
 from kindaware._config.settings import Settings
 from kindaware._device.modules import Precision
 from kindaware._execute.fast_path import FastPath
@@ -281,6 +282,11 @@ def test_suits_the_plainest_model():
         {"spec": make_spec(outputs=[Y2, TensorSpec("Z", "FP32", [2])])},
         {"spec": make_spec(inputs=[X2, TensorSpec("W", "FP32", [2])]), "forward": lambda X, W: X},
         {"spec": ModelSpec("m", 8, (X2,), (Y2,), decoupled=True)},
+        {
+            "spec": ModelSpec(
+                "m", 8, (X2,), (Y2,), sequences=SequenceSpec(frozenset(), 1.0, is_iterative=False)
+            )
+        },
         {"forward": lambda X, requests: X},
         {"preprocess": lambda inputs: inputs},
         {"collate": lambda name, tensors: torch.cat(tensors)},

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 
 import pytest
 import torch
@@ -181,3 +182,57 @@ def test_drive_runs_a_coroutine_without_a_loop():
         return 3
 
     assert drive(pauses()) == 3
+
+
+@pytest.mark.parametrize("error", [SystemExit(4), KeyboardInterrupt()])
+def test_task_that_ends_the_process_is_logged_and_the_loop_goes_on(loop, caplog, error):
+    async def leave():
+        raise error
+
+    async def begin():
+        task = asyncio.ensure_future(leave())
+        await asyncio.wait([task], timeout=5)
+        return task.exception() is error
+
+    assert loop.submit(begin()).result(20)
+    [record] = caplog.records
+    assert "a task tried to end the process: " + type(error).__name__ in record.getMessage()
+
+
+def test_close_ends_asynchronous_generators_that_nobody_has_read_to_their_end():
+    loop, ended = EventLoop("kindaware-tests", LOGGER), []
+
+    async def numbers():
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    generator = numbers()
+
+    async def begin():
+        return await generator.__anext__()
+
+    assert loop.run(begin()) == 1
+    loop.close()
+    assert ended == [True]
+
+
+def test_close_waits_for_the_threads_that_wait_for_other_models():
+    loop, ended = EventLoop("kindaware-tests", LOGGER), []
+    begun = threading.Event()
+
+    def waits():
+        begun.set()
+        time.sleep(0.3)
+        ended.append(True)
+
+    async def begin():
+        await asyncio.get_running_loop().run_in_executor(None, waits)
+
+    loop.submit(begin())
+    assert begun.wait(20)
+    loop.close()
+    assert ended == [True]
+    assert loop._loop.is_closed()

@@ -164,6 +164,16 @@ def test_request_detached_lets_go_of_tritons_and_keeps_what_calls_take_over():
     assert Request("warm-up", {}, 1).detached().id == "warm-up"
 
 
+def test_request_of_the_librarys_own_is_detached_as_it_is():
+    own = Request("warm-up", {"X": torch.ones(1, 2)}, 1).detached(outlives_execute=True)
+    assert (own.id, own.context(), own.rows, list(own.inputs)) == ("warm-up", None, 1, ["X"])
+
+
+def test_request_with_text_alone_has_nothing_on_a_device():
+    assert not Request("r", {"X": np.array([[b"text"]], object)}, 1).is_on_device
+    assert Request("r", {"X": torch.ones(1, 2, device="meta")}, 1).is_on_device
+
+
 def test_request_that_outlives_execute_is_detached_without_its_trace():
     class Asked:
         request_id, timeout, trace = (staticmethod(lambda one=one: one) for one in ("42", 0, "t"))

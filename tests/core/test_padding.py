@@ -44,6 +44,17 @@ def test_requests_of_different_length_share_a_batch_padded_to_the_longest():
     assert all(one["SAME"].is_contiguous() for one in found)
 
 
+def test_lengths_are_given_to_a_forward_that_names_them_and_to_no_other():
+    seen = []
+
+    def forward(IDS, requests):
+        seen.append([one.rows for one in requests])
+        return IDS
+
+    assert values(padded(forward).run([ids([1]), ids([2, 3])])) == [[[1]], [[2, 3]]]
+    assert seen == [[1, 1]]
+
+
 def test_requests_of_the_same_length_are_joined_without_padding():
     shapes = []
     found = padded(lambda IDS: shapes.append(IDS.shape) or IDS).run([ids([1, 2]), ids([3, 4])])

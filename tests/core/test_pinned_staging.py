@@ -406,3 +406,17 @@ def refuse_bad(inputs):
     if (inputs["X"] == -1).any():
         raise ValueError("bad")
     return inputs
+
+
+@pytest.mark.parametrize("method", ["run", "warm_up"])
+def test_pipeline_has_the_buffers_of_the_call_before_again(method):
+    runtime = RecordingRuntime()
+    staging = PinnedStaging(runtime, 2**20)
+    pipeline = make_pipeline(lambda X: 2 * X, runtime=runtime, staging=staging)
+    held = []
+    for _ in range(4):
+        request = make_request("a", 1)
+        getattr(pipeline, method)([request] if method == "run" else request)
+        held.append(staging.statistics.pinned_bytes)
+    assert held[0] > 0
+    assert set(held) == {held[0]}

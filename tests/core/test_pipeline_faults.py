@@ -211,6 +211,20 @@ def test_run_request_that_never_fits_fails_alone():
     assert answers_of(dynamic.run([make_request("big", 2, rows=5)])) == ["INTERNAL"]
 
 
+@pytest.mark.parametrize(("num_requests", "halved"), [(1, 0), (2, 1), (4, 3)])
+def test_run_out_of_memory_is_counted_where_a_batch_is_halved(num_requests, halved):
+    pipeline = make_pipeline(Limited(0, torch.OutOfMemoryError))
+    assert answers_of(run(pipeline, range(num_requests))) == ["INTERNAL"] * num_requests
+    assert pipeline.runner.counters.out_of_memory == halved
+
+
+def test_run_error_for_which_a_batch_is_halved_is_no_lack_of_memory():
+    pipeline = make_pipeline(Forward())
+    assert answers_of(run(pipeline, [1, BAD])) == [2, "INTERNAL"]
+    counters = pipeline.runner.counters
+    assert (counters.out_of_memory, counters.retries, counters.errors) == (0, 2, {"INTERNAL": 1})
+
+
 class Faulty(CpuRuntime):
     """A device that some errors leave unusable."""
 
@@ -248,6 +262,11 @@ def test_run_device_fault_keeps_answers_that_were_there_before():
     assert answers_of(pipeline.run(requests)) == [0, "UNAVAILABLE", 2, "UNAVAILABLE"]
 
 
+def test_run_answers_on_a_device_that_works_are_kept():
+    pipeline = make_pipeline(lambda X: 2 * X, output_device="instance")
+    assert answers_of(run(pipeline, [1, 2])) == [2, 4]
+
+
 def test_run_device_fault_takes_answers_that_lay_on_the_device():
     def forward(X):
         if X.shape[-1] == 3:
@@ -265,3 +284,25 @@ def test_run_remembers_the_shapes_of_late_and_not_all_there_ever_were(monkeypatc
     for width in range(1, 20):
         pipeline.run([make_request("r", 1, width=width)])
         assert 0 < len(pipeline._answered_shapes) <= 4
+
+
+def test_run_device_that_fails_for_zeros_of_a_shape_does_not_blame_the_shape():
+    def forward(X):
+        raise RuntimeError("bad row" if X.any() else "CUDA error")
+
+    pipeline = make_pipeline(forward, spec=DYNAMIC, runtime=Faulty())
+    assert answers_of(run(pipeline, [1])) == ["INTERNAL"]
+    assert pipeline.runner.device.health.fault == "RuntimeError: CUDA error"
+
+
+def test_run_device_that_fails_behind_a_group_without_an_answer_is_asked_no_more():
+    widths = []
+
+    def forward(X):
+        widths.append(X.shape[-1])
+        raise RuntimeError("CUDA error" if X.shape[-1] == 3 else "refused")
+
+    pipeline = make_pipeline(forward, spec=DYNAMIC, runtime=Faulty())
+    requests = [make_request(n, 1, width=width) for n, width in enumerate([2, 3])]
+    assert answers_of(pipeline.run(requests)) == ["INTERNAL", "UNAVAILABLE"]
+    assert widths == [2, 3]

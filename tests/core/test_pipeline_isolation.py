@@ -1,12 +1,14 @@
 """Which requests fail when `forward` raises, with what code, and at what cost."""
 
 import math
+import sys
 
 import pytest
 import torch
 from core_kit import BAD, Forward, answers_of, make_pipeline, make_request, make_spec, run
 
 from kindaware import RequestError, TensorSpec
+from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
 
 
@@ -111,6 +113,14 @@ def test_run_rows_named_one_by_one_fail_the_rest_without_blaming_them_when_the_f
     assert "expected RequestError(rows=...) to name all guilty rows" in outcomes[-1].text
 
 
+@pytest.mark.parametrize("num_requests", [1, 3])
+def test_run_error_that_names_all_rows_refuses_all_requests_after_one_forward(num_requests):
+    forward = Forward(RequestError, "no number", rows=range(num_requests))
+    pipeline = make_pipeline(forward)
+    assert answers_of(run(pipeline, [BAD] * num_requests)) == ["INVALID_ARG"] * num_requests
+    assert forward.batches == [num_requests]
+
+
 @pytest.mark.parametrize("mask", [list, torch.Tensor.numpy, lambda tensor: tensor, torch.Tensor.tolist])
 def test_run_mask_of_guilty_rows_fails_their_requests(mask):
     def forward(X):
@@ -173,6 +183,31 @@ def test_run_exception_of_an_odd_kind_fails_one_request(raised, text):
     outcomes = run(make_pipeline(forward), [1, BAD, 3])
     assert answers_of(outcomes) == [2, "INTERNAL", 6]
     assert text in outcomes[1].text
+
+
+def test_run_forward_that_exits_is_logged_with_the_place_where_it_did(caplog):
+    def forward(X):
+        sys.exit(3)
+
+    assert answers_of(run(make_pipeline(forward), [1])) == ["INTERNAL"]
+    [record] = caplog.records
+    assert "    sys.exit(3)" in record.getMessage()
+
+
+def test_run_preprocess_may_leave_an_optional_input_out_and_no_other():
+    left_out = []
+
+    def preprocess(inputs):
+        return {name: one for name, one in inputs.items() if name not in left_out}
+
+    optional = TensorSpec("MASK", "FP32", [2], optional=True)
+    spec = make_spec(inputs=[TensorSpec("X", "FP32", [2]), optional])
+    pipeline = make_pipeline(lambda X, MASK=None: X, spec=spec, preprocess=preprocess)
+    request = Request("r", {"X": torch.ones(1, 2), "MASK": torch.ones(1, 2)}, 1)
+    left_out[:] = ["MASK"]
+    assert answers_of(pipeline.run([request])) == [1]
+    left_out[:] = ["X"]
+    assert answers_of(pipeline.run([request])) == ["INTERNAL"]
 
 
 def test_run_preprocess_records_no_gradients():

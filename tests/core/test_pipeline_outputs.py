@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from core_kit import make_pipeline, make_request, make_spec
 
 from kindaware import TensorSpec
+from kindaware._batch.request import HostArray, Request
 from kindaware._batch.results import Failure
 
 TWO = make_spec(outputs=[TensorSpec("Y", "FP32", [2]), TensorSpec("N", "INT64", [])])
@@ -196,6 +198,30 @@ def test_collate_joins_requests_of_different_shapes():
     outcomes = make_pipeline(forward, spec=spec, collate=collate).run(requests)
     assert [one["Y"].tolist() for one in outcomes] == [[[2]], [[5], [5]], [[1]]]
     assert (names, batches) == (["X"], [[4, 5]])
+
+
+def test_collate_is_asked_for_inputs_that_are_arrays_too():
+    """As the adapter hands them over where nothing else is to be done."""
+    names = []
+
+    def collate(name, tensors):
+        names.append(name)
+        return torch.cat(tensors)
+
+    requests = [Request("r", HostArray("X", np.ones((1, 2), np.float32)), 1) for _ in range(2)]
+    outcomes = make_pipeline(lambda X: 2 * X, collate=collate).run(requests)
+    assert [one["Y"].tolist() for one in outcomes] == [[[2, 2]], [[2, 2]]]
+    assert names == ["X"]
+
+
+def test_collate_is_not_asked_where_there_are_no_rows_to_join():
+    def collate(name, tensors):
+        raise LookupError(name)
+
+    spec = make_spec(max_batch_size=0)
+    pipeline = make_pipeline(lambda X: 2 * X, spec=spec, collate=collate)
+    [outcome] = pipeline.run([make_request("r", 1, batches=False)])
+    assert outcome["Y"].tolist() == [2, 2]
 
 
 def test_collate_that_raises_fails_like_forward():

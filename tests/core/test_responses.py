@@ -90,6 +90,19 @@ def test_is_cancelled_is_asked_at_most_once_per_interval_and_never_after_final(h
     assert responses.is_cancelled()
 
 
+def test_is_cancelled_is_asked_again_when_the_interval_is_over_and_no_more_once_it_is_so(host, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("kindaware._triton.response_sender.time.monotonic", lambda: now[0])
+    responses = open_responses(host)
+    assert not responses.is_cancelled()
+    now[0] += CANCEL_CHECK_SECONDS
+    host.cancelled = True
+    assert responses.is_cancelled()
+    now[0] += 3600
+    assert responses.is_cancelled()
+    assert host.num_asked == 2
+
+
 def test_is_cancelled_after_final_is_not_asked(host):
     responses = open_responses(host)
     responses.end()

@@ -1,7 +1,9 @@
 """Sequences: what is kept between requests, when it changes, and when it goes."""
 
 import asyncio
+import copy
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
 from kindaware._config.sequence_spec import SequenceSpec
 from kindaware._execute.executor import Executor
+from kindaware._execute.sequence_state import SequenceState
 from kindaware._execute.sequences import FILLER, Sequences
 from kindaware.testing import ModelHarness
 
@@ -224,6 +227,97 @@ def test_state_has_the_sequences_of_the_batch_and_no_other():
             model.instance.sequence_state[1] = 0
 
 
+def test_state_that_is_deleted_does_not_come_back_while_its_sequence_goes_on():
+    class Forgetful(KindAwareModel):
+        def load(self):
+            return None
+
+        def forward(self, X, requests):
+            [one] = requests
+            had = self.sequence_state.pop(one.correlation_id, None)
+            if had is None:
+                self.sequence_state[one.correlation_id] = "value"
+            return torch.full_like(X, had is not None)
+
+    with open_harness(Forgetful, parameters={"kindaware.warmup": "off"}) as model:
+        assert [send(model, (1, 0, flags)) for flags in (START, 0, 0, 0)] == [[0], [1], [0], [1]]
+
+
+def test_state_that_forward_has_set_is_there_in_postprocess_and_kept():
+    class Both(KindAwareModel):
+        def load(self):
+            return None
+
+        def forward(self, X, requests):
+            [one] = requests
+            self.sequence_state[one.correlation_id] = (
+                self.sequence_state.get(one.correlation_id, 0) + X.item()
+            )
+            return X
+
+        def postprocess(self, outputs, requests):
+            [one] = requests
+            return {"Y": torch.full((1, 1), self.sequence_state[one.correlation_id])}
+
+    with open_harness(Both) as model:
+        assert [send(model, (1, 1, START)), send(model, (1, 2, 0))] == [[1], [3]]
+
+
+def test_state_that_is_read_twice_is_one_object_until_the_forward_ends():
+    class Twice(KindAwareModel):
+        def load(self):
+            return None
+
+        def forward(self, X, requests):
+            [one] = requests
+            if one.is_start:
+                self.sequence_state[one.correlation_id] = torch.zeros(1)
+            self.sequence_state[one.correlation_id].add_(X[0])
+            self.sequence_state[one.correlation_id].add_(X[0])
+            return self.sequence_state[one.correlation_id].reshape(1, 1).clone()
+
+    with open_harness(Twice) as model:
+        assert [send(model, (1, 1, START)), send(model, (1, 2, 0))] == [[2], [6]]
+
+
+class Uncopyable:
+    """Refuses as an object does that has no way to be pickled."""
+
+    def __deepcopy__(self, memo):
+        raise copy.Error("un(deep)copyable object of type Uncopyable")
+
+
+def test_state_that_refuses_to_be_copied_is_refused():
+    state = SequenceState()
+    state.begin([2])
+    state[2] = Uncopyable()
+    with pytest.raises(
+        KindAwareError, match=r"^self\.sequence_state\[2\]: expected a value that copy\.deepcop"
+    ):
+        state.seal()
+
+
+def test_state_of_a_sequence_outside_of_the_batch_is_not_read():
+    state = SequenceState()
+    state.kept.update({1: "of the first", 2: "of the second"})
+    state.begin([2])
+    assert state[2] == "of the second"
+    with pytest.raises(
+        KindAwareError, match=r"^self\.sequence_state\[1\]: expected the correlation_id of one of"
+    ):
+        state[1]
+    assert list(state) == [2]
+
+
+def test_state_of_a_sequence_without_a_value_is_empty():
+    state = SequenceState()
+    state.begin([1, 2])
+    state[2] = "value"
+    assert (list(state), len(state), 1 in state) == ([2], 1, False)
+    with pytest.raises(KeyError, match="1"):
+        state[1]
+
+
 def test_state_that_cannot_be_copied_is_refused():
     class Holding(Adding):
         def forward(self, X, requests):
@@ -263,6 +357,21 @@ def test_warm_up_has_a_sequence_per_row(rows):
     model = start(Adding, config=config, parameters={"kindaware.warmup": rows})
     assert model.seen == [[(f"warm-up {n}", True, True) for n in range(int(rows))]]
     assert model._kindaware_instance.sequences.state.kept == {}
+
+
+@pytest.mark.parametrize(("max_batch_size", "rows"), [(0, None), (8, 1)])
+def test_warm_up_says_how_many_rows_a_request_has(max_batch_size, rows):
+    class Noting(KindAwareModel):
+        def load(self):
+            self.seen = []
+
+        def forward(self, X, requests):
+            self.seen += [one.rows for one in requests]
+            return X
+
+    tensors = {"input": CONFIG["input"], "output": CONFIG["output"]}
+    config = make_config(sequence_batching=BATCHING, max_batch_size=max_batch_size, **tensors)
+    assert start(Noting, config=config).seen == [rows]
 
 
 class Clock:
@@ -334,6 +443,59 @@ def test_request_that_fills_a_place_gets_a_response_without_outputs():
     executor = Executor(plan, Adapter(), pipeline, Bench().sequences)
     requests = [request(0, outputs=()), request(4, START), request(0, outputs=())]
     assert executor.execute(requests) == [({}, ()), 2.0, ({}, ())]
+
+
+def test_request_of_a_sequence_that_asks_for_no_output_is_no_filler():
+    bench = Bench()
+    assert bench.run(request(4, START, outputs=())) == [["Y"]]
+    assert list(bench.sequences._last_used) == [4]
+
+
+def test_request_that_says_nothing_about_itself_is_answered_and_begins_no_sequence():
+    bench = Bench()
+    assert bench.run(Request("a", {"X": torch.ones(1, 1)}, 1), request(4, START)) == [["Y"], ["Y"]]
+    assert list(bench.sequences._last_used) == [4]
+
+
+def test_sequence_whose_model_keeps_nothing_takes_no_memory():
+    bench = Bench()
+    assert bench.run(request(4, START)) == [["Y"]]
+    assert bench.sequences.state.kept == {}
+
+
+class Value:
+    """Something that a weak reference can be made of."""
+
+
+def test_state_that_a_failed_request_has_set_is_let_go_of():
+    bench, held = Bench(), []
+
+    def fail(arrivals):
+        bench.sequences.state.begin([4])
+        bench.sequences.state[4] = value = Value()
+        held.append(weakref.ref(value))
+        return [Failure("failed", "INTERNAL")]
+
+    bench.sequences.run([request(4, START)], fail)
+    assert held[0]() is None
+
+
+def test_call_that_raises_ends_as_others_do():
+    """What raises is a fault of the device, after which the server asks again."""
+    bench = Bench(is_iterative=True)
+
+    def fail(arrivals):
+        bench.sequences.state.begin([4])
+        bench.sequences.reschedule(arrivals[0].info)
+        bench.clock.now += 10.0
+        raise RuntimeError("CUDA error")
+
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        bench.sequences.run([request(4, START)], fail)
+    with pytest.raises(KindAwareError, match=r"got a batch of \[\]"):
+        bench.sequences.state[4] = "value"
+    assert bench.run(request(4, START)) == [["Y"]]  # and no more to come again
+    assert bench.sequences._longest_call_seconds == 10.0
 
 
 def test_servers_own_warm_up_is_a_sequence_of_one_request():
@@ -442,6 +604,11 @@ def test_sequence_that_is_idle_is_dropped_though_the_instance_is_busy():
     assert bench.run(request(1)) == ["INVALID_ARG"]
 
 
+def test_sequence_of_one_request_takes_no_place_of_one_that_begins_behind_it():
+    bench = Bench(max_sequences=1)
+    assert bench.run(request(1, START | END), request(2, START)) == [["Y"], ["Y"]]
+
+
 def test_sequence_that_is_refused_takes_no_place_of_one_that_begins_again_behind_it():
     bench = Bench(max_sequences=1)
     bench.run(request(1, START))
@@ -458,6 +625,15 @@ def test_sequence_that_is_idle_for_twice_the_servers_time_is_dropped():
     assert bench.run(request(2)) == [["Y"]]
     assert list(bench.sequences._last_used) == [2]
     assert bench.run(request(1)) == ["INVALID_ARG"]
+
+
+def test_sequence_that_is_idle_for_no_more_than_twice_the_servers_time_goes_on():
+    """The server may not have looked for idle sequences yet."""
+    bench = Bench()
+    bench.run(request(1, START))
+    bench.clock.now = 2.0
+    bench.run(request(2, START))
+    assert bench.run(request(1)) == [["Y"]]
 
 
 def test_idle_sequence_that_the_server_still_has_goes_on():

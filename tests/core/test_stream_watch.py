@@ -6,6 +6,8 @@ import time
 import pytest
 from stream_kit import Model, open_harness, seen
 
+from kindaware._execute.client_watch import ClientGoneError, Watch
+
 WAITS_FOR_EVER = 3600.0
 CODES = ["CANCELLED", "END"]
 
@@ -168,3 +170,60 @@ def test_stream_is_not_cancelled_in_its_clean_up():
         got = seen(model.stream(N=[[1]], cancelled=gone_after(1), empty_final=True))
         assert got == [1, *CODES]
         assert model.instance.happened == ["cleaned"]
+
+
+def test_watch_block_that_is_left_asks_no_more_and_cancels_nothing_behind_it():
+    asked = []
+
+    async def work():
+        with Watch(lambda: asked.append(1) is None):
+            pass
+        await asyncio.sleep(0.1)
+
+    asyncio.run(work())
+    assert asked == []
+
+
+def test_watch_block_that_is_entered_again_is_watched_again():
+    gone = []
+
+    async def work():
+        watch = Watch(lambda: bool(gone))
+        with watch:
+            await asyncio.sleep(0.05)
+        gone.append(1)
+        with watch:
+            await asyncio.sleep(WAITS_FOR_EVER)
+
+    with pytest.raises(ClientGoneError):
+        asyncio.run(work())
+
+
+def test_watch_cancels_once_so_that_a_clean_up_inside_of_the_block_ends():
+    asked = []
+
+    async def work():
+        with Watch(lambda: asked.append(1) is None):
+            try:
+                await asyncio.sleep(WAITS_FOR_EVER)
+            finally:
+                await asyncio.sleep(0.1)
+
+    with pytest.raises(ClientGoneError):
+        asyncio.run(work())
+    assert asked == [1]
+
+
+def test_watch_block_that_another_cancels_is_not_said_to_have_lost_its_client():
+    async def waits():
+        with Watch(lambda: False):
+            await asyncio.sleep(WAITS_FOR_EVER)
+
+    async def work():
+        task = asyncio.ensure_future(waits())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(work())

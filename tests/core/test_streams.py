@@ -186,6 +186,7 @@ WRONG = {
         "INTERNAL",
         "got ProcessExitError: CancelledError",
     ),
+    "closes": (raises(GeneratorExit()), "INTERNAL", "got ProcessExitError: GeneratorExit"),
 }
 
 

@@ -117,6 +117,13 @@ def test_from_config_group_without_count_is_one_instance():
     assert InstanceGroup.from_config({"name": "m", "kind": "KIND_CPU"}, "g").num_instances == 1
 
 
+@pytest.mark.parametrize(
+    ("entry", "num_instances"), [({"count": 0}, 1), ({"count": 0, "gpus": [0, 1]}, 2), ({"count": 3}, 3)]
+)
+def test_from_config_group_has_an_instance_at_least_on_each_gpu(entry, num_instances):
+    assert InstanceGroup.from_config({"name": "m", **entry}, "g").num_instances == num_instances
+
+
 def test_initialize_gives_torch_its_threads_and_logs_the_reason(caplog):
     with caplog.at_level("INFO", logger="kindaware"):
         model = start(parameters={"kindaware.num_threads": "1"})

@@ -190,6 +190,13 @@ def test_plan_on_a_gpu_runs_the_preferred_sizes_too():
     assert WarmUp.plan(spec, Settings(compile="default"), gpu, None).sizes == (1, 2, 4, 8)
 
 
+@pytest.mark.parametrize(("max_batch_size", "sizes"), [(0, (1,)), (1, (1,)), (2, (1, 2)), (8, (1, 2))])
+def test_plan_with_compile_runs_two_rows_where_a_batch_can_have_them(max_batch_size, sizes):
+    spec = ModelSpec("m", max_batch_size, (TensorSpec("X", "FP32", [4]),), ())
+    cpu = Placement("CPU", (torch.device("cpu"),), moves_modules=True, reason="")
+    assert WarmUp.plan(spec, Settings(compile="default"), cpu, None).sizes == sizes
+
+
 def test_plan_on_a_gpu_runs_the_sizes_that_get_a_graph_too():
     spec = ModelSpec("m", 8, (TensorSpec("X", "FP32", [4]),), (), preferred_batch_sizes=(4,))
     gpu = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason="")

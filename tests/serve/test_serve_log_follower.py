@@ -1,0 +1,48 @@
+"""The server's log as the terminal shows it."""
+
+import time
+
+from kindaware.cli import _log_follower
+from kindaware.cli._log_follower import LogFollower
+
+
+def wait_for(text, capsys):
+    """What was shown, as soon as it has the text; or after some seconds."""
+    shown, latest = "", time.monotonic() + 20
+    while text not in shown and time.monotonic() < latest:
+        time.sleep(0.005)
+        shown += capsys.readouterr().err
+    return shown
+
+
+def test_close_shows_what_was_written_since_the_last_look(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(_log_follower, "_POLL_SECONDS", 3600.0)
+    log = tmp_path / "log"
+    follower = LogFollower(log)
+    log.write_text("the server's last words\n")
+    follower.close()
+    assert capsys.readouterr().err == "the server's last words\n"
+
+
+def test_follower_shows_each_line_once_while_the_log_grows(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(_log_follower, "_POLL_SECONDS", 0.005)
+    path = tmp_path / "log"
+    follower = LogFollower(path)
+    with path.open("w") as log:
+        for line in ("first\n", "second\n"):
+            print(line, end="", file=log, flush=True)
+            assert wait_for(line, capsys) == line
+    follower.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_follower_shows_bytes_that_are_no_text(tmp_path, capsys):
+    log = tmp_path / "log"
+    log.write_bytes(b"caf\xe9\n")
+    LogFollower(log).close()
+    assert capsys.readouterr().err == "caf\N{REPLACEMENT CHARACTER}\n"
+
+
+def test_close_of_a_log_that_never_came_shows_nothing(tmp_path, capsys):
+    LogFollower(tmp_path / "log").close()
+    assert capsys.readouterr().err == ""
