@@ -296,7 +296,7 @@ def test_command_is_one_that_exists(command, targets, extras, command_help):
         named = [word for word in words[1:] if "=" not in word]
         assert set(named) <= targets
         variables = {word.split("=")[0] for word in words if "=" in word}
-        assert variables <= {"PYTHON", "PYTEST_ARGS", "BENCH_ARGS", "WORKERS"}
+        assert variables <= {"PYTHON", "PYTEST_ARGS", "BENCH_ARGS", "MUTANTS_ARGS", "WORKERS"}
     elif words[0] == "kindaware":
         assert all(word in command_help[words[1]] for word in words[2:] if word.startswith("-"))
     elif words[0] == "pip":

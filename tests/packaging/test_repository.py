@@ -89,6 +89,6 @@ def test_bug_report_asks_for_what_is_needed_to_see_the_error():
     required = {field["id"] for field in form["body"] if field.get("validations", {}).get("required", False)}
     assert required >= {"kindaware", "torch", "tritonserver", "configuration", "model", "ready", "error"}
     ready = next(field for field in form["body"] if field.get("id") == "ready")
-    source = (ROOT / "src/kindaware/_model.py").read_text()
+    source = (ROOT / "src/kindaware/_instance.py").read_text()
     assert '"kindaware instance %s ready: %s' in source
     assert ready["attributes"]["placeholder"].startswith("kindaware instance resnet50_0_0 ready: ")
