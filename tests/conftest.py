@@ -9,7 +9,7 @@ from searches import register_profiles
 from slow_tests import is_slow
 from taking_turns import take_turn
 from tally import TALLY
-from triton_version import OTHER_SERVER, is_other_server
+from triton_version import OTHER_SERVER, skip_on_other_server
 from work_units import in_order, make_scheduler
 
 REQUIRE_SERVER = "KINDAWARE_REQUIRE_SERVER"
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         items[:] = in_order(items)
     if os.environ.get(OTHER_SERVER):
-        _skip_what_holds_for_the_wheel_only(items)
+        skip_on_other_server(items)
         return
     if importlib.util.find_spec("pytriton") is not None or os.environ.get(REQUIRE_SERVER) == "1":
         return
@@ -51,15 +51,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("server"):
             item.add_marker(pytest.mark.skip(reason=reason))
-
-
-def _skip_what_holds_for_the_wheel_only(items: list[pytest.Item]) -> None:
-    """Skip tests of what newer servers do otherwise, where the server is another than the wheel's."""
-    marked = [(item, item.get_closest_marker("wheel_server")) for item in items]
-    if any(marker for _, marker in marked) and is_other_server():
-        for item, marker in marked:
-            if marker is not None:
-                item.add_marker(pytest.mark.skip(reason=f"the wheel's server only: {marker.args[0]}"))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

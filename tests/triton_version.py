@@ -1,7 +1,10 @@
 """Which server the tests run on: that of the wheel, 2.51, or the one that KINDAWARE_TRITONSERVER names."""
 
 import tempfile
+from collections.abc import Iterable
 from functools import cache
+
+import pytest
 
 OTHER_SERVER = "KINDAWARE_TRITONSERVER"
 WHEEL_VERSION = "2.51.0"
@@ -17,3 +20,11 @@ def is_other_server() -> bool:
         return True
     with tempfile.TemporaryDirectory() as empty, TritonServer(empty, models=[]) as server:
         return server.server_version != WHEEL_VERSION
+
+
+def skip_on_other_server(items: Iterable[pytest.Item]) -> None:
+    """Skip tests of what only the wheel's server does, where it is another one."""
+    marked = [(item, marker) for item in items for marker in item.iter_markers("wheel_server")]
+    if marked and is_other_server():
+        for item, marker in marked:
+            item.add_marker(pytest.mark.skip(reason=f"the wheel's server only: {marker.args[0]}"))

@@ -28,8 +28,9 @@ class TritonServer:
 
     Args:
         repository: a directory with one directory per model, or several such directories.
-        tritonserver: path of the executable; by default the first of: `tritonserver` on PATH,
-            /opt/tritonserver/bin/tritonserver, the one in the installed `nvidia-pytriton` wheel.
+        tritonserver: path of the executable; by default the first of: that in `KINDAWARE_TRITONSERVER`,
+            `tritonserver` on PATH, /opt/tritonserver/bin/tritonserver, the one in the installed
+            `nvidia-pytriton` wheel.
         python: the interpreter whose packages the models use; by default the running one.
         host: the address to listen on.
         http_port: 0 picks a free one, for this and the others.

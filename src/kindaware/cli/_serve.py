@@ -49,8 +49,8 @@ def serve(
         typer.Option(
             metavar="PATH",
             help="The tritonserver executable.",
-            show_default="the first of: tritonserver on PATH, /opt/tritonserver/bin/tritonserver, "
-            "the installed nvidia-pytriton wheel",
+            show_default="the first of: KINDAWARE_TRITONSERVER, tritonserver on PATH, "
+            "/opt/tritonserver/bin/tritonserver, the installed nvidia-pytriton wheel",
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is all.")] = "127.0.0.1",
