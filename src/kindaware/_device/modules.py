@@ -12,6 +12,7 @@ from torch import nn
 
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
+from kindaware._device.exported_modules import check_exported, move_exported
 from kindaware._device.runtime import Runtime
 from kindaware._errors import ConfigError
 from kindaware._placement.placement import Placement
@@ -80,18 +81,25 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
     moved to the instance's device (unless the model spreads itself over several), converted to the precision
     and memory format, and compiled.
 
+    Eval mode is set without a call of `eval` or `train`: to a module that is more than a network, `train` may
+    be what starts a training, and modules of torch.export refuse both.
+
     Args:
         owner: the user's object, after `load`.
         placement: the placement of the instance.
         settings: `precision`, `memory_format` and `compile` are used.
 
     Raises:
-        ConfigError: a parameter or buffer is still on another device afterwards.
+        ConfigError: a parameter or buffer is still on another device afterwards, or a module made by
+            torch.export can't be served as it is.
     """
     precision = Precision.of(settings.precision)
     for name, module in _modules_of(owner):
-        module.eval()
+        for one in module.modules():
+            one.training = False
+        check_exported(name, module, precision.converts_to)
         if placement.moves_modules:
+            move_exported(module, placement.device)
             module.to(placement.device)
         if precision.converts_to is not None:
             module.to(precision.converts_to)
