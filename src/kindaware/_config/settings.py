@@ -31,6 +31,7 @@ class Settings:
         wait_policy: `passive` to let torch's CPU threads sleep while they wait, or `default`.
         keep_memory: `on` to let a process on the CPU reuse the memory of one forward for the next, `off`, or
             `auto` for `on` unless the environment tunes malloc.
+        move_modules: whether modules are moved to the instance's device; False if `load` has placed them.
         precision: one of `PRECISIONS`, Lightning's names.
         memory_format: `contiguous` or `channels_last`.
         compile: `off`, or a mode of `torch.compile`.
@@ -55,6 +56,7 @@ class Settings:
     num_threads: int | None = None
     wait_policy: str = "default"
     keep_memory: str = "auto"
+    move_modules: bool = True
     precision: str = "32-true"
     memory_format: str = "contiguous"
     compile: str = "off"
@@ -225,6 +227,7 @@ _PARSERS = {
     "num_threads": _Parser(f"'auto' or a whole number from 1 to {MAX_THREADS}", _num_threads),
     "wait_policy": _choice("default", "passive"),
     "keep_memory": _choice("auto", "on", "off"),
+    "move_modules": _Parser("'true' or 'false'", _boolean),
     "precision": _choice(*PRECISIONS),
     "memory_format": _choice(*MEMORY_FORMATS),
     "compile": _choice(*COMPILE_MODES),

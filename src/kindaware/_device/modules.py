@@ -13,7 +13,8 @@ from torch import nn
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
 from kindaware._device.exported_modules import check_exported, move_exported
-from kindaware._device.runtime import Runtime
+from kindaware._device.placed_modules import check_placed, is_dispatched, refuse_unmovable
+from kindaware._device.runtime import Runtime, is_out_of_memory
 from kindaware._errors import ConfigError
 from kindaware._placement.placement import Placement
 
@@ -78,8 +79,8 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
     """Prepare every module among the attributes of `owner` in place, as the settings require.
 
     Modules that are attributes of `owner`, or lie in its lists, tuples and dicts, are put into eval mode,
-    moved to the instance's device (unless the model spreads itself over several), converted to the precision
-    and memory format, and compiled.
+    moved to the instance's device (unless `load` has placed them), converted to the precision and memory
+    format, and compiled.
 
     Eval mode is set without a call of `eval` or `train`: to a module that is more than a network, `train` may
     be what starts a training, and modules of torch.export refuse both.
@@ -87,7 +88,7 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
     Args:
         owner: the user's object, after `load`.
         placement: the placement of the instance.
-        settings: `precision`, `memory_format` and `compile` are used.
+        settings: `move_modules`, `precision`, `memory_format` and `compile` are used.
 
     Raises:
         ConfigError: a parameter or buffer is still on another device afterwards, or a module made by
@@ -98,9 +99,11 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
         for one in module.modules():
             one.training = False
         check_exported(name, module, precision.converts_to)
-        if placement.moves_modules:
-            move_exported(module, placement.device)
-            module.to(placement.device)
+        is_placed = is_dispatched(module) or not settings.move_modules
+        if is_placed:
+            check_placed(name, module, placement)
+        elif placement.moves_modules:
+            _move(name, module, placement.device)
         if precision.converts_to is not None:
             module.to(precision.converts_to)
         if settings.memory_format == "channels_last":
@@ -108,7 +111,7 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
         # In place and not torch.compile(module), so that references the model holds are compiled too.
         if settings.compile != "off":
             module.compile(mode=settings.compile)
-        if placement.moves_modules:
+        if placement.moves_modules and not is_placed:
             _check_devices(name, module, placement.device)
 
 
@@ -141,6 +144,16 @@ def _modules_of(owner: object) -> Iterator[tuple[str, nn.Module]]:
                 yield name, one
 
 
+def _move(name: str, module: nn.Module, device: torch.device) -> None:
+    move_exported(module, device)
+    try:
+        module.to(device)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        refuse_unmovable(name, module, device, error)
+
+
 def _check_devices(name: str, module: nn.Module, device: torch.device) -> None:
     # A module that overrides `_apply` may have kept its tensors where they were.
     for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
@@ -150,5 +163,5 @@ def _check_devices(name: str, module: nn.Module, device: torch.device) -> None:
                 expected=f"device {device} after load()",
                 got=str(tensor.device),
                 remedy="do not pin modules to a device of their own; for several devices use KIND_MODEL with "
-                "kindaware.model_devices",
+                "kindaware.model_devices; for modules that load() places, set move_modules to False",
             )
