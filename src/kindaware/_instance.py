@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -199,7 +200,8 @@ class Instance(PlacedInstance):
             # An asynchronous `stream` stays asynchronous; an asynchronous `forward` becomes a blocking call.
             if not self.spec.decoupled:
                 precision = Precision.of(self.settings.precision)
-                answer = awaited(answer, self._loop, lambda: hook_scope(self.runtime, precision))
+                scope = functools.partial(hook_scope, self.runtime, precision, self.settings)
+                answer = awaited(answer, self._loop, scope)
         optional = {
             name: None if (hook := self._hook(name)) is None else blamed(name, hook)
             for name in ("preprocess", "collate", "postprocess")

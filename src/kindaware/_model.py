@@ -84,6 +84,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
     keep_memory: ClassVar[str] = "auto"
     move_modules: ClassVar[bool] = True
     precision: ClassVar[str] = "32-true"
+    inference_mode: ClassVar[bool] = True
     memory_format: ClassVar[str] = "contiguous"
     compile: ClassVar[str] = "off"
     cuda_graphs: ClassVar[str | Sequence[int]] = "off"

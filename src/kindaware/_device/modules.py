@@ -53,10 +53,15 @@ class Precision:
 
 
 @contextlib.contextmanager
-def hook_scope(runtime: Runtime, precision: Precision) -> Iterator[None]:
+def hook_scope(runtime: Runtime, precision: Precision, settings: Settings) -> Iterator[None]:
     """Enter device and stream, inference mode and precision for one step of a hook."""
-    with runtime.scope(), torch.inference_mode(), precision.scope(runtime.device):
+    with runtime.scope(), gradients_off(settings), precision.scope(runtime.device):
         yield
+
+
+def gradients_off(settings: Settings) -> contextlib.AbstractContextManager[Any]:
+    """Return the context manager in which hooks compute: inference mode, or only without gradients."""
+    return torch.inference_mode() if settings.inference_mode else torch.no_grad()
 
 
 def check_loaded(returned: object, spec: ModelSpec) -> nn.Module | None:
