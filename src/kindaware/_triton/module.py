@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -107,17 +108,37 @@ class TritonLogHandler(logging.Handler):
             self.handleError(record)
 
 
+class TritonLogger(logging.Logger):
+    """A logger that `logging` doesn't know, so that no configuration of it can silence this one.
+
+    `dictConfig` and `fileConfig` disable the loggers that exist, and a model may call them in `load`.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # of logging
+        """Return whether the level is logged; `logging.disable` has no say in it."""
+        return level >= self.getEffectiveLevel()
+
+    def makeRecord(self, *args: Any) -> logging.LogRecord:  # noqa: N802  # of logging
+        """Return a plain record, whatever `logging.setLogRecordFactory` was given."""
+        *fields, extra, stack = args
+        record = logging.LogRecord(*fields, stack)
+        record.__dict__.update(extra or {})
+        return record
+
+    def getChild(self, suffix: str) -> TritonLogger:  # noqa: N802  # of logging
+        """Return a logger that writes to the same log under a longer name."""
+        child = TritonLogger(f"{self.name}.{suffix}")
+        child.parent = self
+        return child
+
+
 def open_logger(instance_name: str) -> logging.Logger:
     """Return the instance's logger: writes to Triton's log in a server, plain `logging` elsewhere."""
-    logger = logging.getLogger(f"kindaware.{instance_name}")
-    is_served = find_pb_utils() is not None
-    # Loggers are global: a test that loads the same model twice would get every line twice.
-    for handler in [one for one in logger.handlers if isinstance(one, TritonLogHandler)]:
-        logger.removeHandler(handler)
-    if is_served:
-        logger.addHandler(TritonLogHandler())
-        logger.setLevel(logging.INFO)
-    logger.propagate = not is_served
+    name = f"kindaware.{instance_name}"
+    if find_pb_utils() is None:
+        return logging.getLogger(name)
+    logger = TritonLogger(name, logging.INFO)
+    logger.addHandler(TritonLogHandler())
     return logger
 
 
