@@ -48,13 +48,17 @@ def check_pb_utils(pb_utils: ModuleType) -> None:
         )
 
 
-def is_stand_in(pb_utils: ModuleType) -> bool:
-    """Whether this is a complete stand-in for tests: only a stub has the C++ module built in.
+def is_stub() -> bool:
+    """Whether this is a process of Triton's Python backend: only these have the C++ module built in.
 
     Source: python_backend `pb_stub.cc`, PYBIND11_EMBEDDED_MODULE.
     """
-    is_stub = _STUB_ONLY in sys.builtin_module_names
-    return not is_stub and hasattr(getattr(pb_utils, "Tensor", None), "from_dlpack")
+    return _STUB_ONLY in sys.builtin_module_names
+
+
+def is_stand_in(pb_utils: ModuleType) -> bool:
+    """Whether this is a complete stand-in for tests."""
+    return not is_stub() and hasattr(getattr(pb_utils, "Tensor", None), "from_dlpack")
 
 
 def _check_shadow(pb_utils: ModuleType) -> None:
@@ -120,8 +124,8 @@ class TritonLogger(logging.Logger):
 
     def makeRecord(self, *args: Any) -> logging.LogRecord:  # noqa: N802  # of logging
         """Return a plain record, whatever `logging.setLogRecordFactory` was given."""
-        *fields, extra, stack = args
-        record = logging.LogRecord(*fields, stack)
+        record = logging.LogRecord(*args[:8])
+        extra, record.stack_info = args[8:]
         record.__dict__.update(extra or {})
         return record
 
