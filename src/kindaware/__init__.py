@@ -8,6 +8,7 @@ from kindaware._errors import ConfigError, KindAwareError, RequestError
 from kindaware._model import KindAwareModel
 from kindaware._placement.device_map import place_module
 from kindaware._placement.placement import Placement
+from kindaware._triton.text_encoding import use_utf8
 
 __version__ = "0.1.0"
 
@@ -24,3 +25,6 @@ __all__ = [
     "TensorSpec",
     "place_module",
 ]
+
+# Here, so that it holds for model.py from its first line after the import.
+use_utf8()

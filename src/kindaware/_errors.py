@@ -6,6 +6,7 @@ import contextlib
 import gc
 import inspect
 import operator
+import re
 import traceback
 from collections.abc import Iterable
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
@@ -38,9 +39,24 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MAX_PART_LENGTH else text[: _MAX_PART_LENGTH - 3] + "..."
 
 
+_ABOUT_GRADIENTS = re.compile(r"[Ii]nference ?([Tt]ensor|[Mm]ode)|does not require grad")
+
+
 def describe(error: BaseException) -> str:
-    """Return an exception's class and text, also of an exception whose `__str__` raises."""
-    return f"{type(error).__name__}: {text_of(error)}"
+    """Return an exception's class and text, also of an exception whose `__str__` raises.
+
+    An error of torch about gradients is told with the setting that is likely to be behind it.
+    """
+    text = text_of(error)
+    if isinstance(error, RuntimeError) and _ABOUT_GRADIENTS.search(text):
+        text = text.rstrip() + _GRADIENTS
+    return f"{type(error).__name__}: {text}"
+
+
+_GRADIENTS = (
+    " (hooks compute without gradients: set kindaware.inference_mode to 'false' and enter "
+    "torch.enable_grad() where they are needed; a thread of its own enters torch.inference_mode() itself)"
+)
 
 
 def text_of(error: BaseException) -> str:

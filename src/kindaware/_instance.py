@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -268,7 +269,8 @@ class Instance(PlacedInstance):
         # An asynchronous `stream` stays asynchronous; an asynchronous `forward` becomes a blocking call.
         if self._loop is not None and is_async and not self.spec.decoupled:
             precision = Precision.of(self.settings.precision)
-            answer = awaited(answer, self._loop, lambda: hook_scope(self.runtime, precision))
+            scope = functools.partial(hook_scope, self.runtime, precision, self.settings)
+            answer = awaited(answer, self._loop, scope)
         hooks = Hooks.of(self._model, answer, call, is_async=is_async)
         return hooks if self.sequences is None else self.sequences.watch(hooks)
 

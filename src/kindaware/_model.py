@@ -82,7 +82,9 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
 
     # Settings, with the defaults of `Settings`: attributes so that editors and type checkers know them.
     keep_memory: ClassVar[str] = "auto"
+    move_modules: ClassVar[bool] = True
     precision: ClassVar[str] = "32-true"
+    inference_mode: ClassVar[bool] = True
     memory_format: ClassVar[str] = "contiguous"
     compile: ClassVar[str] = "off"
     cuda_graphs: ClassVar[str | Sequence[int]] = "off"

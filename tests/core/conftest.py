@@ -1,6 +1,5 @@
 """Args dicts as Triton makes them; everything global that the core changes is put back."""
 
-import logging
 import sys
 
 import pytest
@@ -37,8 +36,3 @@ def _restored_globals(monkeypatch):
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    for name, logger in logging.Logger.manager.loggerDict.items():
-        if name.startswith("kindaware.") and isinstance(logger, logging.Logger):
-            logger.handlers.clear()
-            logger.setLevel(logging.NOTSET)
-            logger.propagate = True

@@ -225,3 +225,42 @@ def test_initialize_instance_that_fell_back_says_why_in_that_line(caplog):
         start(Doubler, kind="GPU", device_id=999, parameters={"kindaware.on_missing_gpu": "cpu"})
     text = "kind GPU, device cpu, on_missing_gpu=cpu: KIND_GPU 999 asked for cuda:999, "
     assert text in caplog.records[-1].getMessage()
+
+
+class Verbs(nn.Module):
+    """A product's class, whose verbs are no modes."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 4), nn.Dropout())
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def train(self, *_, **__):
+        self.weight.data.zero_()
+        return self
+
+    def eval(self):
+        raise RuntimeError("give a data set")
+
+
+@pytest.mark.parametrize("kind", ["CPU", "MODEL"])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda one: one, lambda one: nn.Sequential(nn.Identity(), one), lambda one: nn.ModuleDict({"a": one})],
+)
+def test_load_eval_mode_calls_no_verb_of_the_modules_own(kind, wrap):
+    own = Verbs()
+    model = start(
+        make_class(lambda self: wrap(own)), kind=kind, parameters={"kindaware.model_devices": "cpu"}
+    )
+    assert own.weight.tolist() == [1, 1]
+    assert not any(module.training for module in model.model.modules())
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, that scripts are deprecated
+def test_load_scripted_modules_are_in_eval_mode_too():
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.Dropout()))
+    model = start(make_class(lambda self: scripted, lambda self, X: self.model(X)))
+    rows = torch.ones(2, 4)
+    [outcome] = pipeline_of(model).run([Request("r", {"X": rows}, 2)])
+    torch.testing.assert_close(outcome["Y"], scripted[0](rows).detach())

@@ -276,7 +276,7 @@ def test_open_logger_in_a_server_writes_to_tritons_log_at_the_same_level(pb_util
     logger.setLevel(logging.DEBUG)
     logger.debug("more")
     assert host.lines[-1] == ("VERBOSE", "more")
-    assert not logger.propagate
+    assert logger.parent is None
 
 
 def test_open_logger_twice_writes_once(pb_utils, host):

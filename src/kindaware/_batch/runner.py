@@ -18,7 +18,7 @@ from kindaware._batch.request_context import RequestScope
 from kindaware._batch.stages import COLLATE, COPY_IN, COPY_OUT, FORWARD, POSTPROCESS, Stage
 from kindaware._device.cuda_graphs import Graphs
 from kindaware._device.device import Device
-from kindaware._device.modules import prepare_input
+from kindaware._device.modules import gradients_off, prepare_input
 from kindaware._tensors.bytes_arrays import BytesArray, Value
 
 
@@ -83,7 +83,7 @@ class BatchRunner:
                 extras = self._extras(requests)
                 stopwatch.lap("copy_in")
             # Only now; see `_forward` for why inputs are collated outside of it.
-            with torch.inference_mode():
+            with gradients_off(self._plan.settings):
                 if outputs is None:
                     outputs = self._forward(inputs, texts, extras)
                 stopwatch.lap("forward")
@@ -153,7 +153,7 @@ class BatchRunner:
 
     def _compute(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         """Run `forward` for a CUDA graph, which has neither BYTES nor further arguments."""
-        with torch.inference_mode():
+        with gradients_off(self._plan.settings):
             return self._forward(inputs, {}, {})
 
     def _forward(
@@ -162,7 +162,7 @@ class BatchRunner:
         texts: Mapping[str, BytesArray],
         extras: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Convert the inputs and run `forward`. Called in inference mode.
+        """Convert the inputs and run `forward`. Called in inference mode, if the setting says so.
 
         The inputs must have been collated outside inference mode: torch.compile guards on whether a tensor
         was created in it. Those of a single request never are, since they are views of Triton's memory; if

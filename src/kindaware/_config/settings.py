@@ -31,7 +31,9 @@ class Settings:
         wait_policy: `passive` to let torch's CPU threads sleep while they wait, or `default`.
         keep_memory: `on` to let a process on the CPU reuse the memory of one forward for the next, `off`, or
             `auto` for `on` unless the environment tunes malloc.
+        move_modules: whether modules are moved to the instance's device; False if `load` has placed them.
         precision: one of `PRECISIONS`, Lightning's names.
+        inference_mode: whether hooks compute in torch's inference mode; False for no_grad alone.
         memory_format: `contiguous` or `channels_last`.
         compile: `off`, or a mode of `torch.compile`.
         cuda_graphs: batch sizes, in rows, for which `forward` gets a CUDA graph, ascending; empty for `off`.
@@ -55,7 +57,9 @@ class Settings:
     num_threads: int | None = None
     wait_policy: str = "default"
     keep_memory: str = "auto"
+    move_modules: bool = True
     precision: str = "32-true"
+    inference_mode: bool = True
     memory_format: str = "contiguous"
     compile: str = "off"
     cuda_graphs: tuple[int, ...] = ()
@@ -225,7 +229,9 @@ _PARSERS = {
     "num_threads": _Parser(f"'auto' or a whole number from 1 to {MAX_THREADS}", _num_threads),
     "wait_policy": _choice("default", "passive"),
     "keep_memory": _choice("auto", "on", "off"),
+    "move_modules": _Parser("'true' or 'false'", _boolean),
     "precision": _choice(*PRECISIONS),
+    "inference_mode": _Parser("'true' or 'false'", _boolean),
     "memory_format": _choice(*MEMORY_FORMATS),
     "compile": _choice(*COMPILE_MODES),
     "cuda_graphs": _Parser(_SIZES, lambda value: tuple(sorted(set(_sizes(value))))),

@@ -12,7 +12,9 @@ from torch import nn
 
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
-from kindaware._device.runtime import Runtime
+from kindaware._device.exported_modules import check_exported, move_exported
+from kindaware._device.placed_modules import check_placed, is_dispatched, refuse_unmovable
+from kindaware._device.runtime import Runtime, is_out_of_memory
 from kindaware._errors import ConfigError
 from kindaware._placement.placement import Placement
 
@@ -51,10 +53,15 @@ class Precision:
 
 
 @contextlib.contextmanager
-def hook_scope(runtime: Runtime, precision: Precision) -> Iterator[None]:
+def hook_scope(runtime: Runtime, precision: Precision, settings: Settings) -> Iterator[None]:
     """Enter device and stream, inference mode and precision for one step of a hook."""
-    with runtime.scope(), torch.inference_mode(), precision.scope(runtime.device):
+    with runtime.scope(), gradients_off(settings), precision.scope(runtime.device):
         yield
+
+
+def gradients_off(settings: Settings) -> contextlib.AbstractContextManager[Any]:
+    """Return the context manager in which hooks compute: inference mode, or only without gradients."""
+    return torch.inference_mode() if settings.inference_mode else torch.no_grad()
 
 
 def check_loaded(returned: object, spec: ModelSpec) -> nn.Module | None:
@@ -77,22 +84,31 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
     """Prepare every module among the attributes of `owner` in place, as the settings require.
 
     Modules that are attributes of `owner`, or lie in its lists, tuples and dicts, are put into eval mode,
-    moved to the instance's device (unless the model spreads itself over several), converted to the precision
-    and memory format, and compiled.
+    moved to the instance's device (unless `load` has placed them), converted to the precision and memory
+    format, and compiled.
+
+    Eval mode is set without a call of `eval` or `train`: to a module that is more than a network, `train` may
+    be what starts a training, and modules of torch.export refuse both.
 
     Args:
         owner: the user's object, after `load`.
         placement: the placement of the instance.
-        settings: `precision`, `memory_format` and `compile` are used.
+        settings: `move_modules`, `precision`, `memory_format` and `compile` are used.
 
     Raises:
-        ConfigError: a parameter or buffer is still on another device afterwards.
+        ConfigError: a parameter or buffer is still on another device afterwards, or a module made by
+            torch.export can't be served as it is.
     """
     precision = Precision.of(settings.precision)
     for name, module in _modules_of(owner):
-        module.eval()
-        if placement.moves_modules:
-            module.to(placement.device)
+        for one in module.modules():
+            one.training = False
+        check_exported(name, module, precision.converts_to)
+        is_placed = is_dispatched(module) or not settings.move_modules
+        if is_placed:
+            check_placed(name, module, placement)
+        elif placement.moves_modules:
+            _move(name, module, placement.device)
         if precision.converts_to is not None:
             module.to(precision.converts_to)
         if settings.memory_format == "channels_last":
@@ -100,7 +116,7 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
         # In place and not torch.compile(module), so that references the model holds are compiled too.
         if settings.compile != "off":
             module.compile(mode=settings.compile)
-        if placement.moves_modules:
+        if placement.moves_modules and not is_placed:
             _check_devices(name, module, placement.device)
 
 
@@ -133,6 +149,16 @@ def _modules_of(owner: object) -> Iterator[tuple[str, nn.Module]]:
                 yield name, one
 
 
+def _move(name: str, module: nn.Module, device: torch.device) -> None:
+    move_exported(module, device)
+    try:
+        module.to(device)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        refuse_unmovable(name, module, device, error)
+
+
 def _check_devices(name: str, module: nn.Module, device: torch.device) -> None:
     # A module that overrides `_apply` may have kept its tensors where they were.
     for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
@@ -142,5 +168,5 @@ def _check_devices(name: str, module: nn.Module, device: torch.device) -> None:
                 expected=f"device {device} after load()",
                 got=str(tensor.device),
                 remedy="do not pin modules to a device of their own; for several devices use KIND_MODEL with "
-                "kindaware.model_devices",
+                "kindaware.model_devices; for modules that load() places, set move_modules to False",
             )

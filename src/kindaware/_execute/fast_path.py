@@ -18,6 +18,7 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.request_context import reset_contexts, set_contexts
 from kindaware._batch.runner import BatchRunner
 from kindaware._batch.stages import COLLATE, FORWARD, POSTPROCESS, READ, RESPOND, Stage
+from kindaware._device.modules import gradients_off
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.rows import split
 from kindaware._triton.adapter import TritonAdapter
@@ -46,7 +47,7 @@ class FastPath:
         self._row_shape = tuple(plan.spec.outputs[0].shape)
         self._dtype = np.dtype(plan.spec.outputs[0].dtype.numpy)
         # Created once and entered anew by each call, which saves creating one.
-        self._inference_mode = torch.inference_mode()
+        self._gradients_off = gradients_off(plan.settings)
 
     @staticmethod
     def suits(plan: Plan, *, is_host: bool) -> bool:
@@ -89,7 +90,7 @@ class FastPath:
         contexts = RequestContexts(requests, started)
         token = set_contexts(contexts)
         try:
-            with self._inference_mode:
+            with self._gradients_off:
                 returned = self._forward(rows)
                 computed = time.monotonic()
                 outputs = self._check(returned, len(rows))

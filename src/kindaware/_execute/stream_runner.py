@@ -15,7 +15,7 @@ from kindaware._batch.outputs import name_outputs
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._device.device import Device
-from kindaware._device.modules import hook_scope, prepare_input
+from kindaware._device.modules import gradients_off, hook_scope, prepare_input
 from kindaware._tensors.bytes_arrays import Value
 
 
@@ -66,7 +66,8 @@ class StreamRunner:
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
         """Enter what a step of `stream` computes in, and time the step as `forward`; see `hook_scope`."""
-        with self._counted("forward"), hook_scope(self.device.runtime, self._plan.precision):
+        plan = self._plan
+        with self._counted("forward"), hook_scope(self.device.runtime, plan.precision, plan.settings):
             yield
 
     def bring_back(self, item: Any, request: Request) -> dict[str, Value]:
@@ -91,7 +92,7 @@ class StreamRunner:
         self.device.staging.begin_call()
         with self._counted("copy_out"), self.device.batch():
             # The item's own scope has ended with the step that yielded it.
-            with torch.inference_mode():
+            with gradients_off(self._plan.settings):
                 outputs = name_outputs(item, self._plan.spec, self._plan.spec.hook)
                 finished = self._output_stage.finish(outputs, [request], request.rows)
             return self._output_stage.fetch(finished)

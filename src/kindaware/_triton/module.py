@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -48,13 +49,17 @@ def check_pb_utils(pb_utils: ModuleType) -> None:
         )
 
 
-def is_stand_in(pb_utils: ModuleType) -> bool:
-    """Whether this is a complete stand-in for tests: only a stub has the C++ module built in.
+def is_stub() -> bool:
+    """Whether this is a process of Triton's Python backend: only these have the C++ module built in.
 
     Source: python_backend `pb_stub.cc`, PYBIND11_EMBEDDED_MODULE.
     """
-    is_stub = _STUB_ONLY in sys.builtin_module_names
-    return not is_stub and hasattr(getattr(pb_utils, "Tensor", None), "from_dlpack")
+    return _STUB_ONLY in sys.builtin_module_names
+
+
+def is_stand_in(pb_utils: ModuleType) -> bool:
+    """Whether this is a complete stand-in for tests."""
+    return not is_stub() and hasattr(getattr(pb_utils, "Tensor", None), "from_dlpack")
 
 
 def _check_shadow(pb_utils: ModuleType) -> None:
@@ -108,17 +113,37 @@ class TritonLogHandler(logging.Handler):
             self.handleError(record)
 
 
+class TritonLogger(logging.Logger):
+    """A logger that `logging` doesn't know, so that no configuration of it can silence this one.
+
+    `dictConfig` and `fileConfig` disable the loggers that exist, and a model may call them in `load`.
+    """
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # of logging
+        """Return whether the level is logged; `logging.disable` has no say in it."""
+        return level >= self.getEffectiveLevel()
+
+    def makeRecord(self, *args: Any) -> logging.LogRecord:  # noqa: N802  # of logging
+        """Return a plain record, whatever `logging.setLogRecordFactory` was given."""
+        record = logging.LogRecord(*args[:8])
+        extra, record.stack_info = args[8:]
+        record.__dict__.update(extra or {})
+        return record
+
+    def getChild(self, suffix: str) -> TritonLogger:  # noqa: N802  # of logging
+        """Return a logger that writes to the same log under a longer name."""
+        child = TritonLogger(f"{self.name}.{suffix}")
+        child.parent = self
+        return child
+
+
 def open_logger(instance_name: str) -> logging.Logger:
     """Return the instance's logger: writes to Triton's log in a server, plain `logging` elsewhere."""
-    logger = logging.getLogger(f"kindaware.{instance_name}")
-    is_served = find_pb_utils() is not None
-    # Loggers are global: a test that loads the same model twice would get every line twice.
-    for handler in [one for one in logger.handlers if isinstance(one, TritonLogHandler)]:
-        logger.removeHandler(handler)
-    if is_served:
-        logger.addHandler(TritonLogHandler())
-        logger.setLevel(logging.INFO)
-    logger.propagate = not is_served
+    name = f"kindaware.{instance_name}"
+    if find_pb_utils() is None:
+        return logging.getLogger(name)
+    logger = TritonLogger(name, logging.INFO)
+    logger.addHandler(TritonLogHandler())
     return logger
 
 
