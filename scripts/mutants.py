@@ -37,7 +37,7 @@ from warm_runs import WarmRuns
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "kindaware"
-TEST_TIMEOUT_SECONDS = 300
+TEST_TIMEOUT_SECONDS = 120
 COPY_TIMEOUT_SECONDS = 1800
 UNDECIDED = "UNDECIDED"
 OPTIONS = ["-q", "-p", "no:cacheprovider", f"--timeout={TEST_TIMEOUT_SECONDS}", f"--rootdir={ROOT}"]

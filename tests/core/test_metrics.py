@@ -83,7 +83,7 @@ def finished(*batches, **options):
 def _values(model, family):
     return {
         tuple(sample.labels[key] for key in sorted(set(sample.labels) - set(LABELS))): sample.value
-        for sample in model._server.metrics.samples()
+        for sample in model._server.context.metrics.samples()
         if sample.name == family
     }
 
@@ -193,7 +193,7 @@ def test_metrics_hand_over_what_was_added_and_nothing_else():
 def test_metrics_at_the_end_hand_over_the_last_second():
     with ModelHarness(Picky, config=CONFIG) as model:
         model.infer(**rows(1))
-        instance, registry = model.instance, model._server.metrics
+        instance, registry = model.instance, model._server.context.metrics
         assert not [one for one in registry.samples() if one.name == "kindaware_rows_total"]
         instance.finalize()
         assert [one.value for one in registry.samples() if one.name == "kindaware_rows_total"] == [1]

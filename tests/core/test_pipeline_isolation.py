@@ -285,3 +285,10 @@ def test_run_arrival_that_is_a_failure_keeps_its_place():
 
 def test_run_no_requests_gives_no_outcomes():
     assert make_pipeline(Forward()).run([]) == []
+
+
+@pytest.mark.parametrize("hooks", [{}, {"preprocess": lambda inputs: inputs}])
+def test_stages_have_preprocess_where_the_model_has(hooks):
+    stages = [(one.name, one.method) for one in make_pipeline(Forward(), **hooks).stages()]
+    assert (("preprocess", "run") in stages) == bool(hooks)
+    assert stages[-1] == ("split", "split")
