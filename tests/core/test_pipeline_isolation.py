@@ -219,7 +219,7 @@ def test_run_preprocess_records_no_gradients():
     assert seen == [False]
 
 
-@pytest.mark.parametrize("rows", [None, [], [-1], [99]])
+@pytest.mark.parametrize("rows", [None, [], [-1], [4], [99]])
 def test_run_request_error_that_names_no_row_is_found_by_halving(rows):
     outcomes = run(make_pipeline(Forward(RequestError, "refused", rows=rows)), [1, BAD, 3, 4])
     assert answers_of(outcomes) == [2, "INVALID_ARG", 6, 8]
