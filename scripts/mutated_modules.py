@@ -223,6 +223,10 @@ EQUIVALENT = {
     "_batch/pipeline.py _named: not error.rows or not all((0 <= row < len(owner...: without not error.rows": (
         "no rows have no owners"
     ),
+    "_batch/pipeline.py _where_raised: frames[-1].lineno or 0: without 0": "a frame of Python code has a line",
+    "_batch/results.py Ledger.results: if len(answers) == len(self._results): always False": (
+        "the answers go to the same places one by one"
+    ),
     "_batch/pipeline.py Pipeline._groups: if self._is_uniform: always False": (
         "requests of a uniform model have one shape, so that they are one group, later"
     ),

@@ -72,6 +72,21 @@ def test_run_shape_refused_first_in_a_call_is_told_from_a_broken_model(order):
     assert answers_of(outcomes) == [2 if width == 2 else "INVALID_ARG" for width in order]
 
 
+def raises_in(file):
+    """A function that raises in the second line of a file."""
+    space = {}
+    exec(compile("def refuse():\n    raise ValueError('refused')", file, "exec"), space)
+    return space["refuse"]
+
+
+def test_run_zeros_that_fail_in_another_file_do_not_blame_the_shape():
+    refuse, refuse_zeros = raises_in("a.py"), raises_in("b.py")
+    pipeline = make_pipeline(lambda X: refuse() if X.any() else refuse_zeros(), spec=DYNAMIC)
+    assert answers_of(run(pipeline, [1])) == ["INTERNAL"]
+    pipeline = make_pipeline(lambda X: refuse(), spec=DYNAMIC)
+    assert answers_of(run(pipeline, [1])) == ["INVALID_ARG"]
+
+
 def test_run_request_that_forward_refuses_itself_is_not_tried_with_zeros():
     batches = []
 
