@@ -4,7 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-gpu mutants check bench bench-gpu docs dist clean
+# As many workers as cores, up to four; tests that share a server stay in one of them.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest
+IN_WORKERS := -n $(WORKERS) --maxprocesses 4
+
+.PHONY: help demo test test-fast test-gpu coverage mutants check bench bench-gpu docs dist clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -18,10 +23,19 @@ demo: $(INSTALLED) ## Serve two image classifiers on a real tritonserver and sho
 	$(BIN)/python examples/demo.py
 
 test: $(INSTALLED) ## Run all tests, those on the real server included
-	KINDAWARE_REQUIRE_SERVER=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	KINDAWARE_REQUIRE_SERVER=1 $(PYTEST) $(IN_WORKERS) $(PYTEST_ARGS)
+
+test-fast: $(INSTALLED) ## Run the tests that need no server and no long search
+	$(PYTEST) $(IN_WORKERS) -m "not (server or slow or alone)" --hypothesis-profile fast $(PYTEST_ARGS)
+
+coverage: $(INSTALLED) ## Run all tests, and show which lines and branches they reach
+	$(BIN)/python -m coverage erase
+	KINDAWARE_REQUIRE_SERVER=1 $(BIN)/python -m coverage run -m pytest $(IN_WORKERS) $(PYTEST_ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 test-gpu: $(INSTALLED) ## Run the tests of the GPU path on a GPU
-	KINDAWARE_REQUIRE_CUDA=1 $(BIN)/python -m pytest tests/gpu -m gpu $(PYTEST_ARGS)
+	KINDAWARE_REQUIRE_CUDA=1 $(PYTEST) tests/gpu -m gpu $(PYTEST_ARGS)
 
 mutants: $(INSTALLED) ## Change the library in one place after another, and show which test notices
 	$(BIN)/python scripts/mutants.py $(MUTANTS_ARGS)
@@ -46,4 +60,4 @@ dist: $(INSTALLED) ## Build sdist and wheel into dist/
 	$(BIN)/python -m build --outdir dist .
 
 clean: ## Remove everything that was built, .venv included
-	rm -rf $(VENV) .bench dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from benchmarks.rounds import Spread
+from benchmarks.stats import Spread
 
 NEEDED_ROUNDS = 10
 
@@ -60,3 +62,26 @@ BARS = (
     Bar("overhead", OVERHEAD, 1.5, is_least=False),
     Bar("imports", IMPORT, 0.03, is_least=False),
 )
+
+FLOOR_SHARE = "(host copy + bare forward, bf16) / kindaware, bf16"
+LOOP_GAIN = "per-request loop / kindaware"
+PROCESSES_SHARE = "2 processes / bare forward, bf16"
+STAGING_IN = "staging in / the larger of host copy and pinned copy"
+STAGING_OUT = "staging out / pinned copy"
+STAGING_MIB = (8, 16, 32, 64, 128, 256)
+
+GPU_BARS = (
+    Bar("resnet50, 32 requests", FLOOR_SHARE, 0.90),
+    Bar("resnet50, 32 requests", PROCESSES_SHARE, 0.90),
+    Bar("transformer, 32 requests", LOOP_GAIN, 8),
+    *(Bar(f"staging, {mib} MiB", STAGING_IN, 1.15, is_least=False) for mib in STAGING_MIB),
+    *(Bar(f"staging, {mib} MiB", STAGING_OUT, 1.15, is_least=False) for mib in STAGING_MIB),
+)
+
+
+def ratios_of(parts: dict[str, Any]) -> Iterator[tuple[tuple[str, str], Spread]]:
+    """Yield every ratio that was measured, by its subject and name; `parts` are those of a result file."""
+    for part, found in parts.items():
+        for one in found.get("scenarios", [{"name": part, **found}]):
+            for ratio, spread in one.get("ratios", {}).items():
+                yield (one["name"], ratio), Spread(**spread)

@@ -51,6 +51,11 @@ class Network:
     output_shape: tuple[int, ...]
     is_trained: bool = False
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether a row has channels, height and width."""
+        return len(self.input_shape) == 3
+
     def build(self) -> nn.Module:
         """Make the network in eval mode, with the same weights in every process."""
         torch.manual_seed(0)
@@ -88,12 +93,8 @@ def _efficientnet_lite0() -> nn.Module:
     return net
 
 
-def _identity() -> nn.Module:
-    return nn.Identity()
-
-
 NETWORKS = {
-    "identity": Network(_identity, (16,), "FP32", (16,)),
+    "identity": Network(nn.Identity, (16,), "FP32", (16,)),
     "mlp": Network(_mlp, (1024,), "FP32", (NUM_CLASSES,)),
     "transformer": Network(TokenEncoder, (NUM_TOKENS,), "INT64", (WIDTH,)),
     "resnet50": Network(_resnet50, (3, 224, 224), "FP32", (NUM_CLASSES,)),

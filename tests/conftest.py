@@ -1,18 +1,90 @@
-"""What all tests share: which of them need the real server, and what happens where there is none."""
+"""What all tests share: which of them run where and when, how long they search, what is said at the end."""
 
 import importlib.util
 import os
 
 import pytest
 
+from searches import register_profiles
+from slow_tests import is_slow
+from taking_turns import take_turn
+from tally import TALLY
+from triton_version import OTHER_SERVER, is_other_server
+from work_units import in_order, make_scheduler
+
 REQUIRE_SERVER = "KINDAWARE_REQUIRE_SERVER"
 
+register_profiles()  # before the modules of the tests ask for one
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests on the real server where it isn't installed, unless the environment forbids that."""
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the workers of pytest-xdist share the machine: each has ports and cores of its own."""
+    if worker := getattr(config, "workerinput", None):
+        import torch
+
+        from kindaware._server import ports
+
+        number, num_workers = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+        ports.CHOICE = ports.CHOICE[number::num_workers]  # a server listens only seconds after it chose
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_workers))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """Keep tests that share a server in one worker."""
+    return make_scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark slow tests, and put workers' in order; skip those on the real server where it isn't installed."""
+    for item in items:
+        if is_slow(item):
+            item.add_marker(pytest.mark.slow)
+    if hasattr(config, "workerinput"):
+        items[:] = in_order(items)
+    if os.environ.get(OTHER_SERVER):
+        _skip_what_holds_for_the_wheel_only(items)
+        return
     if importlib.util.find_spec("pytriton") is not None or os.environ.get(REQUIRE_SERVER) == "1":
         return
     reason = "no tritonserver: pip install 'kindaware[server]', on Python 3.10 to 3.12 for its numpy 1.26"
     for item in items:
         if item.get_closest_marker("server"):
             item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _skip_what_holds_for_the_wheel_only(items: list[pytest.Item]) -> None:
+    """Skip tests of what newer servers do otherwise, where the server is another than the wheel's."""
+    marked = [(item, item.get_closest_marker("wheel_server")) for item in items]
+    if any(marker for _, marker in marked) and is_other_server():
+        for item, marker in marked:
+            if marker is not None:
+                item.add_marker(pytest.mark.skip(reason=f"the wheel's server only: {marker.args[0]}"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    """Let nothing run beside a test that is marked `alone`."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with take_turn(is_alone=item.get_closest_marker("alone") is not None):
+        return (yield)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what this worker counted to the process that started it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["interleavings"] = TALLY.counts()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    """Add up what the workers counted."""
+    TALLY.add(**getattr(node, "workeroutput", {}).get("interleavings", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many interleavings there were."""
+    if TALLY.num_runs:
+        terminalreporter.write_sep("-", "simulated GPUs")
+        terminalreporter.write_line(str(TALLY))

@@ -8,7 +8,7 @@ from networks import NETWORKS, OUTPUT
 
 
 class TritonPythonModel:
-    """Gives the same zeros to everyone."""
+    """Answers everyone with the same zeros."""
 
     def initialize(self, args):
         """Make the zeros, of the shape that the network would answer with."""

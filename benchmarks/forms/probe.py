@@ -18,26 +18,15 @@ from kindaware import KindAwareModel
 
 
 class Trivial(KindAwareModel):
-    """A model whose forward costs nothing: it gives back what it got."""
+    """A model whose forward costs nothing: it returns what it got."""
 
     def load(self):
         """There is nothing to load."""
         return
 
     def forward(self, X):
-        """Give back the batch."""
+        """Return the batch."""
         return X
-
-
-def answer_with_nothing_but_the_needed(requests, rows):
-    """Per request: inputs(), as_numpy, from_numpy, one row copied, Tensor, InferenceResponse."""
-    responses = []
-    for position, request in enumerate(requests):
-        array = request.inputs()[0].as_numpy()
-        torch.from_numpy(array)
-        rows[position] = array[0]
-        responses.append(pb_utils.InferenceResponse([pb_utils.Tensor(OUTPUT, array)]))
-    return responses
 
 
 class TritonPythonModel:
@@ -53,7 +42,7 @@ class TritonPythonModel:
         self.rows = np.empty((max(self.sizes), 16), np.float32)
 
     def execute(self, requests):
-        """Give the times, if the batch is whole."""
+        """Answer with the times, if the batch is whole."""
         if len(requests) != max(self.sizes):
             error = pb_utils.TritonError(f"{len(requests)} requests came together, not {max(self.sizes)}")
             return [pb_utils.InferenceResponse(error=error) for _ in requests]
@@ -69,8 +58,15 @@ class TritonPythonModel:
         return [pb_utils.InferenceResponse([pb_utils.Tensor(OUTPUT, times)]) for _ in requests]
 
     def bare(self, requests):
-        """Do what cannot be left out."""
-        return answer_with_nothing_but_the_needed(requests, self.rows)
+        """Per request: inputs(), as_numpy, from_numpy, one row copied, Tensor, InferenceResponse."""
+        rows = self.rows
+        responses = []
+        for position, request in enumerate(requests):
+            array = request.inputs()[0].as_numpy()
+            torch.from_numpy(array)
+            rows[position] = array[0]
+            responses.append(pb_utils.InferenceResponse([pb_utils.Tensor(OUTPUT, array)]))
+        return responses
 
     def time(self, execute, requests):
         """One call in microseconds, after another of the same size; letting go of responses isn't counted."""

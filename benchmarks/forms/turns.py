@@ -1,7 +1,7 @@
 """Three forms of one network in one stub: calls of `execute` are answered by one after the other, and timed.
 
 They share the network, the threads and the requests, so what differs is what each does around its forward.
-The files of the forms lie beside this one, `<form>_form.py`.
+The files of the forms lie beside this one, in `forms`.
 """
 
 import importlib
@@ -20,7 +20,7 @@ class TritonPythonModel:
         self.file = Path(parameters["times_file"]["string_value"])
         self.forms = {}
         for name in parameters["forms"]["string_value"].split(","):
-            self.forms[name] = importlib.import_module(f"{name}_form").TritonPythonModel()
+            self.forms[name] = importlib.import_module(f"forms.{name}").TritonPythonModel()
             self.forms[name].initialize(args)
         for name, form in self.forms.items():
             if name != "kindaware":

@@ -1,4 +1,4 @@
-"""`DevicePlacement`: device and threads of an instance, for models that keep their own `execute`."""
+"""`DevicePlacement`: a mixin that sets device and threads of a model that keeps its own `execute`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kindaware._placement.threads import ThreadBudget
 
 
 class DevicePlacement:
-    """Mixin that puts an instance where its `instance_group` says, and nothing else.
+    """Mixin that places an instance on the device of its `instance_group`, and does nothing else.
 
         class TritonPythonModel(DevicePlacement):
             def initialize(self, args):
@@ -27,33 +27,36 @@ class DevicePlacement:
             def execute(self, requests):
                 ...
 
-    `initialize` makes a GPU the current device of the calling thread, and gives torch the instance's share of
-    the host's cores. An instance of KIND_CPU never initialises CUDA.
+    On a GPU, `initialize` makes the instance's device current for the calling thread. It sets torch's
+    intra-op threads to the instance's share of the host's cores. An instance of KIND_CPU never initialises
+    CUDA.
 
-    The settings `on_missing_gpu`, `model_devices`, `num_threads` and `wait_policy` may be set as class
-    attributes or as parameters `kindaware.<name>` in config.pbtxt, which win; see docs/settings.md.
+    The settings `on_missing_gpu`, `model_devices`, `num_threads` and `wait_policy` are class attributes, or
+    parameters `kindaware.<name>` in config.pbtxt, which override them; see docs/settings.md.
 
-    Until `initialize` has run, each of the properties raises an error that says so.
+    Raises:
+        KindAwareError: a property was read before `initialize` had run.
     """
 
+    # Settings, with the defaults of `Settings`: attributes so that editors and type checkers know them.
     on_missing_gpu: ClassVar[str] = "error"
     model_devices: ClassVar[str | None] = None
     num_threads: ClassVar[int | str] = "auto"
     wait_policy: ClassVar[str] = "default"
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse to overwrite what the library sets."""
+        """Set an attribute; raise `ConfigError` for one that the library provides."""
         refuse_assignment(type(self), name, PLACEMENT_ATTRIBUTES)
         super().__setattr__(name, value)
 
     @property
     def args(self) -> InstanceArgs:
-        """Triton's args dict, typed."""
+        """Triton's args dict, typed and checked."""
         return _placed(self, "args").args
 
     @property
     def parameters(self) -> Mapping[str, str]:
-        """The configuration's own `parameters`, name to string value."""
+        """The `parameters` of the model configuration, name to string value."""
         return _placed(self, "parameters").parameters
 
     @property
@@ -63,17 +66,17 @@ class DevicePlacement:
 
     @property
     def placement(self) -> Placement:
-        """Kind, devices, and the reason for them."""
+        """The instance's kind and devices, and why they were chosen."""
         return _placed(self, "placement").placement
 
     @property
     def thread_budget(self) -> ThreadBudget:
-        """Number of torch's threads, and the reason for it."""
+        """The number of torch's intra-op threads, and how it was determined."""
         return _placed(self, "thread_budget").thread_budget
 
     @property
     def device(self) -> torch.device:
-        """The instance's device; the first one when it has several."""
+        """The instance's device; the first if it has several."""
         return _placed(self, "device").placement.device
 
     @property
@@ -82,14 +85,14 @@ class DevicePlacement:
         return _placed(self, "devices").placement.devices
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Place the instance.
+        """Place the instance: make its device current, and set the number of torch's threads.
 
         Args:
-            args: the dict of strings that Triton hands over.
+            args: the dict of strings that Triton passes.
 
         Raises:
-            ConfigError: the args are none that Triton passes, a setting is unknown or wrong, or the GPU that
-                was asked for isn't visible.
+            ConfigError: the args are not those that Triton passes, a setting is unknown or invalid, or the
+                requested GPU isn't visible.
         """
         attach(self, PlacedInstance(type(self), args, PLACEMENT_SETTINGS))
 

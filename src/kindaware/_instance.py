@@ -1,4 +1,4 @@
-"""One loaded instance of a model: built in phases, executes, ends."""
+"""One loaded instance of a model: it is built in phases, executes requests, and shuts down."""
 
 from __future__ import annotations
 
@@ -19,38 +19,46 @@ from kindaware._config.settings import SETTING_NAMES
 from kindaware._device.device import Device
 from kindaware._device.modules import Precision, check_loaded, hook_scope, prepare_modules
 from kindaware._device.placed_instance import PlacedInstance
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, format_traceback, message
 from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
 from kindaware._execute.stream_runner import StreamRunner
 from kindaware._execute.streams import Streams
 from kindaware._hooks.binding import Call, Hooks
+from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._placement.malloc import plan_malloc
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
+from kindaware._triton.leftover_threads import LeftoverThreads
 from kindaware._triton.metrics import Metrics
-from kindaware._triton.module import check_pb_utils, find_pb_utils, open_logger, require_pb_utils
+from kindaware._triton.module import (
+    check_pb_utils,
+    find_pb_utils,
+    is_stand_in,
+    open_logger,
+    require_pb_utils,
+)
 from kindaware._triton.reload import Reload
 
 
 class Instance(PlacedInstance):
-    """One instance of a user's model, with all that the library needs to run it.
+    """One instance of a user's model, with everything that the library needs to run it.
 
-    Making it is the first phase: the instance is placed, and its configuration read. `start` goes through the
-    others: load, prepare, bind, warm up. Nothing of this is kept on the user's object, which has no attribute
-    of the library's but the one that leads here.
+    The constructor is the first phase: it places the instance and reads its configuration. `start` runs the
+    others: load, prepare, bind, warm up. None of this state is kept on the user's object, whose only
+    attribute of the library's is the reference to this instance.
 
     Args:
-        model: the user's object. Of its attributes only the hooks and declarations are used.
-        args: the dict of strings that Triton hands over.
+        model: the user's object; only its hooks and declarations are used.
+        args: the dict of strings that Triton passes.
 
     Attributes:
         spec: the model's tensors, as config.pbtxt declares them.
-        logger: onto Triton's log.
-        calls: the calls of other models that its hooks make.
-        sequences: those of the instance, once its hooks are bound; None where requests belong to none.
+        logger: writes to Triton's log.
+        calls: the calls of other models that the hooks make.
+        sequences: state of the sequences, once the hooks are bound; None if requests belong to none.
 
     Raises:
         ConfigError: the settings or the configuration can't be served as they are.
@@ -58,6 +66,7 @@ class Instance(PlacedInstance):
 
     def __init__(self, model: Any, args: Mapping[str, str]) -> None:
         super().__init__(type(model), args, SETTING_NAMES)
+        self._threads = LeftoverThreads()
         self._model = model
         self.logger = open_logger(self.args.instance_name)
         self._pb_utils = find_pb_utils()
@@ -66,6 +75,13 @@ class Instance(PlacedInstance):
         self.spec = ModelSpec.from_config(self.args.config).completed(
             model.inputs, model.outputs, model.max_batch_size
         )
+        if not self.spec.inputs and not self.spec.outputs:
+            raise ConfigError.of(
+                f"model {self.spec.name!r} configuration",
+                expected="inputs and outputs",
+                got="none, in config.pbtxt and in the class",
+                remedy="write config.pbtxt with input and output, or declare inputs and outputs in the class",
+            )
         self.calls = Calls(self.spec.name)
         self.sequences: Sequences | None = None
         self._device = Device.open(self.runtime, self.settings, self.spec.name, self.logger)
@@ -82,21 +98,52 @@ class Instance(PlacedInstance):
         """Load the model and make it ready for requests.
 
         Raises:
-            ConfigError: the class or what it does can't be served.
+            ConfigError: the class, or what its hooks return, can't be served.
             Exception: what `load` raised.
+
+        Sync:
+            Host with all devices of the instance, after `load` and once per warm-up batch.
         """
+        try:
+            self._start()
+        except BaseException as error:
+            # An instance that fails to load is not ended by Triton, and its thread would stay.
+            self._close_loop()
+            # The server reports a failed load when the stub has ended, so not at all if it can't.
+            self._report_threads("none that outlives a failed load", "end it when load() raises", error)
+            raise
+
+    def check_ended(self) -> None:
+        """Log which threads of the model still run after `unload`, for Triton waits for them."""
+        # In a harness other instances of the process have threads of their own.
+        if self._pb_utils is not None and not is_stand_in(self._pb_utils):
+            self._report_threads("none after unload()", "end it in unload()")
+
+    def _report_threads(self, expected: str, remedy: str, error: BaseException | None = None) -> None:
+        """Log the threads that keep the process from ending, and what it fails with."""
+        found = self._threads.describe()
+        if found:
+            subject, remedy = f"model {self.spec.name!r} threads", f"{remedy}, or start it with daemon=True"
+            text = message(subject, expected=expected, got=found, remedy=remedy)
+            self.logger.error("%s", text if error is None else f"{text}\n{format_traceback(error)}")
+
+    def _start(self) -> None:
+        # The hooks' parameters are checked before `load`, which may take minutes.
         check_transaction_policy(type(self._model), self.spec)
         call = Call.bind(self._hook(self.spec.hook), self.spec, f"model {self.spec.name!r}")
+        if any(is_asynchronous(self._hook(name)) for name in ("load", "unload", self.spec.hook)):
+            self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
         on_host = not self.placement.uses_cuda
         keep_memory = plan_malloc(self.settings.keep_memory if on_host else "off", os.environ)
         started = time.monotonic()
         with self.runtime.scope():
             self._load()
             prepare_modules(self._model, self.placement, self.settings)
-        # What load() queued on a stream of its own, or on the default one, the instance's stream may read.
+        # load() may have queued work on the default stream or its own, whose results this stream reads.
         for device in self.placement.devices:
             self.runtime.synchronize(device)
         load_seconds = time.monotonic() - started
+        # Not before: a checkpoint's memory, freed during the load, goes back to the system.
         keep_memory()
         self._bind(call)
         warm_up = self._warm_up()
@@ -108,16 +155,18 @@ class Instance(PlacedInstance):
             load_seconds,
             warm_up,
         )
+        # Not earlier: while this model loads and warms up, the models that it calls may not be loaded.
         self.calls.adapter = self._adapter
         if self._pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answer one call of Triton's; see `KindAwareModel.execute`."""
+        # Only in a unit test, which may install its stand-in for Triton's module after `initialize`.
         if self._adapter is None:
             self._connect()
             self.calls.adapter = self._adapter
-        assert self._adapter is not None  # as just connected
+        assert self._adapter is not None
         responses = None
         if self._executor is not None:
             responses = self._executor.execute(requests)
@@ -125,51 +174,89 @@ class Instance(PlacedInstance):
             self._streams.serve(self._adapter, requests)
         if self._reload is not None and self._device.health.fault is not None:
             self._reload.begin()
+        # At most once a second: each value costs a call to the server's process.
         if self._metrics is not None and time.monotonic() >= self._metrics.due_at:
-            self._metrics.flush(self._counters)
+            self._flush_metrics(self._metrics)
         return responses
 
     def end(self) -> None:
-        """End what still streams, and hand over the last counters."""
+        """End what still streams, hand over the last counters and run the user's `unload`.
+
+        Raises:
+            Exception: what `unload` raised.
+
+        Sync:
+            Until the streams have ended, for at most 5 s, and `unload` has returned.
+        """
         if self._loop is not None:
-            self._loop.close()
+            self._loop.cancel_all()
         self.calls.adapter = None
-        if self._metrics is not None:
-            self._metrics.flush(self._counters)
+        try:
+            if self._metrics is not None:
+                self._flush_metrics(self._metrics)
+            self._call("unload")
+        finally:
+            self._close_loop()
 
     @property
     def is_ready(self) -> bool:
-        """Whether the instance can answer: False once its device has failed."""
+        """Whether the instance can answer requests: False once its device has failed."""
         return self._device.health.fault is None
 
     def stages(self) -> Iterator[Stage]:
-        """List the stages of a call, for whoever measures them; none for a decoupled model."""
+        """Iterate over the stages of a call, for profiling; none for a decoupled model."""
         return self._executor.stages() if self._executor is not None else iter(())
+
+    def _close_loop(self) -> None:
+        if self._loop is not None:
+            self._loop.close()
+
+    def _flush_metrics(self, metrics: Metrics) -> None:
+        try:
+            metrics.flush(self._counters)
+        except Exception as error:
+            # The answers of this call are computed, and no client should lose them for a figure.
+            self.logger.error("model %r: metrics not handed over: %s", self.spec.name, report(error))
 
     def _hook(self, name: str) -> Any:
         return getattr(self._model, name, None)
 
+    def _call(self, name: str) -> Any:
+        """Call a hook of the instance's life; an asynchronous one runs on the loop, to completion."""
+        hook = self._hook(name)
+        if self._loop is None or not is_asynchronous(hook):
+            return hook()
+        return awaited(hook, self._loop, self.runtime.scope)()
+
     def _load(self) -> None:
         """Run the user's `load`, and keep the module that it returned as `self.model`."""
-        loaded = check_loaded(self._model.load(), self.spec)
+        try:
+            loaded = check_loaded(self._call("load"), self.spec)
+        except KeyboardInterrupt:  # of somebody who stops a test
+            raise
+        except BaseException as error:
+            # Before it leaves: threads that load has started may keep the process from saying anything more.
+            self.logger.error("model %r: load failed: %s", self.spec.name, report(error))
+            raise
         if loaded is None:
             return
         taken = getattr(self._model, "model", loaded)
         if taken is not loaded:
             raise ConfigError.of(
                 f"class {type(self._model).__name__} attribute 'model'",
-                expected="it to be free for the module that load() returned",
-                got=f"one of type {type(taken).__name__} there",
+                expected="no other self.model than the module that load() returned",
+                got=f"a {type(taken).__name__}",
                 remedy="return nothing from load() and keep the module yourself, or rename your attribute",
             )
         self._model.model = loaded
 
     def _bind(self, call: Call) -> None:
-        """Bind the hooks, and build what answers requests with them."""
+        """Bind the hooks, and build the pipeline or streams that call them."""
         self.sequences = Sequences.of_instance(self.spec, self.settings)
         plan = self._plan = Plan.of(self.spec, self.settings, self._bind_hooks(call), self.logger)
         if self.spec.decoupled:
-            self._streams = Streams(plan, StreamRunner(plan, self._device, self._counters), self._loop)
+            loop = self._loop if plan.hooks.is_async else None
+            self._streams = Streams(plan, StreamRunner(plan, self._device, self._counters), loop)
         else:
             self._pipeline = Pipeline(plan, BatchRunner(plan, self._device, self._counters))
         if self._pb_utils is not None:
@@ -178,23 +265,15 @@ class Instance(PlacedInstance):
     def _bind_hooks(self, call: Call) -> Hooks:
         answer = self._hook(self.spec.hook)
         is_async = is_asynchronous(answer)
-        if is_async:
-            self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
-            if not self.spec.decoupled:
-                precision = Precision.of(self.settings.precision)
-                answer = awaited(answer, self._loop, lambda: hook_scope(self.runtime, precision))
-        hooks = Hooks(
-            answer,
-            call,
-            preprocess=self._hook("preprocess"),
-            collate=self._hook("collate"),
-            postprocess=self._hook("postprocess"),
-            is_async=is_async,
-        )
+        # An asynchronous `stream` stays asynchronous; an asynchronous `forward` becomes a blocking call.
+        if self._loop is not None and is_async and not self.spec.decoupled:
+            precision = Precision.of(self.settings.precision)
+            answer = awaited(answer, self._loop, lambda: hook_scope(self.runtime, precision))
+        hooks = Hooks.of(self._model, answer, call, is_async=is_async)
         return hooks if self.sequences is None else self.sequences.watch(hooks)
 
     def _connect(self) -> None:
-        """Make what speaks to Triton."""
+        """Build the objects that use Triton's module."""
         pb_utils = require_pb_utils("execute")
         plan = self._plan
         adapter = TritonAdapter(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
@@ -204,17 +283,23 @@ class Instance(PlacedInstance):
         if self.settings.reload_on_fault:
             self._reload = Reload(self.args, self.parameters, adapter, self.logger)
 
+    def _make_warm_up_inputs(self) -> Any:
+        hook = self._hook("warmup_inputs")
+        return None if hook is None else blamed("warmup_inputs", hook)
+
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""
-        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, self._hook("warmup_inputs"))
+        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, self._make_warm_up_inputs())
         if self._streams is not None:
             phrase = warm_up.run(self._streams.warm_up, lambda _: ())
         else:
-            assert self._pipeline is not None  # built where there are no streams
+            # `_bind` has built either streams or a pipeline.
+            assert self._pipeline is not None
             runner = self._pipeline.runner
             phrase = warm_up.run(
                 self._pipeline.warm_up,
                 lambda requests: record_graphs(runner, requests, self.spec.name, self.logger),
             )
-        self._counters.reset()  # the warm-up answered nobody
+        # The metrics count clients' requests only.
+        self._counters.reset()
         return phrase

@@ -1,10 +1,10 @@
-"""`KindAwareModel`: the hooks that a user implements, the settings, and what the hooks can use."""
+"""`KindAwareModel`: the base class that users derive from, with its hooks, settings and properties."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from logging import Logger
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import torch
 from torch import nn
@@ -27,9 +27,9 @@ from kindaware._triton.bls import ModelCalls
 
 
 class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
-    """Base class of a model.py that runs where its `instance_group` says, and answers in batches.
+    """Base class of a model.py that runs on the device of its `instance_group` and answers in batches.
 
-    Quick start, the whole of a model.py:
+    Quick start, a complete model.py:
 
         from kindaware import KindAwareModel
         from torchvision.models import ResNet50_Weights, resnet50
@@ -42,38 +42,45 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
                 return self.model(INPUT)
 
     Required:
-        load(self): make the model. A module that is returned is kept as `self.model`; it and every module
-            left on `self` are moved to the instance's device and put into eval mode.
-        forward(self, ...): answer one batch. Gets one tensor per input, [B, ...] on the instance's device:
-            by keyword when the parameters have the inputs' names, else by position in the configuration's
-            order. Returns a tensor, a tuple or list in the configuration's order, or a mapping, dataclass
-            or named tuple by name.
+        load(self): build the model. A module that is returned is stored as `self.model`; it and every module
+            among the attributes of `self` are moved to the instance's device and put into eval mode.
+        forward(self, ...): compute one batch. Gets one tensor per input, [B, ...] on the instance's device:
+            by keyword if the parameters have the inputs' names, else by position in the configuration's
+            order. Runs in inference mode, with `self.cuda_stream` current. Returns a tensor, a tuple or list
+            in the configuration's order, or a mapping, dataclass or named tuple by name; [B, ...] each, with
+            the data types of the configuration.
 
     For a decoupled model, in place of forward or beside it:
         stream(self, ...): answer one request with any number of responses. A generator, with def or async
-            def; gets what forward would get for this request alone, and each item that it yields is what
-            forward might return.
+            def; gets the same arguments as forward for a batch of this request alone, and each item that it
+            yields has the form of forward's result.
 
     Optional:
         preprocess(self, inputs): per request, before batching. Gets and returns host tensors by name,
             [b, ...]; raises `RequestError` to refuse the request.
-        collate(self, name, tensors): per input, joins the requests' tensors into one host tensor [B, ...];
-            when it is there, requests of different shapes come together. The setting `pad` does so too.
-        postprocess(self, outputs): per batch. Gets and returns tensors by name on the device.
-        warmup_inputs(self, rows): host tensors by name for one warm-up batch.
-        unload(self): called when the instance ends.
-        is_ready(self): asked by Triton from 26.03 on.
+        collate(self, name, tensors): per input. Joins the requests' tensors, [b, ...] each, into one host
+            tensor [B, ...], so that requests of different shapes can share a batch. The setting `pad` is an
+            alternative.
+        postprocess(self, outputs): per batch. Gets and returns tensors by name, [B, ...] on the device.
+        warmup_inputs(self, rows): return host tensors by name, [rows, ...] each, for one warm-up batch.
+        unload(self): called when the instance shuts down.
+        is_ready(self): called by Triton from 26.03 on.
 
     To call other models of the server: `self.call`, `self.call_async` and `self.call_stream`. For sequences
     of requests: `self.sequence_state` and `self.reschedule`.
 
-    There for the hooks: `self.device`, `self.devices`, `self.cuda_stream`, `self.model`, `self.args`,
+    Available to the hooks: `self.device`, `self.devices`, `self.cuda_stream`, `self.model`, `self.args`,
     `self.spec`, `self.parameters`, `self.settings`, `self.logger`.
 
     Declared in the class, for models without a config.pbtxt: `inputs` and `outputs`, lists of `TensorSpec`,
     and `max_batch_size`. Settings are class attributes too; docs/settings.md lists them.
+
+    Raises:
+        ConfigError: on definition, if a subclass overrides `initialize`, `execute` or `finalize`.
+        KindAwareError: a property was read before `initialize` had run.
     """
 
+    # Settings, with the defaults of `Settings`: attributes so that editors and type checkers know them.
     keep_memory: ClassVar[str] = "auto"
     precision: ClassVar[str] = "32-true"
     memory_format: ClassVar[str] = "contiguous"
@@ -91,13 +98,15 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
     max_streams: ClassVar[int] = 64
     max_sequences: ClassVar[int] = 1024
 
+    # Declarations, for models without a config.pbtxt.
     inputs: ClassVar[Sequence[TensorSpec]] = ()
     outputs: ClassVar[Sequence[TensorSpec]] = ()
     max_batch_size: ClassVar[int] = 0
 
-    load: Callable[..., nn.Module | None]
+    # Annotations without values: a hook that the user's class doesn't define must not be found.
+    load: Callable[..., nn.Module | Awaitable[nn.Module | None] | None]
     forward: Callable[..., Any]
-    stream: Callable[..., Any]
+    stream: Callable[..., Iterator[Any] | AsyncIterator[Any]]
     model: nn.Module
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -105,77 +114,103 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
         check_definition(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse to overwrite what the library provides, and hooks and settings set too late."""
+        """Set an attribute; raise `ConfigError` for a name that the library provides, a hook or a setting.
+
+        Hooks and settings are read from the class, so setting them on an instance would have no effect.
+        """
         refuse_assignment(type(self), name, OWN_ATTRIBUTES)
         refuse_late_definition(type(self), name)
         super().__setattr__(name, value)
 
     @property
     def spec(self) -> ModelSpec:
-        """The model's tensors and groups, as its configuration declares them."""
+        """The model's tensors and batching, as its configuration declares them."""
         return _instance_of(self, "self.spec").spec
 
     @property
     def logger(self) -> Logger:
-        """Onto Triton's log; plain `logging` without a server."""
+        """Logger of the instance: writes to Triton's log; plain `logging` without a server."""
         return _instance_of(self, "self.logger").logger
 
     @property
     def cuda_stream(self) -> torch.cuda.Stream | None:
-        """The stream on which the instance works; None on the CPU."""
+        """The CUDA stream on which the instance works, current in all hooks; None on the CPU."""
         return getattr(_instance_of(self, "self.cuda_stream").runtime, "stream", None)
 
     @classmethod
     def auto_complete_config(cls, auto_complete_model_config: Any) -> Any:
-        """Write what the class declares into a configuration that doesn't say it.
+        """Add the class's declarations to a model configuration that lacks them.
 
         Args:
             auto_complete_model_config: Triton's `pb_utils.ModelConfig`.
 
         Returns:
-            The same object. The model is decoupled when the class defines `stream` and config.pbtxt has no
-            `model_transaction_policy`. Requests are batched dynamically when the class defines no `stream`
-            and a `max_batch_size` above 1, and config.pbtxt names no inputs.
+            The same object. The model becomes decoupled if the class defines `stream` and config.pbtxt has no
+            `model_transaction_policy`. Dynamic batching is enabled if the class defines no `stream` and
+            declares a `max_batch_size` above 1, and config.pbtxt names no inputs.
+
+        Raises:
+            ConfigError: a declaration is invalid, or disagrees with config.pbtxt.
         """
         streams = callable(getattr(cls, "stream", None))
         complete(cls, auto_complete_model_config, subject=f"class {cls.__name__}", streams=streams)
         return auto_complete_model_config
 
+    @final
     def initialize(self, args: Mapping[str, str]) -> None:
         """Place the instance, load the model and run the warm-up.
 
         Works without a server: in a unit test a dict of strings is enough.
 
+        Args:
+            args: the dict of strings that Triton passes.
+
         Raises:
             ConfigError: the class, its settings or the configuration can't be served as they are.
+            Exception: what `load` raised.
+
+        Sync:
+            Until the warm-up has finished on the device.
         """
         check_class(type(self), KindAwareModel)
         instance = Instance(self, args)
+        # Before `load` runs, which uses self.device and the other properties.
         attach(self, instance)
         for line in describe_counterparts(type(self), KindAwareModel):
             instance.logger.warning("%s", line)
         instance.start()
 
+    @final
     def execute(self, requests: list[Any]) -> list[Any] | None:
-        """Answer one call of Triton's. Not to be overridden.
+        """Answer one call of Triton's. Must not be overridden.
+
+        Args:
+            requests: the `pb_utils.InferenceRequest` objects that Triton passes.
 
         Returns:
-            One response per request, in order; None for a decoupled model, whose responses are sent.
+            One response per request, in order, or None in the place of a rescheduled request; None for a
+            decoupled model, whose responses are sent as they are computed.
+
+        Sync:
+            Until the outputs of all requests are computed. For a decoupled model: until all its generators
+            have ended, or with an asynchronous `stream` until there was room for all of them among the
+            `max_streams` that run at once.
         """
         return _instance_of(self, "execute").execute(requests)
 
+    @final
     def finalize(self) -> None:
-        """End what still streams, hand over the last counters and call `unload`, as the instance ends."""
-        try:
-            _instance_of(self, "finalize").end()
-        finally:
-            self.unload()
+        """End running streams, hand the last counters to Triton, and call `unload`."""
+        instance = _instance_of(self, "finalize")
+        instance.end()
+        instance.check_ended()
 
-    def unload(self) -> None:
-        """Let go of what `load` opened; nothing unless overridden."""
+    def unload(self) -> Awaitable[None] | None:
+        """Release the resources that `load` acquired; does nothing unless overridden."""
+        return None
 
     def is_ready(self) -> bool:
-        """Whether the instance can answer: False once its device has failed."""
+        """Whether the instance can answer requests: False once its device has failed."""
         return _instance_of(self, "is_ready").is_ready
 
 

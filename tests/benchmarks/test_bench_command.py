@@ -1,28 +1,31 @@
 """The command: what is kept of a run in which something fails."""
 
+import argparse
 import json
 
 import pytest
-from benchmarks.repository import Served
-from benchmarks.serving import going_on
-from benchmarks.stages import read_counts
+from benchmarks.parts.stages import TIMED_STAGES, read_counts
+from benchmarks.report import tables
+from benchmarks.run import Run, UnavailableError
+from benchmarks.servers import triton
+from benchmarks.servers.repository import Served
 
 from benchmarks import __main__ as command
-from benchmarks import results, servers
+from benchmarks import results
 from kindaware.testing import ServerError
 
 IMPORTS = {"seconds": {}, "ratios": {}, "rounds": {}}
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Runs the command with parts that are functions; gives its status and the file."""
+def main(tmp_path, monkeypatch):
+    """Runs the command with parts that are functions; returns its status and the file."""
     monkeypatch.setattr(results, "FOLDER", tmp_path)
-    monkeypatch.setattr(command, "_server_version", lambda say: "2.51.0")
-    monkeypatch.setattr(command, "report", lambda found: [])
+    monkeypatch.setattr(command, "_server_version", lambda run: "2.51.0")
+    monkeypatch.setattr(tables, "render", lambda parts, bars: [])
 
-    def run(arguments, **parts):
-        monkeypatch.setattr(command, "_measure", lambda part, args, effort, say, keep: parts[part](keep))
+    def main(arguments, **parts):
+        monkeypatch.setattr(command, "PARTS", parts)
         try:
             status = command.main([*arguments, "--name", "run"])
         except BaseException as error:
@@ -30,28 +33,29 @@ def run(tmp_path, monkeypatch):
         path = tmp_path / "run.json"
         return status, json.loads(path.read_text()) if path.exists() else None
 
-    return run
+    return main
 
 
-def fails(keep):
+def fails(run):
     raise RuntimeError("no memory in /a/folder/file.py")
 
 
-def test_part_that_fails_is_named_and_the_others_go_on(run, capsys):
-    status, kept = run(["memory", "imports"], memory=fails, imports=lambda keep: IMPORTS)
+def test_part_that_fails_is_named_and_the_others_go_on(main, capsys):
+    status, kept = main(["memory", "imports"], memory=fails, imports=lambda run: IMPORTS)
 
     assert status == 1
     assert kept["parts"] == {"imports": IMPORTS}
     assert kept["run"]["failed"] == {"memory": "RuntimeError: no memory in file.py"}
+    assert kept["run"]["versions"]["tritonserver"] == "2.51.0"
     assert "FAILED: memory: RuntimeError: no memory in file.py" in capsys.readouterr().out
 
 
-def test_run_that_is_interrupted_has_kept_what_there_was(run):
-    def interrupted(keep):
-        keep(IMPORTS)
+def test_run_that_is_interrupted_has_kept_what_there_was(main):
+    def interrupted(run):
+        run.keep(IMPORTS)
         raise KeyboardInterrupt
 
-    status, kept = run(["imports"], imports=interrupted)
+    status, kept = main(["imports"], imports=interrupted)
 
     assert isinstance(status, KeyboardInterrupt)
     assert kept["parts"] == {"imports": IMPORTS}
@@ -59,23 +63,64 @@ def test_run_that_is_interrupted_has_kept_what_there_was(run):
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [([], command.DEFAULT_PARTS), (["all"], (*command.DEFAULT_PARTS, *command.FURTHER_PARTS))],
-    ids=["none", "all"],
+    [([], command.DEFAULT_PARTS), (["all"], tuple(command.PARTS)), (["memory"], ("memory",))],
+    ids=["none", "all", "one"],
 )
-def test_parts_are_those_of_the_default_or_all(run, given, wanted):
-    status, kept = run(given, **{part: lambda keep: {} for part in wanted})
+def test_parts_are_those_of_the_default_or_all(main, given, wanted):
+    status, kept = main(given, **{part: lambda run: {} for part in command.PARTS})
 
     assert status == 0
     assert tuple(kept["parts"]) == wanted
 
 
-def test_going_on_tells_what_was_not_measured(capsys):
-    missing = []
-    with going_on("mlp", missing, print):
-        raise ValueError("broken /a/folder/pipe.py")
+def test_part_that_is_not_known_is_refused_with_those_that_are(main, capsys):
+    status, _ = main(["memery"], memory=fails)
 
-    assert missing == ["mlp: ValueError: broken pipe.py"]
+    assert status.code == 2
+    assert "expected some of memory, all, page, got 'memery'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "rounds", "seconds"), [([], 11, 3.0), (["--quick"], 2, 1.0), (["--rounds=5"], 5, 3.0)]
+)
+def test_run_has_the_effort_of_the_command_line(given, rounds, seconds):
+    run = Run(command._parse(given), {})
+
+    assert (run.rounds(11, 2), run.seconds(3.0)) == (rounds, seconds)
+
+
+@pytest.mark.parametrize(
+    ("error", "missing"),
+    [(ValueError, "mlp: ValueError: broken pipe.py"), (UnavailableError, "mlp: broken pipe.py")],
+)
+def test_going_on_tells_what_was_not_measured(error, missing, capsys):
+    run = Run(argparse.Namespace(name=None), {})
+    with run.going_on("mlp"):
+        raise error("broken /a/folder/pipe.py")
+
+    assert run.missing == [missing]
     assert "NOT MEASURED: mlp" in capsys.readouterr().out
+
+
+def test_scenarios_are_added_until_there_is_no_time_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    run = Run(argparse.Namespace(name="run"), {}, minutes=1)
+    found = {"scenarios": [], "not_measured": run.missing}
+    run.add(found, "first", lambda: {"ratios": {}})
+    monkeypatch.setattr(run, "_started", run._started - 61)
+    run.add(found, "second", lambda: {"ratios": {}})
+
+    kept = {
+        "scenarios": [{"name": "first", "ratios": {}}],
+        "not_measured": ["second: there was no time left"],
+    }
+    assert list(json.loads((tmp_path / "run.json").read_text())["parts"].values()) == [kept]
+
+
+def test_going_on_ends_when_an_answer_is_wrong():
+    run = Run(argparse.Namespace(name=None), {})
+    with pytest.raises(AssertionError), run.going_on("mlp"):
+        raise AssertionError
 
 
 class Server:
@@ -99,8 +144,8 @@ class Server:
 
 def test_server_that_does_not_start_is_started_once_more_and_that_is_said(monkeypatch):
     said = []
-    monkeypatch.setattr(servers, "TritonServer", Server)
-    with servers.triton([Served("floor", "mlp")], said.append) as server:
+    monkeypatch.setattr(triton, "TritonServer", Server)
+    with triton.tritonserver([Served("floor", "mlp")], said.append) as server:
         assert server.is_running
 
     assert not server.is_running
@@ -110,9 +155,9 @@ def test_server_that_does_not_start_is_started_once_more_and_that_is_said(monkey
 
 
 def test_server_that_does_not_start_twice_is_an_error(monkeypatch):
-    monkeypatch.setattr(servers, "TritonServer", Server)
+    monkeypatch.setattr(triton, "TritonServer", Server)
     monkeypatch.setattr(Server, "num_failures", 2)
-    with pytest.raises(ServerError, match="status -6"), servers.triton([Served("floor", "mlp")], print):
+    with pytest.raises(ServerError, match="status -6"), triton.tritonserver([Served("floor", "mlp")], print):
         pass
 
 
@@ -121,11 +166,11 @@ def test_counts_are_those_of_the_model_by_stage():
         "# TYPE kindaware_requests_total counter\n"
         'kindaware_requests_total{device="cpu",model="mlp"} 32\n'
         'kindaware_requests_total{device="cpu",model="other"} 5\n'
-        'kindaware_stage_seconds_total{model="mlp",stage="gather"} 0.25\n'
+        f'kindaware_stage_seconds_total{{model="mlp",stage="{TIMED_STAGES[0]}"}} 0.25\n'
         'nv_inference_count{model="mlp"} 3\n'
     )
 
     assert read_counts(text, "mlp") == {
         "kindaware_requests_total": 32,
-        "kindaware_stage_seconds_total:gather": 0.25,
+        f"kindaware_stage_seconds_total:{TIMED_STAGES[0]}": 0.25,
     }

@@ -1,18 +1,25 @@
 """The forms: what they answer, without a server."""
 
+import argparse
+import importlib.metadata
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from benchmarks.memory import read_memory
+from benchmarks.machine import UNKNOWN, describe_run
 from benchmarks.networks import INPUT, NETWORKS, OUTPUT
-from benchmarks.probe import SIZES, times_in_process
-from benchmarks.repository import Served, write_model
-from benchmarks.results import describe_run
-from benchmarks.scenarios import SCENARIOS
-from benchmarks.turns import write_turns
+from benchmarks.parts.memory import descendants, read_memory
+from benchmarks.parts.overhead import SIZES, times_in_process
+from benchmarks.parts.scenarios import SCENARIOS
+from benchmarks.parts.turns import turns_model
+from benchmarks.run import Run
+from benchmarks.servers.repository import Served, write_model
 
+from benchmarks import machine
 from kindaware.testing import ModelHarness, instance_args
 
 
@@ -82,38 +89,60 @@ def test_networks_have_the_same_weights_in_every_process():
 
 
 def test_times_in_process_has_both_for_every_size():
-    times = times_in_process(repetitions=1, num_runs=1)
+    times = times_in_process(Run(argparse.Namespace(name=None, quick=True, rounds=1), {}))
 
-    assert times.shape == (1, 2, len(SIZES), 1)
+    assert times.shape == (1, 2, len(SIZES))
     assert (times > 0).all()
 
 
 def test_description_of_a_run_names_neither_host_nor_paths(root):
     import getpass
-    import json
     import socket
 
-    run = describe_run(["serving", "--quick"], "2.51.0")
+    run = describe_run(["python", "-m", "benchmarks", "serving", "--quick"], ["torch", "no-such-package"])
     text = json.dumps(run)
 
     assert run["command"] == "python -m benchmarks serving --quick"
-    assert len(run["commit"]) == 40 or not run["commit"]
+    assert len(run["commit"]) == 40 or run["commit"] == UNKNOWN
+    assert run["versions"]["torch"] == importlib.metadata.version("torch")
+    assert run["versions"]["no-such-package"] == "not installed"
     assert str(root) not in text
     assert "/" not in text.replace("GNU/Linux", "")
     assert socket.gethostname() not in text.replace("kindaware", "")
     assert getpass.getuser() != "root" or '"root"' not in text
 
 
-def test_memory_of_this_process_is_read():
-    import os
+def test_description_of_a_run_without_a_repository_has_the_packed_commit(tmp_path, monkeypatch):
+    packed = tmp_path / "commit"
+    packed.write_text(f"{'0' * 40} with changes\n")
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(machine, "PACKED_COMMIT", packed)
 
+    run = describe_run([], [])
+
+    assert run["commit"] == "0" * 40
+    assert run["uncommitted_changes"]
+
+
+def test_memory_of_this_process_is_read():
     memory = read_memory(os.getpid())
 
     assert memory["resident_mib"] > memory["anonymous_mib"] > 10
 
 
+def test_descendants_are_children_and_their_children():
+    script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as child:
+        found = []
+        while len(found) < 2 and child.poll() is None:
+            found = [pid for pid in descendants(os.getpid()) if pid == child.pid or child.pid in found]
+        child.stdin.close()
+
+    assert found[0] == child.pid
+
+
 def test_crops_are_enough_and_differ():
-    from benchmarks.pictures import make_crops
+    from benchmarks.parts.pictures import make_crops
 
     crops = make_crops()
 
@@ -126,9 +155,8 @@ def test_forms_in_turns_all_answer_and_are_timed(tmp_path):
     rows = NETWORKS["mlp"].sample(1)
     expected = NETWORKS["mlp"].build()(rows).detach().numpy()
     times = tmp_path / "times.json"
-    served = write_turns(tmp_path / "models", "mlp", times)
 
-    with ModelHarness(tmp_path / "models" / served.name) as model:
+    with ModelHarness(write_model(tmp_path, turns_model("mlp", times))) as model:
         answers = [model.infer(**{INPUT: rows.numpy()}).outputs[OUTPUT] for _ in range(7)]
 
     for answer in answers:

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 import torch
-from benchmarks.load import LoadError, ask, measure
-from benchmarks.target import plain_target, read_values, triton_target
+from benchmarks.servers.load import LoadError, ask, measure
+from benchmarks.servers.target import plain_target, read_values, triton_target
 
-ANSWER = b"HTTP/1.1 200 OK\r\nInference-Header-Content-Length: 7\r\ncontent-length: 8\r\n\r\n"
+ANSWER = b"HTTP/1.1 200 OK\r\nInference-Header-Content-Length: 7\r\nContent-Length: 8\r\n\r\n"
 BODY = torch.tensor([1.0, 2.0]).numpy().tobytes()
 
 

@@ -3,10 +3,11 @@
 import copy
 
 import pytest
-from benchmarks.page import BEGIN, END, PAGE, PLOT, make_block, newest, update
-from benchmarks.tables import TABLES
+from benchmarks.report import page
+from benchmarks.report.page import BEGIN, END, PAGE, PLOT, make_block, newest, update
+from benchmarks.report.tables import TABLES
 
-from benchmarks import page, results
+from benchmarks import results
 
 SPREAD = {"median": 2.0, "lower": 1.5, "upper": 2.5, "number": 11}
 LOAD = {"requests_per_second": 100.0, "p50_ms": 4.0, "p99_ms": 9.0, "num_requests": 50, "client_us": 30.0}

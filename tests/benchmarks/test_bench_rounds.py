@@ -2,12 +2,12 @@
 
 import pytest
 from benchmarks.bars import BARS, OVERHEAD, Bar
-from benchmarks.probe import fit_line
-from benchmarks.report import judge
-from benchmarks.rounds import Spread, interleave, paired_ratio
-from benchmarks.scenarios import CANDIDATE, SCENARIOS
-from benchmarks.serving import fastest
-from benchmarks.turns import NUM_PARTS, summarise
+from benchmarks.parts.overhead import fit_line
+from benchmarks.parts.scenarios import CANDIDATE, SCENARIOS
+from benchmarks.parts.serving import fastest
+from benchmarks.parts.turns import NUM_PARTS, summarise
+from benchmarks.report.tables import align, render
+from benchmarks.stats import Spread, interleave, paired_ratio
 
 
 def test_interleave_takes_turns():
@@ -65,13 +65,19 @@ def test_bars_are_about_what_is_measured():
             assert bar.subject in ("overhead", "imports")
 
 
-def test_judge_has_a_line_for_each_bar_of_the_parts_that_ran():
-    parts = {"overhead": {"ratios": {OVERHEAD: {"median": 2.3, "lower": 2.2, "upper": 2.4, "number": 12}}}}
+def test_render_has_the_bars_of_what_was_measured():
+    ratio = {"median": 2.3, "lower": 2.2, "upper": 2.4, "number": 12}
+    parts = {"overhead": {"requests": 32, "us_per_request": {}, "ratios": {OVERHEAD: ratio}}}
 
-    lines = list(judge(parts))
+    bars = [line for line in render(parts, BARS) if " at most " in line or " at least " in line]
 
-    assert len(lines) == 2
-    assert lines[1].endswith("at most 1.5    2.3 (2.2 to 2.4) missed")
+    assert bars == [f"| overhead | {OVERHEAD} | at most 1.5 | 2.3 (2.2 to 2.4) | 12 | missed |"]
+
+
+def test_align_pads_the_cells_of_tables():
+    lines = ["A | text", "| a | |".replace("| |", "|  |"), "|---|---|", "| long | x |"]
+
+    assert list(align(lines)) == ["A | text", "a", "long  x"]
 
 
 def test_fastest_is_the_variant_of_a_form_with_the_higher_median():
@@ -97,8 +103,8 @@ def test_turns_compare_within_each_part_of_the_rounds():
     found = summarise([slow] * 60 + [quick] * 60)
 
     assert found["rounds"] == 120
-    assert found["us"]["hand_written"]["number"] == NUM_PARTS
-    assert found["ratios"]["hand_written"]["median"] == pytest.approx(1.1)
-    assert found["ratios"]["official"]["median"] == pytest.approx(0.55)
-    assert found["further_us"]["hand_written"]["upper"] == pytest.approx(10)
-    assert found["further_us"]["hand_written"]["lower"] == pytest.approx(1)
+    assert found["us"]["hand_written"].number == NUM_PARTS
+    assert found["ratios"]["hand_written"].median == pytest.approx(1.1)
+    assert found["ratios"]["official"].median == pytest.approx(0.55)
+    assert found["further_us"]["hand_written"].upper == pytest.approx(10)
+    assert found["further_us"]["hand_written"].lower == pytest.approx(1)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.load import ask
-from benchmarks.target import Target, plain_target
-
-from benchmarks import servers
+from benchmarks.run import UnavailableError
+from benchmarks.servers import others
+from benchmarks.servers.load import ask
+from benchmarks.servers.target import plain_target
 
 SERVER = """
 import http.server, subprocess, sys
@@ -51,17 +51,16 @@ def becomes(pid, state):
 
 @pytest.fixture
 def port():
-    (port,) = servers._free_ports(1)
+    (port,) = others._free_ports(1)
     return port
 
 
 def test_server_sleeps_between_its_turns_and_leaves_no_process(port):
-    command = [sys.executable, "-c", SERVER, str(port)]
-    with servers._process(command, f"http://127.0.0.1:{port}/") as group:
-        made = plain_target(f"127.0.0.1:{port}", "/", torch.zeros(1, 1))
-        target = Target(made.protocol, made.address, made.message, group)
+    command = [sys.executable, "-c", SERVER, port]
+    with others._process(command, f"http://127.0.0.1:{port}/") as group:
+        target = plain_target(f"127.0.0.1:{port}", "/", torch.zeros(1, 1), group)
         assert becomes(group, "T")
-        with servers.awake(target):
+        with others.awake(target):
             child = int(ask(target)[0].rpartition(b"\r\n\r\n")[2])
             assert becomes(child, "S")
         assert becomes(group, "T")
@@ -74,13 +73,13 @@ def test_server_sleeps_between_its_turns_and_leaves_no_process(port):
 def test_server_that_ends_at_once_is_unavailable_in_its_own_words(port):
     command = [sys.executable, "-c", "raise SystemExit('/a/folder/libthing.so: no such thing')"]
     with (
-        pytest.raises(servers.ServerUnavailableError, match=r"did not start: libthing.so: no such thing"),
-        servers._process(command, f"http://127.0.0.1:{port}/"),
+        pytest.raises(UnavailableError, match=r"did not start: /a/folder/libthing.so: no such thing"),
+        others._process(command, f"http://127.0.0.1:{port}/"),
     ):
         pass
 
 
 def test_litserve_that_cannot_be_installed_is_unavailable(tmp_path, monkeypatch):
-    monkeypatch.setattr(servers, "LITSERVE", "/there/is/no/such/package")
-    with pytest.raises(servers.ServerUnavailableError, match="can't be installed: "):
-        servers.make_litserve_environment(tmp_path / "venv")
+    monkeypatch.setattr(others, "LITSERVE", "/there/is/no/such/package")
+    with pytest.raises(UnavailableError, match="can't be installed: "):
+        others.make_litserve_environment(tmp_path / "venv")

@@ -1,10 +1,12 @@
 """What the class declares, written into Triton's ModelConfig."""
 
+import json
+
 import pytest
 from core_kit import Doubler, start, tensor
-from pb_fakes import ModelConfig
 
 from kindaware import ConfigError, TensorSpec
+from kindaware.testing.stand_in import Host, new_module
 
 
 class Declared(Doubler):
@@ -17,7 +19,8 @@ class Declared(Doubler):
 
 def complete(model_class=Declared, **config):
     """Complete a configuration; what the server fills in where nothing is said stands already."""
-    given = ModelConfig({"name": "m", "max_batch_size": 0, "input": [], "output": [], **config})
+    written = json.dumps({"name": "m", "max_batch_size": 0, "input": [], "output": [], **config})
+    given = new_module(Host()).ModelConfig(written)
     assert model_class.auto_complete_config(given) is given
     return given.as_dict()
 
@@ -90,8 +93,11 @@ def test_initialize_class_whose_batch_is_no_number_is_refused(wrong):
 @pytest.mark.parametrize(
     ("written", "text"),
     [
-        (tensor("X", [3, -1], "TYPE_FP64"), "expects datatype TYPE_FP64, model provides TYPE_FP32"),
-        (tensor("X", [4]), r"expects dims \[3, -1\] but the model configuration \[4\]"),
+        (
+            tensor("X", [3, -1], "TYPE_FP64"),
+            "expects datatype TYPE_FP64 for input 'X', model provides TYPE_FP32",
+        ),
+        (tensor("X", [4]), r"expects dims \[3, -1\] but the model configuration specifies dims \[4\]"),
     ],
 )
 def test_auto_complete_contradiction_is_refused_by_triton(written, text):

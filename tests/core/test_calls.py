@@ -347,7 +347,9 @@ def test_forward_async_that_exits_or_raises_fails_its_request_and_no_other():
     with open_harness(calling(work, AsyncCaller)) as model:
         results = model.infer_batch([{"X": [[n, 1]]} for n in (1, 7, 8, 2)])
         texts = [result.error and result.error.message() for result in results]
-        assert "forward ended the process: SystemExit(3)" in texts[1]
+        assert (
+            "forward to return, got ProcessExitError: SystemExit: 3, which would end the process" in texts[1]
+        )
         assert "expected forward to return, got ValueError: eight" in texts[2]
         assert [result.outputs["Y"].tolist() for result in results[::3]] == [[[1, 1]], [[2, 1]]]
 
@@ -488,6 +490,58 @@ def test_call_stream_left_early_leaves_nothing_unread(how):
             next(stream)
         with pytest.raises(StopIteration):
             next(stream)
+    assert call.responses.is_read.wait(5)
+
+
+class Late(Responses):
+    """Responses that take their time."""
+
+    def __next__(self):
+        time.sleep(0.02)
+        return super().__next__()
+
+
+def answers_with_timeouts(stream, seconds):
+    """What a loop gets that gives up waiting for each answer, and goes on."""
+
+    async def collect():
+        answers = []
+        while True:
+            try:
+                answers.append((await asyncio.wait_for(stream.__anext__(), seconds))["Y"])
+            except asyncio.TimeoutError:
+                continue
+            except StopAsyncIteration:
+                return answers
+
+    return asyncio.run(collect())
+
+
+@pytest.mark.parametrize("seconds", [0.005, 0.05])
+def test_call_stream_whose_waits_are_cancelled_loses_no_answer(seconds):
+    call = FakeCall(6)
+    call.responses.__class__ = Late
+    assert answers_with_timeouts(CallStream(call, call), seconds) == [5, 4, 3, 2, 1, 0]
+
+
+def test_call_stream_whose_wait_was_cancelled_goes_on_without_asyncio():
+    call = FakeCall(6)
+    call.responses.__class__ = Late
+    stream = CallStream(call, call)
+
+    async def give_up():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.__anext__(), 0.005)
+
+    asyncio.run(give_up())
+    assert [one["Y"] for one in stream] == [5, 4, 3, 2, 1, 0]
+
+
+def test_call_stream_whose_wait_was_cancelled_raises_the_error_that_came():
+    call = FakeCall(8)
+    call.responses.__class__ = Late
+    with pytest.raises(RequestError, match="seven"):
+        answers_with_timeouts(CallStream(call, call), 0.005)
     assert call.responses.is_read.wait(5)
 
 

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kindaware import ConfigError, DevicePlacement, KindAwareModel, TensorSpec
+from searches import examples
 
 MAX_LENGTH = 2500
 
@@ -136,20 +137,20 @@ def broken_args(draw):
     return args
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=list(HealthCheck))
 @given(broken_args())
 def test_initialize_any_args_raises_nothing_but_config_error(args):
     check(AnyInputs, args)
     check(Placed, args)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.one_of(GARBAGE, st.dictionaries(st.text(max_size=5), GARBAGE, max_size=3)))
 def test_initialize_no_args_dict_at_all_raises_config_error(args):
     assert check(AnyInputs, args) is not None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(GARBAGE, GARBAGE, GARBAGE)
 def test_tensor_spec_any_arguments_raise_nothing_but_config_error(name, dtype, shape):
     error_of(lambda: TensorSpec(name, dtype, shape))

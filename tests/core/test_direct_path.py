@@ -4,13 +4,12 @@ import contextvars
 import sys
 
 import numpy as np
-import pb_fakes
 import pytest
 import torch
 from core_kit import BAD, LOGGER, Doubler, make_spec, start, tensor
+from host_kit import PB_UTILS, RecordingHost, array_of, failure_of, outputs_of
 from hypothesis import given
 from hypothesis import strategies as st
-from pb_fakes import InferenceRequest, Tensor
 
 from kindaware import RequestError, TensorSpec
 from kindaware._batch.plan import Plan
@@ -24,15 +23,13 @@ from kindaware._hooks.binding import Call, Hooks
 
 
 @pytest.fixture
-def pb_utils(monkeypatch):
-    """The module, as in a stub that has finished its imports."""
-    module = pb_fakes.make_module()
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", module)
-    return module
+def request_of(host, pb_utils):
+    """Makes a request whose rows all hold one value, which is its id."""
+    return lambda value, rows=1: new_request(host, value, rows)
 
 
-def request(value, rows=1, kind=InferenceRequest, **options):
-    return kind([Tensor("X", np.full((rows, 4), value, np.float32))], str(value), **options)
+def new_request(host, value, rows=1):
+    return host.request(str(value), X=np.full((rows, 4), value, np.float32))
 
 
 def model_of(function, **changes):
@@ -60,10 +57,7 @@ def long_way(model):
 
 def shown(responses):
     """What clients read: values, or code and message."""
-    return [
-        (one.error.code.name, one.error.text) if one.error else one.output_tensors[0].as_numpy().tolist()
-        for one in responses
-    ]
+    return [failure_of(one) or outputs_of(one)[0].tolist() for one in responses]
 
 
 def guilty(X):
@@ -73,21 +67,22 @@ def guilty(X):
     return 2 * X
 
 
-def test_execute_plain_model_goes_the_short_way(pb_utils, monkeypatch):
+def test_execute_plain_model_goes_the_short_way(request_of, monkeypatch):
     model = model_of(lambda X: 2 * X)
     monkeypatch.setattr(model._kindaware_instance._adapter, "read", None)
     monkeypatch.setattr(model._kindaware_instance._pipeline, "run", None)
-    assert shown(model.execute([request(1, 2), request(2)])) == [[[2.0] * 4] * 2, [[4.0] * 4]]
+    assert shown(model.execute([request_of(1, 2), request_of(2)])) == [[[2.0] * 4] * 2, [[4.0] * 4]]
     assert model.num_forwards == 1
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 2, BAD]), st.integers(0, 3)), max_size=6))
 def test_execute_short_and_long_way_answer_the_same(asked):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "triton_python_backend_utils", pb_fakes.make_module())
+        host = RecordingHost()
+        patch.setitem(sys.modules, PB_UTILS, host.pb_utils)
         models = model_of(guilty), long_way(model_of(guilty))
-        short, long = (model.execute([request(*one) for one in asked]) for model in models)
-    assert shown(short) == shown(long)
+        short, long = (shown(model.execute([new_request(host, *one) for one in asked])) for model in models)
+    assert short == long
     assert models[0].num_forwards == models[1].num_forwards
     names = ("batches", "requests", "rows", "retries", "errors")
     assert [getattr(models[0]._kindaware_instance._counters, one) for one in names] == [
@@ -117,37 +112,43 @@ def test_execute_short_and_long_way_answer_the_same(asked):
     ],
     ids=lambda function: None,
 )
-def test_execute_whatever_forward_returns_both_ways_answer_the_same(pb_utils, function):
+def test_execute_whatever_forward_returns_both_ways_answer_the_same(request_of, function):
     models = model_of(function), long_way(model_of(function))
-    short, long = (shown(model.execute([request(1), request(2, 2)])) for model in models)
+    short, long = (shown(model.execute([request_of(1), request_of(2, 2)])) for model in models)
     assert short == long
     assert models[0].num_forwards == models[1].num_forwards
 
 
-def test_execute_cast_outputs_converts_on_the_short_way(pb_utils):
+def test_execute_cast_outputs_converts_on_the_short_way(request_of):
     model = model_of(torch.Tensor.double, parameters={"kindaware.cast_outputs": "true"})
-    [response] = model.execute([request(3)])
-    assert response.output_tensors[0].as_numpy().dtype == np.float32
+    [response] = model.execute([request_of(3)])
+    assert outputs_of(response)[0].dtype == np.float32
 
 
-def test_execute_output_of_any_size_is_answered(pb_utils):
+def test_execute_output_of_any_size_is_answered(request_of):
     model = model_of(lambda X: X[:, :3], output=[tensor("Y", [-1])])
-    assert shown(model.execute([request(1), request(2)])) == [[[1.0] * 3], [[2.0] * 3]]
+    assert shown(model.execute([request_of(1), request_of(2)])) == [[[1.0] * 3], [[2.0] * 3]]
 
 
-def test_execute_request_that_cannot_be_read_fails_alone_before_a_forward(pb_utils):
-    class Unreadable(InferenceRequest):
-        def inputs(self):
+def test_execute_request_that_cannot_be_read_fails_alone_before_a_forward(pb_utils, request_of, monkeypatch):
+    inputs = pb_utils.InferenceRequest.inputs
+
+    def read_one(self):
+        if self is unreadable:
             raise RuntimeError("no memory")
+        return inputs(self)
 
     model = model_of(guilty)
-    good, bad = model.execute([request(1), request(2, kind=Unreadable)])
-    assert good.error is None
-    assert (bad.error.code.name, "no memory" in bad.error.text) == ("INTERNAL", True)
+    unreadable = request_of(2)
+    monkeypatch.setattr(pb_utils.InferenceRequest, "inputs", read_one)
+    good, bad = model.execute([request_of(1), unreadable])
+    assert not good.has_error()
+    code, text = failure_of(bad)
+    assert (code, "no memory" in text) == ("INTERNAL", True)
     assert model.num_forwards == 1
 
 
-def test_execute_response_that_cannot_be_built_fails_alone(pb_utils, monkeypatch):
+def test_execute_response_that_cannot_be_built_fails_alone(pb_utils, monkeypatch, request_of):
     model = model_of(guilty)
     real = pb_utils.InferenceResponse
 
@@ -158,12 +159,12 @@ def test_execute_response_that_cannot_be_built_fails_alone(pb_utils, monkeypatch
 
     monkeypatch.setattr(pb_utils, "InferenceResponse", picky)
     monkeypatch.setattr(model._kindaware_instance._adapter, "new_response", picky)
-    good, bad = model.execute([request(1), request(2)])
-    assert (good.error, model.num_forwards) == (None, 1)
-    assert "no memory" in bad.error.text
+    good, bad = model.execute([request_of(1), request_of(2)])
+    assert (good.has_error(), model.num_forwards) == (False, 1)
+    assert "no memory" in failure_of(bad)[1]
 
 
-def test_execute_refusal_of_one_row_costs_one_more_forward(pb_utils):
+def test_execute_refusal_of_one_row_costs_one_more_forward(request_of):
     def refusing(X):
         bad = (X[:, 0] == BAD).nonzero().flatten()
         if len(bad):
@@ -171,96 +172,86 @@ def test_execute_refusal_of_one_row_costs_one_more_forward(pb_utils):
         return X
 
     model = model_of(refusing)
-    first, second, third = model.execute([request(1), request(BAD), request(2)])
-    assert [one.error is None for one in (first, second, third)] == [True, False, True]
-    assert (second.error.text, model.num_forwards) == ("odd", 2)
+    first, second, third = model.execute([request_of(1), request_of(BAD), request_of(2)])
+    assert [one.has_error() for one in (first, second, third)] == [False, True, False]
+    assert (failure_of(second)[1], model.num_forwards) == ("odd", 2)
 
 
-def test_forward_on_the_short_way_works_on_behalf_of_its_requests(pb_utils):
+def test_forward_on_the_short_way_works_on_behalf_of_its_requests(pb_utils, request_of, monkeypatch):
     seen = []
 
     def asking(X):
         seen.append(current_context())
         return X
 
-    class Asked(InferenceRequest):
-        def timeout(self):
-            return 0
-
-        def trace(self):
-            return "trace"
-
-    model_of(asking).execute([request(7, kind=Asked), request(8, kind=Asked)])
+    monkeypatch.setattr(pb_utils.InferenceRequest, "trace", lambda self: "trace")
+    model_of(asking).execute([request_of(7), request_of(8)])
     assert seen == [RequestContext("7", "trace")]
     assert current_context() == RequestContext()
 
 
 @pytest.mark.parametrize("way", [lambda model: model, long_way], ids=["short", "long"])
-def test_what_forward_leaves_running_has_no_caller_when_execute_is_over(pb_utils, way):
+def test_what_forward_leaves_running_has_no_caller_when_execute_is_over(
+    pb_utils, request_of, monkeypatch, way
+):
     contexts = []
 
     def leaving(X):
         contexts.append(contextvars.copy_context())
         return X
 
-    class Asked(InferenceRequest):
-        def timeout(self):
-            return 0
+    def freed(self):
+        raise AssertionError("Triton has freed it")
 
-        def trace(self):
-            raise AssertionError("Triton has freed it")
-
-    way(model_of(leaving)).execute([request(7, kind=Asked)])
+    monkeypatch.setattr(pb_utils.InferenceRequest, "trace", freed)
+    way(model_of(leaving)).execute([request_of(7)])
     assert contexts[0].run(current_context) == RequestContext()
 
 
-def test_forward_on_the_short_way_makes_inference_tensors(pb_utils):
+def test_forward_on_the_short_way_makes_inference_tensors(request_of):
     seen = []
 
     def looking(X):
         seen.extend((torch.is_inference_mode_enabled(), X.is_inference()))
         return X
 
-    model_of(looking).execute([request(1)])
+    model_of(looking).execute([request_of(1)])
     assert seen == [True, False]
 
 
-def test_answers_on_the_short_way_are_slices_of_one_memory(pb_utils):
+def test_answers_on_the_short_way_are_slices_of_one_memory(request_of):
     kept = []
 
     def keeping(X):
         kept.append(2 * X)
         return kept[-1]
 
-    responses = model_of(keeping).execute([request(1), request(2, 3), request(3)])
-    starts = [one.output_tensors[0].as_numpy().ctypes.data for one in responses]
+    responses = model_of(keeping).execute([request_of(1), request_of(2, 3), request_of(3)])
+    starts = [outputs_of(one)[0].ctypes.data for one in responses]
     assert starts == [kept[0][row].data_ptr() for row in (0, 1, 4)]
 
 
-def test_input_of_one_request_is_not_copied_on_the_short_way(pb_utils):
+def test_input_of_one_request_is_not_copied_on_the_short_way(request_of):
     seen = []
-    array = np.ones((2, 4), np.float32)
+    request = request_of(1, 2)
     model = model_of(lambda X: seen.append(X.data_ptr()) or X)
-    model.execute([InferenceRequest([Tensor("X", array)])])
-    assert seen == [array.ctypes.data]
+    model.execute([request])
+    assert seen == [array_of(request).ctypes.data]
 
 
-def test_seconds_of_the_short_way_are_counted_by_stage(pb_utils):
+def test_seconds_of_the_short_way_are_counted_by_stage(request_of):
     model = model_of(lambda X: X + float(torch.linalg.det(torch.rand(400, 400))) * 0)
-    model.execute([request(1), request(2)])
+    model.execute([request_of(1), request_of(2)])
     seconds = model._kindaware_instance._counters.seconds
     assert min(seconds.values()) > 0
     assert seconds["forward"] > sum(seconds.values()) / 2
 
 
-def test_cancelled_requests_are_asked_for_on_the_long_way(pb_utils):
-    class Gone(InferenceRequest):
-        def is_cancelled(self):
-            return True
-
+def test_cancelled_requests_are_asked_for_on_the_long_way(host, request_of):
+    host.cancelled = True
     model = model_of(guilty, parameters={"kindaware.cancellation": "on"})
-    [response] = model.execute([request(1, kind=Gone)])
-    assert (response.error.code.name, model.num_forwards) == ("CANCELLED", 0)
+    [response] = model.execute([request_of(1)])
+    assert (failure_of(response)[0], model.num_forwards) == ("CANCELLED", 0)
 
 
 X2 = TensorSpec("X", "FP32", [2])

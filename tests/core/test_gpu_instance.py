@@ -12,6 +12,7 @@ from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
 from kindaware._device import staging as _staging
 from kindaware.testing.accelerator import SimulatedAccelerator
+from searches import examples
 
 KIB = 2**10
 
@@ -138,7 +139,7 @@ CALLS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(CALLS, st.sampled_from(["off", "2,6", "16"]), st.sampled_from(["cpu", "instance"]), st.integers(0, 1))
 def test_run_any_calls_give_what_the_cpu_gives(calls, cuda_graphs, output_device, in_pieces):
     torch.manual_seed(0)

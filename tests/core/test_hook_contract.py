@@ -6,6 +6,7 @@ from core_kit import Doubler, start
 from torch import nn
 
 from kindaware import ConfigError, KindAwareModel
+from kindaware._hooks.names import ASYNCHRONOUS
 
 
 def make_class(base=Doubler, /, **members):
@@ -88,7 +89,8 @@ def test_initialize_misspelt_setting_raises_with_the_right_name(name, meant):
 
 
 HELPERS = """download reload preload upload encode decode preprocess_image postprocess_boxes forward_features
-load_weights read process tokenize collate_images ready streaming_load process_output run predict"""
+load_weights read process tokenize collate_images ready streaming_load process_output run predict
+preprocessor postprocessor preprocess_one compiled upstream stem collapse collator warm_up setup handle"""
 
 
 @pytest.mark.parametrize("name", HELPERS.split())
@@ -97,10 +99,53 @@ def test_initialize_helper_of_ones_own_is_left_alone(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["labels", "weights", "threshold", "input_size", "output_names", "batch_size"]
+    "name",
+    [
+        "labels",
+        "weights",
+        "threshold",
+        "input_size",
+        "output_names",
+        "batch_size",
+        "input",
+        "output",
+        "compiled",
+        "metric",
+        "num_heads",
+        "retries",
+        "markup",
+        "compute",
+        "compare",
+        "combine",
+        "input1",
+        "n_inputs",
+        "padding",
+        "dtype",
+    ],
 )
 def test_initialize_attribute_of_ones_own_is_left_alone(name):
     assert getattr(start(make_class(**{name: 3})), name) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hook"),
+    [
+        ("predict", lambda self, X: X, "forward"),
+        ("setup", lambda self: None, "load"),
+        ("decode_request", lambda self, request: request, "preprocess"),
+        ("handle", lambda self, data: data, "forward"),
+        ("warm_up", lambda self: None, "warmup_inputs"),
+        ("collator", lambda self, rows: rows, "collate"),
+        ("streaming", lambda self: None, "stream"),
+        ("padding", 0, "pad"),
+        ("dtype", torch.float16, "precision"),
+        ("batch_size", 8, "max_batch_size"),
+    ],
+)
+def test_initialize_name_of_another_framework_is_logged_with_its_counterpart(name, value, hook, caplog):
+    start(make_class(**{name: value}))
+    [text] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"attribute {name!r}: expected {hook}, which is what kindaware looks for" in text
 
 
 def test_initialize_underscore_makes_a_close_name_ones_own():
@@ -156,6 +201,24 @@ def test_initialize_hook_that_takes_other_arguments_raises(name, hook, got):
         start(make_class(**{name: hook}))
 
 
+@pytest.mark.parametrize("name", ["load", "forward", "preprocess", "postprocess", "warmup_inputs", "unload"])
+def test_initialize_hook_without_self_is_refused(name):
+    with pytest.raises(
+        ConfigError, match=rf"hook {name}\(\): expected self as its first parameter, got none"
+    ):
+        start(make_class(**{name: lambda: None}))
+
+
+def test_initialize_hook_without_a_signature_is_refused():
+    with pytest.raises(ConfigError, match="hook forward: expected a function whose parameters can be read"):
+        start(make_class(forward=max))
+
+
+def test_initialize_without_inputs_and_outputs_says_that_the_configuration_is_missing():
+    with pytest.raises(ConfigError, match="model 'm' configuration: expected inputs and outputs, got none"):
+        start(Doubler, input=[], output=[])
+
+
 @pytest.mark.parametrize("name", ["device", "devices", "args", "settings", "spec", "parameters", "logger"])
 def test_initialize_load_that_overwrites_what_the_library_set_raises(name):
     def load(self):
@@ -188,7 +251,7 @@ def test_initialize_async_hook_raises(name):
     async def generator(self, *_):
         yield 1
 
-    coroutines = () if name == "forward" else (hook, staticmethod(hook))  # that one may be asynchronous
+    coroutines = () if name in ASYNCHRONOUS else (hook, staticmethod(hook))
     for function in (generator, *coroutines):
         with pytest.raises(ConfigError, match=f"hook {name}: expected a plain method, got async def"):
             start(make_class(**{name: function}))

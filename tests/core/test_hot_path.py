@@ -1,15 +1,13 @@
 """What is done once per batch, or not at all, instead of once per request."""
 
 import gc
-import sys
 import weakref
 
 import numpy as np
-import pb_fakes
 import pytest
 import torch
 from core_kit import make_pipeline, make_request, make_spec, start
-from pb_fakes import InferenceRequest, Tensor
+from host_kit import array_of, names_of, outputs_of
 
 from kindaware import TensorSpec
 from kindaware._batch.request import HostArray, Request, concat_arrays
@@ -20,85 +18,68 @@ from kindaware._tensors.rows import Answer, split
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.request import TritonRequest
 
-
-@pytest.fixture
-def pb_utils(monkeypatch):
-    """The module, as in a stub that has finished its imports."""
-    module = pb_fakes.make_module()
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", module)
-    return module
+ROW = np.ones((1, 2), np.float32)
 
 
-def request(*rows, name="X", **options):
-    return InferenceRequest([Tensor(name, np.asarray(rows, np.float32))], **options)
+def test_execute_one_input_and_one_output_asks_requests_for_nothing_else(host, pb_utils, monkeypatch):
+    def refuse(self):
+        raise AssertionError("asked")
 
-
-class Silent(InferenceRequest):
-    """A request that is asked for nothing but its inputs."""
-
-    def request_id(self):
-        raise AssertionError("asked for its id")
-
-    def requested_output_names(self):
-        raise AssertionError("asked for its outputs")
-
-
-class Nameless(Tensor):
-    """An input that is not asked for its name."""
-
-    def name(self):
-        raise AssertionError("asked for its name")
-
-
-def test_execute_one_input_and_one_output_asks_requests_for_nothing_else(pb_utils):
     arrays = [np.full((n + 1, 4), n, np.float32) for n in range(3)]
-    responses = start().execute([Silent([Nameless("X", array)]) for array in arrays])
-    for array, response in zip(arrays, responses, strict=True):
-        assert np.array_equal(response.output_tensors[0].as_numpy(), 2 * array)
+    requests = [host.request(X=array) for array in arrays]
+    model = start()
+    for name in ("request_id", "requested_output_names"):
+        monkeypatch.setattr(pb_utils.InferenceRequest, name, refuse)
+    monkeypatch.setattr(host.classes.Tensor, "name", refuse)
+    for array, response in zip(arrays, model.execute(requests), strict=True):
+        assert np.array_equal(outputs_of(response)[0], 2 * array)
 
 
-def test_respond_two_outputs_asks_which_are_wanted(pb_utils):
+def test_respond_two_outputs_asks_which_are_wanted(host):
     spec = make_spec(outputs=[TensorSpec(name, "FP32", [2]) for name in "YZ"])
     outputs = {name: torch.ones(2, 2) for name in "YZ"}
-    asked = [InferenceRequest([], requested="Z"), InferenceRequest([], requested="Y")]
-    responses = TritonAdapter(pb_utils, spec, CpuRuntime()).respond(asked, split(outputs, [1, 1]))
-    assert [[one.name() for one in response.output_tensors] for response in responses] == [["Z"], ["Y"]]
+    asked = [host.request(requested=["Z"]), host.request(requested=["Y"])]
+    responses = TritonAdapter(host.pb_utils, spec, CpuRuntime()).respond(asked, split(outputs, [1, 1]))
+    assert [names_of(response) for response in responses] == [["Z"], ["Y"]]
 
 
-def test_respond_answers_of_a_batch_are_slices_of_its_memory(pb_utils):
+def test_respond_answers_of_a_batch_are_slices_of_its_memory(host):
     outputs = {"Y": torch.arange(12.0).reshape(6, 2)}
     answers = split(outputs, [1, 3, 2])
-    responses = TritonAdapter(pb_utils, make_spec(), CpuRuntime()).respond([request([1, 2])] * 3, answers)
-    arrays = [response.output_tensors[0].as_numpy() for response in responses]
+    responses = TritonAdapter(host.pb_utils, make_spec(), CpuRuntime()).respond(
+        [host.request(X=ROW)] * 3, answers
+    )
+    arrays = [outputs_of(response)[0] for response in responses]
     assert [len(array) for array in arrays] == [1, 3, 2]
     assert [array.ctypes.data for array in arrays] == [outputs["Y"][row].data_ptr() for row in (0, 1, 4)]
 
 
-def test_respond_answers_of_several_batches_are_not_mixed_up(pb_utils):
+def test_respond_answers_of_several_batches_are_not_mixed_up(host):
     first, second = ({"Y": torch.full((2, 2), value)} for value in (1.0, 2.0))
     a, b = split(first, [1, 1]), split(second, [1, 1])
-    responses = TritonAdapter(pb_utils, make_spec(), CpuRuntime()).respond(
-        [request([1, 2])] * 4, [a[0], b[0], a[1], b[1]]
+    responses = TritonAdapter(host.pb_utils, make_spec(), CpuRuntime()).respond(
+        [host.request(X=ROW)] * 4, [a[0], b[0], a[1], b[1]]
     )
-    assert [one.output_tensors[0].as_numpy().max() for one in responses] == [1, 2, 1, 2]
+    assert [outputs_of(one)[0].max() for one in responses] == [1, 2, 1, 2]
 
 
-def test_respond_batch_that_cannot_be_handed_over_fails_whole_and_alone(pb_utils):
+def test_respond_batch_that_cannot_be_handed_over_fails_whole_and_alone(host):
     good, bad = {"Y": torch.zeros(1, 2)}, {"Y": torch.ones(2, 2, requires_grad=True)}
-    responses = TritonAdapter(pb_utils, make_spec(), CpuRuntime()).respond(
-        [request([1, 2])] * 3, [*split(good, [1]), *split(bad, [1, 1])]
+    responses = TritonAdapter(host.pb_utils, make_spec(), CpuRuntime()).respond(
+        [host.request(X=ROW)] * 3, [*split(good, [1]), *split(bad, [1, 1])]
     )
-    assert [one.error is None for one in responses] == [True, False, False]
+    assert [one.has_error() for one in responses] == [False, True, True]
 
 
-def test_respond_bf16_of_a_batch_goes_by_dlpack(pb_utils):
+def test_respond_bf16_of_a_batch_goes_by_dlpack(host):
     outputs = {"Y": torch.arange(4.0).reshape(2, 2).bfloat16()}
     spec = make_spec(outputs=[TensorSpec("Y", "BF16", [2])])
-    responses = TritonAdapter(pb_utils, spec, CpuRuntime()).respond(
-        [request([1, 2])] * 2, split(outputs, [1, 1])
+    responses = TritonAdapter(host.pb_utils, spec, CpuRuntime()).respond(
+        [host.request(X=ROW)] * 2, split(outputs, [1, 1])
     )
-    assert [one.output_tensors[0].made_by for one in responses] == ["dlpack", "dlpack"]
-    assert torch.equal(responses[1].output_tensors[0]._array, outputs["Y"][1:])
+    sent = [torch.from_dlpack(tensor) for one in responses for tensor in one.output_tensors()]
+    assert [tensor.data_ptr() for tensor in sent] == [row.data_ptr() for row in outputs["Y"]]
+    assert torch.equal(torch.cat(sent), outputs["Y"])
 
 
 def test_answer_is_a_mapping_of_views():
@@ -109,9 +90,10 @@ def test_answer_is_a_mapping_of_views():
     assert answer["T"].tolist() == [b"b", b"c"]
 
 
-def test_read_uniform_model_on_the_host_makes_a_tensor_of_an_input_only_when_asked(pb_utils):
-    array = np.ones((3, 2), np.float32)
-    [read] = TritonAdapter(pb_utils, make_spec(), CpuRuntime()).read([InferenceRequest([Tensor("X", array)])])
+def test_read_uniform_model_on_the_host_makes_a_tensor_of_an_input_only_when_asked(host):
+    request = host.request(X=np.ones((3, 2), np.float32))
+    array = array_of(request)
+    [read] = TritonAdapter(host.pb_utils, make_spec(), CpuRuntime()).read([request])
     assert read.inputs.array is array
     assert (dict(read.inputs).keys(), len(read.inputs), read.rows) == ({"X"}, 1, 3)
     assert read.inputs["X"].data_ptr() == array.ctypes.data

@@ -3,9 +3,10 @@
 import threading
 
 import numpy as np
+import pytest
 from core_kit import Doubler
 
-from kindaware.testing import ModelHarness
+from kindaware.testing import ModelHarness, ModelLoadError
 
 CONFIG = {
     "name": "m",
@@ -93,3 +94,54 @@ def test_model_can_be_asked_while_forward_runs():
         assert model.is_ready()
         model.is_asked.set()
         client.join()
+
+
+class Polling(Doubler):
+    """Starts a thread that is no daemon, and one that is."""
+
+    def load(self):
+        self.ended = threading.Event()
+        threading.Thread(target=self.ended.wait, name="the poller").start()
+        threading.Thread(target=self.ended.wait, name="the daemon", daemon=True).start()
+
+
+def test_failed_load_is_logged_with_the_thread_that_holds_the_process():
+    class Failing(Polling):
+        def load(self):
+            super().load()
+            type(self).started = self.ended
+            raise ValueError("no weights")
+
+    harness = ModelHarness(Failing, config=CONFIG)
+    try:
+        with pytest.raises(ModelLoadError, match="no weights"):
+            harness.__enter__()
+        log = harness.log_text()
+    finally:
+        Failing.started.set()
+
+    assert "model 'm' threads: expected none that outlives a failed load, got 'the poller'; end it" in log
+    assert "ValueError: no weights" in log
+    assert "the daemon" not in log
+
+
+def test_failed_load_without_a_thread_is_left_to_the_server_to_report():
+    class Failing(Doubler):
+        def load(self):
+            raise ValueError("no weights")
+
+    harness = ModelHarness(Failing, config=CONFIG)
+    with pytest.raises(ModelLoadError, match="no weights"):
+        harness.__enter__()
+
+    assert "threads: expected" not in harness.log_text()
+
+
+def test_thread_that_outlives_unload_is_named(monkeypatch):
+    monkeypatch.setattr("kindaware._instance.is_stand_in", lambda pb_utils: False)
+
+    with ModelHarness(Polling, config=CONFIG) as harness:
+        ended = harness.instance.ended
+    ended.set()
+
+    assert "model 'm' threads: expected none after unload(), got 'the poller'" in harness.log_text()

@@ -45,6 +45,7 @@ def seconds(how):
     return float(subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="threads of one core never spin")
 def test_stop_spinning_leaves_the_cores_to_others_between_operations():
     assert min(seconds("stop") for _ in range(2)) < 0.5 * min(seconds("leave") for _ in range(2))

@@ -12,6 +12,7 @@ from kindaware._batch.results import Failure
 from kindaware._device import staging as _staging
 from kindaware._device.runtime import CpuRuntime
 from kindaware._device.staging import HostStaging, PinnedStaging, open_staging
+from searches import examples
 
 MIB = 2**20
 
@@ -372,7 +373,7 @@ def test_run_many_calls_hold_no_more_memory_than_one(runtime, staging):
     assert runtime.count("new_pinned") == 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.booleans()), max_size=6), max_size=4

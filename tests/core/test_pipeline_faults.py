@@ -204,7 +204,7 @@ def test_run_out_of_memory_lets_go_of_the_batch_before_memory_is_handed_back(how
     assert alive == [[False, False]]
 
 
-def test_run_error_that_is_kept_until_the_end_of_the_call_holds_no_tensors():
+def test_run_error_of_memory_that_is_kept_until_the_end_of_the_call_holds_no_tensors():
     held, alive = [], []
 
     def forward(X):
@@ -212,7 +212,7 @@ def test_run_error_that_is_kept_until_the_end_of_the_call_holds_no_tensors():
         doubled = 2 * X
         held.append(weakref.ref(doubled))
         if (X == BAD).any():
-            raise ValueError("bad row")
+            raise MemoryError("bad row")
         return doubled.clone()
 
     run(make_pipeline(forward), [1, BAD, 2, 3])

@@ -59,8 +59,11 @@ def test_run_traceback_is_logged_once_with_all_ids(caplog):
     run(make_pipeline(Forward(), isolate_errors=False), [1, BAD, 3])
     [record] = caplog.records
     assert record.levelname == "ERROR"
-    assert record.getMessage().startswith("model 'm' failed 3 request(s), ids ['0', '1', '2']\nTraceback")
-    assert record.getMessage().count("ValueError: bad row") == 1
+    first, second = record.getMessage().splitlines()[:2]
+    assert first.startswith("model 'm' failed 3 request(s), ids ['0', '1', '2']: core_kit.py:")
+    assert first.endswith(", in __call__: ValueError: bad row")
+    assert second == "Traceback (most recent call last):"
+    assert record.getMessage().count("Traceback") == 1
 
 
 def test_run_guilty_requests_of_one_error_share_one_traceback(caplog):
@@ -168,7 +171,7 @@ class UnprintableError(Exception):
 
 @pytest.mark.parametrize(
     ("raised", "text"),
-    [(UnprintableError(), "UnprintableError, whose text can't be had"), (SystemExit(3), r"SystemExit(3)")],
+    [(UnprintableError(), "UnprintableError: its text raised ValueError"), (SystemExit(3), "SystemExit: 3")],
     ids=["unprintable", "exit"],
 )
 def test_run_exception_of_an_odd_kind_fails_one_request(raised, text):
@@ -240,9 +243,9 @@ def test_run_preprocess_refusal_concerns_that_request_alone(caplog):
     assert outcomes[1].text == "no picture"
     assert "expected preprocess to return, got KeyError: 'lost'" in outcomes[2].text
     assert forward.batches == [2]
-    assert [record.getMessage().split("\n")[0] for record in caplog.records] == [
-        "model 'm' failed 1 request(s), ids ['2']"
-    ]
+    [first] = [record.getMessage().split("\n")[0] for record in caplog.records]
+    assert first.startswith("model 'm' failed 1 request(s), ids ['2']: test_pipeline_isolation.py:")
+    assert first.endswith(", in preprocess: KeyError: 'lost'")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from kindaware import RequestError, TensorSpec
 from kindaware._batch.request import Request, group, halve, rank_key, shape_key
 from kindaware._batch.results import Failure
 from kindaware._tensors.rows import concat, split
+from searches import examples
 
 BAD, REFUSED, REFUSED_WIDTH = 91, 92, 3
 
@@ -83,7 +84,7 @@ def plain(outcome):
 
 
 @pytest.mark.parametrize("batches", [True, False])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=examples(250), deadline=None)
 @given(cases=CASES)
 def test_run_outcomes_equal_those_of_each_request_alone(batches, cases):
     requests = [case.request(place, batches) for place, case in enumerate(cases)]

@@ -3,11 +3,9 @@
 import re
 
 import numpy as np
-import pb_fakes
 import pytest
 import torch
 from core_kit import Doubler, make_pipeline, make_request, make_spec, run, start
-from pb_fakes import InferenceRequest, Tensor
 
 from kindaware import ConfigError, KindAwareModel, RequestError, RequestInfo, TensorSpec
 from kindaware._device.runtime import CpuRuntime
@@ -184,12 +182,8 @@ def test_id_that_is_not_utf8_is_refused_where_it_is_passed_on():
     assert re.match(text, failure.text)
 
 
-def test_request_whose_id_is_not_utf8_is_refused_alone_where_a_hook_asks():
-    class Odd(OddId, InferenceRequest):
-        """Has inputs as well."""
-
-    values = Tensor("X", np.ones((1, 4), np.float32))
-    adapter = _adapter.TritonAdapter(pb_fakes.make_module(), make_spec(), CpuRuntime(), reads_info=True)
-    [refused] = adapter.read([Odd([values])])
+def test_request_whose_id_is_not_utf8_is_refused_alone_where_a_hook_asks(host):
+    adapter = _adapter.TritonAdapter(host.pb_utils, make_spec(), CpuRuntime(), reads_info=True)
+    [refused] = adapter.read([host.request("odd \udcff", X=np.ones((1, 4), np.float32))])
     assert refused.code == "INVALID_ARG"
     assert "expected an id, parameters and a correlation id in UTF-8, got UnicodeDecodeError" in refused.text

@@ -495,7 +495,7 @@ def test_call_that_raises_ends_as_others_do():
     with pytest.raises(KindAwareError, match=r"got a batch of \[\]"):
         bench.sequences.state[4] = "value"
     assert bench.run(request(4, START)) == [["Y"]]  # and no more to come again
-    assert bench.sequences._waited == 0
+    assert bench.sequences._longest_call_seconds == 10.0
 
 
 def test_servers_own_warm_up_is_a_sequence_of_one_request():
@@ -565,17 +565,43 @@ def test_second_request_of_a_sequence_in_one_call_is_refused():
     assert "expected one request of a sequence at a time" in bench.let_in[1].text
 
 
-def test_sequence_beyond_the_bound_is_refused_and_those_that_are_kept_go_on():
+def test_sequence_beyond_the_bound_takes_the_place_of_the_one_that_is_longest_idle():
     bench = Bench(max_sequences=2)
-    assert bench.run(request(1, START)) == [["Y"]]
-    assert bench.run(request(2, START), request(3, START), request(4, START | END)) == [
+    bench.run(request(1, START))
+    bench.run(request(2, START))
+    bench.run(request(1))
+    assert bench.run(request(3, START)) == [["Y"]]
+    assert bench.run(request(1), request(2), request(3)) == [["Y"], "INVALID_ARG", ["Y"]]
+    assert "one that is idle, or longest idle of more than 2, is dropped" in bench.let_in[1].text
+
+
+def test_sequences_that_never_end_cost_no_other_its_place_in_a_busy_instance():
+    bench = Bench(max_sequences=32, seconds=0.001)
+    assert all(bench.run(request(number, START)) == [["Y"]] for number in range(1, 541))
+    assert len(bench.sequences._last_used) == 32
+
+
+def test_sequence_beyond_the_bound_in_one_call_is_refused_and_those_of_the_call_go_on():
+    bench = Bench(max_sequences=2)
+    bench.run(request(1, START))
+    assert bench.run(request(1), request(2, START), request(3, START), request(4, START | END)) == [
+        ["Y"],
         ["Y"],
         "UNAVAILABLE",
         ["Y"],
     ]
-    assert "model 'm' sequence 3: expected at most 2 sequences at a time" in bench.let_in[1].text
+    assert "model 'm' sequence 3: expected at most 2 sequences at a time" in bench.let_in[2].text
     assert bench.run(request(3), request(2), request(1, END)) == ["INVALID_ARG", ["Y"], ["Y"]]
     assert bench.run(request(2, START), request(3, START)) == [["Y"], ["Y"]]
+
+
+def test_sequence_that_is_idle_is_dropped_though_the_instance_is_busy():
+    bench = Bench(seconds=0.1)
+    bench.run(request(1, START))
+    for _ in range(30):
+        bench.run(request(2, START))
+    assert list(bench.sequences._last_used) == [2]
+    assert bench.run(request(1)) == ["INVALID_ARG"]
 
 
 def test_sequence_of_one_request_takes_no_place_of_one_that_begins_behind_it():
@@ -617,13 +643,56 @@ def test_idle_sequence_that_the_server_still_has_goes_on():
     assert bench.run(request(1)) == [["Y"]]
 
 
-def test_time_in_which_the_instance_works_makes_no_sequence_idle():
+def test_time_of_a_few_calls_makes_no_sequence_of_a_slow_instance_idle():
     """Its next request may wait in the server's queue meanwhile."""
     bench = Bench(seconds=10.0)
     bench.run(request(1, START))
     bench.run(request(2, START))
     bench.run(request(3, START))
     assert bench.run(request(1)) == [["Y"]]
+
+
+class CountingBehind(KindAwareModel):
+    """Counts the requests of a sequence in postprocess, which alone names requests."""
+
+    def load(self):
+        """Make nothing."""
+
+    def forward(self, X):
+        if (X > 90).any():
+            raise ValueError("too many")
+        return 0 * X
+
+    def postprocess(self, outputs, requests):
+        for place, one in enumerate(requests):
+            count = self.sequence_state.get(one.correlation_id, 0) + 1
+            self.sequence_state[one.correlation_id] = count
+            outputs["Y"][place] = count
+        return outputs
+
+
+def test_state_is_there_for_a_model_whose_postprocess_alone_names_requests():
+    with open_harness(CountingBehind) as model:
+        assert send(model, (7, 1, START), (8, 1, START)) == [1, 1]
+        assert send(model, (7, 1, 0), (8, 99, 0)) == [2, "INTERNAL"]
+        assert send(model, (7, 1, END), (8, 1, END)) == [3, 2]
+
+
+def test_reschedule_in_postprocess_of_a_batch_that_fails_is_forgotten():
+    class Hasty(CountingBehind):
+        rounds = 0
+
+        def postprocess(self, outputs, requests):
+            self.rounds += 1
+            if len(requests) > 1:
+                for one in requests:
+                    self.reschedule(one)
+                raise ValueError("too many")
+            return outputs
+
+    with open_harness(Hasty, ITERATIVE, parameters={"kindaware.warmup": "off"}) as model:
+        assert send(model, (0, 1, 0), (0, 1, 0)) == [0, 0]
+        assert model.instance.rounds == 3
 
 
 class Countdown(KindAwareModel):

@@ -1,12 +1,14 @@
 """What a class with `stream`, and a decoupled configuration, must have: refused when the model loads."""
 
+import json
+
 import pytest
 import torch
 from core_kit import Doubler, make_args, start
-from pb_fakes import ModelConfig
 from stream_kit import Async, Plain
 
 from kindaware import ConfigError, KindAwareModel, TensorSpec
+from kindaware.testing.stand_in import Host, new_module
 
 DECOUPLED = {"model_transaction_policy": {"decoupled": True}}
 
@@ -133,12 +135,13 @@ def test_initialize_stream_that_fails_on_zeros_is_refused():
 
     text = refusal(make_class(stream=broken), **DECOUPLED)
     assert "warm-up with 1 row(s): expected stream to answer zeros, got ValueError: no zeros" in text
-    assert "correct stream, define warmup_inputs" in text
+    assert "correct stream, or define warmup_inputs" in text
 
 
 def complete(model_class, **config):
-    given = ModelConfig({"name": "m", "max_batch_size": 0, "input": [], "output": [], **config})
-    return model_class.auto_complete_config(given).as_dict()
+    given = json.dumps({"name": "m", "max_batch_size": 0, "input": [], "output": [], **config})
+    model_config = new_module(Host()).ModelConfig(given)
+    return model_class.auto_complete_config(model_config).as_dict()
 
 
 class Declared(Plain):
@@ -161,7 +164,7 @@ def test_auto_complete_class_without_stream_sets_no_policy():
 
 def test_auto_complete_leaves_the_operators_policy():
     policy = {"decoupled": False}
-    assert complete(Declared, model_transaction_policy=policy)["model_transaction_policy"] is policy
+    assert complete(Declared, model_transaction_policy=policy)["model_transaction_policy"] == policy
 
 
 def test_initialize_takes_the_arguments_of_a_decoupled_model():

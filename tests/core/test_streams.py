@@ -176,9 +176,17 @@ def raises(error):
 WRONG = {
     "refuses": (raises(RequestError("no more", code="UNSUPPORTED")), "UNSUPPORTED", "no more"),
     "raises": (raises(ValueError("broken")), "INTERNAL", "expected stream to return, got ValueError: broken"),
-    "exits": (raises(SystemExit(3)), "INTERNAL", "stream ended the process: SystemExit(3)"),
-    "cancels": (raises(asyncio.CancelledError()), "INTERNAL", "stream ended the process: CancelledError()"),
-    "closes": (raises(GeneratorExit()), "INTERNAL", "stream ended the process: GeneratorExit()"),
+    "exits": (
+        raises(SystemExit(3)),
+        "INTERNAL",
+        "expected stream to return, got ProcessExitError: SystemExit: 3",
+    ),
+    "cancels": (
+        raises(asyncio.CancelledError()),
+        "INTERNAL",
+        "got ProcessExitError: CancelledError",
+    ),
+    "closes": (raises(GeneratorExit()), "INTERNAL", "got ProcessExitError: GeneratorExit"),
 }
 
 

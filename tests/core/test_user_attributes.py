@@ -179,10 +179,12 @@ def test_module_that_load_returned_takes_no_place_of_the_users():
             self.model = "a name"
             return nn.Identity()
 
-    with pytest.raises(ConfigError, match=r"attribute 'model': expected it to be free .* type str"):
+    with pytest.raises(
+        ConfigError, match=r"attribute 'model': expected no other self.model than .* got a str"
+    ):
         Model().initialize(make_args())
     method = type("Model", (Doubler,), {"load": lambda self: nn.Identity(), "model": own})
-    with pytest.raises(ConfigError, match="attribute 'model': expected it to be free"):
+    with pytest.raises(ConfigError, match=r"attribute .model.: expected no other self\.model"):
         method().initialize(make_args())
 
 

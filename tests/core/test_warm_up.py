@@ -101,40 +101,69 @@ def test_initialize_optional_inputs_are_left_out():
     assert seen == [None]
 
 
+class Divides(Doubler):
+    def forward(self, X):
+        return X / self.scale()
+
+    def scale(self):
+        raise ZeroDivisionError("no scale")
+
+
+def test_initialize_warm_up_that_fails_says_first_where_in_the_users_code():
+    with pytest.raises(ConfigError) as caught:
+        start(Divides)
+    first, second, *frames, last = str(caught.value).splitlines()
+    assert first == f"test_warm_up.py:{Divides.scale.__code__.co_firstlineno + 1}, in scale: " + (
+        "ZeroDivisionError: no scale"
+    )
+    assert second == "Traceback (most recent call last):"
+    assert [line.split(", in ")[1] for line in frames if ", in " in line] == ["forward", "scale"]
+    assert last == (
+        "model 'm' warm-up with 1 row(s): expected forward to answer zeros, got ZeroDivisionError: no scale; "
+        "correct forward, or define warmup_inputs(rows) with data that it takes"
+    )
+    assert caught.value.__cause__ is not None
+
+
+def test_initialize_warm_up_without_the_module_that_forward_uses_says_what_load_returns():
+    with pytest.raises(ConfigError, match=r"got AttributeError: .*; return the module from load\(\)"):
+        start(type("Model", (Doubler,), {"forward": lambda self, X: self.model(X)}))
+
+
+@pytest.mark.parametrize("hook", ["preprocess", "postprocess", "collate", "warmup_inputs"])
+def test_initialize_warm_up_names_the_hook_that_raised(hook):
+    def raises(self, *_):
+        raise ValueError("odd")
+
+    with pytest.raises(
+        ConfigError, match=f"expected {hook} to answer .*, got ValueError: odd; correct {hook}"
+    ):
+        start(type("Model", (Doubler,), {hook: raises}))
+
+
 @pytest.mark.parametrize(
     ("hooks", "text"),
     [
         (
-            {"forward": lambda self, X: 1 / 0},
-            "expected forward to answer zeros, got ZeroDivisionError: division by zero; ",
-        ),
-        (
             {"forward": lambda self, X: X[:, :2]},
-            "got OutputError: model 'm' output 'Y': expected shape [B, 4]",
+            "model 'm' output 'Y': expected shape [B, 4], got shape [1, 2]; correct forward",
+        ),
+        ({"warmup_inputs": lambda self, rows: None}, "warmup_inputs(1): expected a mapping of ['X']"),
+        (
+            {"warmup_inputs": lambda self, rows: {"Z": torch.ones(rows, 4)}},
+            "expected a mapping of ['X'] to host tensors, got names ['Z']",
         ),
         (
-            {"forward": lambda self, X: X, "warmup_inputs": lambda self, rows: None},
-            "expected forward to answer what warmup_inputs made, got ",
-        ),
-        (
-            {"forward": lambda self, X: X, "warmup_inputs": lambda self, rows: {"Z": torch.ones(rows, 4)}},
-            "'Z'",
-        ),
-        (
-            {
-                "forward": lambda self, X: X,
-                "warmup_inputs": lambda self, rows: {"X": torch.ones(rows + 1, 4)},
-            },
+            {"warmup_inputs": lambda self, rows: {"X": torch.ones(rows + 1, 4)}},
             "expected 1 rows, as many as the batch has, got shape [2, 4]",
         ),
     ],
 )
-def test_initialize_warm_up_that_fails_is_a_config_error(hooks, text):
+def test_initialize_warm_up_that_does_not_fit_the_configuration_is_a_config_error(hooks, text):
     with pytest.raises(ConfigError) as caught:
         start(type("Model", (Doubler,), hooks))
-    assert str(caught.value).startswith("model 'm' warm-up with 1 row(s): expected forward to answer ")
     assert text in str(caught.value)
-    assert "kindaware.warmup to 'off'" in str(caught.value)
+    assert str(caught.value).endswith("(seen in the warm-up with 1 row(s))")
     assert caught.value.__cause__ is not None
 
 

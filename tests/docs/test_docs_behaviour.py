@@ -7,7 +7,7 @@ import pytest
 import torch
 from docs_models import args_for, run
 
-from kindaware import KindAwareModel, RequestError
+from kindaware import ConfigError, KindAwareModel, RequestError
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
 
@@ -192,9 +192,44 @@ def test_rows_outside_of_the_batch_count_as_no_rows():
     assert outcomes[1].text == "no ones"
 
 
-def test_setting_on_self_does_nothing():
+def test_setting_on_self_is_refused():
     class Late(Counting):
         def __init__(self):
             self.precision = "bf16-true"
 
-    assert load(Late).settings.precision == "32-true"
+    with pytest.raises(
+        ConfigError, match=r"class Late attribute 'precision': expected a setting in the class"
+    ):
+        load(Late)
+
+
+def test_attribute_that_the_library_uses_inside_is_left_to_the_model():
+    class Named(Counting):
+        def load(self):
+            super().load()
+            self._pipeline = self.plan = "mine"
+
+    model = load(Named)
+    assert failures(run(model, requests([0]))) == []
+    assert (model._pipeline, model.plan) == ("mine", "mine")
+
+
+def test_names_with_one_or_two_wrong_letters_are_refused_and_words_of_their_own_are_not(caplog):
+    for name in ("forwrad", "colate", "post_process", "loda", "unlaod", "warmup_input"):
+        with pytest.raises(ConfigError, match=f"attribute {name!r}: expected the name"):
+            load(type("Misspelled", (Counting,), {name: lambda self: None}))
+    for name in ("PAD", "precison", "warm_up", "num_thread"):
+        with pytest.raises(ConfigError, match=f"attribute {name!r}: expected the name"):
+            load(type("Misspelled", (Counting,), {name: 1}))
+    own = dict.fromkeys(["preload", "streams", "load_all", "_forwrad"], lambda self: None)
+    load(type("Own", (Counting,), own | {"metric": 1, "pat": 1}))
+    assert not caplog.records
+
+
+def test_name_of_another_framework_is_warned_about_unless_the_class_has_what_corresponds(caplog):
+    served = {"decode_request": lambda self, request: request}
+    load(type("Served", (Counting,), served))
+    assert "attribute 'decode_request': expected preprocess" in caplog.text
+    caplog.clear()
+    load(type("Both", (Counting,), served | {"preprocess": lambda self, inputs: inputs}))
+    assert not caplog.records

@@ -1,5 +1,6 @@
 """Each message that the documentation quotes is one that the code produces."""
 
+import logging
 import re
 import time
 
@@ -8,7 +9,7 @@ import torch
 from docs_models import args_for, run
 from docs_pages import OUR_PAGES, blocks_of, code_in, name_of, without_blocks
 
-from kindaware import ConfigError, KindAwareError, KindAwareModel, TensorSpec
+from kindaware import ConfigError, DevicePlacement, KindAwareError, KindAwareModel, TensorSpec
 from kindaware._batch.request import Request
 from kindaware._triton.module import _check_shadow, check_pb_utils
 from kindaware.testing import InferenceError, ModelHarness, ModelLoadError
@@ -81,8 +82,22 @@ def load_without_gpu():
         load(kind="GPU")
 
 
-def overwrites_device(self):
-    self.device = "cpu"
+def sets(name, value=None, *, returns=None):
+    """A `load` that sets an attribute."""
+
+    def load(self):
+        setattr(self, name, value)
+        return returns
+
+    return load
+
+
+class ForgetsToInitialize(DevicePlacement):
+    def initialize(self, args):
+        self.model = torch.nn.ReLU().to(self.device)
+
+
+ForgetsToInitialize.__name__ = "TritonPythonModel"
 
 
 def complete_against_configuration():
@@ -117,6 +132,7 @@ LOADS = [
     lambda: load(load=pinned_module),
     lambda: load(load=lambda self: "net"),
     lambda: load(without=["load"]),
+    lambda: load(predict=lambda self, x: x, without=["forward"]),
     lambda: load(execute=lambda self, requests: []),
     lambda: load(pre_process=lambda self, inputs: inputs),
     lambda: load(pre_proces=lambda self, inputs: inputs),
@@ -144,7 +160,8 @@ LOADS = [
     lambda: load(SEQUENCES | {"sequence_batching": {"state": [{"input_name": "H"}]}}),
     lambda: load(SEQUENCES, forward=lambda self, A, READY: A),
     lambda: load(preprocess=lambda self: None),
-    lambda: load(load=overwrites_device),
+    *[lambda name=name: load(load=sets(name)) for name in ("device", "preprocess", "precision", "execute")],
+    lambda: load(load=sets("model", "a name", returns=torch.nn.Identity())),
     lambda: load(TWO, forward=lambda self, b, a: a),
     lambda: load(inputs=[("A", "FP32", [4])]),
     complete_against_configuration,
@@ -154,9 +171,13 @@ LOADS = [
 ]
 
 
-def read_failure(config, request, forward, warm=None):
+def names_another(self, outputs):
+    return {"LOGITS": outputs["SCORES"]} if outputs["SCORES"].any() else outputs
+
+
+def read_failure(config, request, forward, warm=None, **hooks):
     """What a client reads when a model has answered `warm` and then gets `request`."""
-    model = load(config | {"name": "sentiment"}, forward=forward)
+    model = load(config | {"name": "sentiment"}, forward=forward, **hooks)
     for one in [warm] if warm else []:
         run(model, [one])
     (outcome,) = run(model, [request])
@@ -196,6 +217,7 @@ def answers():
     scores = OUT | {"name": "SCORES"}
     ones = Request("", {"A": torch.ones(1, 4)}, 1)
     yield read_failure(CONFIG | {"output": [scores]}, ones, lambda self, A: A.double() if A.any() else A)
+    yield read_failure(CONFIG | {"output": [scores]}, ones, lambda self, A: A, postprocess=names_another)
     dynamic = CONFIG | {"input": [IN | {"name": "X", "dims": [-1]}]}
     yield read_failure(
         dynamic,
@@ -229,6 +251,16 @@ def calls():
     yield str(raised.value)
 
 
+def warnings():
+    """What the log says of names that other frameworks use."""
+    handler, records = logging.Handler(logging.WARNING), []
+    handler.emit = lambda record: records.append(record.getMessage())
+    logging.getLogger("kindaware").addHandler(handler)
+    load(decode_request=lambda self, request: request)
+    logging.getLogger("kindaware").removeHandler(handler)
+    return records
+
+
 async def answers_later(self, A):
     return A
 
@@ -242,10 +274,11 @@ def produced():
         with pytest.raises(ConfigError) as raised:
             trigger()
         messages.append(str(raised.value))
-    with pytest.raises(KindAwareError) as raised:
-        load().execute([])
-    messages.append(str(raised.value))
-    yield [*messages, *answers(), *calls()]
+    for trigger in (lambda: load().execute([]), lambda: ForgetsToInitialize().initialize(args_for(CONFIG))):
+        with pytest.raises(KindAwareError) as raised:
+            trigger()
+        messages.append(str(raised.value))
+    yield [*messages, *answers(), *calls(), *warnings()]
     torch.set_num_threads(threads)
 
 

@@ -13,13 +13,18 @@ from docs_pages import OUR_PAGES, ROOT, blocks_of, code_in, headings_of, name_of
 import kindaware
 import kindaware.testing
 from kindaware import KindAwareModel, Placement
+from kindaware._batch.counters import TIMED_STAGES
+from kindaware._batch.stages import STAGES
 from kindaware._config.args import InstanceArgs
 from kindaware._config.model_spec import InstanceGroup
 from kindaware._config.settings import _PARSERS, PRECISIONS, SETTING_NAMES, Settings
 from kindaware._device.modules import Precision
 from kindaware._errors import ERROR_CODES
-from kindaware._hooks.class_rules import HOOKS
+from kindaware._hooks.attachment import ATTRIBUTE
+from kindaware._hooks.class_rules import OWN_ATTRIBUTES
+from kindaware._hooks.names import COUNTERPARTS, HOOKS, SETTING_COUNTERPARTS
 from kindaware._placement.threads import ThreadBudget
+from kindaware._triton.metrics import FAMILIES
 from kindaware.testing.harness.process.readiness import ASKED_SINCE
 from kindaware.testing.harness.server.server import NOT_FOUND_SINCE
 from kindaware.testing.stand_in import NEWEST
@@ -117,6 +122,19 @@ def test_hooks_page_has_a_section_for_each_hook_and_no_other():
         assert f"\n## {name}\n\n`{name}(self" in text
 
 
+def test_hooks_page_lists_what_the_library_provides_on_an_instance():
+    rows = table_with(DOCS / "hooks.md", "Attribute | Type | From")
+    listed = {code.removeprefix("self.") for row in rows for code in code_in(row[0])}
+    assert f"so does `self.{ATTRIBUTE}`" in (DOCS / "hooks.md").read_text()
+    assert listed - {"model"} | {ATTRIBUTE} == OWN_ATTRIBUTES
+
+
+def test_hooks_page_lists_the_names_of_other_frameworks():
+    rows = table_with(DOCS / "hooks.md", "Here | Elsewhere")
+    listed = {name: code_in(row[0])[0] for row in rows for name in code_in(row[1])}
+    assert listed == COUNTERPARTS | SETTING_COUNTERPARTS
+
+
 def test_modes_page_names_tests_on_the_server_that_exist():
     rows = table_with(DOCS / "modes.md", "Mode")
     assert rows
@@ -132,32 +150,43 @@ def test_errors_page_lists_the_codes():
     assert [code_in(row[0])[0] for row in table_with(DOCS / "errors.md", "Code")] == list(ERROR_CODES)
 
 
-def test_design_page_lists_the_modules_in_the_order_of_their_imports():
-    package = ROOT / "src" / "kindaware"
-    listed = [code_in(row[0])[0] for row in table_with(DOCS / "design.md", "Module")]
-    core = [name for name in listed if name.startswith("_")]
-    assert sorted(core) == sorted(path.stem for path in package.glob("_*.py") if path.stem != "__init__")
-    assert set(listed) - set(core) == {path.parent.name for path in package.glob("*/__init__.py")}
-    for place, name in enumerate(core):
-        tree = ast.parse((package / f"{name}.py").read_text())
-        imported = {
-            node.module.removeprefix("kindaware.")
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kindaware.")
-        }
-        assert imported <= set(core[:place]), name
+def test_errors_page_lists_the_metrics_and_the_stages_that_they_time():
+    rows = table_with(DOCS / "errors.md", "Metric")
+    assert [code_in(row[0])[0] for row in rows] == list(FAMILIES)
+    (stages,) = re.findall(r"\nThe stages: ([^.]+)\. ", (DOCS / "errors.md").read_text())
+    assert code_in(stages) == list(TIMED_STAGES)
 
 
-def test_design_page_lists_the_folders_of_testing_in_the_order_of_their_imports():
-    package = ROOT / "src" / "kindaware" / "testing"
-    listed = [code_in(row[0])[0].removeprefix("testing/") for row in table_with(DOCS / "design.md", "Folder")]
-    folders = {path.parent.name for path in package.glob("*/__init__.py")}
-    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
-    assert sorted(listed) == sorted(folders | modules)
-    for place, name in enumerate(listed):
-        for path in [*package.glob(f"{name}/**/*.py"), *package.glob(f"{name}.py")]:
-            imported = set(re.findall(r"^ *from kindaware\.testing\.(\w+)", path.read_text(), re.MULTILINE))
-            assert imported <= {*listed[:place], name} - ({*listed[:place]} if name == "server" else set())
+def test_profile_page_lists_the_stages():
+    rows = table_with(DOCS / "profile.md", "Stage")
+    assert [code_in(row[0])[0] for row in rows] == [*STAGES, "between them"]
+    (output,) = blocks_of(DOCS / "profile.md", "text")
+    shown = [stage for stage in STAGES if f"\n  {stage}  " in output.code]
+    assert shown == [stage for stage in STAGES if stage not in ("preprocess", "copy in")]
+
+
+@pytest.mark.parametrize(
+    ("title", "container"), [("Folder", "kindaware"), ("Folder of `testing`", "kindaware.testing")]
+)
+def test_design_page_names_each_folder_once_in_the_order_that_import_linter_enforces(title, container):
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [one["layers"] for one in contracts if one.get("containers") == [container]]
+    rank = {name: place for place, layer in enumerate(layers) for name in layer.split(" | ")}
+    listed = [code_in(row[0])[0] for row in table_with(DOCS / "design.md", title)]
+    assert sorted(listed) == sorted(rank)
+    assert [rank[name] for name in listed] == sorted(rank.values())
+
+
+def test_design_page_names_classes_and_methods_that_exist():
+    defined = {}
+    for path in ROOT.glob("src/kindaware/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                methods = {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+                defined.setdefault(node.name, set()).update(methods)
+    named = re.findall(r"\b([A-Z][a-z]\w+)\.(\w+)\b", (DOCS / "design.md").read_text())
+    assert len(named) > 10
+    assert [one for one in named if one[1] not in defined.get(one[0], ())] == []
 
 
 def test_api_page_has_every_public_name():
@@ -267,7 +296,7 @@ def test_command_is_one_that_exists(command, targets, extras, command_help):
         named = [word for word in words[1:] if "=" not in word]
         assert set(named) <= targets
         variables = {word.split("=")[0] for word in words if "=" in word}
-        assert variables <= {"PYTHON", "PYTEST_ARGS", "BENCH_ARGS"}
+        assert variables <= {"PYTHON", "PYTEST_ARGS", "BENCH_ARGS", "WORKERS"}
     elif words[0] == "kindaware":
         assert all(word in command_help[words[1]] for word in words[2:] if word.startswith("-"))
     elif words[0] == "pip":

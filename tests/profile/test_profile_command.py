@@ -152,3 +152,19 @@ def test_failing_forward_shows_its_traceback_once(write_model, profile):
     _, _, err, _ = profile(write_model(RAISES), "--parameter", "kindaware.warmup=off")
 
     assert err.count('model.py", line 10, in forward') == 1
+
+
+def test_directory_without_code_of_its_own_names_the_one_to_pass(write_model, profile, tmp_path):
+    model = write_model(name="net")
+    ensemble = tmp_path / "chain"
+    (ensemble / "1").mkdir(parents=True)
+    (ensemble / "config.pbtxt").write_text('platform: "ensemble" ensemble_scheduling { step [ ] }')
+
+    for path, text in (
+        (ensemble, "got an ensemble, which has no code; profile the models of its steps"),
+        (model / "1", f"got a version of one; pass {model}\n"),
+        (tmp_path, f"got a repository; pass one of its models: {ensemble} {model}\n"),
+    ):
+        status, out, err, _ = profile(path)
+        assert (status, out) == (1, "")
+        assert text in err

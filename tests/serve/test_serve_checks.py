@@ -6,7 +6,8 @@ import pytest
 
 from kindaware._server.command import choose_shm_bytes, read_option
 from kindaware._server.ports import CHOICE, choose_ports
-from kindaware._server.repository import link_unsafe, list_repositories
+from kindaware._server.repository import check_models, list_repositories
+from kindaware._server.repository_links import check_shell_safe
 from kindaware.testing import ServerError, TritonServer
 
 
@@ -63,11 +64,105 @@ def test_list_repositories_model_says_to_pass_its_parent(tmp_path, write_model, 
         list_repositories(model)
 
 
-def test_link_unsafe_model_name_for_the_shell_is_refused(tmp_path, write_model):
+def test_list_repositories_version_or_its_code_says_which_path_to_pass(tmp_path, write_model):
+    version = write_model(tmp_path, "echo") / "1"
+
+    with pytest.raises(ServerError, match=f"got a version of a model; pass {tmp_path}$"):
+        list_repositories(version)
+    with pytest.raises(ServerError, match=f"got a file; pass {tmp_path}$"):
+        list_repositories(version / "model.py")
+
+
+def test_list_repositories_one_level_above_names_the_repositories_in_it(tmp_path, write_model):
+    write_model(tmp_path / "models", "echo")
+    write_model(tmp_path / "more", "echo")
+    (tmp_path / "docs").mkdir()
+
+    with pytest.raises(
+        ServerError, match=f"got one with a repository in it, models; pass {tmp_path}/models {tmp_path}/more$"
+    ):
+        list_repositories(tmp_path)
+
+
+def test_list_repositories_what_tools_leave_is_no_model(tmp_path):
+    for name in ("__pycache__", ".ipynb_checkpoints", ".git", "__MACOSX"):
+        (tmp_path / name).mkdir()
+
+    with pytest.raises(ServerError, match="got a directory without any"):
+        list_repositories(tmp_path)
+
+
+def test_list_repositories_names_of_digits_are_models(tmp_path, write_model):
+    write_model(tmp_path, "7")
+
+    assert list_repositories(tmp_path) == [str(tmp_path)]
+
+
+def test_check_models_directory_that_is_no_model_is_named(tmp_path, write_model):
+    write_model(tmp_path, "echo")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "__pycache__").mkdir()
+
+    with pytest.raises(
+        ServerError, match=f"directory {tmp_path}/data: expected a model, .* got neither; move it out"
+    ):
+        check_models([str(tmp_path)])
+    check_models([str(tmp_path)], ["echo"])
+    check_models([str(tmp_path)], code_only=True)
+
+
+def test_check_models_code_outside_of_a_version_says_how_to_move_it(tmp_path, write_model):
+    for name, has_config in (("bare", False), ("configured", True)):
+        model = write_model(tmp_path / name, "net", source=None)
+        (model / "1").rmdir()
+        (model / "model.py").touch()
+        if not has_config:
+            (model / "config.pbtxt").unlink()
+
+        with pytest.raises(ServerError, match=f"; mkdir -p {model}/1 && mv {model}/model.py {model}/1$"):
+            check_models([str(tmp_path / name)])
+
+
+def test_check_models_python_model_without_code_is_refused(tmp_path, write_model):
+    write_model(tmp_path, "net", source=None)
+
+    with pytest.raises(
+        ServerError, match=f"model 'net': expected its code in {tmp_path}/net/1/model.py, got no such file"
+    ):
+        check_models([str(tmp_path)], code_only=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "file"),
+    [
+        ('backend: "onnxruntime"', "model.onnx"),
+        ('platform: "ensemble" ensemble_scheduling { step [ ] }', None),
+        ('# backend: "python"\n', "model.pt"),
+        ('backend: "python" default_model_filename: "net.py"', "net.py"),
+        ('backend: "python" version_policy: { specific: { versions: 0 } }', "../0/model.py"),
+    ],
+)
+def test_check_models_code_elsewhere_is_none_of_its_business(tmp_path, write_model, config, file):
+    model = write_model(tmp_path, "net", source=None, config=config)
+    if file is not None:
+        (model / "0").mkdir()
+        (model / "1" / file).touch()
+
+    check_models([str(tmp_path)])
+
+
+def test_check_models_newest_version_without_code_is_refused(tmp_path, write_model):
+    (write_model(tmp_path, "net") / "2").mkdir()
+
+    with pytest.raises(ServerError, match=r"expected its code in .*/net/2/model.py"):
+        check_models([str(tmp_path)])
+
+
+def test_check_shell_safe_model_name_for_the_shell_is_refused(tmp_path, write_model):
     write_model(tmp_path, "my model")
 
     with pytest.raises(ServerError, match=r"model directory .*my model: .* got 'my model'; rename it"):
-        link_unsafe([str(tmp_path)], tmp_path / "links")
+        check_shell_safe([str(tmp_path)])
 
 
 def test_choose_ports_zero_gives_three_that_differ():
@@ -94,6 +189,20 @@ def test_choose_ports_taken_on_loopback_is_taken_on_all_addresses(taken_port):
 def test_choose_ports_same_twice_is_refused():
     with pytest.raises(ServerError, match="expected ports that differ, got 21000 for two services"):
         choose_ports("127.0.0.1", {"--http-port": 21000, "--grpc-port": 21000})
+
+
+def test_server_that_prints_nothing_is_doubted(tmp_path, write_model):
+    write_model(tmp_path, "echo")
+
+    with pytest.raises(
+        ServerError, match=r"its end with status 0; check that it is a tritonserver: it has printed nothing$"
+    ):
+        TritonServer(tmp_path, tritonserver="/bin/true").start()
+
+
+def test_server_kind_other_than_cpu_is_refused(tmp_path):
+    with pytest.raises(ServerError, match="kind: expected CPU, or none, got 'GPU'; for other kinds change"):
+        TritonServer(tmp_path, kind="GPU")
 
 
 @pytest.mark.parametrize("port", [-1, 65536])

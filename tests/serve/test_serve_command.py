@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -99,6 +100,30 @@ def test_serve_ctrl_c_prints_one_block_ends_with_zero_and_leaves_nothing(
 
 
 @pytest.mark.server
+def test_serve_kind_cpu_serves_a_gpu_repository_and_says_so(tmp_path, write_model, start):
+    model = write_model(tmp_path, "big")
+    config = (model / "config.pbtxt").read_text().replace("KIND_CPU", "KIND_GPU")
+    (model / "config.pbtxt").write_text(config)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    process = start(tmp_path, *FREE_PORTS, "--kind", "CPU", "--", "--disable-auto-complete-config")
+
+    lines = read_block(process)
+    log = Path(lines[5].split()[1]).read_text()
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=30)[1]
+
+    note = (
+        "kindaware: kind CPU in place of what the configurations say, which are left as they are: "
+        "big (KIND_GPU)\n"
+    )
+    assert [line.split()[:4] for line in lines[8:-2]] == [["big", "1", "big_0_0", "CPU"]]
+    assert errors.startswith(note)
+    assert log.startswith(note)
+    assert (model / "config.pbtxt").read_text() == config
+
+
+@pytest.mark.server
 def test_serve_sigterm_while_loading_ends_with_zero_and_leaves_nothing(
     tmp_path, write_model, start, find_processes, wait_for
 ):
@@ -126,6 +151,43 @@ def test_serve_model_that_fails_says_why_and_where_the_log_is(tmp_path, write_mo
     assert "model 'bad': ValueError: expected weights" in done.stderr
     assert "ValueError: expected weights" in log.read_text()
     log.unlink()
+
+
+RAISES_WHEN_ASKED = """
+class TritonPythonModel:
+    def execute(self, requests):
+        raise ValueError("too much:\\nof it")
+"""
+
+
+@pytest.mark.server
+def test_serve_request_that_fails_shows_its_traceback_in_the_terminal_and_the_log(
+    tmp_path, write_model, start
+):
+    write_model(tmp_path / "models", "raises", RAISES_WHEN_ASKED)
+    log = tmp_path / "server.log"
+    process = start(
+        tmp_path / "models", *FREE_PORTS, "--log-file", log, "--", "--disable-auto-complete-config"
+    )
+    values = dict(line.split(maxsplit=1) for line in read_block(process)[1:6])
+    body = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1], "data": [1]}]}
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(
+            f"http://{values['http']}/v2/models/raises/infer", json.dumps(body).encode(), timeout=30
+        )
+    caught.value.close()
+
+    process.send_signal(signal.SIGINT)
+    errors = process.communicate(timeout=30)[1]
+
+    traceback = re.compile(
+        r"^E.*raises_0_0.*message: ValueError: too much:\n    of it\n    \n    At:\n"
+        r"      /.*/1/model.py\(4\): execute$",
+        re.MULTILINE,
+    )
+    assert traceback.search(errors)
+    assert traceback.search(log.read_text())
+    assert "I1" not in errors
 
 
 @pytest.mark.server
@@ -193,7 +255,7 @@ def test_main_without_typer_says_what_to_install():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
     assert done.returncode == 1
-    assert done.stderr == "kindaware: expected typer, got no such package; pip install 'kindaware[cli]'\n"
+    assert done.stderr == "kindaware: expected typer, got no such package; pip install typer rich\n"
 
 
 def test_serve_every_option_is_on_the_page_and_in_the_help():

@@ -1,3 +1,4 @@
+import importlib.metadata
 import os
 import stat
 import subprocess
@@ -5,9 +6,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
-from kindaware._server.location import CONTAINER_PATH, locate_server, wheel_package
+from kindaware._server.location import (
+    CONTAINER_PATH,
+    VARIABLE,
+    WHEEL_REQUIREMENTS,
+    locate_server,
+    wheel_package,
+)
 from kindaware.testing import ServerError
+
+
+@pytest.fixture(autouse=True)
+def without_the_variable(monkeypatch):
+    monkeypatch.delenv(VARIABLE, raising=False)
 
 
 def make_executable(path):
@@ -37,6 +50,32 @@ def test_locate_server_path_comes_before_wheel(tmp_path):
 
     assert location.path == on_path
     assert location.origin == "on PATH"
+
+
+def test_locate_server_variable_comes_after_what_is_given_and_before_path(tmp_path, monkeypatch):
+    named, on_path = make_executable(tmp_path / "named"), make_executable(tmp_path / "bin/tritonserver")
+    monkeypatch.setenv(VARIABLE, str(named))
+
+    assert locate_server(search_path=str(on_path.parent)).path == named
+    assert locate_server(search_path=str(on_path.parent)).origin == "named by KINDAWARE_TRITONSERVER"
+    assert locate_server(on_path).path == on_path
+
+
+def test_locate_server_variable_that_names_nothing_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "no"))
+
+    with pytest.raises(ServerError, match=f"got {tmp_path}/no, .* or unset KINDAWARE_TRITONSERVER$"):
+        locate_server()
+
+
+def test_locate_server_remedy_names_what_the_extra_brings():
+    brought = [
+        requirement.partition(";")[0].strip()
+        for requirement in importlib.metadata.requires("kindaware")
+        if "extra == 'server'" in requirement
+    ]
+
+    assert {Requirement(one) for one in WHEEL_REQUIREMENTS} == {Requirement(one) for one in brought}
 
 
 @pytest.mark.skipif(wheel_package() is None, reason="needs the nvidia-pytriton wheel")
@@ -93,7 +132,8 @@ def test_locate_server_none_says_where_it_looked_and_what_to_install(tmp_path):
     assert done.returncode == 1
     assert (
         "ServerError: tritonserver: expected an executable, got none: not given, no 'tritonserver' on PATH, "
-        "no /opt/tritonserver/bin/tritonserver, no installed nvidia-pytriton; pip install 'kindaware[server]'"
+        "no /opt/tritonserver/bin/tritonserver, no installed nvidia-pytriton; "
+        "pip install 'nvidia-pytriton>=0.7.0,<0.8' 'numpy<2' (Linux, Python 3.10 to 3.12), "
     ) in done.stderr
 
 

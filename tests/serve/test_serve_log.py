@@ -1,10 +1,14 @@
 import pytest
 
+from kindaware._server.keeper import LogLines, spread
 from kindaware._server.log import (
+    ErrorFilter,
+    Record,
     last_lines,
     read_failures,
     read_instances,
     read_port_in_use,
+    read_records,
     read_stub_failure,
     read_unfinished,
 )
@@ -108,3 +112,101 @@ def test_read_failures_knows_a_model_without_a_version():
         "\"failed to load model 'net': at least one version must be available\"\n"
     )
     assert read_failures(log) == {"net": "at least one version must be available"}
+
+
+ESCAPED = (
+    b'E1122 15:53:41.540504 3766 module.py:92] "'
+    rb"""model 'net' failed, ids ['7']\nTraceback:\n  File \"m.py\"\n\nKeyError: a\\b\tc\n"""
+    b'"'
+)
+SPREAD = (
+    "E1122 15:53:41.540504 3766 module.py:92] model 'net' failed, ids ['7']\n"
+    '    Traceback:\n      File "m.py"\n    \n    KeyError: a\\b\tc'
+)
+
+
+def test_spread_puts_each_line_of_a_text_on_one_of_its_own():
+    assert spread(ESCAPED).decode() == SPREAD
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        rb'I1122 15:53:41.540504 3766 server.cc:631] "no line ends, a \"quote\""',
+        rb'"a\nprint of the model"',
+        rb"E1122 15:53:41.540504 3766 server.cc:631] words \n without quotes",
+    ],
+)
+def test_spread_leaves_other_lines_as_they_are(line):
+    assert spread(line) == line
+
+
+def test_spread_lets_no_client_forge_an_entry_or_reach_the_terminal():
+    forged = (
+        rb'E1122 15:53:41.540504 3766 m.py:1] "no\nI1122 15:53:41.540504 1 m.py:1] \u001b[31m all is well"'
+    )
+
+    lines = spread(forged).decode().splitlines()
+
+    assert lines[1].startswith("    I1122")
+    assert "\\u001b[31m" in lines[1]
+    assert [record.level for record in read_records(spread(forged).decode())] == ["E"]
+
+
+def test_log_lines_come_out_the_same_however_they_are_cut():
+    text = b"print\n" + ESCAPED + b"\n10%\r20%\n" + ESCAPED
+    expected = f"print\n{SPREAD}\n10%\r20%\n"
+
+    for size in (1, 7, 50, 1000):
+        lines = LogLines()
+        written = b"".join(lines.feed(text[at : at + size]) for at in range(0, len(text), size))
+        assert written.decode() == expected, size
+        assert lines.end() == ESCAPED
+
+
+def test_log_lines_let_a_progress_bar_through_before_its_line_ends():
+    lines = LogLines()
+
+    assert lines.feed(b"loading 10%") == b"loading 10%"
+    assert lines.feed(b"\rloading 20%") == b"\rloading 20%"
+    assert lines.feed(b"\n" + ESCAPED + b"\n") == b"\n" + SPREAD.encode() + b"\n"
+
+
+def test_read_records_joins_the_lines_of_one_entry_and_takes_no_print_for_one():
+    after = 'I1122 15:53:41.540504 3766 server.cc:9] "done"\n    a print\n'
+
+    records = list(read_records(f"{SPREAD}\n{after}"))
+
+    assert records[0] == Record(
+        "E", "model 'net' failed, ids ['7']\nTraceback:\n  File \"m.py\"\n\nKeyError: a\\b\tc", "module.py:92"
+    )
+    assert records[1:3] == [Record("I", "done", "server.cc:9"), Record("", "    a print")]
+
+
+def test_read_failures_reads_both_formats_of_the_servers_log():
+    log = (
+        "2026-11-28T16:47:13Z E 32112 m.cc:642] "
+        + r""""failed to load 'bad' version 1: gone\nat\n"
+"""
+    )
+    spread_log = spread(log.encode().rstrip()).decode()
+
+    assert read_failures(log) == {"bad": "gone\nat"}
+    assert read_failures(spread_log) == {"bad": "gone\nat"}
+
+
+def test_last_lines_leave_out_all_lines_of_an_entry_that_is_told_elsewhere():
+    entry = rb"""E1122 15:53:41.540504 3766 m.cc:642] "failed to load 'bad' version 1: no\nat line 3\n" """
+
+    assert last_lines(spread(entry.strip()).decode() + "\nthe end\n") == "the end"
+
+
+def test_error_filter_lets_errors_and_warnings_through_with_all_their_lines():
+    routine = 'I1122 15:53:41.540504 3766 server.cc:9] "done"\na print\n    indented\n'
+    warning = 'W1122 15:53:41.540504 3766 model.py:9] "careful"\n'
+    errors = ErrorFilter()
+    text = routine + SPREAD + "\n" + routine + warning
+
+    passed = "".join(errors.feed(text[at : at + 7]) for at in range(0, len(text), 7))
+
+    assert passed == SPREAD + "\n" + warning

@@ -81,6 +81,7 @@ def test_server_stub_loads_the_libpython_of_this_interpreter(shared_server):
     assert read_probe(shared_server)["libraries"] == ours
 
 
+@pytest.mark.wheel_server("of its layout")
 def test_server_library_path_is_libpython_then_the_wheel_then_what_was_there(shared_server):
     paths = read_probe(shared_server)["ld"].split(":")
 
@@ -93,6 +94,7 @@ def test_server_is_in_a_session_of_its_own(shared_server):
     assert os.getsid(shared_server.pid) != os.getsid(0)
 
 
+@pytest.mark.wheel_server("of its layout")
 def test_server_interpreter_without_numpy_is_refused(tmp_path, write_model):
     write_model(tmp_path / "models", "echo")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
@@ -129,6 +131,7 @@ def test_server_load_without_explicit_control_gives_the_servers_words(shared_ser
         shared_server.load("echo")
 
 
+@pytest.mark.wheel_server("of its layout")
 def test_server_stop_leaves_nothing_but_the_log_asked_for(tmp_path, write_model, find_remains):
     write_model(tmp_path / "models", "echo", count=2)
     server = TritonServer(
@@ -204,6 +207,7 @@ def test_server_killed_keeper_leaves_no_server(tmp_path, write_model, find_proce
     assert find_remains(directory) == []
 
 
+@pytest.mark.wheel_server("of its layout")
 def test_server_of_another_layout_keeps_its_libraries_and_backends(tmp_path, write_model):
     # A server laid out as in the containers: one stub, no directory of libraries that it is told of.
     write_model(tmp_path / "models", "echo")
@@ -224,7 +228,7 @@ def test_server_of_another_layout_keeps_its_libraries_and_backends(tmp_path, wri
     with TritonServer(
         tmp_path / "models",
         tritonserver=root / "bin/tritonserver",
-        args=[f"--backend-directory={root / 'backends'}", *FAST],
+        args=FAST,
         env={"LD_LIBRARY_PATH": libraries},
     ) as server:
         found = read_probe(server)

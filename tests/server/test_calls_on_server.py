@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
+from complete_models import serve_complete
 from streaming_client import run, stream
 from tritonclient.utils import InferenceServerException
-
-from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 
@@ -24,7 +23,7 @@ X = [[3.0, 5.0]]
 
 @pytest.fixture(scope="module")
 def calling_server():
-    with TritonServer(MODELS) as server:
+    with serve_complete(MODELS) as server:
         yield server
     assert server.returncode == 0
     assert "Exit timeout expired" not in server.log_text()

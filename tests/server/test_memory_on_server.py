@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from kindaware.testing import TritonServer
+from complete_models import serve_complete
 
 pytestmark = pytest.mark.server
 
@@ -12,15 +11,11 @@ import resource
 
 import torch
 
-from kindaware import KindAwareModel, TensorSpec
+from kindaware import KindAwareModel
 
 
 class TritonPythonModel(KindAwareModel):
     """Answers how many new pages its forward, of 128 MiB, has taken."""
-
-    inputs = (TensorSpec("X", "FP32", [1]),)
-    outputs = (TensorSpec("FAULTS", "FP32", [1]),)
-    max_batch_size = 8
 
     def load(self):
         torch.ones(2**25)
@@ -30,6 +25,13 @@ class TritonPythonModel(KindAwareModel):
         torch.ones(2**25).add_(1)
         return torch.full_like(X, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 '''
+CONFIG = """
+backend: "python"
+max_batch_size: 8
+input [ { name: "X" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "FAULTS" data_type: TYPE_FP32 dims: [ 1 ] } ]
+instance_group [ { kind: KIND_CPU } ]
+"""
 PAGES = 2**25 * 4 / 4096
 
 
@@ -40,11 +42,9 @@ def test_forward_gets_the_pages_of_the_one_before_unless_keep_memory_is_off(conn
         version.mkdir(parents=True)
         (version / "model.py").write_text(SOURCE)
         parameter = f'key: "kindaware.keep_memory" value {{ string_value: "{setting}" }}'
-        (tmp_path / name / "config.pbtxt").write_text(
-            f'backend: "python"\ninstance_group [ {{ kind: KIND_CPU }} ]\nparameters {{ {parameter} }}\n'
-        )
+        (tmp_path / name / "config.pbtxt").write_text(f"{CONFIG}parameters {{ {parameter} }}\n")
 
-    with TritonServer(tmp_path) as server:
+    with serve_complete(tmp_path) as server:
         client = connect(server)
         last = {
             name: [client.infer(name, X=np.ones((1, 1), np.float32))["FAULTS"].item() for _ in range(20)][-5:]

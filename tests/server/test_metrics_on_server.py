@@ -7,23 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from complete_models import serve_complete
 from tritonclient.utils import InferenceServerException
-
-from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 MODELS = Path(__file__).parent / "models"
 
 
-def read(server):
-    """The library's metrics of the model, by name and further label."""
+def read(server, model="counted"):
+    """The library's metrics of a model, by name and further label."""
     with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     found = {}
     for name, inner, value in re.findall(r"^(kindaware_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
         labels = dict(part.split("=") for part in inner.replace('"', "").split(","))
-        if labels.pop("model") == "counted":
-            assert labels.pop("instance").startswith("counted_")
+        if labels.pop("model") == model:
+            assert labels.pop("instance").startswith(f"{model}_")
             assert (labels.pop("version"), labels.pop("device")) == ("1", "cpu")
             found[(name, *labels.values())] = float(value)
     return found
@@ -58,8 +57,8 @@ def test_metrics_after_good_and_refused_requests_count_both(server, client):
         assert 0 < added("kindaware_stage_seconds_total", stage) < 10
 
 
-def test_metrics_of_a_server_without_metrics_cost_nothing(connect, tmp_path):
-    with TritonServer(MODELS, models=["counted"], args=["--allow-metrics=false"]) as running:
+def test_metrics_of_a_server_without_metrics_cost_nothing(connect):
+    with serve_complete(MODELS, models=["counted"], args=["--allow-metrics=false"]) as running:
         answer = connect(running).infer("counted", X=np.ones((1, 2), np.float32))
         assert answer["Y"].tolist() == [[2, 2]]
         time.sleep(1.2)
@@ -67,16 +66,8 @@ def test_metrics_of_a_server_without_metrics_cost_nothing(connect, tmp_path):
         assert answer["Y"].tolist() == [[2, 2]]
 
 
-def test_metrics_that_are_off_do_not_appear(server, connect, tmp_path):
-    model = tmp_path / "counted"
-    (model / "1").mkdir(parents=True)
-    (model / "1" / "model.py").write_bytes((MODELS / "counted/1/model.py").read_bytes())
-    config = (MODELS / "counted/config.pbtxt").read_text()
-    config += 'parameters { key: "kindaware.metrics" value { string_value: "false" } }\n'
-    (model / "config.pbtxt").write_text(config)
-    with TritonServer(tmp_path) as running:
-        client = connect(running)
-        client.infer("counted", X=np.ones((1, 2), np.float32))
-        time.sleep(1.2)
-        client.infer("counted", X=np.ones((1, 2), np.float32))
-        assert read(running) == {}
+def test_metrics_that_are_off_do_not_appear(server, client):
+    client.infer("counted_silently", X=np.ones((1, 2), np.float32))
+    time.sleep(1.2)
+    client.infer("counted_silently", X=np.ones((1, 2), np.float32))
+    assert read(server, "counted_silently") == {}

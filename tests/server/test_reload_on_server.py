@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from complete_models import serve_complete
 from tritonclient.utils import InferenceServerException
-
-from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 
@@ -30,7 +29,7 @@ def open_server(tmp_path, connect):
 
         def start(models):
             environment = {"BRITTLE_LOADS": str(tmp_path / "loads")}
-            server = stack.enter_context(TritonServer(MODELS, models=models, env=environment))
+            server = stack.enter_context(serve_complete(MODELS, models=models, env=environment))
             return server, connect(server)
 
         yield start

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
+from complete_models import serve_complete
 from tritonclient.utils import InferenceServerException
-
-from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 
@@ -24,7 +23,7 @@ MODELS = Path(__file__).parent / "request_models"
 
 @pytest.fixture(scope="module")
 def other_server():
-    with TritonServer(MODELS) as running:
+    with serve_complete(MODELS) as running:
         yield running
 
 

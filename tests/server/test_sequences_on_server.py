@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from complete_models import serve_complete
 from tritonclient.utils import InferenceServerException
-
-from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 
@@ -72,7 +71,7 @@ def other_server(tmp_path_factory):
         code = MODELS / ("countdown" if name == "countdown" else "summing")
         shutil.copytree(code, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
         (repository / name / "config.pbtxt").write_text(f'name: "{name}"{config}')
-    with TritonServer(repository) as running:
+    with serve_complete(repository) as running:
         yield running
 
 
@@ -253,15 +252,14 @@ def test_first_request_that_was_cancelled_goes_on_with_no_state_of_an_earlier_se
     assert sequence.send(2, start=True, end=True) == 2
 
 
-def test_sequence_beyond_the_bound_is_refused_and_the_others_go_on(client):
+def test_sequence_beyond_the_bound_takes_the_place_of_the_one_that_is_longest_idle(client):
     first, second, third = open_sequences(client, "bounded", 3)
-    assert [first.send(1, start=True), second.send(1, start=True)] == [1, 1]
-    status, text = refusal(third, 1, start=True)
-    assert status == "UNAVAILABLE"
-    assert "expected at most 2 sequences at a time, got one more" in text
-    assert [first.send(1, end=True), second.send(1)] == [2, 2]
-    assert third.send(1, start=True, end=True) == 1
-    assert second.send(1, end=True) == 3
+    assert [first.send(1, start=True), second.send(1, start=True), first.send(1)] == [1, 1, 2]
+    assert third.send(1, start=True) == 1
+    status, text = refusal(second, 1)
+    assert status == "INVALID_ARGUMENT"
+    assert "one that is idle, or longest idle of more than 2, is dropped" in text
+    assert [first.send(1, end=True), third.send(1, end=True)] == [3, 2]
 
 
 def test_state_of_an_idle_sequence_is_dropped(client):

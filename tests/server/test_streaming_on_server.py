@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from complete_models import serve_complete
 from streaming_client import count_to, generate, run, stream, stream_with_finals
 
 from kindaware._batch.counters import STAGES
-from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 
@@ -21,7 +21,7 @@ RIGHT, NAME, TYPE, ROWS, REFUSES, RAISES, EXITS, AT_ONCE = range(8)
 
 @pytest.fixture(scope="module")
 def streaming_server():
-    with TritonServer(MODELS) as server:
+    with serve_complete(MODELS) as server:
         yield server
 
 
@@ -41,10 +41,8 @@ def test_stream_over_grpc_gives_each_item_and_one_final(streaming_server, model,
     assert (num_finals, answer.errors) == (1, [])
 
 
-def test_stream_of_a_class_without_config_is_decoupled(streaming_server):
-    answer = run(
-        streaming_server, lambda client: stream(client, "declared_stream", N=np.array([3], np.int32))
-    )
+def test_stream_of_a_class_without_config_is_decoupled(server):
+    answer = run(server, lambda client: stream(client, "declared_stream", N=np.array([3], np.int32)))
     assert numbers(answer) == [3, 3, 3]
 
 
@@ -128,7 +126,7 @@ TEXTS = {
     ROWS: "model 'misbehaved' output 'I': expected 1 rows, as many as the batch has, got shape [2, 1]",
     REFUSES: "no more of that",
     RAISES: "model 'misbehaved' request 'r': expected stream to return, got ValueError: it broke",
-    EXITS: "expected stream to return, got KindAwareError: stream ended the process: SystemExit(3)",
+    EXITS: "expected stream to return, got ProcessExitError: SystemExit: 3, which would end the process",
 }
 
 

@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from complete_models import serve_complete
 from streaming_client import count_to, run, stream
-
-from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 
@@ -49,7 +48,7 @@ async def num_open(client):
 
 def test_a_thousand_streams_all_end_and_a_third_of_them_early(tmp_path):
     shutil.copytree(MODELS / "counter", tmp_path / "counter")
-    server = TritonServer(tmp_path)
+    server = serve_complete(tmp_path)
     with server:
         answers, seconds = run(server, all_streams)
         left = run(server, num_open)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from complete_models import serve_complete
 from streaming_client import pack, run, stream
-
-from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 
@@ -47,7 +46,7 @@ def test_calls_of_traced_requests_belong_to_their_trace_but_from_asynchronous_st
     inputs = {"X": np.array([[3, 0]], np.float32), "HOW": np.array([[b"plain"]], dtype=object)}
     callers = ["plain", "calls_stream"]
 
-    with TritonServer(tmp_path / "models", args=[f"--trace-config={one}" for one in options]) as server:
+    with serve_complete(tmp_path / "models", args=[f"--trace-config={one}" for one in options]) as server:
 
         async def all_callers(client):
             await client.infer("calls", pack(inputs))

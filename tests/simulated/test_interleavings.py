@@ -5,11 +5,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interleavings import TALLY, Kept
+from interleavings import Kept, drawn
 from simulated_kit import ON_GPU, Doubler, assert_clean, make_config, serve, staging_of, tensor
 
 from kindaware import RequestError
 from kindaware._device import staging as _staging
+from searches import examples
 
 BAD, REFUSED = 1000.0, 2000.0
 CONFIG = make_config(
@@ -135,9 +136,9 @@ def _small_pieces(monkeypatch):
 
 
 @given(batches=BATCHES, data=st.data())
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=list(HealthCheck))
 def test_execute_answers_do_not_depend_on_when_the_device_works(request, kept, batches, data):
-    with kept.use() as harness, TALLY.run(harness, request.node.name, batches, data):
+    with kept.use() as harness, drawn(harness, request.node.name, batches, data):
         for number, batch in enumerate(batches):
             sent = make_batch(batch, 1 + 50 * number)
             for (_, _, _, fate), entry, result in zip(batch, sent, harness.infer_batch(sent), strict=True):

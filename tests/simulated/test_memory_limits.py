@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interleavings import TALLY, Kept
+from interleavings import Kept, drawn
 from simulated_kit import (
     Doubler,
     assert_answers,
@@ -18,6 +18,7 @@ from simulated_kit import (
 )
 
 from kindaware.testing.accelerator import SimulatedAccelerator
+from searches import examples
 
 WIDTH = 2048
 ROW_BYTES = WIDTH * 4
@@ -82,10 +83,10 @@ def kept(request):
     failing=st.sets(st.integers(1, 20), max_size=8),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 def test_execute_any_allocations_fail_each_request_is_answered_once(request, kept, rows, failing, data):
     sent = entries(*rows)
-    with kept.use() as harness, TALLY.run(harness, request.node.name, [(rows, failing)], data):
+    with kept.use() as harness, drawn(harness, request.node.name, [(rows, failing)], data):
         count = 0
 
         def fault(number, name):
@@ -124,9 +125,9 @@ def limited(request):
 
 
 @given(calls=CALLS, data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 def test_execute_sizes_that_grow_and_shrink_stay_within_the_pinned_limit(request, limited, calls, data):
-    with limited.use() as harness, TALLY.run(harness, request.node.name, calls, data):
+    with limited.use() as harness, drawn(harness, request.node.name, calls, data):
         statistics = staging_of(harness).statistics
         for number, call in enumerate(calls):
             before = statistics.num_unpinned

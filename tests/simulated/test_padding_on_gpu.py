@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interleavings import TALLY, Kept
+from interleavings import Kept, drawn
 from simulated_kit import ON_GPU, Doubler, assert_answers, assert_clean, entries, make_config, serve, tensor
+
+from searches import examples
 
 CONFIG = make_config(
     max_batch_size=16, input=[tensor("X", [-1])], output=[tensor("Y", [-1]), tensor("SUM", [1])]
@@ -56,9 +58,9 @@ def kept(request):
     ),
     data=st.data(),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 def test_execute_padded_batches_do_not_depend_on_when_the_device_works(request, kept, calls, data):
-    with kept.use() as harness, TALLY.run(harness, request.node.name, calls, data):
+    with kept.use() as harness, drawn(harness, request.node.name, calls, data):
         for number, call in enumerate(calls):
             sent = []
             for place, (rows, width, input_device) in enumerate(call):

@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interleavings import TALLY, Kept
+from interleavings import Kept, drawn
 from simulated_kit import ON_GPU, Doubler, make_config, serve, tensor
 
 from kindaware import RequestError
+from searches import examples
 
 DTYPES = {
     "TYPE_FP32": np.float32,
@@ -83,10 +84,10 @@ def kept(request):
 
 
 @given(requests=REQUESTS, data=st.data())
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=list(HealthCheck))
 def test_infer_batch_equals_one_request_at_a_time(request, kept, requests, data):
     sent = [make_request(place, *one) for place, one in enumerate(requests)]
-    with kept.use() as harness, TALLY.run(harness, request.node.name, [requests], data):
+    with kept.use() as harness, drawn(harness, request.node.name, [requests], data):
         together = [told(one) for one in harness.infer_batch(sent)]
         assert together == [told(harness.infer(**one)) for one in sent]
         for answer, one, entry in zip(together, requests, sent, strict=True):

@@ -5,11 +5,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interleavings import TALLY, Kept
+from interleavings import Kept, drawn
 from simulated_kit import Doubler, assert_clean, entries, make_config, serve
 from torch import nn
 
 from kindaware import place_module
+from searches import examples
 
 LAYERS = {"0": 0, "1": 1, "2": 0, "3": 1}
 
@@ -120,9 +121,9 @@ def kept(request):
     ),
     data=st.data(),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
 def test_execute_over_two_gpus_does_not_depend_on_which_is_ahead(request, kept, calls, data):
-    with kept.use() as harness, TALLY.run(harness, request.node.name, calls, data):
+    with kept.use() as harness, drawn(harness, request.node.name, calls, data):
         for number, call in enumerate(calls):
             sent = []
             for place, (rows, input_device) in enumerate(call):

@@ -38,13 +38,21 @@ class Hooks(KindAwareModel):
         return now
 
 
+class LifeCycle(KindAwareModel):
+    def execute(self, requests: list[object]) -> None:  # error: misc, reportIncompatibleMethodOverride
+        """Triton calls the library's."""
+
+    def stream(self, X: Tensor) -> None:  # error: override, reportIncompatibleMethodOverride
+        """Yields nothing."""
+
+
 class Attributes(KindAwareModel):
     def load(self) -> nn.Module:
         self.device = torch.device("cpu")  # error: misc, reportAttributeAccessIssue
         self.devices = ()  # error: misc, reportAttributeAccessIssue
         self.cuda_stream = None  # error: misc, reportAttributeAccessIssue
         self.model = "model.pt"  # error: assignment, reportAttributeAccessIssue
-        self.args = {}  # error: assignment, reportAttributeAccessIssue
+        self.args = self.args  # error: misc, reportAttributeAccessIssue
         self.parameters["weights"] = "random"  # error: index, reportIndexIssue
         return place_module(nn.Identity(), {"": 1.5})  # error: dict-item, reportArgumentType
 

@@ -1,1 +1,1 @@
-"""A batch: requests read, collated, run on the device, and cut back into the result of each request."""
+"""The path of a batch: requests are collated, run on the device, and split into a result per request."""

@@ -1,4 +1,4 @@
-"""The rows of several requests as one batch, and the lengths that `forward` gets beside them."""
+"""Collation: the rows of several requests as one batch, and the lengths that `forward` gets with them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from kindaware._tensors.rows import concat_bytes
 
 
 class Collator:
-    """Collates the requests of a batch: by the hook `collate`, by padding, or row by row.
+    """Collates the requests of a batch: with the hook `collate`, by padding, or by concatenating rows.
 
     Args:
-        plan: of the instance.
+        plan: plan of the instance.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -29,19 +29,22 @@ class Collator:
     def parts(
         self, requests: Sequence[Request]
     ) -> tuple[dict[str, Sequence[torch.Tensor]], dict[str, BytesArray]]:
-        """Return the tensors to concatenate, by input, and BYTES already concatenated.
+        """Return the tensors to concatenate, by input, and the BYTES inputs, already concatenated.
 
+        Tensors are left apart, so that the staging can concatenate them in the memory where they are needed.
         What `collate` or padding has made is a single tensor.
 
         Raises:
-            OutputError: `collate` returned what is no input.
+            OutputError: `collate` returned something other than a tensor or an array of dtype object.
         """
+        # On the CPU requests may hold arrays, which are joined without making a tensor of each.
         if self._collate is None and (joined := concat_arrays(requests)) is not None:
             return {next(iter(requests[0].inputs)): [joined]}, {}
         parts: dict[str, Sequence[torch.Tensor]] = {}
         texts: dict[str, BytesArray] = {}
         for name in requests[0].inputs:
             values: Any = [request.inputs[name] for request in requests]
+            # A model that doesn't batch has one request per batch, so there is nothing to collate.
             if self._collate is not None and requests[0].rows is not None:
                 values = [self._collate(name, values)]
                 _check_collated(name, values[0])
@@ -54,13 +57,14 @@ class Collator:
         return parts, texts
 
     def lengths(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
-        """Return host tensors with each row's own size, by padded input, where `forward` asks for them."""
+        """Return the unpadded size of each row, on the host, by padded input, if `forward` asks for them."""
         return self._padding.lengths(requests) if self._padding is not None and self._gives_lengths else {}
 
     def lengths_argument(self, lengths: dict[str, torch.Tensor]) -> dict[str, Any]:
-        """Return the keyword argument `lengths` of `forward`, from tensors that lie on the device by now."""
+        """Return the keyword argument `lengths` of `forward`, made of tensors on the device."""
         if self._padding is None or not self._gives_lengths:
             return {}
+        # With one padded input a tensor, with several a dict of them by name.
         is_one = len(self._padding.fills) == 1
         return {"lengths": next(iter(lengths.values()), None) if is_one else lengths}
 

@@ -1,4 +1,4 @@
-"""What an instance has done so far, added up in plain numbers: no call of Triton's, no tensor."""
+"""Counters of an instance, kept as plain numbers: counting calls neither Triton nor torch."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 
 TIMED_STAGES = ("read", "copy_in", "forward", "copy_out", "respond")
-"""The stages whose seconds are added up, in the order in which a batch goes through them."""
+"""The timed stages, in the order in which a batch goes through them."""
 
 
 @dataclass(slots=True)
 class Counters:
-    """Sums since the instance was made.
+    """Totals since the instance became ready.
 
-    Times are the host's: on a GPU, `forward` is the time to queue it, and `copy_out` has the wait.
+    Times are measured on the host: on a GPU, `forward` is the time to queue it, and `copy_out` includes the
+    wait.
 
     Attributes:
-        batches: forwards that gave an answer.
+        batches: forwards that succeeded.
         requests: requests of those batches.
-        rows: rows of those batches; a model that does not batch has one per request.
+        rows: rows of those batches; one per request if the model does not batch.
         retries: further forwards after one that raised.
         out_of_memory: batches that were halved because memory ran out.
-        seconds: by stage.
-        seconds_per_request: of the last batch, from its inputs to its outputs; 0 before the first.
-        bytes_copied: by direction, `in` to the device and `out` to the host.
-        errors: requests that got an error, by the name of Triton's code.
+        seconds: seconds by stage.
+        seconds_per_request: seconds per request of the last batch, from inputs to outputs; 0 before the
+            first.
+        bytes_copied: bytes by direction, `in` to the device and `out` to the host.
+        errors: requests that got an error, by the name of Triton's error code.
     """
 
     batches: int = 0
@@ -40,22 +42,32 @@ class Counters:
     seconds_per_request: float = 0.0
 
     def reset(self) -> None:
-        """Start from zero again."""
+        """Set all counters to zero, in place: others hold references to this object."""
         zero = Counters()
-        for one in fields(self):
-            setattr(self, one.name, getattr(zero, one.name))
+        for counter in fields(self):
+            setattr(self, counter.name, getattr(zero, counter.name))
 
     def add_errors(self, codes: Iterable[str]) -> None:
-        """Count requests that got an error, by code."""
+        """Count requests that got an error.
+
+        Args:
+            codes: name of Triton's error code, for each request.
+        """
         self.errors.update(codes)
 
     def add_bytes(self, num_in: int, num_out: int) -> None:
-        """Count bytes that were copied to the device and to the host."""
+        """Count bytes that were copied to the device (in) and to the host (out)."""
         self.bytes_copied["in"] += num_in
         self.bytes_copied["out"] += num_out
 
     def add_batch(self, num_requests: int, num_rows: int, seconds: float = 0.0) -> None:
-        """Count a batch that was answered, at least one request, in so many seconds where that is known."""
+        """Count a batch that succeeded.
+
+        Args:
+            num_requests: its requests; at least one.
+            num_rows: its rows.
+            seconds: from its inputs to its outputs; 0 if unknown.
+        """
         self.batches += 1
         self.requests += num_requests
         self.rows += num_rows
@@ -63,10 +75,10 @@ class Counters:
 
 
 class Stopwatch:
-    """Adds the seconds between its laps to the stages that they end.
+    """Measures consecutive stages, and adds their seconds to the counters.
 
     Args:
-        counters: what they are added to.
+        counters: the counters to add to.
     """
 
     __slots__ = ("_began", "_counts", "_started")
@@ -76,15 +88,15 @@ class Stopwatch:
         self._began = self._started = time.perf_counter()
 
     def restart(self) -> None:
-        """Leave out the seconds since the last lap."""
+        """Start the next stage now: the seconds since the last lap count for no stage."""
         self._started = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """End a stage; the next one begins."""
+        """End a stage, and start the next."""
         now = time.perf_counter()
         self._counts.seconds[stage] += now - self._started
         self._started = now
 
     def total(self) -> float:
-        """Return the seconds from the start to the last lap."""
+        """Return the seconds between the start and the last lap."""
         return self._started - self._began

@@ -1,4 +1,4 @@
-"""Which batch sizes get a CUDA graph, and which models can't have one."""
+"""The plan of CUDA graphs: which batch sizes get one, and which models can't have any."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from kindaware._hooks.binding import Hooks
 from kindaware._placement.placement import Placement
 
 _OWN_GRAPHS = ("reduce-overhead", "max-autotune")
-"""Modes of torch.compile that make CUDA graphs themselves."""
+"""Modes of torch.compile that capture CUDA graphs themselves."""
 
 
 def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tuple[int, ...]:
-    """Give the batch sizes that get a graph: those of the setting `cuda_graphs` on a GPU, none on the CPU.
+    """Return the batch sizes that get a graph: those of the setting `cuda_graphs` on a GPU, none on the CPU.
 
     Raises:
-        ConfigError: the setting can't be kept; asked on the CPU too, so that what loads there loads on a GPU.
+        ConfigError: the model can't have graphs of these sizes. Raised on the CPU too, so that a model that
+            loads there also loads on a GPU.
     """
     sizes = settings.cuda_graphs
     if not sizes:
         return ()
+    # The first obstacle is the one that is reported.
     expected = got = ""
     if spec.decoupled:
         expected, got = "a model that answers with forward", "a decoupled model, which answers with stream"
@@ -48,7 +50,8 @@ def refuse_extras(spec: ModelSpec, settings: Settings, hooks: Hooks) -> None:
     """Refuse CUDA graphs of a `forward` that gets more than its inputs, or runs on another thread.
 
     Raises:
-        ConfigError: it names a parameter that is no input, or is asynchronous; asked on the CPU too.
+        ConfigError: `forward` has a parameter that is not an input, or is asynchronous. Raised on the CPU
+            too.
     """
     if settings.cuda_graphs and hooks.is_async:
         raise ConfigError.of(

@@ -1,4 +1,4 @@
-"""The CUDA graphs of an instance, recorded when the warm-up has run their batch sizes."""
+"""Recording of an instance's CUDA graphs, after the warm-up has run their batch sizes."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from kindaware._errors import message
 
 
 def record_graphs(runner: BatchRunner, requests: Sequence[Request], model: str, logger: Logger) -> list[int]:
-    """Record a graph for the rows of each request, and replay it once: that sends it to the device.
-
-    The largest comes first, so that the others find room in its memory.
+    """Record a CUDA graph for the batch size of each request, and replay it once, which uploads it.
 
     Args:
-        runner: which has run each of the requests.
+        runner: the runner, which has run each of the requests before.
         requests: one per batch size.
-        model: the model's name, for messages.
-        logger: told why there is no graph for a size.
+        model: name of the model, for messages.
+        logger: gets a warning for each reason why a size has no graph.
 
     Returns:
-        The rows for which there is a graph, in rising order.
+        The batch sizes that have a graph, in rows, ascending.
 
     Sync:
         Host with device.
     """
     refused: dict[str, list[int]] = {}
     recorded = []
+    # Largest first: all graphs share one memory pool, in which the smaller ones then fit.
     for request in sorted(requests, key=lambda one: one.rows or 0, reverse=True):
         reason = runner.record_graph(request)
         if reason is None:
@@ -43,6 +42,7 @@ def record_graphs(runner: BatchRunner, requests: Sequence[Request], model: str, 
             remedy="these run without a graph; change forward, or set cuda_graphs to 'off'",
         )
         logger.warning("%s", text)
+    # Each as a call of its own, since outputs are fetched into buffers that a call holds until its end.
     for request in reversed(recorded):
         runner.begin_call()
         runner.run([request])

@@ -1,4 +1,4 @@
-"""The parameter `requests` of a hook: a `RequestInfo` for each request of its batch."""
+"""The argument `requests` of a hook: a `RequestInfo` for each request of the batch."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from kindaware._hooks.binding import Hooks
 
 
 class HookRequests:
-    """Makes the argument `requests` for the hooks that name it.
+    """Builds the argument `requests` for the hooks that have such a parameter.
 
     Args:
-        spec: the model.
+        spec: spec of the model.
         hooks: the user's hooks.
     """
 
     def __init__(self, spec: ModelSpec, hooks: Hooks) -> None:
         self._sequences = spec.sequences
         self._named_by = hooks.with_requests
+        # The first hook of a batch that sees the infos resets what a failed forward has left in them; a
+        # stream is never run again.
         first = "forward" if "forward" in hooks.with_requests else "postprocess"
         self._first_of_batch = None if spec.decoupled else first
 
     def argument(self, hook: str, requests: Sequence[Request]) -> dict[str, list[RequestInfo]]:
-        """Return the keyword argument `requests` of a hook; none for a hook that doesn't name it."""
+        """Return the keyword argument `requests` of a hook; empty if the hook has no such parameter."""
         if hook not in self._named_by:
             return {}
+        # A client's request has one info; a warm-up batch of sequences has one per row.
         infos = [[one.info] if one.info is not None else self._infos_of_warm_up(one) for one in requests]
         if hook == self._first_of_batch:
             for info in itertools.chain.from_iterable(infos):
@@ -36,9 +39,10 @@ class HookRequests:
         return {"requests": list(itertools.chain.from_iterable(infos))}
 
     def _infos_of_warm_up(self, request: Request) -> list[RequestInfo]:
-        """Return what the warm-up's request would say; a request of a sequence has one row."""
+        """Return infos for a request of the warm-up, which no client sent."""
         if self._sequences is None:
             return [RequestInfo(request.id, request.rows)]
+        # A request of a sequence has one row, so a warm-up batch of n rows stands for n sequences.
         flags = SEQUENCE_START if self._sequences.is_iterative else SEQUENCE_START | SEQUENCE_END
         return [
             RequestInfo(request.id, request.rows and 1, correlation_id=f"warm-up {number}", flags=flags)

@@ -1,4 +1,4 @@
-"""From what `forward` returned to the outputs of a batch: `postprocess`, the checks, and off the device."""
+"""The last stage of a batch: `postprocess`, the checks of its outputs, and their copy off the device."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kindaware._tensors.bytes_arrays import Value
 
 
 class OutputStage:
-    """Finishes the outputs of a batch, or of an item of a stream.
+    """Turns what `forward` returned, or an item of a stream, into checked outputs.
 
     Args:
-        plan: of the instance.
-        staging: brings tensors off the device.
+        plan: plan of the instance.
+        staging: copies tensors off the device.
     """
 
     def __init__(self, plan: Plan, staging: Staging) -> None:
@@ -33,15 +33,19 @@ class OutputStage:
     def finish(
         self, outputs: dict[str, Any], requests: Sequence[Request], num_rows: int | None
     ) -> dict[str, Value]:
-        """Run `postprocess`, and check the outputs against the configuration; in inference mode.
+        """Run `postprocess`, and check the outputs against the configuration. Called in inference mode.
 
         Args:
-            outputs: by name, as `forward` or `stream` returned them.
-            requests: those of the batch.
-            num_rows: B; None when the model does not batch.
+            outputs: outputs by name, as `forward` or `stream` returned them.
+            requests: the requests of the batch.
+            num_rows: B; None if the model does not batch.
+
+        Returns:
+            Contiguous tensors by name, on the device that computed them, and BYTES arrays.
 
         Raises:
-            OutputError: an output is not what the configuration declares.
+            OutputError: an output doesn't match the configuration.
+            Exception: what `postprocess` raised.
         """
         if self._postprocess is not None:
             extras = self._hook_requests.argument("postprocess", requests)
@@ -56,9 +60,15 @@ class OutputStage:
         )
 
     def fetch(self, outputs: Mapping[str, Value]) -> dict[str, Value]:
-        """Bring tensors to where the responses need them; BYTES are there already, in arrays of their own."""
+        """Copy tensors to where the responses need them; BYTES arrays are on the host already.
+
+        Sync:
+            Host with stream.
+        """
+        # Without BYTES outputs, as in most models, the mapping is passed on without a copy.
         texts = {name: outputs[name] for name in self._text_outputs}
         tensors: Any = {name: one for name, one in outputs.items() if name not in texts} if texts else outputs
         fetched: dict[str, Any] = self._staging.fetch(tensors)
-        fetched.update(texts)  # into the same mapping, since the staging may change it later
+        # Into the mapping that the staging returned: it replaces entries if a further forward must run.
+        fetched.update(texts)
         return fetched

@@ -1,4 +1,4 @@
-"""What `forward` returned, held against the outputs that the configuration declares."""
+"""What a hook returned, named and checked against the outputs that the configuration declares."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from kindaware._tensors.dtypes import triton_name
 
 
 def name_outputs(returned: Any, spec: ModelSpec, hook: str) -> dict[str, Any]:
-    """Put a name to each output that a hook returned, or that an item of `stream` holds.
+    """Return by name the outputs that a hook returned, or that an item of `stream` holds.
 
     Args:
         returned: a tensor (one output), a tuple or list in the configuration's order, or a mapping,
-            dataclass or named tuple by name. Where the one output is of type BYTES, a list or tuple is that
-            output, unless it holds one array.
-        spec: the model.
-        hook: which has returned it, for the error's text.
+            dataclass or named tuple by name. If the only output is of type BYTES, a list or tuple is the
+            value of that output, unless it holds a single array.
+        spec: spec of the model.
+        hook: the hook that returned it, for the error's text.
 
     Returns:
         Tensors by name; for outputs of type BYTES, what was returned.
 
     Raises:
-        OutputError: the names or their number are not those that are declared, or a value that should be a
-            tensor is none.
+        OutputError: the names or their number differ from the declaration, or a value that should be a tensor
+            is something else.
     """
+    # By far the most frequent case, on the path of every batch.
     if isinstance(returned, torch.Tensor) and len(spec.outputs) == 1:
         return {spec.outputs[0].name: returned}
     names = [output.name for output in spec.outputs]
@@ -40,6 +41,7 @@ def name_outputs(returned: Any, spec: ModelSpec, hook: str) -> dict[str, Any]:
         named = dict(returned)
     elif dataclasses.is_dataclass(returned) and not isinstance(returned, type):
         named = {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
+    # Before plain tuples, of which a named tuple is one; its order is the author's, not the configuration's.
     elif isinstance(returned, tuple) and hasattr(returned, "_fields"):
         named = dict(zip(returned._fields, returned, strict=True))
     else:
@@ -59,7 +61,7 @@ def name_outputs(returned: Any, spec: ModelSpec, hook: str) -> dict[str, Any]:
 
 
 def _is_text(returned: Any, spec: ModelSpec) -> bool:
-    """Whether a list is the elements of the one output, rather than a list of outputs."""
+    """Whether a list holds the elements of the only output, rather than outputs."""
     is_one = len(spec.outputs) == 1 and spec.outputs[0].dtype.torch is None
     return is_one and not (len(returned) == 1 and isinstance(returned[0], (np.ndarray, torch.Tensor)))
 
@@ -73,25 +75,25 @@ def check_outputs(
     computed_dtype: torch.dtype | None,
     hook: str,
 ) -> dict[str, Value]:
-    """Check outputs against the configuration and make them contiguous.
+    """Check outputs against the configuration, and make them contiguous.
 
     Args:
-        outputs: tensors by name on any device, [B, ...] when the model batches; BYTES in any form.
-        spec: the model.
-        num_rows: B; None when the model does not batch.
-        cast: convert an output of another dtype to the declared one.
-        computed_dtype: the dtype that the precision setting computes in, which is always converted to a
-            declared floating dtype, as Lightning does; None for full precision.
-        hook: which has returned them, for the error's text.
+        outputs: tensors by name on any device, [B, ...] if the model batches; BYTES in any form.
+        spec: spec of the model.
+        num_rows: B; None if the model does not batch.
+        cast: whether an output of another dtype is converted to the declared one.
+        computed_dtype: the dtype of the setting `precision`, which is always converted to a declared
+            floating-point dtype, as Lightning does; None for full precision.
+        hook: the hook that returned them, for the error's text.
 
     Returns:
         Contiguous dense tensors of the declared dtypes without gradient, in the configuration's order; for
         BYTES contiguous arrays of `bytes`, copied.
 
     Raises:
-        OutputError: an output has another dtype, shape or number of rows than declared.
+        OutputError: the dtype, shape or number of rows of an output differs from the declaration.
     """
-    # No comprehension: its frame would hold the outputs for as long as an error's traceback lives.
+    # Not a comprehension, whose frame would keep the outputs alive as long as an error's traceback.
     checked = {}
     for declared in spec.outputs:
         output = outputs[declared.name]
@@ -132,8 +134,10 @@ def _check(
     _check_shape(tensor, declared, spec, num_rows, hook)
     if tensor.requires_grad:
         tensor = tensor.detach()
+    # A lazily negated view has the sign in a flag, which whoever reads its memory doesn't see.
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
+    # Triton sends the memory as it lies: strides of an output would send wrong rows, without an error.
     return tensor if tensor.is_contiguous() else tensor.contiguous()
 
 
@@ -145,6 +149,7 @@ def _check_shape(
         expected = f"{num_rows} rows, as many as the batch has"
         raise _error(hook, _subject(declared, spec), expected, f"shape {list(shape)}")
     row_shape = shape if num_rows is None else shape[1:]
+    # Equality first, which is cheap and true for nearly every output without a dimension of -1.
     if row_shape != declared.shape and not declared.fits(row_shape):
         batch = [] if num_rows is None else ["B"]
         expected = f"shape {_text([*batch, *declared.shape])}"

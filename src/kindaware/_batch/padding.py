@@ -1,4 +1,4 @@
-"""Requests of different sizes in one batch: inputs padded to the longest, outputs cut back.
+"""Padding: requests of different sizes share a batch, inputs padded to the longest and outputs cut back.
 
 Shapes: B is the rows of a batch, b the rows of one request.
 """
@@ -23,18 +23,22 @@ from kindaware._tensors.dtypes import DType
 from kindaware._tensors.rows import kind_of, split
 
 Fill = bool | int | float | bytes
+"""A value to pad with, of the input's data type."""
+
 _BOOLEANS = {"true": True, "false": False, True: True, False: False}
 
 
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """Which inputs are padded, with what, and which outputs may have grown by it.
+    """Which inputs are padded, with what, and which outputs may be longer because of it.
+
+    Dimensions are counted with the batch dimension, which is 0.
 
     Attributes:
-        fills: what is put behind the end, by input.
-        input_axes: the dimensions of these inputs that are declared as -1, the batch dimension counted.
-        output_axes: those of all outputs.
-        ranks: how many dimensions these inputs have, the batch dimension counted.
+        fills: fill value, by padded input.
+        input_axes: dimensions declared as -1, by padded input.
+        output_axes: dimensions declared as -1, by output that has any.
+        ranks: number of dimensions, by padded input.
     """
 
     fills: Mapping[str, Fill]
@@ -44,12 +48,12 @@ class Padding:
 
     @classmethod
     def plan(cls, spec: ModelSpec, settings: Settings, hooks: Hooks) -> Padding | None:
-        """Check the setting `pad` against the model; None where nothing is padded.
+        """Return the padding that the setting `pad` asks for; None if nothing is padded.
 
         Raises:
-            ConfigError: it names what is no input of varying size, a value is none of the input's data type,
-                the model does not batch or joins inputs itself; or `forward` wants lengths, and there is no
-                setting.
+            ConfigError: the setting names something other than an input of variable size, a fill value is not
+                of the input's data type, the model does not batch or has a hook `collate`; or `forward` has a
+                parameter `lengths`, and nothing is padded.
         """
         subject = f"model {spec.name!r} setting 'pad'"
         if not settings.pad:
@@ -78,7 +82,8 @@ class Padding:
         )
 
     def key(self, request: Request) -> object:
-        """What requests have in common that can be padded to one size."""
+        """Return the key of requests that can be padded to the same size."""
+        # The shape, with -1 in the dimensions that padding makes equal, and without the batch dimension.
         return frozenset(
             (name, kind_of(value), self._fixed_sizes(name, value.shape))
             for name, value in request.inputs.items()
@@ -89,10 +94,10 @@ class Padding:
         return tuple(-1 if axis in axes else size for axis, size in enumerate(shape) if axis > 0)
 
     def check_rank(self, name: str, value: Value) -> None:
-        """Refuse an input that `preprocess` gave other dimensions than those that are to be padded.
+        """Refuse a padded input to which `preprocess` gave another number of dimensions.
 
         Raises:
-            OutputError: it has more or fewer.
+            OutputError: the input has more or fewer dimensions than declared.
         """
         rank = self.ranks.get(name, value.ndim)
         if value.ndim != rank:
@@ -106,14 +111,14 @@ class Padding:
             )
 
     def pad(self, name: str, values: Sequence[Any]) -> Sequence[Any]:
-        """Join the requests' rows of one input, padded at the ends to the longest.
+        """Concatenate the requests' rows of one input, each padded at its end to the largest size.
 
         Args:
-            name: the input.
+            name: name of the input.
             values: [b, ...] each, all on the host or on one device.
 
         Returns:
-            One value [B, ...] there, in a list; `values` as they are where nothing is to be padded.
+            A list of one value, [B, ...] on the same device; `values` unchanged if nothing needs padding.
         """
         if name not in self.fills or len({value.shape[1:] for value in values}) == 1:
             return values
@@ -124,19 +129,20 @@ class Padding:
         joined = values[0].new_full(shape, fill) if is_tensor else np.full(shape, fill, dtype=object)
         start = 0
         for value in values:
-            place = (slice(start, start + len(value)), *map(slice, value.shape[1:]))
-            joined[place] = value
+            region = (slice(start, start + len(value)), *map(slice, value.shape[1:]))
+            joined[region] = value
             start += len(value)
         return [joined]
 
     def lengths(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
-        """Give each row's own size, by padded input that the requests have.
+        """Return the unpadded size of each row, by padded input that the requests have.
 
         Returns:
-            Host tensors, INT64: [B], or [B, n] where n dimensions are -1.
+            INT64 tensors on the host: [B], or [B, n] for an input with n dimensions of -1.
         """
         lengths = {}
         for name, axes in self.input_axes.items():
+            # All requests of a batch have the same inputs, since `key` contains their names.
             if name in requests[0].inputs:
                 rows: list[Any] = []
                 for request in requests:
@@ -149,15 +155,16 @@ class Padding:
     def cuts(
         self, outputs: Mapping[str, Value], requests: Sequence[Request]
     ) -> dict[str, dict[int, tuple[int, ...]]]:
-        """Find the outputs that are as long as a padded input, and each request's own length.
+        """Find the output dimensions that are as long as a padded input, and the size of each request there.
 
         Returns:
-            By output and dimension, a size per request.
+            By output and dimension, the unpadded size of each request.
 
         Raises:
-            OutputError: inputs of different lengths were padded to this size, so that it can't be told whose
-                lengths are the output's. In a smaller batch it can.
+            OutputError: several inputs of different lengths were padded to the size of an output, so that it
+                is ambiguous which lengths apply. In a smaller batch it may not be.
         """
+        # By padded size, the different sequences of unpadded sizes, one size per request, that led to it.
         padded: dict[int, set[tuple[int, ...]]] = {}
         for name, axes in self.input_axes.items():
             for axis in axes if name in requests[0].inputs else ():
@@ -175,27 +182,29 @@ class Padding:
         return found
 
     def split(self, outputs: Mapping[str, Value], requests: Sequence[Request]) -> list[Mapping[str, Value]]:
-        """Cut a batch's outputs into one mapping per request, each of the request's own size; contiguous."""
+        """Split a batch's outputs into one mapping per request, with padding cut off; contiguous copies."""
         answers = split(outputs, [request.rows for request in requests])
         cuts = self.cuts(outputs, requests)
         return [
-            {name: _cut(value, cuts.get(name, {}), place) for name, value in answer.items()}
-            for place, answer in enumerate(answers)
+            {name: _cut(value, cuts.get(name, {}), index) for name, value in answer.items()}
+            for index, answer in enumerate(answers)
         ]
 
 
-def _cut(value: Value, sizes: Mapping[int, tuple[int, ...]], place: int) -> Value:
+def _cut(value: Value, sizes: Mapping[int, tuple[int, ...]], index: int) -> Value:
+    """Cut one request's output to its unpadded sizes; the request is given by its index in the batch."""
     for axis, own in sizes.items():
-        value = value[(slice(None),) * axis + (slice(own[place]),)]
+        value = value[(slice(None),) * axis + (slice(own[index]),)]
     return value.contiguous() if isinstance(value, torch.Tensor) else np.ascontiguousarray(value)
 
 
 def _axes(tensor: TensorSpec) -> tuple[int, ...]:
+    """Return the dimensions of -1, the batch dimension counted."""
     return tuple(axis for axis, size in enumerate(tensor.shape, 1) if size == -1)
 
 
 def _fill(value: object, dtype: DType, subject: str) -> Fill:
-    """Read a value for an input of a data type; text is how config.pbtxt says it."""
+    """Return a fill value converted to an input's data type; in config.pbtxt it is text."""
     try:
         return _read_fill(value, dtype)
     except (ValueError, TypeError, KeyError):
@@ -207,8 +216,10 @@ def _read_fill(value: Any, dtype: DType) -> Fill:
         return bytes(value) if isinstance(value, bytes) else str.encode(value)
     if dtype.torch is torch.bool:
         return _BOOLEANS[value]
+    # A bool is an int in Python, but not a number to pad with.
     if isinstance(value, bool):
         raise TypeError
+    # type(...) is int refuses 1.0, which a cast would accept as well as 1.5.
     if not dtype.torch.is_floating_point:
         number = int(value) if isinstance(value, str) else value
         limits = torch.iinfo(dtype.torch)
@@ -216,6 +227,7 @@ def _read_fill(value: Any, dtype: DType) -> Fill:
             raise ValueError
         return number
     real = float(value)
+    # Infinities are allowed, such as -inf for attention masks; a finite number must not become one.
     if math.isfinite(real) and abs(real) > torch.finfo(dtype.torch).max:
         raise ValueError
     return real

@@ -1,4 +1,4 @@
-"""The order of stages for one call of `execute`, and which requests fail when something goes wrong.
+"""The pipeline: the order of stages in one call of `execute`, and which requests fail if a stage raises.
 
 requests -> preprocess -> groups -> staged on the device -> forward -> postprocess -> checked
 -> host outputs -> rows split -> results, in request order
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request, group, halve, rank_key, shape_key
-from kindaware._batch.results import Failure, Ledger, Result
+from kindaware._batch.results import Failure, Ledger, Result, refusal_of
 from kindaware._batch.runner import BatchRunner
 from kindaware._batch.splitter import Splitter
 from kindaware._batch.stages import PREPROCESS, SPLIT, Stage
@@ -28,24 +28,26 @@ from kindaware._errors import (
 from kindaware._tensors.bytes_arrays import host_zeros
 
 _MAX_SHAPES = 4096
+"""Bound on the shapes that are remembered: clients choose them, so there is no end to them."""
+
 _Place = tuple[type[Exception], str, int]
-"""An exception's class, and the file and line that raised it."""
+"""Where an exception was raised: its class, and the file and line."""
 
 _Failed = tuple[list[int], Exception]
-"""The positions of a part of a group, and what forward raised for it."""
+"""Positions of requests that failed together, and what `forward` raised for them."""
 
 
 class Pipeline:
     """Answers the requests of one call, in batches.
 
-    After a fault of the device every request is answered `UNAVAILABLE` at once.
+    After a device fault every request is answered with `UNAVAILABLE` at once.
 
     Args:
-        plan: of the instance.
-        runner: takes one batch through the device.
+        plan: plan of the instance.
+        runner: runs one batch on the device.
 
     Attributes:
-        runner: the same.
+        runner: the runner.
     """
 
     def __init__(self, plan: Plan, runner: BatchRunner) -> None:
@@ -59,19 +61,24 @@ class Pipeline:
         self._splitter = Splitter(plan, runner.device)
         self._is_dynamic = any(tensor.is_dynamic for tensor in plan.spec.inputs)
         self._answered_shapes: set[object] = set()
+        # Requests that all have the same shape need no key; `preprocess` may change shapes.
         self._is_uniform = not self._has_preprocess and plan.spec.is_uniform
+        # What may differ within a batch: nothing, or sizes that `collate` or padding make equal.
         self._key_of = shape_key if plan.hooks.collate is None else rank_key
         if plan.padding is not None:
             self._key_of = plan.padding.key
 
     def warm_up(self, request: Request) -> Request:
-        """Take a request of the library's own through `preprocess` and, in a batch alone, through `forward`.
+        """Run a warm-up request through `preprocess` and, as a batch of its own, through `forward`.
 
         Returns:
             The request, preprocessed.
 
         Raises:
             Exception: what a hook raised.
+
+        Sync:
+            Host with stream.
         """
         self.runner.begin_call()
         prepared = self._preprocessor.run(request)
@@ -82,25 +89,26 @@ class Pipeline:
         """Answer every request of one call.
 
         Args:
-            arrivals: the requests as read; one that could not be read is its failure already.
-            error: what forward has raised already for all of them as one batch; None if it hasn't run.
+            arrivals: the requests as read; a `Failure` for one that could not be read.
+            error: what `forward` has raised for all of them as one batch; None if it hasn't run yet.
 
         Returns:
-            One result per arrival, in the same order: tensors by name, contiguous, computed, valid until
-            the next call; or a failure.
+            One result per arrival, in the same order: contiguous tensors by name, computed, valid until the
+            next call; or a failure.
 
         Sync:
-            Waits once per batch for the device.
+            Host with stream, once per batch.
         """
         ledger = Ledger(arrivals, self._spec.name)
         self.runner.begin_call()
         self._preprocess(ledger, arrivals)
         groups = self._groups(ledger.requests)
         unanswered = [self._answer(ledger, positions, error) for positions in groups]
-        # Not before every group was tried is it known whether the model has ever answered.
+        # After all groups have run: only then is it known whether the model has answered any request.
         for positions, failed in zip(groups, unanswered, strict=True):
             num_failed = sum(len(part) for part, _ in failed)
             self._fail(ledger, failed, may_be_shape=num_failed == len(positions))
+        # Outputs on the host have survived the device; those on the device can't be read any more.
         if self._health.fault is not None and self._settings.output_device == "instance":
             ledger.forget_answers()
         ledger.log(self._logger)
@@ -110,17 +118,18 @@ class Pipeline:
         return results
 
     def _missing(self) -> Failure:
-        """Return the failure of a request that was never run: the device has failed before it."""
+        """Return the failure of a request that was never run, because the device failed first."""
         return Failure(self._health.unavailable(), "UNAVAILABLE")
 
     def stages(self) -> Iterator[Stage]:
-        """List what the requests of a call go through."""
+        """Iterate over the stages of a call, in order."""
         if self._has_preprocess:
             yield Stage(PREPROCESS, self._preprocessor, "run")
         yield from self.runner.stages()
         yield Stage(SPLIT, self._splitter, "split")
 
     def _preprocess(self, ledger: Ledger, arrivals: Sequence[Request | Failure]) -> None:
+        """Run `preprocess` on each request; one for which it raises fails alone."""
         read = {position: one for position, one in enumerate(arrivals) if isinstance(one, Request)}
         if not self._has_preprocess:
             ledger.requests = read
@@ -130,38 +139,44 @@ class Pipeline:
                 return
             try:
                 ledger.requests[position] = self._preprocessor.run(request)
-            except RequestError as error:
-                ledger.refuse([position], str(error), error.code)
-            except Exception as error:
-                if not self._health.note_fault(error):
-                    ledger.fail([position], error, "preprocess")
+            except KeyboardInterrupt:  # of somebody who stops a test
+                raise
+            except BaseException as error:
+                caught = self._health.caught(error)
+                if isinstance(caught, RequestError):
+                    ledger.refuse([position], refusal_of(caught))
+                elif self._health.fault is None:
+                    ledger.fail([position], caught, "preprocess")
 
     def _groups(self, requests: Mapping[int, Request]) -> list[list[int]]:
-        """Put requests together that can share a forward; what is the same for all is not asked for."""
+        """Return the positions of requests by batch; keys are computed only if requests may differ."""
         if self._is_uniform:
             return [list(requests)] if requests else []
         return group(requests, self._key_of)
 
     def _answer(self, ledger: Ledger, positions: list[int], error: Exception | None = None) -> list[_Failed]:
-        """Run one group; when forward raises, find the guilty requests by halving.
+        """Run one group; if `forward` raises, find the offending requests by halving.
 
-        With n requests at most 2 log2(n) + 2 further forwards are spent, which is enough to find one guilty
-        request; a part that still fails when they are used up fails whole. A batch for which memory ran out
-        is halved down to single requests, whatever that costs.
+        At most 2 log2(n) + 2 further forwards are spent on n requests, which suffices to find one offending
+        request; a part that still fails when the budget is exhausted fails as a whole. A batch that runs out
+        of memory is halved down to single requests, regardless of the budget.
 
         Returns:
-            The parts that got no answer, with what forward raised for them; none after a fault of the device.
+            The parts that failed, with what `forward` raised for them; empty after a device fault.
         """
         counters = self.runner.counters
+        # Each halving costs two forwards, and log2(n) of them lead to a single request; 2 more for rounding.
         num_further = int(2 * math.log2(len(positions))) + 2
         pending = [positions]
         failed: list[_Failed] = []
         while pending and self._health.fault is None:
+            # Breadth first: large parts that succeed are answered before the budget is spent on small ones.
             part = pending.pop(0)
             counters.retries += part is not positions
             requests = [ledger.requests[position] for position in part]
+            # The caller's error was raised for the whole group, so it stands in for the first attempt only.
             result = self.runner.attempt(requests) if error is None else error
-            error = None  # of the whole group
+            error = None
             if not isinstance(result, Exception):
                 ledger.answer(part, result)
                 self._remember_shapes(requests)
@@ -169,6 +184,7 @@ class Pipeline:
             result = _refuse_other_mask(result, sum(map(_num_rows, requests)))
             named = _named(ledger, part, result)
             unnamed = [position for position in part if position not in named]
+            # RequestError(rows=...) spares the search: the others run again as one batch.
             if named:
                 failed.append((named, result))
                 rest = [unnamed] if unnamed else []
@@ -176,6 +192,7 @@ class Pipeline:
                 rest = list(halve(part)) if len(part) > 1 and self._isolates(result) else []
             is_too_large = is_out_of_memory(result)
             counters.out_of_memory += is_too_large and bool(rest)
+            # Halving for memory is free: it ends at single requests, and no request is to blame.
             cost = 0 if is_too_large else len(rest)
             if rest and cost <= num_further:
                 num_further -= cost
@@ -185,43 +202,48 @@ class Pipeline:
         return failed if self._health.fault is None else []
 
     def _remember_shapes(self, requests: list[Request]) -> None:
+        """Remember the shapes of requests that `forward` has answered, for `_where_shape_is_refused`."""
         if self._is_dynamic:
             if len(self._answered_shapes) > _MAX_SHAPES:
                 self._answered_shapes.clear()
+            # Grouped by shape_key, all requests of a batch have the shape of the first.
             differing = requests[:1] if self._key_of is shape_key else requests
             self._answered_shapes.update(map(shape_key, differing))
 
     def _fail(self, ledger: Ledger, failed: Sequence[_Failed], *, may_be_shape: bool) -> None:
-        """Fail the parts of one group that got no answer.
+        """Fail the parts of one group that `forward` raised for.
 
-        Where the whole group got none, one more forward asks whether its shape alone is to blame.
+        If no request of the group was answered, one more forward finds out whether its shape is the cause.
         """
+        # A RequestError says itself what is wrong with the request, so its shape needs no test.
         raised = [(part, error) for part, error in failed if not isinstance(error, RequestError)]
         request = ledger.requests[raised[0][0][0]] if raised and may_be_shape else None
         refused_at = None if request is None else self._where_shape_is_refused(request)
         for part, error in failed:
             if isinstance(error, RequestError):
-                ledger.refuse(part, str(error), error.code)
+                ledger.refuse(part, refusal_of(error))
             elif refused_at is not None and _where_raised(error) == refused_at:
                 for position in part:
                     text = self._describe_shape(ledger.requests[position], error)
-                    ledger.refuse([position], text, "INVALID_ARG", cause=error)
+                    ledger.refuse([position], Failure(text, "INVALID_ARG"), cause=error)
             else:
                 ledger.fail(part, error, "forward")
 
     def _where_shape_is_refused(self, request: Request) -> _Place | None:
-        """Where forward raises for zeros of the request's shape, in a model that has answered other shapes.
+        """Return where `forward` raises for zeros of the request's shape; None if the shape is not the cause.
 
-        A shape that was answered before is not to blame, whatever zeros do now.
+        The shape is the cause only if the model has answered requests of other shapes, and never of this one;
+        so a broken model is not reported as a client's mistake.
         """
         is_known = shape_key(request) in self._answered_shapes
         if not (self._is_dynamic and self.runner.has_answered) or is_known or self._health.fault:
             return None
-        # On the host: made on the device, here outside of the scope, they would be work of another stream.
+        # On the host: created on the device, outside its scope, they would be queued on another stream.
         zeros = {name: host_zeros(one) for name, one in request.inputs.items()}
         result = self.runner.attempt([request.with_inputs(zeros)])
         if not isinstance(result, Exception) or self._health.fault:
             return None
+        # These two have causes of their own: the model's outputs, and the device's memory.
         return None if isinstance(result, OutputError) or is_out_of_memory(result) else _where_raised(result)
 
     def _describe_shape(self, request: Request, error: Exception) -> str:
@@ -238,9 +260,10 @@ class Pipeline:
 
 
 def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
-    """Find the requests that own the rows which the error names; none where it names no row of the batch."""
+    """Return the positions of the requests whose rows the error names; empty if a row is not in the batch."""
     if not isinstance(error, RequestError) or error.rows is None:
         return []
+    # By row of the batch, the position of the request that the row belongs to.
     owners = [position for position in part for _ in range(_num_rows(ledger.requests[position]))]
     if not error.rows or not all(0 <= row < len(owners) for row in error.rows):
         return []
@@ -249,7 +272,7 @@ def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
 
 
 def _refuse_other_mask(error: Exception, num_rows: int) -> Exception:
-    """Put another error in the place of one whose mask is not over the rows of the batch."""
+    """Return the error; an `OutputError` in its place if its mask has a length other than the batch's."""
     if not isinstance(error, RequestError) or error.mask_length in (None, num_rows):
         return error
     return OutputError(
@@ -263,12 +286,13 @@ def _refuse_other_mask(error: Exception, num_rows: int) -> Exception:
 
 
 def _where_raised(error: Exception) -> _Place:
+    """Return the class of an error, and the file and line of its innermost frame."""
     frames = traceback.extract_tb(error.__traceback__)
     return type(error), frames[-1].filename if frames else "", (frames[-1].lineno or 0) if frames else 0
 
 
 def _not_settled(error: Exception) -> Exception:
-    """Give the error of requests that nobody named guilty, when no forward is left to answer them."""
+    """Return the error of requests that were not named, when the budget of forwards is exhausted."""
     return KindAwareError(
         message(
             "forward",

@@ -1,4 +1,4 @@
-"""What is fixed about an instance once its model is loaded and its hooks are bound."""
+"""The plan of an instance: everything about its batches that is fixed once its hooks are bound."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Plan:
         spec: the model's tensors, as config.pbtxt declares them.
         settings: the settings in effect.
         hooks: the user's hooks.
-        logger: the instance's log.
-        padding: how requests of different sizes share a batch; None where they don't.
-        precision: what `forward` computes in.
+        logger: logger of the instance.
+        padding: how requests of different sizes are padded to share a batch; None if they aren't.
+        precision: the precision in which `forward` computes.
     """
 
     spec: ModelSpec
@@ -35,10 +35,10 @@ class Plan:
 
     @classmethod
     def of(cls, spec: ModelSpec, settings: Settings, hooks: Hooks, logger: Logger) -> Plan:
-        """Check that model, settings and hooks go together.
+        """Return the plan, after checking that model, settings and hooks are compatible.
 
         Raises:
-            ConfigError: `pad` or `cuda_graphs` can't be had with this model.
+            ConfigError: the model doesn't support the setting `pad` or `cuda_graphs`.
         """
         refuse_extras(spec, settings, hooks)
         padding = Padding.plan(spec, settings, hooks)
@@ -46,10 +46,10 @@ class Plan:
 
     @property
     def converts_inputs(self) -> bool:
-        """Whether inputs change dtype or memory format on the device."""
+        """Whether inputs are converted to another dtype or memory format on the device."""
         return converts_inputs(self.settings, self.precision)
 
     @property
     def reads_request_info(self) -> bool:
-        """Whether requests are asked for what they say beside their inputs."""
+        """Whether a `RequestInfo` is read from each request."""
         return bool(self.hooks.with_requests) or self.spec.sequences is not None

@@ -1,4 +1,4 @@
-"""One request through the user's `preprocess`, before it shares a batch with others."""
+"""The stage before batching: the user's `preprocess`, run on one request at a time."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kindaware._tensors.bytes_arrays import Value, is_value
 
 
 class Preprocessor:
-    """Runs `preprocess` on one request after another.
+    """Runs `preprocess` on one request at a time.
 
     Args:
-        plan: of the instance.
-        runtime: the device, which is current for the hook.
+        plan: plan of the instance.
+        runtime: the runtime of the device, which is current for the hook.
     """
 
     def __init__(self, plan: Plan, runtime: Runtime) -> None:
@@ -34,14 +34,14 @@ class Preprocessor:
         self._runtime = runtime
 
     def run(self, request: Request) -> Request:
-        """Return the request with the inputs that `preprocess` makes of it.
+        """Return the request with the inputs that `preprocess` returned.
 
-        The hook runs with the instance's device and stream current and without gradients, but not in
+        The hook runs with the instance's device and stream current and gradients disabled, but not in
         inference mode; see `BatchRunner._forward`.
 
         Raises:
-            OutputError: it returned what `forward` can't take.
-            Exception: what it raised.
+            OutputError: the hook returned something that `forward` can't take.
+            Exception: what the hook raised.
 
         Sync:
             Host with stream after an error, unless the device has failed.
@@ -51,8 +51,9 @@ class Preprocessor:
         with self._runtime.scope(), torch.no_grad(), RequestScope([request]):
             try:
                 extras = self._hook_requests.argument("preprocess", [request])
+                # A copy of the mapping, which the hook may change.
                 inputs = self._check(self._hook(dict(request.inputs), **extras), request)
-            except Exception as error:
+            except BaseException as error:
                 # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
                 if not self._runtime.is_fault(error):
                     self._runtime.wait()
@@ -60,6 +61,8 @@ class Preprocessor:
         return request.with_inputs(inputs)
 
     def _check(self, inputs: Any, request: Request) -> Mapping[str, Value]:
+        """Return what `preprocess` returned, checked for names, types and number of rows."""
+        # Optional inputs may be absent, and none may be added. A scalar's shape[:1] is (), so it has no rows.
         is_mapping = isinstance(inputs, Mapping) and self._required_names <= set(inputs) <= self._input_names
         if is_mapping and all(
             is_value(one) and (request.rows is None or one.shape[:1] == (request.rows,))

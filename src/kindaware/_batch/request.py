@@ -1,4 +1,4 @@
-"""Requests as they were read, and grouped into batches.
+"""Requests in the library's own form, and their grouping into batches.
 
 Shapes: B is the rows of a batch, b the rows of one request.
 """
@@ -19,13 +19,13 @@ from kindaware._tensors.rows import kind_of
 
 
 class HostArray(Mapping[str, Value]):
-    """The one input of a request, by its name: a tensor, [b, ...], that is a view of an array.
+    """The inputs of a request that has a single one: a tensor by name, [b, ...], that is a view of an array.
 
-    The view is made when it is asked for. Where arrays are joined first, it never is.
+    The tensor is created on access; if the arrays of several requests are concatenated, it never is.
 
     Args:
-        name: the input's.
-        array: in host memory.
+        name: name of the input.
+        array: its value, in host memory.
     """
 
     __slots__ = ("array", "name")
@@ -48,17 +48,17 @@ class HostArray(Mapping[str, Value]):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One request as it was read.
-
-    Never changed. Not a frozen dataclass, since that takes three times as long to make.
+    """One request as it was read; immutable by convention.
 
     Attributes:
-        origin: what calls of other models pass on; or the id of a request of the library's own.
-        inputs: tensors by name, [b, ...] when the model batches; BYTES are numpy arrays of objects. Host
-            memory, or the GPU's where Triton hands inputs over there.
-        rows: b; None when the model does not batch.
-        info: what else it says, where a hook asks for it.
+        origin: the request's `RequestContext`; or the id of a request of the library's own, as text.
+        inputs: tensors by name, [b, ...] if the model batches; BYTES are numpy arrays of dtype object. They
+            lie in host memory, or in GPU memory if Triton passes inputs there.
+        rows: b; None if the model does not batch.
+        info: metadata of the request, if a hook asks for it.
     """
+
+    # Not a frozen dataclass, which takes three times as long to create.
 
     origin: Any
     inputs: Mapping[str, Value]
@@ -67,27 +67,27 @@ class Request:
 
     @property
     def id(self) -> str:
-        """The client's request id, for messages; empty if it gave none."""
+        """The client's request id, for messages; empty if it sent none."""
         return self.origin.request_id if isinstance(self.origin, RequestContext) else str(self.origin)
 
     def context(self) -> RequestContext | None:
-        """Return what calls of other models pass on; None for a request of the library's own."""
+        """Return the context that calls of other models pass on; None for a request of the library's own."""
         return self.origin if isinstance(self.origin, RequestContext) else None
 
     def with_inputs(self, inputs: Mapping[str, Value]) -> Request:
-        """Return the request with other inputs of as many rows."""
+        """Return a copy of the request with other inputs, of the same number of rows."""
         return replace(self, inputs=inputs)
 
     def detached(self, *, outlives_execute: bool = False) -> Request:
-        """Return the request without Triton's, which would hold its inputs in shared memory.
+        """Return a copy that doesn't reference Triton's request, which would keep its shared memory in use.
 
         Args:
-            outlives_execute: whether it is answered after `execute` has returned. Then it has no trace:
-                Triton has freed that by then, and a call with it ends the server with signal 11.
+            outlives_execute: whether the request is answered after `execute` has returned. If so, the copy
+                has no trace: Triton frees it then, and a call with it crashes the server with signal 11.
                 Source: measured on tritonserver 2.51.0.
 
         Raises:
-            RequestError: its id is not UTF-8.
+            RequestError: the request id is not UTF-8.
         """
         context = self.context()
         if context is not None and outlives_execute:
@@ -96,7 +96,7 @@ class Request:
 
     @property
     def is_on_device(self) -> bool:
-        """Whether some input is memory of Triton's on a GPU, which it takes back when `execute` returns."""
+        """Whether any input lies in Triton's memory on a GPU, which it reclaims when `execute` returns."""
         tensors = [one for one in self.inputs.values() if isinstance(one, torch.Tensor)]
         return any(tensor.device.type != "cpu" for tensor in tensors)
 
@@ -106,17 +106,18 @@ class Request:
 
 
 def group(requests: Mapping[int, Request], key_of: Callable[[Request], object]) -> list[list[int]]:
-    """Put requests together that can share a forward.
+    """Group requests that can share a forward.
 
     Args:
-        requests: the requests by their position in the call.
-        key_of: what requests must have in common; asked only where the model batches.
+        requests: the requests, by their position in the call.
+        key_of: returns what requests of a group must have in common; called only if the model batches.
 
     Returns:
-        Positions by group, in the order of each group's first request; requests keep their order within.
+        The positions of each group, groups in the order of their first request, positions ascending.
     """
     groups: dict[object, list[int]] = {}
     for position, request in requests.items():
+        # Without a batch dimension each request is a group of its own.
         key: object = position
         if request.rows is not None:
             key = key_of(request)
@@ -125,18 +126,21 @@ def group(requests: Mapping[int, Request], key_of: Callable[[Request], object]) 
 
 
 def shape_key(request: Request) -> object:
-    """What requests have in common whose rows can be joined: names, dtypes, devices, sizes of a row."""
+    """Return the key of requests whose rows can be concatenated: names, dtypes, devices and row shapes.
+
+    A frozenset, since clients may send the same inputs in any order.
+    """
     first = 0 if request.rows is None else 1
     return frozenset((name, kind_of(tensor), tensor.shape[first:]) for name, tensor in request.inputs.items())
 
 
 def rank_key(request: Request) -> object:
-    """What requests have in common that `collate` may join: names, dtypes, devices, number of dimensions."""
+    """Return the key of requests that `collate` may join: names, dtypes, devices and number of dimensions."""
     return frozenset((name, kind_of(tensor), tensor.ndim) for name, tensor in request.inputs.items())
 
 
 def concat_arrays(requests: Sequence[Request]) -> torch.Tensor | None:
-    """Do as `concat` does, with arrays; None where some request holds tensors."""
+    """Concatenate the rows of requests that hold arrays, [B, ...]; None if any request holds tensors."""
     arrays = [one.inputs.array for one in requests if isinstance(one.inputs, HostArray)]
     if len(arrays) != len(requests):
         return None
@@ -144,6 +148,6 @@ def concat_arrays(requests: Sequence[Request]) -> torch.Tensor | None:
 
 
 def halve(positions: list[int]) -> tuple[list[int], list[int]]:
-    """Cut a list of positions in two, the first half no shorter than the second."""
+    """Split a list of positions in two halves; the first is never shorter than the second."""
     middle = (len(positions) + 1) // 2
     return positions[:middle], positions[middle:]

@@ -1,4 +1,4 @@
-"""The requests that a hook works for, and what calls of other models pass on from them."""
+"""The current requests of a hook, and the context that calls of other models pass on from them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """What is passed on with a call.
+    """The context of a request that a call of another model passes on.
 
     Attributes:
-        request_id: the client's, empty if it gave none.
-        trace: Triton's object; None for none.
-        deadline: when the time that the client gave is over, as `time.monotonic` counts; infinite for none.
+        request_id: the client's request id; empty if it sent none.
+        trace: Triton's trace object; None for none.
+        deadline: when the client's timeout expires, in seconds of `time.monotonic`; infinite for none.
     """
 
     request_id: str = ""
@@ -29,30 +29,32 @@ class RequestContext:
 
 
 class HasContext(Protocol):
-    """A request, as far as calls of other models are concerned."""
+    """Anything that has a request's context."""
 
     def context(self) -> RequestContext | None:
-        """Return the context, read when something is passed on; None for a request of the library's own."""
+        """Return the context, read when it is needed; None for a request of the library's own."""
 
 
+# Not passed as an argument: user code between `forward` and `self.call` doesn't know of it. A context
+# variable and not a thread-local, since asynchronous hooks of several requests share a thread.
 _current: ContextVar[Iterable[HasContext]] = ContextVar("kindaware_caller", default=())
 
 
 set_contexts = _current.set
-"""Make requests those that the code after it works for; returns the token for `reset_contexts`."""
+"""Make these the current requests of the code that follows; returns the token for `reset_contexts`."""
 
 reset_contexts = _current.reset
-"""End what `set_contexts` has begun."""
+"""Restore the current requests that `set_contexts` replaced."""
 
 
 class RequestScope:
-    """Make these the requests that the code inside works for, coroutines that begin there included.
+    """Makes these the current requests of the code inside, including tasks that it starts.
 
-    What still runs after it, such as a task that a hook has started, has no context any more: Triton has
-    freed the trace, and a call with it would end the server. Source: measured on tritonserver 2.51.0.
+    Tasks that are still running after the scope has ended have no context any more: Triton has freed the
+    trace, and a call with it would crash the server. Source: measured on tritonserver 2.51.0.
 
     Args:
-        requests: asked for their contexts when something is passed on.
+        requests: the requests; their contexts are read only when a call needs them.
     """
 
     __slots__ = ("_requests", "_token")
@@ -62,6 +64,7 @@ class RequestScope:
         self._requests = requests
 
     def __enter__(self) -> None:
+        # This object and not the requests: a task has copied the variable, and must see it emptied.
         self._token = _current.set(self)
 
     def __exit__(self, *_: object) -> None:
@@ -73,9 +76,9 @@ class RequestScope:
 
 
 def current_context() -> RequestContext:
-    """Return the context of the requests that this code works for; an empty one on a hook's own threads.
+    """Return the context of the current requests; an empty one on threads that a hook has started.
 
-    Of several requests that share a batch: id and trace of the first, the earliest deadline.
+    Of several requests in a batch: id and trace of the first, and the earliest deadline.
     """
     contexts = [context for one in _current.get() if (context := one.context()) is not None]
     if not contexts:

@@ -1,4 +1,4 @@
-"""What a request says about itself, beside its inputs."""
+"""`RequestInfo`: the metadata of a request, for hooks that ask for it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ SEQUENCE_END = 2
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """One request of a batch, for a hook that names a parameter `requests`.
+    """Metadata of one request, for a hook that has a parameter `requests`.
 
     Attributes:
-        id: the client's request id, empty if it gave none.
-        parameters: the request's own, by name: text, whole numbers, floats and booleans. Those that
+        id: the client's request id; empty if it sent none.
+        rows: number of rows of the batch that belong to the request; None if the model does not batch.
+        parameters: the request's parameters by name: text, whole numbers, floats and booleans. Those that
             Triton itself reads, such as `timeout` and `sequence_id`, are not among them.
-        timeout: microseconds that the client gave; 0 for none.
-        correlation_id: the sequence's number or name; 0 or empty for none.
-        flags: Triton's bits; `is_start` and `is_end` read them.
-        rows: how many rows of the batch are the request's; None when the model does not batch.
-        requested_outputs: names of the outputs that the client asked for; all, where it named none.
-        response_parameters: to be set in any hook that names `requests`: what the response says beside its
-            outputs, by name: text, whole numbers, booleans. When `forward` begins, it has what `preprocess`
-            has set and nothing else. For servers from 25.02 on; of an older one the client gets an error.
+        timeout: the client's timeout in microseconds; 0 for none.
+        correlation_id: number or name of the sequence; 0 or empty for none.
+        flags: Triton's flag bits; `is_start` and `is_end` read them.
+        requested_outputs: names of the outputs that the client requested; all of them if it named none.
+        response_parameters: parameters of the response, by name: text, whole numbers, booleans. Any hook that
+            has a parameter `requests` may set them. When `forward` begins, they are those that `preprocess`
+            has set. Requires Triton 25.02 or newer; with an older one the client gets an error.
             Source: python_backend `pb_stub.cc`.
     """
 
@@ -43,7 +43,8 @@ class RequestInfo:
     )
 
     def _begin_batch(self) -> None:
-        """Take back what a batch that has failed has set in `response_parameters`, and keep the rest."""
+        """Reset `response_parameters` to what `preprocess` has set, dropping what a failed batch has set."""
+        # A list that holds at most one copy: the dataclass is frozen, so no attribute can be assigned.
         if not self._of_preprocess:
             self._of_preprocess.append(dict(self.response_parameters))
         self.response_parameters.clear()

@@ -1,4 +1,4 @@
-"""What became of the requests of one call of `execute`."""
+"""The result of each request in a call of `execute`: its outputs, or its failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from logging import Logger
 
 from kindaware._batch.request import Request
 from kindaware._batch.request_info import RequestInfo
-from kindaware._errors import OutputError, describe, format_traceback, message
+from kindaware._errors import ERROR_CODES, OutputError, RequestError, describe, message, text_of
+from kindaware._hooks.blame import hook_of, report
 from kindaware._tensors.bytes_arrays import Value
 
 Tensors = Mapping[str, Value]
@@ -16,12 +17,12 @@ Tensors = Mapping[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a request gets no answer.
+    """The error that a request is answered with.
 
     Attributes:
-        text: what the client reads.
+        text: the message that the client receives.
         code: name of a Triton error code.
-        info: of a request of a sequence that was not read: which sequence, and its flags.
+        info: sequence and flags of a request that could not be read, if the model has sequences.
     """
 
     text: str
@@ -32,34 +33,48 @@ class Failure:
 Result = Tensors | Failure
 
 Split = Callable[[Tensors, Sequence[Request]], Sequence[Result]]
-"""From a batch's outputs and its requests, in order, to what each gets."""
+"""Splits a batch's outputs into the result of each of its requests, in order."""
 
 
-def failure_of(error: Exception, model: str, request_id: str, stage: str) -> Failure:
-    """Say what the client of a request reads when a hook has raised."""
+def refusal_of(error: RequestError) -> Failure:
+    """Return the failure of a request that a hook refused; a code that Triton doesn't have is INTERNAL."""
+    code = error.code if error.code in ERROR_CODES else "INTERNAL"
+    return Failure(text_of(error), code)
+
+
+def failure_of(error: BaseException, model: str, request_id: str, hook: str) -> Failure:
+    """Return the failure of a request for which a hook has raised.
+
+    Args:
+        error: what was raised.
+        model: the model's name.
+        request_id: the client's.
+        hook: which is blamed where the error itself does not say.
+    """
     text = message(
         f"model {model!r} request {request_id!r}",
-        expected=f"{stage} to return",
+        expected=f"{hook_of(error, hook)} to return",
         got=describe(error),
         remedy="see the traceback in the server's log",
     )
-    return Failure(str(error) if isinstance(error, OutputError) else text, "INTERNAL")
+    # An OutputError is the library's own, and its text is meant for the client.
+    return Failure(text_of(error) if isinstance(error, OutputError) else text, "INTERNAL")
 
 
-def log_failure(logger: Logger, model: str, request_ids: Sequence[str], text: str) -> None:
-    """Write a traceback, with the ids of the requests that it cost."""
-    logger.error("model %r failed %d request(s), ids %s\n%s", model, len(request_ids), request_ids, text)
+def log_failure(logger: Logger, model: str, request_ids: Sequence[str], report: str) -> None:
+    """Log the report of an error, with the ids of the requests that failed because of it."""
+    logger.error("model %r failed %d request(s), ids %s: %s", model, len(request_ids), request_ids, report)
 
 
 class Ledger:
-    """What is known so far of the requests of one call.
+    """Collects the results of one call's requests, by their position in the call.
 
     Args:
-        arrivals: the requests as read; one that could not be read is its failure already.
-        model: the model's name, for messages.
+        arrivals: the requests as read; a `Failure` for one that could not be read.
+        model: name of the model, for messages.
 
     Attributes:
-        requests: those that go on to a forward, by their position in the call.
+        requests: the requests that go on to a forward, by position.
     """
 
     def __init__(self, arrivals: Sequence[Request | Failure], model: str) -> None:
@@ -68,49 +83,56 @@ class Ledger:
         self._arrivals = arrivals
         self._results: list[Result | None] = [one if isinstance(one, Failure) else None for one in arrivals]
         self._answers: list[tuple[Sequence[int], Tensors]] = []
+        # Request ids by traceback, so that an error which failed several requests is logged once.
         self._to_log: dict[str, list[str]] = {}
 
     def answer(self, part: Sequence[int], outputs: Tensors) -> None:
-        """Keep a batch's outputs; they are cut into rows when all forwards of the call are done."""
+        """Record the outputs of a batch, which are split into rows when all forwards of the call are done.
+
+        Args:
+            part: positions of the batch's requests, in the order of their rows.
+            outputs: the batch's outputs.
+        """
         self._answers.append((part, outputs))
 
     def forget_answers(self) -> None:
-        """Drop what was answered so far, when it lies on a device that has failed since."""
+        """Drop all outputs recorded so far, because they lie on a device that has failed since."""
         self._answers.clear()
 
-    def refuse(self, part: Sequence[int], text: str, code: str, *, cause: Exception | None = None) -> None:
-        """Fail requests through no fault of the model's code; only a cause is logged."""
+    def refuse(self, part: Sequence[int], failure: Failure, *, cause: BaseException | None = None) -> None:
+        """Fail requests with a failure of their own; logged only if there is a cause."""
         for position in part:
-            self._results[position] = Failure(text, code)
+            self._results[position] = failure
             if cause is not None:
-                self._to_log.setdefault(format_traceback(cause), []).append(self._id_of(position))
+                self._to_log.setdefault(report(cause), []).append(self._id_of(position))
 
-    def fail(self, part: Sequence[int], error: Exception, stage: str) -> None:
+    def fail(self, part: Sequence[int], error: BaseException, hook: str) -> None:
         """Fail requests because a hook raised; the traceback is logged once."""
-        ids = self._to_log.setdefault(format_traceback(error), [])
+        ids = self._to_log.setdefault(report(error), [])
         for position in part:
             ids.append(self._id_of(position))
-            self._results[position] = failure_of(error, self._model, ids[-1], stage)
+            self._results[position] = failure_of(error, self._model, ids[-1], hook)
 
     def _id_of(self, position: int) -> str:
         arrival = self._arrivals[position]
         return arrival.id if isinstance(arrival, Request) else ""
 
     def log(self, logger: Logger) -> None:
-        """Write each traceback once, with the ids of the requests that it cost."""
+        """Log each report once, with the ids of the requests that failed because of it."""
         for text, ids in self._to_log.items():
             log_failure(logger, self._model, ids, text)
 
     def results(self, split: Split, missing: Callable[[], Failure]) -> list[Result]:
-        """Give what became of each request.
+        """Return the result of each request.
 
         Args:
-            split: cuts a batch's outputs apart.
-            missing: tells it for a request that was never run.
+            split: splits a batch's outputs.
+            missing: returns the failure of a request that was never run.
         """
         for part, outputs in self._answers:
             answers = split(outputs, [self.requests[position] for position in part])
-            if len(answers) == len(self._results):  # one batch of all, in order
+            # One batch of all requests is in the order of the call already: the usual case, without a loop.
+            if len(answers) == len(self._results):
                 return list(answers)
             for position, answer in zip(part, answers, strict=True):
                 self._results[position] = answer

@@ -1,4 +1,4 @@
-"""One batch: from the requests' tensors to the device, through `forward`, and to the batch's outputs."""
+"""One batch on the device: inputs copied there, `forward` run, outputs copied back."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from kindaware._tensors.bytes_arrays import BytesArray, Value
 
 
 class BatchRunner:
-    """Takes batches through the device.
+    """Runs batches on the device.
 
     Args:
-        plan: of the instance.
-        device: the instance's.
-        counters: to which each batch is added.
+        plan: plan of the instance.
+        device: device of the instance.
+        counters: counters to which each batch is added.
 
     Attributes:
-        device: the instance's.
-        counters: what has been done so far.
-        has_answered: whether a batch has ever come back.
+        device: device of the instance.
+        counters: counters of the instance.
+        has_answered: whether any batch has ever succeeded.
     """
 
     def __init__(self, plan: Plan, device: Device, counters: Counters) -> None:
@@ -48,26 +48,26 @@ class BatchRunner:
         self._converts = plan.converts_inputs
 
     def begin_call(self) -> None:
-        """Start a call of `execute`: the outputs of the call before are no longer needed."""
+        """Start a call of `execute`: the outputs of the previous call are no longer needed."""
         self.device.staging.begin_call()
 
     def run(self, requests: Sequence[Request]) -> dict[str, Value]:
-        """Take one batch through the device and back.
+        """Run one batch on the device.
 
         Args:
-            requests: at least one; what they have in common is that their inputs can be collated.
+            requests: at least one; their inputs must be of shapes that can be collated.
 
         Returns:
-            Tensors by name, contiguous, [B, ...] when the model batches, computed, valid until `begin_call`:
-            on the host, or with `output_device` `instance` where `forward` and `postprocess` left them. BYTES
+            Contiguous tensors by name, [B, ...] if the model batches, computed, valid until `begin_call`: on
+            the host, or with `output_device` `instance` where `forward` and `postprocess` left them. BYTES
             are arrays on the host.
 
         Raises:
             Exception: what a hook raised, or `OutputError` for what it returned.
 
         Sync:
-            Waits once for the device; on an error too, if anything is queued. Not after a fault: a wait would
-            only raise over it, and no buffer is used again.
+            Host with stream, once; after an error too, if anything is queued. Not after a device fault: a
+            wait would only raise another error, and no buffer is used again.
         """
         rows = [request.rows for request in requests]
         num_rows = None if rows[0] is None else sum(one or 0 for one in rows)
@@ -76,20 +76,24 @@ class BatchRunner:
         stopwatch = Stopwatch(self.counters)
         with self.device.batch(), RequestScope(requests):
             parts, texts = self._collator.parts(requests)
+            # A graph copies the rows straight into the memory that it reads; BYTES can't be part of one.
             outputs: dict[str, Any] | None = None if texts else self._graphs.run(parts, num_rows)
             if outputs is None:
                 inputs = {name: staging.put(tensors) for name, tensors in parts.items()}
                 extras = self._extras(requests)
                 stopwatch.lap("copy_in")
+            # Only now; see `_forward` for why inputs are collated outside of it.
             with torch.inference_mode():
                 if outputs is None:
                     outputs = self._forward(inputs, texts, extras)
                 stopwatch.lap("forward")
                 finished = self._output_stage.finish(outputs, requests, num_rows)
+            # Ambiguous lengths raise here and not when the rows are split, since here the batch is halved.
             if padding is not None:
-                padding.cuts(finished, requests)  # raises here, where a smaller batch is tried
+                padding.cuts(finished, requests)
             fetched = self._output_stage.fetch(finished)
             stopwatch.lap("copy_out")
+        # `fetch` has waited for the device, so the batch has succeeded and counts.
         self.has_answered = True
         all_rows = len(requests) if num_rows is None else num_rows
         self.counters.add_batch(len(requests), all_rows, stopwatch.total())
@@ -99,19 +103,25 @@ class BatchRunner:
         return fetched
 
     def attempt(self, requests: Sequence[Request]) -> dict[str, Value] | Exception:
-        """Do as `run` does, and return what was raised instead of raising it.
+        """Run a batch like `run`, but return what was raised instead of raising it.
 
-        What was raised holds no tensors any more. When memory ran out, what the device is still at work on
-        is waited for, and memory that nobody uses is handed back, so that a smaller batch finds room.
+        If memory ran out, the returned error references no tensors and unused memory has been released, so
+        that a smaller batch may fit.
+
+        Sync:
+            Host with stream, once; see `run`.
         """
         try:
             return self.run(requests)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # of somebody who stops a test
+            raise
+        except BaseException as error:
             return self.device.health.caught(error)
 
     def stages(self) -> Iterator[Stage]:
-        """List what a batch goes through. Rows are collated where they are put into the device's memory."""
+        """Iterate over the stages of a batch, in order."""
         staging = self.device.staging
+        # On the CPU, putting rows into the device's memory is nothing but concatenating them.
         yield Stage(COLLATE, self._collator, "parts")
         yield Stage(COLLATE if self.device.runtime.is_host else COPY_IN, staging, "put")
         yield Stage(FORWARD, self, "_forward")
@@ -121,10 +131,10 @@ class BatchRunner:
         yield Stage(COPY_OUT, self._output_stage, "fetch")
 
     def record_graph(self, request: Request) -> str | None:
-        """Record a CUDA graph of `forward` for the rows of a request, which must have been run before.
+        """Capture a CUDA graph of `forward` for the batch size of a request, which has been run before.
 
         Returns:
-            None; or why batches of this size run without a graph.
+            None on success; else why batches of this size run without a graph.
 
         Sync:
             Host with device.
@@ -133,7 +143,7 @@ class BatchRunner:
             return self._graphs.capture(self._collator.parts([request])[0], request.rows or 0)
 
     def _extras(self, requests: Sequence[Request]) -> dict[str, Any]:
-        """Return what `forward` gets beside its inputs; tensors among it lie on the device."""
+        """Return the arguments of `forward` besides its inputs; tensors among them are on the device."""
         if not self._plan.hooks.call.extras:
             return {}
         put = self.device.staging.put
@@ -142,6 +152,7 @@ class BatchRunner:
         return {**requests_argument, **self._collator.lengths_argument(lengths)}
 
     def _compute(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Run `forward` for a CUDA graph, which has neither BYTES nor further arguments."""
         with torch.inference_mode():
             return self._forward(inputs, {}, {})
 
@@ -151,10 +162,11 @@ class BatchRunner:
         texts: Mapping[str, BytesArray],
         extras: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Convert the inputs and run `forward`, in inference mode.
+        """Convert the inputs and run `forward`. Called in inference mode.
 
-        The inputs were collated outside of it: torch.compile tells tensors that were made in inference mode
-        from others, so it would compile once for batches of one request and again for all others.
+        The inputs must have been collated outside inference mode: torch.compile guards on whether a tensor
+        was created in it. Those of a single request never are, since they are views of Triton's memory; if
+        concatenated ones were, there would be one compilation for single requests and another for the rest.
         """
         plan = self._plan
         prepared: dict[str, Value] = {**inputs, **texts}

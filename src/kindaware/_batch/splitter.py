@@ -1,4 +1,4 @@
-"""The outputs of a batch, split into the result of each request."""
+"""The last step of a call: the outputs of its batches, split into the result of each request."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.results import Result, Tensors, failure_of, log_failure
 from kindaware._device.device import Device
-from kindaware._errors import format_traceback
+from kindaware._hooks.blame import report
 from kindaware._tensors.rows import split
 
 
 class Splitter:
-    """Splits the outputs of batches when all forwards of a call are done.
+    """Splits the outputs of batches, after all forwards of a call are done.
 
     Args:
-        plan: of the instance.
-        device: the instance's.
+        plan: plan of the instance.
+        device: device of the instance.
     """
 
     def __init__(self, plan: Plan, device: Device) -> None:
@@ -26,7 +26,9 @@ class Splitter:
         self._is_on_device = plan.settings.output_device != "cpu"
 
     def split(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Result]:
-        """Return what each request gets of a batch; where padding is cut off, there may be no memory for it.
+        """Return the result of each request in a batch.
+
+        Cutting padding off makes copies; if memory runs out for them, all requests of the batch fail.
 
         Raises:
             Exception: the device has failed.
@@ -38,7 +40,7 @@ class Splitter:
             if health.note_fault(error):
                 raise
             health.recover(error)
-            log_failure(self._plan.logger, model, [one.id for one in requests], format_traceback(error))
+            log_failure(self._plan.logger, model, [one.id for one in requests], report(error))
             return [failure_of(error, model, one.id, "cutting padding off") for one in requests]
 
     def _split(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Tensors]:
@@ -47,5 +49,6 @@ class Splitter:
             return split(outputs, [request.rows for request in requests])
         if not self._is_on_device:
             return padding.split(outputs, requests)
-        with self._device.runtime.scope():  # cutting copies, on the instance's stream
+        # Cutting padding off queues copies, which belong on the instance's stream.
+        with self._device.runtime.scope():
             return padding.split(outputs, requests)

@@ -1,4 +1,4 @@
-"""The stages of a call of `execute`, and the methods that are their bounds, for whoever measures them."""
+"""The stages of a call of `execute`, and the methods that implement them, for profiling."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class Stage(NamedTuple):
-    """A method that is a stage of a call, or a part of one.
+    """A method that implements a stage of a call, or part of one.
 
     Attributes:
-        name: of the stage.
-        owner: whose method it is.
-        method: its name.
+        name: name of the stage, one of `STAGES`.
+        owner: the object that has the method.
+        method: name of the method.
     """
 
     name: str
@@ -30,4 +30,4 @@ SPLIT = "split"
 RESPOND = "respond"
 
 STAGES = (READ, PREPROCESS, COLLATE, COPY_IN, FORWARD, POSTPROCESS, COPY_OUT, SPLIT, RESPOND)
-"""In the order in which a batch goes through them."""
+"""All stages, in the order in which a batch goes through them."""

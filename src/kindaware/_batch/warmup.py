@@ -1,4 +1,4 @@
-"""The forwards that an instance runs before it is ready, so that no client waits for a first one."""
+"""The warm-up: forwards that an instance runs before it is ready, so that no client pays for the first."""
 
 from __future__ import annotations
 
@@ -12,31 +12,41 @@ from kindaware._batch.graph_plan import graph_sizes
 from kindaware._batch.request import Request
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import Settings
-from kindaware._errors import CallTooEarlyError, ConfigError, RequestError, describe
+from kindaware._errors import (
+    CallTooEarlyError,
+    ConfigError,
+    OutputError,
+    RequestError,
+    describe,
+    message,
+    text_of,
+    ungrouped,
+)
+from kindaware._hooks.blame import hook_of, report
 from kindaware._placement.placement import Placement
 from kindaware._tensors.bytes_arrays import Value, empty_bytes
 
 MakeInputs = Callable[[int], Mapping[str, Value]]
 
 Answer = Callable[[Request], Request]
-"""Takes a request through `preprocess` and `forward`, or to the first item of `stream`; returns it as
-`preprocess` left it."""
+"""Runs a request through `preprocess` and `forward`, or to the first item of `stream`; returns the
+preprocessed request."""
 
 RecordGraphs = Callable[[Sequence[Request]], Sequence[int]]
-"""Records CUDA graphs for the rows of answered requests; returns the rows for which there is one."""
+"""Records CUDA graphs for the batch sizes of answered requests; returns the sizes that have one."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """Which batches to run.
+    """The batches to run before an instance is ready.
 
     Attributes:
-        spec: the model.
-        sizes: batch sizes; a model that does not batch runs once when there is any.
-        graph_sizes: those among them that get a CUDA graph.
-        make_inputs: the hook `warmup_inputs`, or None for zeros.
-        reason: why nothing is run, for the log; empty when something is.
-        note: what else the log is to say.
+        spec: spec of the model.
+        sizes: batch sizes, in rows; a model that does not batch runs once if there is any.
+        graph_sizes: those of `sizes` that get a CUDA graph.
+        make_inputs: the hook `warmup_inputs`; None for zeros.
+        reason: why nothing is run, for the log; empty if something is.
+        note: further text for the log.
     """
 
     spec: ModelSpec
@@ -50,16 +60,16 @@ class WarmUp:
     def plan(
         cls, spec: ModelSpec, settings: Settings, placement: Placement, make_inputs: MakeInputs | None
     ) -> WarmUp:
-        """Choose the sizes: those of the setting, else 1, and on a GPU the preferred batch sizes too.
+        """Choose the batch sizes: those of the setting, else 1 and, on a GPU, the preferred batch sizes.
 
-        With `compile`, 2 as well: torch compiles once for a size of 1 and once more, for all sizes, when
-        another one comes; no client should wait for that. Sizes that get a CUDA graph are run whatever the
-        setting says, since a capture needs all that a first run sets up.
+        With `compile` also 2: torch compiles once for a size of 1, and once more, for all other sizes, when
+        the first of them arrives; no client should wait for that. Sizes that get a CUDA graph are always run,
+        since a capture relies on what a first run initialises.
         Source: torch, "Dynamic shapes" in the documentation of torch.compile (0/1 specialization).
 
         Raises:
-            ConfigError: a size of the setting is above the model's max_batch_size, or CUDA graphs are asked
-                for that can't be had.
+            ConfigError: a size of the setting exceeds the model's `max_batch_size`, or the model doesn't
+                support CUDA graphs of the requested sizes.
         """
         sizes = _default_sizes(spec, settings, placement) if settings.warmup is None else settings.warmup
         largest = max(sizes, default=0)
@@ -82,6 +92,7 @@ class WarmUp:
         note = (
             "" if graphs or not settings.cuda_graphs else f", cuda_graphs has no effect on {placement.device}"
         )
+        # After the others, so that the sizes of the setting run in its order.
         sizes = (*sizes, *(size for size in graphs if size not in sizes))
         if not sizes:
             return cls(spec, (), (), make_inputs, "off", note)
@@ -93,14 +104,14 @@ class WarmUp:
     def run(self, answer: Answer, record_graphs: RecordGraphs) -> str:
         """Run the batches, then record the graphs; return a phrase for the log.
 
-        A model that refuses zeros with a `RequestError` works as it should: then nothing is warmed up.
+        A model that refuses zeros with a `RequestError` works as intended; its warm-up is skipped.
 
         Args:
-            answer: takes a request through the hooks.
-            record_graphs: for requests that were answered.
+            answer: runs a request through the hooks.
+            record_graphs: records graphs for requests that were answered.
 
         Raises:
-            ConfigError: a hook failed, or returned what the configuration doesn't declare.
+            ConfigError: a hook raised, or returned something that the configuration doesn't declare.
         """
         phrase = self._run(answer, record_graphs) if self.sizes else f"warm-up {self.reason}"
         return phrase + self.note
@@ -112,20 +123,17 @@ class WarmUp:
         for rows in sizes:
             try:
                 answered[rows] = answer(Request("warm-up", self._inputs(rows), rows))
-            except Exception as error:
+            except KeyboardInterrupt:  # of somebody who stops a test
+                raise
+            except BaseException as raised:
                 graphs = ", no CUDA graph" if self.graph_sizes else ""
+                error = ungrouped(raised)
                 if isinstance(error, RequestError) and self.make_inputs is None:
                     return f"warm-up skipped (zeros are refused: {error}; define warmup_inputs(rows)){graphs}"
+                # The models that it calls may not be loaded yet, so none can be called before it is ready.
                 if isinstance(error, CallTooEarlyError):
                     return f"warm-up skipped ({self.spec.hook} calls another model){graphs}"
-                raise ConfigError.of(
-                    f"model {self.spec.name!r} warm-up with {rows or 1} row(s)",
-                    expected=f"{self.spec.hook} to answer "
-                    + ("zeros" if self.make_inputs is None else "what warmup_inputs made"),
-                    got=describe(error),
-                    remedy=f"correct {self.spec.hook}, define warmup_inputs(rows) with data that it takes, "
-                    "or set parameter kindaware.warmup to 'off'",
-                ) from error
+                raise ConfigError(self._describe(error, rows or 1)) from raised
         graphs = ""
         if self.graph_sizes:
             recorded = record_graphs([answered[size] for size in self.graph_sizes])
@@ -134,15 +142,48 @@ class WarmUp:
         named = ", ".join(map(str, self.sizes)) if self.spec.batches else "none"
         return f"warm-up {time.monotonic() - started:.2f} s (batch sizes {named}){graphs}"
 
+    def _describe(self, error: BaseException, rows: int) -> str:
+        """Return the text of a model that failed in its warm-up: first where in the user's code."""
+        if isinstance(error, OutputError):
+            return f"{text_of(error)} (seen in the warm-up with {rows} row(s))"
+        hook = hook_of(error, self.spec.hook)
+        remedy = f"correct {hook}"
+        if isinstance(error, AttributeError) and error.name == "model":
+            remedy = "return the module from load(), which keeps it as self.model"
+        elif self.make_inputs is None:
+            remedy += ", or define warmup_inputs(rows) with data that it takes"
+        text = message(
+            f"model {self.spec.name!r} warm-up with {rows} row(s)",
+            expected=f"{hook} to answer "
+            + ("zeros" if self.make_inputs is None else "what warmup_inputs made"),
+            got=describe(error),
+            remedy=remedy,
+        )
+        return f"{report(error)}\n{text}"
+
     def _inputs(self, rows: int | None) -> Mapping[str, Value]:
         if self.make_inputs is not None:
-            return self.make_inputs(rows or 1)
+            return self._check(self.make_inputs(rows or 1), rows or 1)
         batch = () if rows is None else (rows,)
         return {
             tensor.name: _zeros((*batch, *tensor.shape), tensor)
             for tensor in self.spec.inputs
             if not tensor.optional
         }
+
+    def _check(self, made: object, rows: int) -> Mapping[str, Value]:
+        names = {tensor.name for tensor in self.spec.inputs}
+        required = {tensor.name for tensor in self.spec.inputs if not tensor.optional}
+        if isinstance(made, Mapping) and required <= set(made) <= names:
+            return made
+        raise OutputError(
+            message(
+                f"model {self.spec.name!r} warmup_inputs({rows})",
+                expected=f"a mapping of {sorted(names)} to host tensors",
+                got=f"names {sorted(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__,
+                remedy="return the inputs of one batch by name",
+            )
+        )
 
 
 def _zeros(shape: tuple[int, ...], tensor: TensorSpec) -> Value:
@@ -152,6 +193,7 @@ def _zeros(shape: tuple[int, ...], tensor: TensorSpec) -> Value:
 
 def _default_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tuple[int, ...]:
     sizes = {1}
+    # On a GPU the first run of each size is slow, since libraries choose and load kernels by size.
     if placement.uses_cuda and not spec.decoupled:
         sizes.update(spec.preferred_batch_sizes)
     if settings.compile != "off" and spec.batches:

@@ -1,1 +1,1 @@
-"""What Triton and the model's author have said: instance args, the model configuration, settings."""
+"""The configuration of an instance: Triton's args, the model configuration and kindaware's settings."""

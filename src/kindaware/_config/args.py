@@ -1,4 +1,4 @@
-"""From the dict of strings that Triton hands to `initialize` to a typed and checked value."""
+"""The dict of strings that Triton passes to `initialize`, parsed into a typed and checked value."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ KINDS = ("CPU", "GPU", "MODEL")
 
 @dataclass(frozen=True, slots=True)
 class InstanceArgs:
-    """The dict that Triton hands to `initialize`, typed and checked.
+    """The args dict that Triton passes to `initialize`, typed and checked.
 
     Attributes:
         kind: `CPU`, `GPU` or `MODEL`.
-        device_id: ordinal of the GPU as this process counts them; 0 for the other kinds.
-        instance_name: the instance's name; not unique where a group lists several GPUs.
-        model_name: the model's name.
-        model_version: the version, as text.
-        repository: the model's own directory, empty where a test gives none.
-        config: the parsed model configuration. Do not change it.
+        device_id: ordinal of the GPU in this process, after `CUDA_VISIBLE_DEVICES`; 0 for the other kinds.
+        instance_name: name of the instance; not unique where a group lists several GPUs.
+        model_name: name of the model.
+        model_version: version of the model, as text.
+        repository: directory of the model; empty if a unit test passes none.
+        config: the parsed model configuration. Treat it as read-only.
     """
 
     kind: str
@@ -36,13 +36,13 @@ class InstanceArgs:
 
     @classmethod
     def from_dict(cls, args: Mapping[str, str]) -> InstanceArgs:
-        """Check the dict and parse it.
+        """Check and parse the args dict.
 
         In a unit test `model_config`, `model_instance_kind` and `model_instance_device_id` are enough: the
-        names default to what Triton would make of the configuration's name.
+        names default to those that Triton would derive from the configuration's `name`.
 
         Raises:
-            ConfigError: a key is missing or a value is none that Triton passes.
+            ConfigError: a key is missing, or a value is not one that Triton passes.
         """
         kind, device_id = parse_kind(args)
         config = parse_config(args)
@@ -59,10 +59,10 @@ class InstanceArgs:
 
 
 def parse_kind(args: Mapping[str, str]) -> tuple[str, int]:
-    """Read the instance's kind and device id out of the args dict.
+    """Return the instance's kind and device id.
 
     Raises:
-        ConfigError: a key is missing, the kind is none of `KINDS`, or the id is no ordinal.
+        ConfigError: a key is missing, the kind is not one of `KINDS`, or the id is not an ordinal.
     """
     kind = _text(args, "model_instance_kind")
     if kind not in KINDS:
@@ -76,6 +76,7 @@ def parse_kind(args: Mapping[str, str]) -> tuple[str, int]:
             else "pass the kind that the server chose: it resolves KIND_AUTO before an instance starts",
         )
     digits = _text(args, "model_instance_device_id")
+    # isascii, since isdigit and int accept the digits of every script.
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 6):
         raise ConfigError.of(
             "args['model_instance_device_id']",
@@ -87,21 +88,22 @@ def parse_kind(args: Mapping[str, str]) -> tuple[str, int]:
 
 
 def parse_instance_name(args: Mapping[str, str]) -> str:
-    """Read the instance's name out of the args dict, empty where a test gives none.
+    """Return the instance's name; empty if a unit test passes none.
 
     Raises:
-        ConfigError: it is no text.
+        ConfigError: the name is not a string.
     """
     return _optional_text(args, "model_instance_name")
 
 
 def parse_config(args: Mapping[str, str]) -> dict[str, Any]:
-    """Parse `args["model_config"]`.
+    """Return the parsed `args["model_config"]`.
 
     Raises:
-        ConfigError: it is missing, is not JSON, or is not a JSON object.
+        ConfigError: the key is missing, or its value is not a JSON object.
     """
     text = _text(args, "model_config")
+    # RecursionError: JSON that is nested too deeply is the caller's mistake, not a crash of the parser.
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:

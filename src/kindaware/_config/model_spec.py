@@ -1,4 +1,4 @@
-"""The model's tensors and instance groups as its configuration declares them: typed, checked, frozen."""
+"""The model's tensors and instance groups, as its configuration declares them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from kindaware._tensors.dtypes import DType, find_dtype
 
 @dataclass(frozen=True, slots=True, init=False)
 class TensorSpec:
-    """An input or output as config.pbtxt declares it.
+    """An input or output, as config.pbtxt or the class declares it.
 
     Args:
-        name: the tensor's name.
+        name: name of the tensor.
         dtype: Triton's data type, such as `"FP32"` or `"TYPE_FP32"`.
-        shape: sizes of one row, -1 for any size; without the batch dimension when the model batches.
-        optional: for an input: the request may leave it out.
+        shape: shape of one row, -1 for a dimension of any size; without the batch dimension if the model
+            batches.
+        optional: for an input, whether a request may omit it.
 
     Raises:
-        ConfigError: a name that is empty, an unknown data type, or a dimension that is no size.
+        ConfigError: the name is empty, the data type unknown, or a dimension neither -1 nor positive.
     """
 
     name: str
@@ -35,6 +36,7 @@ class TensorSpec:
         if not isinstance(name, str) or not name:
             raise ConfigError.of("tensor", expected="a name", got=repr(name), remedy="name every tensor")
         subject = f"tensor {name!r}"
+        # A frozen dataclass allows no plain assignment, and the arguments are wider than the fields.
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "dtype", find_dtype(dtype, f"{subject} data_type"))
         object.__setattr__(self, "shape", read_sizes(shape, f"{subject} dims"))
@@ -44,8 +46,15 @@ class TensorSpec:
     def from_config(cls, entry: Any, subject: str) -> TensorSpec:
         """Read one entry of the configuration's `input` or `output`.
 
-        A `reshape` is what the tensor has when it reaches the model, so it stands in for `dims`.
+        A `reshape` overrides `dims`: it is the shape in which the tensor reaches the model.
         Source: triton core `infer_request.cc`, InferenceRequest::Normalize.
+
+        Args:
+            entry: the entry, as parsed from JSON.
+            subject: the entry's path in the configuration, for messages.
+
+        Raises:
+            ConfigError: the entry is not an object, or declares no valid tensor.
         """
         if not isinstance(entry, Mapping):
             raise ConfigError.of(subject, expected="an object", got=shorten(entry), remedy=REMEDY)
@@ -56,18 +65,18 @@ class TensorSpec:
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether some dimension is -1."""
+        """Whether any dimension is -1."""
         return -1 in self.shape
 
     def fits(self, shape: Iterable[int]) -> bool:
-        """Whether a row of this shape is what the declaration allows."""
+        """Whether the declaration allows a row of this shape."""
         sizes = tuple(shape)
         return len(sizes) == len(self.shape) and all(
             want in (-1, size) for want, size in zip(self.shape, sizes, strict=True)
         )
 
     def to_config(self) -> dict[str, Any]:
-        """Give the entry as `pb_utils.ModelConfig.add_input` and `add_output` take it."""
+        """Return the entry in the form that `pb_utils.ModelConfig.add_input` and `add_output` take."""
         return {"name": self.name, "data_type": self.dtype.in_config, "dims": list(self.shape)}
 
     def __repr__(self) -> str:
@@ -77,13 +86,13 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class InstanceGroup:
-    """One entry of `instance_group`, as the server fills it in.
+    """One entry of `instance_group`, as the server completes it.
 
     Attributes:
-        name: the group's name; its instances are called `<name>_<n>`.
+        name: name of the group; its instances are called `<name>_<n>`.
         kind: `KIND_CPU`, `KIND_GPU`, `KIND_MODEL` or `KIND_AUTO`.
-        num_instances: instances of this group on this host, over all its GPUs.
-        host_policy: name of the host policy, empty for none.
+        num_instances: number of instances of this group on this host, over all its GPUs.
+        host_policy: name of the host policy; empty for none.
     """
 
     name: str
@@ -96,6 +105,7 @@ class InstanceGroup:
         """Read one entry of the configuration's `instance_group`."""
         if not isinstance(entry, Mapping):
             raise ConfigError.of(subject, expected="an object", got=shorten(entry), remedy=REMEDY)
+        # `count` is per GPU; a group that lists none, or has a count of 0, still counts as one instance.
         num_gpus = len(read_list(entry, "gpus", subject))
         count = read_integer(entry.get("count", 1), f"{subject} count", lowest=0)
         return cls(
@@ -108,17 +118,17 @@ class InstanceGroup:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What the model's configuration says about its tensors and instances.
+    """The model's tensors and batching, as its configuration declares them.
 
     Attributes:
-        name: the model's name.
-        max_batch_size: rows that one forward may get; 0 when the model does not batch.
+        name: name of the model.
+        max_batch_size: maximum number of rows per forward; 0 if the model does not batch.
         inputs: the declared inputs, in the configuration's order.
         outputs: the declared outputs, in the configuration's order.
         parameters: the configuration's `parameters`, name to string value.
-        preferred_batch_sizes: those of the dynamic batcher, empty for none.
+        preferred_batch_sizes: the dynamic batcher's `preferred_batch_size`, in rows; empty for none.
         decoupled: whether a request may get any number of responses.
-        sequences: what it says about sequences of requests; None where requests belong to none.
+        sequences: the configuration of sequence batching; None if requests belong to no sequences.
     """
 
     name: str
@@ -132,7 +142,7 @@ class ModelSpec:
 
     @property
     def hook(self) -> str:
-        """The hook that answers requests: `stream` for a decoupled model, else `forward`."""
+        """Name of the hook that answers requests: `stream` for a decoupled model, else `forward`."""
         return "stream" if self.decoupled else "forward"
 
     @property
@@ -142,14 +152,14 @@ class ModelSpec:
 
     @property
     def may_get_gpu_inputs(self) -> bool:
-        """Whether inputs may come in GPU memory."""
+        """Whether Triton may pass inputs in GPU memory."""
         return self.parameters.get("FORCE_CPU_ONLY_INPUT_TENSORS") == "no"
 
     @property
     def is_uniform(self) -> bool:
-        """Whether the rows of any two requests can be joined: all have the same inputs, sizes and device.
+        """Whether any two requests can share a batch: all have the same inputs, row shapes and device.
 
-        The server has refused requests with other names, data types and sizes than those that are declared.
+        The server itself refuses requests whose names, data types or sizes differ from the declaration.
         Source: triton core `infer_request.cc`, InferenceRequest::Normalize; measured on tritonserver 2.51.0.
         """
         is_fixed = not any(tensor.is_dynamic or tensor.optional for tensor in self.inputs)
@@ -157,10 +167,10 @@ class ModelSpec:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ModelSpec:
-        """Read Triton's model configuration; what the server fills in may be missing.
+        """Read Triton's model configuration; fields that the server fills in may be missing.
 
         Raises:
-            ConfigError: something in it can't be what Triton passes, or asks for what is not built.
+            ConfigError: the configuration is not one that Triton passes, or asks for an unsupported feature.
         """
         subject = "model_config"
         _refuse_unbuilt(config)
@@ -189,13 +199,13 @@ class ModelSpec:
     def completed(
         self, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], max_batch_size: int
     ) -> ModelSpec:
-        """Fill in what the class declares where the configuration names no tensors at all.
+        """Return the spec with the class's declarations, if the configuration names no tensors at all.
 
-        Inside a server that never happens, since auto-complete has written the declarations into the
-        configuration; in a unit test they need not be repeated.
+        In a server the configuration always names them, since auto-complete has written the class's
+        declarations into it; a unit test need not repeat them.
 
         Raises:
-            ConfigError: the configuration's batches are larger than the class's, which auto-complete refuses.
+            ConfigError: `max_batch_size` in the configuration exceeds the class's; auto-complete refuses it.
                 Source: python_backend, ModelConfig.set_max_batch_size.
         """
         read_integer(max_batch_size, "class attribute max_batch_size", lowest=0, remedy="correct the class")
@@ -213,6 +223,7 @@ class ModelSpec:
 
 
 def _refuse_unbuilt(config: Mapping[str, Any]) -> None:
+    """Refuse features that would be silently ignored."""
     wanted = {
         "batch_input": bool(config.get("batch_input")),
         "batch_output": bool(config.get("batch_output")),
@@ -242,10 +253,10 @@ def _tensors(config: Mapping[str, Any], key: str) -> tuple[TensorSpec, ...]:
 
 
 def instance_groups_of(config: Mapping[str, Any]) -> tuple[InstanceGroup, ...]:
-    """Read the configuration's `instance_group`; a configuration without one has none.
+    """Return the configuration's `instance_group`; empty if it has none.
 
     Raises:
-        ConfigError: an entry can't be what Triton passes.
+        ConfigError: an entry is not one that Triton passes.
     """
     subject = "model_config"
     return tuple(
@@ -255,13 +266,14 @@ def instance_groups_of(config: Mapping[str, Any]) -> tuple[InstanceGroup, ...]:
 
 
 def parameters_of(config: Mapping[str, Any]) -> Mapping[str, str]:
-    """Read the configuration's `parameters`: name to string value.
+    """Return the configuration's `parameters`, name to string value.
 
     Raises:
-        ConfigError: a value isn't wrapped as Triton wraps it.
+        ConfigError: a value is not wrapped in `string_value`, as Triton wraps it.
     """
     entries = config.get("parameters") or {}
     texts = {}
+    # Anything but a mapping is reported like a single entry without a name.
     for name, entry in entries.items() if isinstance(entries, Mapping) else [("", entries)]:
         value = entry.get("string_value") if isinstance(entry, Mapping) else None
         if not isinstance(value, str):

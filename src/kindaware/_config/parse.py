@@ -1,6 +1,6 @@
-"""Values out of the parsed model configuration, checked: whoever reads one knows its type.
+"""Typed and checked reading of values from the parsed model configuration.
 
-Each of the functions raises a `ConfigError` for what Triton would not pass.
+Each function raises a `ConfigError` for a value that Triton would not pass.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Any
 from kindaware._errors import ConfigError
 
 MAX_ELEMENTS = 2**40
-"""More elements than this in one row of a tensor are taken for a mistake in the configuration."""
+"""Upper bound on the elements of one row; a larger shape is taken for a mistake in the configuration."""
 
 REMEDY = "correct the model configuration"
 
 
 def read_sizes(dims: object, subject: str) -> tuple[int, ...]:
-    """Read the sizes of a tensor, -1 for any size."""
+    """Return the shape in `dims`, -1 for a dimension of any size."""
     is_list = isinstance(dims, Sequence) and not isinstance(dims, (str, bytes))
     sizes = tuple(dims) if isinstance(dims, Sequence) else ()
+    # type(...) is int, since bool is a subclass of int and no size.
     if (
         not is_list
         or not all(type(size) is int and (size == -1 or size > 0) for size in sizes)
@@ -36,7 +37,7 @@ def read_sizes(dims: object, subject: str) -> tuple[int, ...]:
 
 
 def read_list(config: Mapping[str, Any], key: str, subject: str) -> list[Any]:
-    """Read a list; a key that is missing has an empty one."""
+    """Return the list under a key; empty if the key is missing."""
     value = config.get(key) or []
     if not isinstance(value, list):
         raise ConfigError.of(f"{subject} {key}", expected="a list", got=shorten(value), remedy=REMEDY)
@@ -44,7 +45,7 @@ def read_list(config: Mapping[str, Any], key: str, subject: str) -> list[Any]:
 
 
 def read_text(config: Mapping[str, Any], key: str, subject: str) -> str:
-    """Read a text; a key that is missing has an empty one."""
+    """Return the text under a key; empty if the key is missing."""
     value = config.get(key, "")
     if not isinstance(value, str):
         raise ConfigError.of(f"{subject} {key}", expected="text", got=shorten(value), remedy=REMEDY)
@@ -52,7 +53,7 @@ def read_text(config: Mapping[str, Any], key: str, subject: str) -> str:
 
 
 def read_integer(value: object, subject: str, *, lowest: int, remedy: str = REMEDY) -> int:
-    """Check a whole number that fits into 32 bits."""
+    """Return the value, checked to be a whole number from `lowest` on that fits into 32 bits."""
     if type(value) is not int or not lowest <= value < 2**31:
         raise ConfigError.of(
             subject, expected=f"a whole number from {lowest} on", got=shorten(value), remedy=remedy
@@ -61,6 +62,6 @@ def read_integer(value: object, subject: str, *, lowest: int, remedy: str = REME
 
 
 def shorten(value: object) -> str:
-    """Give a value as a message may quote it."""
+    """Return the value's repr, cut to 80 characters for a message."""
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,4 +1,4 @@
-"""What the configuration says about sequences of requests."""
+"""The configuration's `sequence_batching`, read and checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kindaware._config.parse import REMEDY, read_list, shorten
 from kindaware._errors import ConfigError
 
 _IDLE_MICROSECONDS = 1_000_000
-"""Triton's own, which it fills in where config.pbtxt has none. Source: measured on tritonserver 2.51.0."""
+"""Triton's default, used if config.pbtxt has no value. Source: measured on tritonserver 2.51.0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class SequenceSpec:
     """The configuration's `sequence_batching`.
 
     Attributes:
-        controls: names of the inputs that the server adds to each request; no hook gets them.
-        idle_seconds: after how long without a request the server gives a sequence up.
+        controls: names of the control inputs that the server adds to each request; hooks never get them.
+        idle_seconds: seconds without a request after which the server ends a sequence.
         is_iterative: whether a request may be rescheduled.
     """
 
@@ -29,10 +29,11 @@ class SequenceSpec:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SequenceSpec | None:
-        """Read `sequence_batching` of Triton's model configuration; None where there is none.
+        """Read `sequence_batching` from Triton's model configuration; None if it has none.
 
         Raises:
-            ConfigError: it can't be what Triton passes, or asks for implicit state, or for streams.
+            ConfigError: the entry is not one that Triton passes, asks for implicit state, or stands beside
+                `decoupled: true`.
         """
         if "sequence_batching" not in config:
             return None
@@ -57,6 +58,7 @@ class SequenceSpec:
                 remedy="remove one of the two from config.pbtxt",
             )
         controls = read_list(batching, "control_input", subject)
+        # 0 is protobuf's default, and means that Triton's default applies.
         idle = batching.get("max_sequence_idle_microseconds", 0)
         if type(idle) is not int or idle < 0:
             raise ConfigError.of(

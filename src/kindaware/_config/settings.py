@@ -1,4 +1,4 @@
-"""The settings: class attributes, overridden by `kindaware.*` parameters of config.pbtxt."""
+"""The settings: class attributes, overridden by `kindaware.*` parameters in config.pbtxt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kindaware._errors import ConfigError
 
 PREFIX = "kindaware."
 RELOADS = PREFIX + "reloads"
-"""No setting: the library writes it into the configuration when it asks for a reload."""
+"""Not a setting: the library writes this parameter into the configuration when it requests a reload."""
 
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true")
 MEMORY_FORMATS = ("contiguous", "channels_last")
@@ -21,33 +21,33 @@ COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator and the model's author have set; see docs/settings.md.
+    """The settings in effect; see docs/settings.md.
 
     Attributes:
-        on_missing_gpu: `error`, or `cpu` to run there when the GPU that was asked for isn't visible.
-        model_devices: for KIND_MODEL: `all`, `round_robin`, `cpu` or devices such as `cuda:0,cuda:1`;
-            None where nothing was said.
-        num_threads: threads of one operation on the CPU; None for `auto`.
-        wait_policy: `passive` to let torch's threads on the CPU sleep while they wait, or `default`.
-        keep_memory: `on` to let a process on the CPU keep the memory of a forward for the next one, `off`, or
-            `auto` for `on` where the environment has not decided.
-        precision: a name out of `PRECISIONS`, as Lightning uses them.
+        on_missing_gpu: `error`, or `cpu` to fall back to the CPU if the requested GPU isn't visible.
+        model_devices: for KIND_MODEL: `all`, `round_robin`, `cpu`, or devices such as `cuda:0,cuda:1`; None
+            if unset.
+        num_threads: torch's intra-op threads on the CPU; None for `auto`.
+        wait_policy: `passive` to let torch's CPU threads sleep while they wait, or `default`.
+        keep_memory: `on` to let a process on the CPU reuse the memory of one forward for the next, `off`, or
+            `auto` for `on` unless the environment tunes malloc.
+        precision: one of `PRECISIONS`, Lightning's names.
         memory_format: `contiguous` or `channels_last`.
-        compile: `off` or a mode of `torch.compile`.
-        cuda_graphs: batch sizes that get a CUDA graph of `forward`, in rising order; empty for `off`.
+        compile: `off`, or a mode of `torch.compile`.
+        cuda_graphs: batch sizes, in rows, for which `forward` gets a CUDA graph, ascending; empty for `off`.
         output_device: `cpu`, or `instance` to leave the outputs of a GPU instance on its GPU.
-        pinned_limit_bytes: how much pinned host memory a GPU instance may keep for staging.
-        warmup: batch sizes to run once before the instance is ready; empty for `off`; None where nothing
-            was said.
-        cast_outputs: convert an output of another dtype to the declared one.
-        reload_on_fault: ask the server to load the model anew when the device has failed.
-        metrics: show the instance's counters on Triton's `/metrics`.
-        cancellation: `on` to answer what was cancelled before its batch is formed, `off`, or `auto` where
-            that is worth what asking costs.
-        isolate_errors: find the guilty requests by halving when `forward` raises on a batch.
-        pad: what inputs of different size are padded with, by name, as it was written; None for none.
-        max_streams: how many asynchronous `stream` generators an instance runs at once.
-        max_sequences: of how many sequences an instance keeps the state.
+        pinned_limit_bytes: maximum pinned host memory, in bytes, that a GPU instance keeps for staging.
+        warmup: batch sizes, in rows, to run once before the instance is ready; empty for `off`, None if
+            unset.
+        cast_outputs: whether an output of another dtype is converted to the declared one.
+        reload_on_fault: whether the server is asked to reload the model after a device fault.
+        metrics: whether the instance's counters are exported on Triton's `/metrics`.
+        cancellation: `on` to drop cancelled requests before their batch is formed, `off`, or `auto` for `on`
+            if forwards take long enough to justify the cost of asking.
+        isolate_errors: whether a batch on which `forward` raises is halved to find the offending requests.
+        pad: fill value by input name for inputs of different sizes, as written; None for no padding.
+        max_streams: maximum number of asynchronous `stream` generators that run at once.
+        max_sequences: maximum number of sequences whose state an instance keeps.
     """
 
     on_missing_gpu: str = "error"
@@ -79,22 +79,23 @@ class Settings:
         *,
         known: Collection[str] = (),
     ) -> Settings:
-        """Merge what the class says with what config.pbtxt says; config.pbtxt wins.
+        """Merge the class's settings with those in config.pbtxt, which take precedence.
 
         Args:
-            attributes: setting names and values out of the class.
-            parameters: the configuration's `parameters`; only keys that begin with `kindaware.` count.
-            known: names of the settings that there are for this kind of model; empty for all of them.
+            attributes: setting names and values from the class.
+            parameters: the configuration's `parameters`; keys without the prefix `kindaware.` are ignored.
+            known: names of the settings that this kind of model has; empty for all of them.
 
         Raises:
-            ConfigError: an unknown `kindaware.*` key, a value that isn't allowed, or a setting that this
-                version doesn't have yet.
+            ConfigError: a `kindaware.*` key is unknown, or a value is not allowed.
         """
         values = {}
         known = known or SETTING_NAMES
+        # An attribute is checked even where a parameter overrides it, so that the class is right on its own.
         for name, value in attributes.items():
             values[name] = _read(name, value, f"setting {name!r}")
         for key, text in parameters.items():
+            # Also matches near misses such as Kind_Aware_warmup, which would otherwise be silently ignored.
             if key != RELOADS and re.match(r"kind_?aware[\W_]", key, re.IGNORECASE):
                 name = key.removeprefix(PREFIX)
                 if not key.startswith(PREFIX) or name not in known:
@@ -110,7 +111,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class _Parser:
-    """How a setting is read: what is allowed, in words, and a function that raises ValueError."""
+    """How a setting is read.
+
+    Attributes:
+        allowed: the allowed values, in the words of an error message.
+        parse: converts a value, or raises ValueError or TypeError.
+    """
 
     allowed: str
     parse: Callable[[Any], Any]
@@ -144,6 +150,7 @@ def _boolean(value: object) -> bool:
 
 
 def _whole_number(value: object, lowest: int) -> int:
+    # Parameters of config.pbtxt are always strings; the length bound spares int() a megabyte of digits.
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         value = int(value)
     if type(value) is not int or value < lowest:
@@ -152,6 +159,7 @@ def _whole_number(value: object, lowest: int) -> int:
 
 
 def _num_threads(value: object) -> int | None:
+    # None, since the class attribute may be set to the default of `Settings`.
     if value in ("auto", None):
         return None
     number = _whole_number(value, 1)
@@ -198,6 +206,7 @@ def _pad(value: object) -> Mapping[str, Any] | None:
         if not all(equals for _, equals, _ in pairs):
             raise ValueError
         value = {name.strip(): text.strip() for name, _, text in pairs}
+        # A name was given twice.
         if len(value) < len(pairs):
             raise ValueError
     if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
@@ -207,6 +216,7 @@ def _pad(value: object) -> Mapping[str, Any] | None:
 
 _SIZES = "'off' or batch sizes such as '1,8'"
 
+# In the order of the table in docs/settings.md.
 _PARSERS = {
     "on_missing_gpu": _choice("error", "cpu"),
     "model_devices": _Parser(
@@ -235,4 +245,4 @@ _PARSERS = {
 SETTING_NAMES = tuple(_PARSERS)
 
 PLACEMENT_SETTINGS = ("on_missing_gpu", "model_devices", "num_threads", "wait_policy")
-"""Those that `DevicePlacement` has."""
+"""Names of the settings of `DevicePlacement`."""

@@ -1,1 +1,1 @@
-"""What happens on the device: streams and copies, staging buffers, CUDA graphs, modules."""
+"""The device of an instance: streams and copies, staging buffers, CUDA graphs, modules, and its health."""

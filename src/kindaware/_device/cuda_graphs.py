@@ -1,7 +1,7 @@
-"""CUDA graphs of `forward`: one per listed batch size, recorded at load, replayed with new inputs.
+"""CUDA graphs of `forward`: one per configured batch size, captured at load, replayed with new inputs.
 
-A graph reads its inputs where they lay when it was recorded, and leaves its outputs in one place. So a batch
-is copied into the graph's inputs, and its outputs are good until the next forward.
+A graph always reads its inputs from, and writes its outputs to, the memory that it was captured with. So a
+batch is copied into the graph's inputs, and its outputs are valid until the next forward.
 """
 
 from __future__ import annotations
@@ -16,15 +16,21 @@ from kindaware._device.staging import Staging
 from kindaware._errors import KindAwareError, describe, message, release_frames
 
 Parts = Mapping[str, Sequence[torch.Tensor]]
-"""What a batch consists of: by input, the requests' tensors, [b, ...] each."""
+"""A batch before it is concatenated: by input, the requests' tensors, [b, ...] each."""
 
 Compute = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
-"""From a batch's inputs on the device to its outputs by name."""
+"""Computes a batch's outputs, by name, from its inputs on the device."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """One recorded forward: the memory it reads, the memory it writes, and what queues it."""
+    """One captured forward.
+
+    Attributes:
+        inputs: the memory that it reads, [B, ...] each, where B is the captured batch size.
+        outputs: the memory that it writes, [B, ...] each.
+        replay: queues it on the stream that is current.
+    """
 
     inputs: dict[str, torch.Tensor]
     outputs: dict[str, torch.Tensor]
@@ -32,15 +38,15 @@ class _Graph:
 
 
 class Graphs:
-    """The graphs of an instance.
+    """The CUDA graphs of an instance.
 
-    Every method is called inside the runtime's scope, without gradients.
+    Every method must be called inside the runtime's scope, with gradients disabled.
 
     Args:
-        runtime: the device.
-        staging: brings a batch's rows into a graph's inputs.
-        compute: what is recorded. It must do the same for every batch of a size: only its work on the device
-            is replayed, and none of its Python.
+        runtime: the runtime of the device.
+        staging: copies a batch's rows into a graph's inputs.
+        compute: the function to capture. It must do the same for every batch of a size: only its work on the
+            device is replayed, none of its Python.
     """
 
     def __init__(self, runtime: Runtime, staging: Staging, compute: Compute) -> None:
@@ -51,20 +57,21 @@ class Graphs:
         self._given_up: str | None = None
 
     def capture(self, parts: Parts, num_rows: int) -> str | None:
-        """Record a graph for batches of the size and shape of this one, which has been run before.
+        """Capture a graph for batches of the size and shape of this one, which has been run before.
 
-        It is run once more, with waits forbidden: most of what a capture can't record shows there, and a
-        capture that is spoilt leaves torch's allocator in a lesser state. When either fails, no other is
-        tried, unless it was for memory.
+        The batch is first run once more with waits forbidden: this reveals most of what can't be captured,
+        whereas a failed capture leaves torch's allocator damaged. If either fails for another reason than
+        memory, no further capture is attempted.
 
         Returns:
-            None; or why batches of the size run without a graph. Whether the device has survived shows with
-            the next wait.
+            None on success; else why batches of this size run without a graph. A fault of the device shows
+            at the next wait.
 
         Sync:
             Host with device.
         """
         sizes = self._by_shape.setdefault(_shape_of(parts), {})
+        # A size whose capture fails keeps this None: it runs without a graph, and not with a larger one's.
         sizes[num_rows] = None
         if self._given_up is not None:
             return self._given_up
@@ -83,28 +90,30 @@ class Graphs:
         """Compute a batch with the graph of its size or the next larger one, padded with its last row.
 
         Returns:
-            The first `num_rows` rows of the outputs, in memory that the next forward overwrites; None where
-            there is no graph for the batch.
+            The first `num_rows` rows of the outputs, in memory that the next forward overwrites; None if no
+            graph fits the batch.
 
         Sync:
-            Nothing.
+            None: the work is queued on the current stream.
         """
         graph = self._find(parts, num_rows) if num_rows else None
         if graph is None or num_rows is None:
             return None
         for name, target in graph.inputs.items():
             self._staging.put(parts[name], target[:num_rows])
+            # Overwritten, so that a batch's outputs never depend on the rows of an earlier batch.
             if num_rows != len(target):
                 target[num_rows:] = target[num_rows - 1]
         graph.replay()
         return {name: output[:num_rows] for name, output in graph.outputs.items()}
 
     def _find(self, parts: Parts, num_rows: int) -> _Graph | None:
-        """Choose among the listed sizes; one that could not be recorded is none of the next larger's."""
+        """Return the graph of the smallest configured size that fits; None if that size has none."""
         if not self._by_shape:
             return None
+        # A hook `collate` may change the number of rows; that is reported when the outputs are checked.
         if any(sum(map(len, tensors)) != num_rows for tensors in parts.values()):
-            return None  # of collate, which is told so where its outputs are checked
+            return None
         sizes = self._by_shape.get(_shape_of(parts), {})
         return sizes.get(min((size for size in sizes if size >= num_rows), default=0))
 
@@ -128,7 +137,7 @@ class Graphs:
         try:
             replay = self._runtime.capture(work)
         except Exception as error:
-            # A capture that work has spoilt ends with an error of its own, which doesn't say why.
+            # A failed capture ends with an error of its own, which hides what `work` raised.
             raise raised[0] if raised else error from None
         return _Graph(inputs, outputs, replay)
 
@@ -149,5 +158,5 @@ class Graphs:
 
 
 def _shape_of(parts: Parts) -> object:
-    """What batches have in common that one graph can serve: names, dtypes, sizes of a row."""
+    """Return the key of batches that one graph can serve: names, dtypes and row shapes."""
     return frozenset((name, tensors[0].dtype, tensors[0].shape[1:]) for name, tensors in parts.items())

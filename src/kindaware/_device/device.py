@@ -1,4 +1,4 @@
-"""The device of an instance: its runtime, the staging to and from it, and its health."""
+"""The device of an instance: its runtime, the staging of tensors to and from it, and its health."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kindaware._device.staging import Staging, open_staging
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a batch needs of a device.
+    """The device that an instance computes on.
 
     Attributes:
         runtime: streams, events, pinned memory and copies.
-        staging: inputs to the device, outputs back.
-        health: whether it still works.
+        staging: copies inputs to the device and outputs back.
+        health: whether the device still works.
     """
 
     runtime: Runtime
@@ -31,13 +31,13 @@ class Device:
 
     @classmethod
     def open(cls, runtime: Runtime, settings: Settings, model: str, logger: Logger) -> Device:
-        """Make staging and health for a runtime that is active.
+        """Create staging and health for an active runtime.
 
         Args:
-            runtime: the device.
-            settings: how much pinned memory may be held, and where outputs are to lie.
-            model: the model's name, for messages.
-            logger: told when the device has failed.
+            runtime: the runtime of the device.
+            settings: `pinned_limit_bytes` and `output_device` are used.
+            model: name of the model, for messages.
+            logger: gets a record when the device has failed.
         """
         keeps_outputs = settings.output_device == "instance"
         staging = open_staging(runtime, settings.pinned_limit_bytes, keeps_outputs=keeps_outputs)
@@ -45,12 +45,14 @@ class Device:
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:
-        """Make device and stream current for one batch, without gradients.
+        """Make device and stream current for one batch, with gradients disabled.
 
         Sync:
-            Waits at the end for what is queued, after an error too; not after a fault, when a wait would only
-            raise over the error.
+            Host with stream at the end, after an error too: pinned buffers and Triton's input memory must not
+            be reused while a copy is in flight. Not after a device fault, since a wait would only raise
+            another error in place of the first.
         """
+        # set_grad_enabled and not inference_mode: inputs are collated here; see `BatchRunner._forward`.
         with self.runtime.scope(), torch.set_grad_enabled(False):
             try:
                 self.staging.begin_forward()

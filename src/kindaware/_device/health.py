@@ -1,23 +1,30 @@
-"""Whether an instance's device still works, and what is released after an error."""
+"""Whether an instance's device still works, and the release of memory after an error."""
 
 from __future__ import annotations
 
 from logging import Logger
 
 from kindaware._device.runtime import Runtime, is_out_of_memory
-from kindaware._errors import KindAwareError, describe, format_traceback, message, release_frames
+from kindaware._errors import (
+    ProcessExitError,
+    describe,
+    format_traceback,
+    message,
+    release_frames,
+    ungrouped,
+)
 
 
 class Health:
-    """The state of a device after the errors that hooks have raised.
+    """Whether a device is usable, judged by the errors that hooks raise.
 
     Args:
-        runtime: the device.
-        model: the model's name, for messages.
-        logger: told once when the device has failed.
+        runtime: the runtime of the device.
+        model: name of the model, for messages.
+        logger: gets one record when the device has failed.
 
     Attributes:
-        fault: the error after which the device is unusable; None while it works.
+        fault: description of the error that left the device unusable; None while it works.
     """
 
     def __init__(self, runtime: Runtime, model: str, logger: Logger) -> None:
@@ -27,7 +34,7 @@ class Health:
         self._logger = logger
 
     def note_fault(self, error: BaseException) -> bool:
-        """Return whether the error leaves the device unusable; the first such error is kept and logged.
+        """Return whether the error leaves the device unusable; record and log the first such error.
 
         Sync:
             May wait for the device; see `Runtime.is_fault`.
@@ -40,7 +47,7 @@ class Health:
         return True
 
     def unavailable(self) -> str:
-        """Return what every client reads after a fault."""
+        """Return the message that every client gets after a fault."""
         return message(
             f"model {self._model!r}",
             expected="a working device",
@@ -48,29 +55,39 @@ class Health:
             remedy="unload and load the model, or restart the server: its process has lost the device",
         )
 
-    def caught(self, error: Exception | SystemExit) -> Exception:
-        """Return an error that `forward` raised, as one that holds no tensors any more.
+    def caught(self, error: BaseException) -> Exception:
+        """Process an error that a hook raised, and return it as an exception; see `recover`.
 
-        Memory that ran out is waited for and released, so that a smaller batch finds room; see `recover`.
+        A group of errors is reduced to what it is about. An error that would end the process, such as
+        SystemExit of a library that calls sys.exit, becomes one of the request: the server would not start
+        another stub.
         """
-        if isinstance(error, SystemExit):  # of a library that takes a server for a program
-            left = KindAwareError(f"forward ended the process: SystemExit({error.code!r})")
-            left.__cause__ = error
-            return left
+        error = ungrouped(error)
         try:
             self.recover(error)
-        except Exception as other:  # of the device
+        except Exception as other:
             error = other
         self.note_fault(error)
-        return error
+        return as_exception(error)
 
     def recover(self, error: BaseException) -> None:
-        """Release the tensors that a hook's error holds, and cached memory when that ran out.
+        """If memory ran out, release the tensors that a hook's error references, and cached memory.
 
         Sync:
-            Host with stream, when memory ran out.
+            Host with stream, if memory ran out.
         """
-        release_frames(error)
         if is_out_of_memory(error):
+            # Frames first: the cache only holds what no tensor uses. The wait: the stream may still use it.
+            release_frames(error)
             self._runtime.wait()
             self._runtime.release_memory()
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Return an error that would end the process as one of a request, and any other as it is."""
+    if isinstance(error, Exception):
+        return error
+    ended = ProcessExitError(f"{describe(error)}, which would end the process")
+    ended.__cause__ = error
+    ended.__traceback__ = error.__traceback__
+    return ended

@@ -1,4 +1,4 @@
-"""What is done to the modules that `load()` made: device, eval mode, precision, layout, compilation."""
+"""Preparation of the modules that `load` made: eval mode, device, precision, memory format, compilation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """A precision setting, taken apart.
+    """A parsed `precision` setting.
 
     Attributes:
-        dtype: the dtype that it computes in, or None for `32-true`.
-        is_mixed: whether autocast chooses per operation; otherwise modules and inputs are converted.
+        dtype: the dtype to compute in; None for `32-true`.
+        is_mixed: whether autocast chooses the dtype per operation; if not, modules and inputs are converted.
     """
 
     dtype: torch.dtype | None
@@ -34,31 +34,31 @@ class Precision:
 
     @classmethod
     def of(cls, name: str) -> Precision:
-        """Read one of Lightning's names."""
+        """Parse one of Lightning's names, such as `bf16-mixed`."""
         bits, kind = name.split("-")
         return cls(_DTYPES.get(bits), kind == "mixed")
 
     def scope(self, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-        """Give the context in which `forward` runs."""
+        """Return the context manager in which `forward` runs: autocast for mixed precision."""
         if self.dtype is None or not self.is_mixed:
             return _NO_SCOPE
         return torch.autocast(device.type, dtype=self.dtype)
 
     @property
     def converts_to(self) -> torch.dtype | None:
-        """The dtype that modules and floating inputs are converted to, or None."""
+        """The dtype to which modules and floating-point inputs are converted; None for no conversion."""
         return None if self.is_mixed else self.dtype
 
 
 @contextlib.contextmanager
 def hook_scope(runtime: Runtime, precision: Precision) -> Iterator[None]:
-    """Make current what a step of a hook computes in: device and stream, inference mode, precision."""
+    """Enter device and stream, inference mode and precision for one step of a hook."""
     with runtime.scope(), torch.inference_mode(), precision.scope(runtime.device):
         yield
 
 
 def check_loaded(returned: object, spec: ModelSpec) -> nn.Module | None:
-    """Check what `load` returned.
+    """Return what `load` returned, checked.
 
     Raises:
         ConfigError: it is neither a module nor None.
@@ -74,18 +74,19 @@ def check_loaded(returned: object, spec: ModelSpec) -> nn.Module | None:
 
 
 def prepare_modules(owner: object, placement: Placement, settings: Settings) -> None:
-    """Bring every module that is an attribute of `owner` into the state that the settings ask for.
+    """Prepare every module among the attributes of `owner` in place, as the settings require.
 
-    Modules directly on `owner`, and in lists, tuples and dicts there, are put into eval mode, moved to the
-    instance's device (unless the model places itself), converted, laid out and compiled in place.
+    Modules that are attributes of `owner`, or lie in its lists, tuples and dicts, are put into eval mode,
+    moved to the instance's device (unless the model spreads itself over several), converted to the precision
+    and memory format, and compiled.
 
     Args:
-        owner: the model, after `load()`.
-        placement: where it runs.
-        settings: precision, memory format and compilation.
+        owner: the user's object, after `load`.
+        placement: the placement of the instance.
+        settings: `precision`, `memory_format` and `compile` are used.
 
     Raises:
-        ConfigError: after this a parameter is still on another device.
+        ConfigError: a parameter or buffer is still on another device afterwards.
     """
     precision = Precision.of(settings.precision)
     for name, module in _modules_of(owner):
@@ -96,6 +97,7 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
             module.to(precision.converts_to)
         if settings.memory_format == "channels_last":
             module.to(memory_format=torch.channels_last)
+        # In place and not torch.compile(module), so that references the model holds are compiled too.
         if settings.compile != "off":
             module.compile(mode=settings.compile)
         if placement.moves_modules:
@@ -103,20 +105,22 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
 
 
 def converts_inputs(settings: Settings, precision: Precision) -> bool:
-    """Whether `prepare_input` changes anything."""
+    """Whether `prepare_input` does anything with these settings."""
     return precision.converts_to is not None or settings.memory_format == "channels_last"
 
 
 def prepare_input(tensor: torch.Tensor, settings: Settings, precision: Precision) -> torch.Tensor:
-    """Convert one input of a batch as the settings ask; a no-op for the defaults."""
+    """Return an input converted to the dtype and memory format of the settings; a no-op for the defaults."""
     if precision.converts_to is not None and tensor.is_floating_point():
         tensor = tensor.to(precision.converts_to)
+    # channels_last is defined for [B, C, H, W] only.
     if settings.memory_format == "channels_last" and tensor.dim() == 4:
         tensor = tensor.contiguous(memory_format=torch.channels_last)
     return tensor
 
 
 def _modules_of(owner: object) -> Iterator[tuple[str, nn.Module]]:
+    """Yield each module among the attributes of `owner` once, with the attribute's name."""
     seen: set[int] = set()
     for name, value in vars(owner).items():
         if isinstance(value, Mapping):
@@ -130,6 +134,7 @@ def _modules_of(owner: object) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _check_devices(name: str, module: nn.Module, device: torch.device) -> None:
+    # A module that overrides `_apply` may have kept its tensors where they were.
     for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.device != device:
             raise ConfigError.of(

@@ -1,4 +1,4 @@
-"""One instance, placed: its arguments and settings, its device, and its share of the host's cores."""
+"""A placed instance: its args and settings, its device, and its share of the host's cores."""
 
 from __future__ import annotations
 
@@ -18,16 +18,26 @@ from kindaware._placement.threads import ThreadBudget, count_cores
 
 
 class PlacedInstance:
-    """An instance on its device. Making one sets torch's threads and, on a GPU, the current device.
+    """An instance on its device.
+
+    The constructor sets the number of torch's threads and, on a GPU, the current device of the thread.
 
     Args:
         model_class: the user's class, whose attributes are the settings.
-        args: the dict of strings that Triton hands over.
-        known: names of the settings that there are for this kind of model.
+        args: the dict of strings that Triton passes.
+        known: names of the settings that this kind of model has.
+
+    Attributes:
+        args: the args, typed and checked.
+        parameters: the configuration's `parameters`, name to string value.
+        settings: the settings in effect.
+        placement: the devices of the instance.
+        thread_budget: the number of torch's threads.
+        runtime: the runtime of the device, active.
 
     Raises:
-        ConfigError: the args are none that Triton passes, a setting is unknown or wrong, or the GPU that was
-            asked for isn't visible.
+        ConfigError: the args are not those that Triton passes, a setting is unknown or invalid, or the
+            requested GPU isn't visible.
     """
 
     def __init__(self, model_class: type, args: Mapping[str, str], known: Collection[str]) -> None:
@@ -48,13 +58,15 @@ class PlacedInstance:
             environment=os.environ,
         )
         torch.set_num_threads(self.thread_budget.num_threads)
+        # After set_num_threads, whose number decides how many idle threads are needed.
         if self.settings.wait_policy == "passive":
             stop_spinning(self.thread_budget.num_threads, os.environ)
+        # Last, since it creates the CUDA context: a refused instance takes no memory on the GPU.
         self.runtime = open_runtime(self.placement)
         self.runtime.activate()
 
     def describe_placement(self) -> str:
-        """Return where the instance runs and with how many threads, for the log."""
+        """Return a description of devices and threads for the log."""
         threads = self.thread_budget
         why = "" if self.args.kind == "CPU" else f", {self.placement.reason}"
         where = ", own stream" if self.placement.uses_cuda else why

@@ -1,6 +1,6 @@
-"""What a device can do for a batch, behind one protocol: the CPU, where nothing is queued, and CUDA.
+"""The device primitives behind one protocol: the CPU, where nothing is ever queued, and CUDA.
 
-Each method is one primitive: what waits for what is decided by the callers.
+Each method is one primitive; the order of copies and waits is decided by the callers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 
+from kindaware._errors import leaves_of, linked_errors, text_of
 from kindaware._placement.placement import Placement
 
 _NO_SCOPE = contextlib.nullcontext()
@@ -22,42 +23,42 @@ class Runtime(Protocol):
     """Streams, copies and pinned memory of one device.
 
     Attributes:
-        device: where `forward` runs.
-        is_host: True when tensors of the device are host memory, so that nothing needs to be copied.
+        device: the device on which `forward` runs.
+        is_host: whether the device's tensors lie in host memory, so that nothing needs to be copied.
     """
 
     device: torch.device
     is_host: bool
 
     def activate(self) -> None:
-        """Make the device the current one of this thread, before `load()` runs."""
+        """Make the device current for this thread; called once, before `load` runs."""
 
     def scope(self) -> contextlib.AbstractContextManager[None]:
-        """Make the device and its stream current for what happens inside."""
+        """Make the device and the instance's stream current inside the context."""
 
     def new_pinned(self, num_bytes: int) -> torch.Tensor:
         """Allocate page-locked host memory, uint8 [num_bytes]."""
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        """Queue a copy on the stream; neither side may be touched on the host before `wait`."""
+        """Queue a copy on the current stream; the host must not touch either side before `wait`."""
 
     def wait(self) -> None:
-        """Block until everything queued on the stream so far is done. Sync: host with stream."""
+        """Block until everything queued on the instance's stream is done. Sync: host with stream."""
 
     def synchronize(self, device: torch.device) -> None:
-        """Block until the device has nothing left to do, on any stream. Sync: host with device."""
+        """Block until all streams of a device are idle. Sync: host with device."""
 
     def release_memory(self) -> None:
-        """Hand device memory back that is cached and not in use."""
+        """Return cached device memory that is not in use to the driver."""
 
     def forbid_waits(self) -> contextlib.AbstractContextManager[None]:
-        """Make operations raise, inside, that would have the host wait for the device."""
+        """Make operations raise, inside the context, that would block the host on the device."""
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Record what `work` queues on the stream instead of doing it; the result queues it again.
+        """Capture what `work` queues on the stream instead of running it; the returned function queues it.
 
-        It reads and writes the memory that `work` did, on the stream that is current then. What it wrote may
-        be lost with the replay of any other capture. After an error it was as if nothing had been recorded.
+        The replay reads and writes the same memory as `work`, on the stream that is current then. Its outputs
+        may be overwritten by the replay of any other capture. After an error nothing has been captured.
         """
 
     def is_fault(self, error: BaseException) -> bool:
@@ -65,20 +66,20 @@ class Runtime(Protocol):
 
 
 class CpuRuntime:
-    """The CPU: every operation is done when its call returns. Never touches CUDA."""
+    """The CPU: every operation is complete when its call returns. Never initialises CUDA."""
 
     device = torch.device("cpu")
     is_host = True
 
     def activate(self) -> None:
-        """There is no current device to set."""
+        """Do nothing: the CPU is always current."""
 
     def scope(self) -> contextlib.AbstractContextManager[None]:
-        """There is no stream to enter."""
+        """Return an empty context: the CPU has no streams."""
         return _NO_SCOPE
 
     def new_pinned(self, num_bytes: int) -> torch.Tensor:
-        """Allocate ordinary memory, uint8 [num_bytes]: nothing is copied to a device from it."""
+        """Allocate ordinary memory, uint8 [num_bytes]: nothing is ever copied from it to a device."""
         return torch.empty(num_bytes, dtype=torch.uint8)
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
@@ -99,20 +100,20 @@ class CpuRuntime:
         return contextlib.nullcontext()
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Give the work itself: nothing is ever queued."""
+        """Return `work` itself, since nothing is ever queued."""
         return work
 
     def is_fault(self, error: BaseException) -> bool:
-        """Tell that no error of a host operation leaves the CPU unusable."""
+        """Return False: no error of a host operation leaves the CPU unusable."""
         return False
 
 
 class CudaRuntime:
-    """One GPU, with one non-default stream for everything that an instance does.
+    """One GPU, with a single non-default stream for everything that an instance does.
 
     Args:
-        device: the GPU, with its ordinal.
-        others: the GPUs that the model uses beside it.
+        device: the GPU, with its index.
+        others: further GPUs that the model uses.
     """
 
     is_host = False
@@ -134,7 +135,7 @@ class CudaRuntime:
 
     @property
     def stream(self) -> torch.cuda.Stream:
-        """The instance's stream; there after `activate`."""
+        """The instance's stream; available after `activate`."""
         if self._stream is None:
             raise RuntimeError("CudaRuntime: expected activate() before its first use, got none; call it")
         return self._stream
@@ -146,33 +147,35 @@ class CudaRuntime:
             yield
 
     def new_pinned(self, num_bytes: int) -> torch.Tensor:
-        """Allocate page-locked host memory, uint8 [num_bytes]. Sync: the whole device, as CUDA does."""
+        """Allocate page-locked host memory, uint8 [num_bytes]. Sync: the whole device, implicitly in CUDA."""
         return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True)
 
     def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        """Queue the copy on the current stream, without waiting where the host side is pinned."""
+        """Queue the copy on the current stream; blocks only if the host side is not pinned."""
         target.copy_(source, non_blocking=True)
 
     def wait(self) -> None:
         """Record an event on the stream and wait for it, without the GIL. Sync: host with stream."""
-        assert self._event is not None  # made together with the stream
+        # `activate` creates it together with the stream.
+        assert self._event is not None
         self._event.record(self.stream)
         self._event.synchronize()
 
     def synchronize(self, device: torch.device) -> None:
-        """Wait for all streams of a GPU. Sync: host with device."""
+        """Block until all streams of a GPU are idle. Sync: host with device."""
         torch.cuda.synchronize(device)
 
     def release_memory(self) -> None:
-        """Empty torch's cache. Sync: the whole device, as CUDA does to free memory."""
+        """Empty torch's cache. Sync: the whole device, since CUDA synchronises to free memory."""
         torch.cuda.empty_cache()
 
     @contextlib.contextmanager
     def forbid_waits(self) -> Iterator[None]:
-        """Have torch raise where an operation of its own would wait: `item`, `nonzero`, `cpu`."""
+        """Make torch raise if an operation would block, such as `item`, `nonzero` and `cpu`."""
         before = torch.cuda.get_sync_debug_mode()
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Synchronization debug mode")  # that it may miss some
+            # torch warns that the mode is a beta feature and may miss some operations.
+            warnings.filterwarnings("ignore", message="Synchronization debug mode")
             torch.cuda.set_sync_debug_mode("error")
         try:
             yield
@@ -180,15 +183,17 @@ class CudaRuntime:
             torch.cuda.set_sync_debug_mode(before)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Capture a CUDA graph on the instance's stream. Sync: the whole device, before.
+        """Capture a CUDA graph on the instance's stream. Sync: the whole device, before the capture.
 
-        All graphs share the memory of the first, which is right as long as one's outputs are read before
-        another is replayed. Only calls of this thread can spoil a capture. A graph whose capture was spoilt
-        is kept, empty: torch's allocator goes on asking it whose memory is whose.
+        All graphs share the memory pool of the first, which is safe as long as the outputs of one are read
+        before another is replayed. Only calls of this thread can invalidate a capture. A graph whose capture
+        failed is kept, empty, since torch's allocator keeps asking it which memory belongs to its pool.
         Source: torch, CUDAGraph.cpp, create_allocate_filter; "CUDA semantics", Graph memory management.
         """
         graph = torch.cuda.CUDAGraph()
+        # The first graph makes the pool that the others share.
         pool = None if self._first_graph is None else self._first_graph.pool()
+        # thread_local: with torch's default, some calls of CUDA on any other thread invalidate the capture.
         try:
             with torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
                 work()
@@ -200,27 +205,25 @@ class CudaRuntime:
         return graph.replay
 
     def is_fault(self, error: BaseException) -> bool:
-        """Ask the GPUs whether an error of CUDA has left them unusable; once one has, it stays so.
+        """Whether an error of CUDA has left the GPUs unusable; True ever after, once one has.
 
-        A sticky error is raised again by each later call. One of a launch, such as "invalid configuration
-        argument", is told once, and the GPU goes on. Nothing is asked after other errors, nor when memory ran
-        out or a capture of a graph refused something.
+        A sticky error is returned again by every later call. A launch error, such as "invalid configuration
+        argument", is returned once, and the GPU keeps working. So after an error of CUDA the devices are
+        synchronised to tell the two apart; not after other errors, nor after running out of memory or a
+        failed graph capture.
         Source: CUDA Runtime API, "Enumerator for error types" and cudaDeviceSynchronize; "Error Handling".
 
         Sync:
-            Host with the devices, after an error of CUDA that was not the end.
+            Host with all devices, after an error of CUDA while they still work.
         """
-        if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
-            return False
-        said = re.search(r"CUDA error: (.*)", str(error))
-        if said is None and not isinstance(error, getattr(torch, "AcceleratorError", ())):
-            return False
-        if said is not None and re.match(r"out of memory|.*captur", said.group(1)):
+        # A hook may have wrapped it in an error of its own.
+        if not any(_is_cuda_error(one) for one in linked_errors(error)):
             return False
         self._is_lost = self._is_lost or not self._do_work()
         return self._is_lost
 
     def _do_work(self) -> bool:
+        """Whether all devices can still be synchronised."""
         try:
             for device in self._devices:
                 torch.cuda.synchronize(device)
@@ -229,25 +232,44 @@ class CudaRuntime:
         return True
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller batch may go where this one did not.
+_OUT_OF_MEMORY = re.compile(
+    r"CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED|DefaultCPUAllocator: (can't|not enough)"
+)
+"""What CUDA, cuBLAS, cuDNN and torch's allocator on the CPU say, each in words of its own.
 
-    CUDA, cuBLAS and cuDNN say it in words of their own where torch's allocator did not ask for the memory.
-    """
+Source: torch, `c10/core/impl/alloc_cpu.cpp`.
+"""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a smaller batch may go where this one did not; also for what a group of errors holds."""
+    return any(_is_out_of_memory(one) for one in leaves_of(error))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    said = r"CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED"
-    return isinstance(error, RuntimeError) and bool(re.search(said, str(error)))
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(text_of(error)))
+
+
+def _is_cuda_error(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
+        return False
+    said = re.search(r"CUDA error: (.*)", text_of(error))
+    if said is None:
+        return isinstance(error, getattr(torch, "AcceleratorError", ()))
+    return not re.match(r"out of memory|.*captur", said.group(1))
 
 
 def open_runtime(placement: Placement) -> Runtime:
-    """Make the runtime of an instance; it does nothing on the device before `activate`."""
+    """Return the runtime for a placement; it does nothing on the device before `activate`."""
     return CudaRuntime(placement.device, placement.devices[1:]) if placement.uses_cuda else CpuRuntime()
 
 
 def count_devices(kind: str) -> int:
-    """Count the GPUs that torch sees; 0 without asking for an instance of KIND_CPU.
+    """Return the number of GPUs that torch sees; always 0 for an instance of KIND_CPU.
 
-    Counting goes through NVML where it can and creates no CUDA context.
+    torch counts through NVML if possible, which creates no CUDA context.
     """
+    # Not even counted for KIND_CPU: its processes must not touch CUDA.
     return 0 if kind == "CPU" else torch.cuda.device_count()

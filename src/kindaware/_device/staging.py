@@ -1,8 +1,8 @@
-"""From host to device and back for one batch, through reused pinned buffers.
+"""Copies of a batch from host to device and back, through reused pinned buffers.
 
-The rule: a buffer that a queued copy reads or writes is not touched on the host before the wait. Input
-buffers are free again after the batch's one wait; output buffers belong to the answers until the next call
-of `execute`, because Triton copies answers only after `execute` has returned.
+Invariant: the host does not touch a buffer that a queued copy reads or writes before the wait. Input buffers
+are free again after the batch's single wait; output buffers belong to the responses until the next call of
+`execute`, because Triton copies responses only after `execute` has returned.
 Source: python_backend `pb_stub.cc`, Stub::ProcessRequests.
 """
 
@@ -19,18 +19,18 @@ from kindaware._device.runtime import Runtime
 from kindaware._tensors.rows import concat, concat_into, pieces
 
 PIECE_BYTES = 2 * 2**20
-"""Inputs above this size go to the device in pieces of about this size, so that the device copies one while
-the host fills the next. A smaller piece costs more in calls than it saves. On a GPU: not measured."""
+"""Inputs larger than this are copied in pieces of about this size, so that the device copies one piece while
+the host fills the next. Smaller pieces cost more in calls than they save. On a GPU: not measured."""
 
 
 @dataclass(slots=True)
 class StagingStatistics:
-    """What a staging has done since it was made; all 0 on the CPU, where nothing is copied to a device.
+    """Counters of a staging since its creation; all 0 on the CPU, where nothing is copied to a device.
 
     Attributes:
         bytes_in: bytes copied to the device.
         bytes_out: bytes copied to the host.
-        pinned_bytes: page-locked bytes that it holds.
+        pinned_bytes: bytes of page-locked memory that it holds now.
         num_unpinned: copies that went through pageable memory because the limit was reached.
     """
 
@@ -41,109 +41,113 @@ class StagingStatistics:
 
 
 class Staging(Protocol):
-    """Moves one batch's tensors to the device and its outputs back.
+    """Copies one batch's inputs to the device and its outputs back.
 
     Attributes:
-        statistics: what it has done.
+        statistics: counters since its creation.
     """
 
     statistics: StagingStatistics
 
     def begin_call(self) -> None:
-        """Start a call of `execute`: the outputs of the call before are no longer needed."""
+        """Start a call of `execute`: the outputs of the previous call are no longer needed."""
 
     def begin_forward(self) -> None:
-        """Start one forward of the call. Inside the scope."""
+        """Start one forward of the call. Called inside the runtime's scope."""
 
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
-        """Join the rows of one input, [b, ...] each, into [B, ...] on the device. Inside the scope.
+        """Concatenate the rows of one input, [b, ...] each, into [B, ...] on the device.
+
+        Called inside the runtime's scope.
 
         Args:
-            tensors: at least one; on the host, or all on a device. On a device they may be memory that
-                Triton takes back when `execute` returns.
-            target: contiguous memory on the device that takes them; None for memory of the staging's choice.
+            tensors: at least one; all on the host, or all on a device. On a device they may be memory that
+                Triton reclaims when `execute` returns.
+            target: contiguous memory on the device to write to; None for memory that the staging chooses.
         """
 
     def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Bring contiguous outputs to where the answers need them, valid until `begin_call`.
+        """Copy contiguous outputs to where the responses need them; valid until `begin_call`.
 
         Sync:
             Host with stream: when this returns, the outputs are computed.
         """
 
     def settle(self) -> None:
-        """Wait for whatever is still queued, also after an error. Sync: host with stream, if anything is."""
+        """Wait for whatever is queued, after an error too. Sync: host with stream, if anything is queued."""
 
 
 class _Exposed:
-    """Outputs of a call that lie where forward put them.
+    """Outputs of the current call that still lie in the memory that `forward` returned.
 
-    A forward may return memory that it writes again in its next call, and a CUDA graph always does. Answers
-    are read after `execute` has returned, so before a second forward of the same call the outputs of the
-    first are copied.
+    A forward may return memory that it overwrites in its next call, and a CUDA graph always does. Responses
+    are read after `execute` has returned, so the outputs of one forward are copied before a second forward of
+    the same call.
     """
 
     def __init__(self) -> None:
         self._batches: list[dict[str, Any]] = []
 
     def add(self, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Remember a batch's outputs; give the mapping in which copies will take their place."""
+        """Remember a batch's outputs, and return the mapping, in which `protect` will replace them."""
         self._batches.append(outputs)
         return outputs
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget the outputs of all batches."""
         self._batches.clear()
 
     def protect(self) -> None:
-        """Copy what the coming forward could overwrite, on the current stream."""
+        """Copy, on the current stream, whatever the next forward could overwrite."""
         for outputs in self._batches:
             for name, value in outputs.items():
-                if isinstance(value, torch.Tensor):  # arrays of BYTES are the answers' own
+                # BYTES arrays were copied when they were checked.
+                if isinstance(value, torch.Tensor):
                     outputs[name] = value.clone()
         self._batches.clear()
 
 
 class HostStaging:
-    """Staging for the CPU: inputs are joined, outputs are handed on as they are."""
+    """Staging for the CPU: inputs are concatenated, outputs are passed on without a copy."""
 
     def __init__(self) -> None:
         self.statistics = StagingStatistics()
         self._exposed = _Exposed()
 
     def begin_call(self) -> None:
-        """Forget the outputs of the call before."""
+        """Forget the outputs of the previous call."""
         self._exposed.clear()
 
     def begin_forward(self) -> None:
-        """Copy outputs that the coming forward could overwrite."""
+        """Copy outputs that the next forward could overwrite."""
         self._exposed.protect()
 
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
-        """Join the rows; a single request's tensor is not copied, unless a target is given."""
+        """Concatenate the rows; a single request's tensor is copied only into a target."""
         joined = concat(tensors)
+        # A target is the memory that a captured graph reads.
         return joined if target is None else target.copy_(joined)
 
     def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Keep the outputs where they are."""
+        """Return the outputs without copying them."""
         return self._exposed.add(dict(outputs))
 
     def settle(self) -> None:
-        """Nothing is ever queued."""
+        """Do nothing: nothing is ever queued."""
 
 
 class PinnedStaging:
-    """Staging for a GPU: inputs in queued copies, one queued copy per output, one wait per batch.
+    """Staging for a GPU: queued copies of inputs and outputs, and one wait per batch.
 
-    Inputs come to lie in fresh memory of torch's allocator. That is cheap, since the allocator keeps what was
-    freed on the stream for what comes next on it; and a forward may keep, return or overwrite its inputs,
-    which it could not if the next batch were written to the same place. CUDA graphs need a fixed place, so
-    they pass it as the target.
+    Inputs are copied to fresh memory from torch's allocator. That is cheap, since the allocator reuses memory
+    that was freed on the same stream; and a forward may keep, return or overwrite its inputs, which it could
+    not if the next batch were written to the same memory. CUDA graphs need fixed addresses, so they pass
+    their inputs as targets.
 
     Args:
-        runtime: the device.
-        limit_bytes: how much pinned memory it may hold; beyond it, copies go through pageable memory.
-        keeps_outputs: leave outputs on the device, for consumers there.
+        runtime: the runtime of the device.
+        limit_bytes: maximum pinned memory to hold, in bytes; beyond it, copies go through pageable memory.
+        keeps_outputs: whether outputs stay on the device, for consumers there.
     """
 
     def __init__(self, runtime: Runtime, limit_bytes: int, *, keeps_outputs: bool = False) -> None:
@@ -151,7 +155,9 @@ class PinnedStaging:
         self._limit_bytes = limit_bytes
         self._keeps_outputs = keeps_outputs
         self._exposed = _Exposed()
+        # Addresses of storages that belong to Triton, which it reclaims when `execute` returns.
         self._borrowed: set[int] = set()
+        # Each pinned buffer is in exactly one of these three lists.
         self._free: list[torch.Tensor] = []
         self._with_batch: list[torch.Tensor] = []
         self._with_call: list[torch.Tensor] = []
@@ -159,32 +165,37 @@ class PinnedStaging:
         self.statistics = StagingStatistics()
 
     def begin_call(self) -> None:
-        """Take back the output buffers of the call before, unless its last wait failed."""
+        """Reclaim the output buffers of the previous call, unless its last wait failed."""
         self._exposed.clear()
         if not self._is_pending:
             self._free += self._with_call
             self._with_call.clear()
 
     def begin_forward(self) -> None:
-        """Copy outputs on the device that the coming forward could overwrite; on the host, none can be."""
-        self._is_pending = True  # of this copy, or of what a hook does with inputs in Triton's memory
+        """Copy outputs on the device that the next forward could overwrite; those on the host are safe."""
+        # Before anything is queued: these copies, or what a hook does with inputs in Triton's memory.
+        self._is_pending = True
         self._exposed.protect()
 
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
-        """Copy the rows into a pinned buffer, piece by piece, and queue a copy to the device for each.
+        """Copy the rows into a pinned buffer, piece by piece, and queue a copy to the device for each piece.
 
-        The host's copy uses torch's threads: two of them copied 8 to 77 MiB, from memory that was in no
-        cache, 1.04 to 1.7 times as fast as one (medians, two shared cores; a pool of threads that copy with
-        numpy: 0.72 to 1.25 times).
+        The copy on the host uses torch's threads: with uncached memory, two threads copied 8 to 77 MiB 1.04
+        to 1.7 times as fast as one (medians, two shared cores; a pool of threads that copy with numpy: 0.72
+        to 1.25 times).
 
-        Tensors that are on a device are joined there, on the current stream. A single one is handed on
-        without a copy.
+        Tensors on a device are concatenated there, on the current stream. A single one is passed on without a
+        copy.
+
+        Sync:
+            None: copies are queued on the current stream.
         """
         first = tensors[0]
-        # From here on the device may be at work on memory that is not its own: the buffer, or Triton's.
+        # From here on the device may be using memory that others reuse: the pinned buffer, or Triton's.
         self._is_pending = True
         if first.device.type != "cpu":
             joined = concat([tensor.to(self._runtime.device) for tensor in tensors])
+            # Not copied, so this is still Triton's memory, and so is any view of it that forward returns.
             if len(tensors) == 1:
                 self._borrowed.add(_start_of(joined))
             return joined if target is None else target.copy_(joined)
@@ -192,6 +203,7 @@ class PinnedStaging:
         pinned = self._borrow(shape, first.dtype, self._with_batch)
         if target is None:
             target = torch.empty(shape, dtype=first.dtype, device=self._runtime.device)
+        # The device copies one piece while the host fills the next, so the two overlap.
         for piece, (host, device) in pieces(tensors, (pinned, target), PIECE_BYTES):
             concat_into(piece, host)
             self._runtime.copy(device, host)
@@ -199,13 +211,16 @@ class PinnedStaging:
         return target
 
     def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Queue one copy per output into pinned memory and wait once for all of them.
+        """Queue one copy per output into pinned memory, and wait once for all of them.
 
-        Outputs that are to stay on the device are waited for all the same, since inputs may be of Triton's
-        memory. One that is an input of Triton's, or a part of it, is copied: the answer is read when that
-        memory may have a new owner.
+        Outputs that stay on the device are waited for as well, since inputs may lie in Triton's memory. An
+        output that is such an input, or a view of one, is copied: when the response is read, that memory may
+        belong to somebody else.
+
+        Sync:
+            Host with stream.
         """
-        # What lies on another GPU would be read on a stream of that GPU, which `wait` doesn't know.
+        # An output on another GPU would be read on a stream of that GPU, which `wait` doesn't cover.
         near = {
             name: output if output.device.type == "cpu" else output.to(self._runtime.device)
             for name, output in outputs.items()
@@ -230,7 +245,8 @@ class PinnedStaging:
         return copied
 
     def settle(self) -> None:
-        """Wait if a copy may still be under way, then take the input buffers back."""
+        """Wait if a copy may still be in flight, then reclaim the input buffers."""
+        # If the wait raises, nothing is reclaimed: the device may still use the buffers.
         if self._is_pending:
             self._runtime.wait()
             self._is_pending = False
@@ -239,24 +255,33 @@ class PinnedStaging:
         self._borrowed.clear()
 
     def _borrow(self, shape: Sequence[int], dtype: torch.dtype, owner: list[torch.Tensor]) -> torch.Tensor:
-        """Find the smallest free buffer that holds the tensor, or make one; pageable beyond the limit."""
+        """Return the smallest free buffer that fits, as a tensor, or a new one; pageable beyond the limit.
+
+        Args:
+            shape: shape of the tensor.
+            dtype: dtype of the tensor.
+            owner: the list that the buffer is in until it is free again.
+        """
         num_bytes = math.prod(shape) * dtype.itemsize
         fitting = [buffer for buffer in self._free if len(buffer) >= num_bytes]
         if fitting:
             buffer = min(fitting, key=len)
+            # By identity: `remove` would compare the contents of tensors.
             self._free = [free for free in self._free if free is not buffer]
         else:
-            made = self._allocate(num_bytes)
-            if made is None:
+            allocated = self._allocate(num_bytes)
+            if allocated is None:
                 self.statistics.num_unpinned += 1
                 return torch.empty(tuple(shape), dtype=dtype)
-            buffer = made
+            buffer = allocated
         owner.append(buffer)
         return buffer[:num_bytes].view(dtype).view(tuple(shape))
 
     def _allocate(self, num_bytes: int) -> torch.Tensor | None:
-        """Make a buffer, dropping free ones to stay within the limit; None where it can't."""
+        """Allocate a buffer, dropping free ones to stay within the limit; None if that isn't enough."""
+        # Powers of two, so that batches of different sizes reuse the same buffers.
         size = max(4096, 1 << max(num_bytes - 1, 0).bit_length())
+        # Any free buffer is too small for this tensor, or it would have been taken.
         while self._free and self.statistics.pinned_bytes + size > self._limit_bytes:
             self.statistics.pinned_bytes -= len(self._free.pop())
         if self.statistics.pinned_bytes + size > self._limit_bytes:
@@ -267,12 +292,12 @@ class PinnedStaging:
 
 
 def _start_of(tensor: torch.Tensor) -> int:
-    """Where the memory begins that a tensor and its views share."""
+    """Return the address of the storage that a tensor and its views share."""
     return tensor.untyped_storage().data_ptr()
 
 
 def open_staging(runtime: Runtime, limit_bytes: int, *, keeps_outputs: bool = False) -> Staging:
-    """Make the staging that fits the runtime."""
+    """Return the staging for a runtime."""
     if runtime.is_host:
         return HostStaging()
     return PinnedStaging(runtime, limit_bytes, keeps_outputs=keeps_outputs)

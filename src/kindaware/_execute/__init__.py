@@ -1,1 +1,1 @@
-"""One call of `execute`: the executor and its fast path, streams, sequences."""
+"""One call of `execute`: the executor and its fast path, streams of decoupled models, sequences."""

@@ -1,4 +1,4 @@
-"""Ends the wait of a stream whose client has cancelled meanwhile."""
+"""`Watch`: cancels a stream that is waiting when its client goes away."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ import asyncio
 from collections.abc import Callable
 
 WATCH_SECONDS = 1.0
-"""How often a stream that waits for longer than this asks: a thousand of them take a twentieth of a core."""
+"""Interval at which a waiting stream asks for its client: a thousand streams take a twentieth of a core."""
 
 _ENDS = (asyncio.CancelledError, StopAsyncIteration)
-"""How a generator ends that was cancelled."""
+"""The exceptions with which a cancelled generator ends, depending on whether it catches the cancellation."""
 
 
 class ClientGoneError(Exception):
-    """The client has cancelled while its stream was waiting."""
+    """The client has cancelled its request while the stream was waiting."""
 
 
 class Watch:
-    """A block of a coroutine that is cancelled, once, when the client has gone; may be entered again.
+    """Context manager that cancels the current task, once, if the client goes away; can be re-entered.
 
-    Asks on the event loop, so only a block that awaits something can be left early. What the block awaits
-    afterwards, in a `finally`, is let come to its end.
+    The check runs on the event loop, so only a block that awaits something can be cancelled. What the block
+    awaits after the cancellation, in a `finally`, runs to completion.
 
     Args:
-        is_gone: says whether the client has cancelled.
+        is_gone: returns whether the client has cancelled.
 
     Raises:
-        ClientGoneError: at the end of a block that was cancelled, unless something else is wrong in it.
+        ClientGoneError: at the end of a block that was cancelled, unless it raises an error of its own.
     """
 
     def __init__(self, is_gone: Callable[[], bool]) -> None:
@@ -40,14 +40,23 @@ class Watch:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()
+        # An error of the block's own stays; without one, the block has swallowed the cancellation.
         if self._has_cancelled and (kind is None or issubclass(kind, _ENDS)):
             raise ClientGoneError
+
+    def _asks_gone(self) -> bool:
+        try:
+            return self._is_gone()
+        except Exception:
+            # An error of the question says nothing about the client: it is asked again.
+            return False
 
     def _look_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(WATCH_SECONDS, self._look)
 
     def _look(self) -> None:
-        if not self._is_gone():
+        # No new timer after the cancellation: a second one would interrupt the block's `finally`.
+        if not self._asks_gone():
             self._look_later()
         elif self._task is not None:
             self._has_cancelled = True

@@ -1,4 +1,4 @@
-"""One call of `execute` of a model that is not decoupled: from its requests to their responses."""
+"""One call of `execute` of a model that isn't decoupled: requests are read, run and responded to."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from kindaware._execute.sequences import FILLER, RESCHEDULED, Sequences
 from kindaware._triton.adapter import TritonAdapter
 
 ASK_SECONDS = 70e-6
-"""What it costs to ask whether one request was cancelled: a call to the server's process. Measured on
+"""Cost of asking whether a request was cancelled, which is a call to the server's process. Measured on
 tritonserver 2.51.0, two shared cores."""
 
 WORTH = 100
-"""With `cancellation` `auto`, a request must take this many times as long as asking for it."""
+"""With `cancellation` `auto`, how many times as long as asking a request must take to be asked for."""
 
 
 class Executor:
     """Executes the calls of an instance.
 
     Args:
-        plan: of the instance.
+        plan: plan of the instance.
         adapter: reads requests and builds responses.
-        pipeline: between the two.
-        sequences: those of the instance; None where its requests belong to none.
+        pipeline: runs the requests that were read.
+        sequences: the sequences of the instance; None if requests belong to none.
 
     Attributes:
-        fast_path: for plain models on the CPU; None for all others.
+        fast_path: shortcut for plain models on the CPU; None for all other models.
     """
 
     def __init__(
@@ -52,18 +52,32 @@ class Executor:
         self.fast_path = FastPath(plan, adapter, pipeline.runner) if is_plain else None
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer one call: one response per request, in order; None for one that is rescheduled."""
+        """Answer one call of `execute`.
+
+        Args:
+            requests: the requests that Triton passes.
+
+        Returns:
+            One response per request, in order; None in the place of a rescheduled request.
+
+        Sync:
+            Host with stream, once per batch.
+        """
+        # After a device fault every request is answered with UNAVAILABLE; any other exception is raised.
         try:
             if self._health.fault is None:
                 asks = self._counters.seconds_per_request >= self._asks_from
                 error = None
+                # The fast path doesn't ask for cancelled requests. What forward raised there is passed on, so
+                # that the pipeline starts with halving and doesn't run the same batch again.
                 if self.fast_path is not None and not asks:
                     answered = self.fast_path.answer(requests)
                     if isinstance(answered, list):
                         return answered
                     error = answered
                 return self._execute(requests, asks, error)
-        except Exception as error:  # of the device, while a tensor on it was read or handed over
+        except Exception as error:
+            # A device fault shows wherever a tensor on it is read, also in the adapter.
             if not self._health.note_fault(error):
                 raise
         failure = Failure(self._health.unavailable(), "UNAVAILABLE")
@@ -71,7 +85,7 @@ class Executor:
         return self._adapter.respond(requests, [failure] * len(requests))
 
     def stages(self) -> Iterator[Stage]:
-        """List what a call goes through, on the fast path and otherwise."""
+        """Iterate over the stages of a call, those of the fast path included."""
         yield Stage(READ, self._adapter, "read")
         yield from self._pipeline.stages()
         yield Stage(RESPOND, self._adapter, "respond")
@@ -102,23 +116,23 @@ class Executor:
         return responses
 
     def _release(self, requests: Sequence[Any], results: Sequence[Result], responses: list[Any]) -> None:
-        """Put None in the place of responses to rescheduled requests, and tell the server to reschedule them.
+        """Replace the responses to rescheduled requests by None, and set Triton's flag on the requests.
 
         Requests that no client sent get a response without outputs.
         """
-        for place, result in enumerate(results):
+        for index, result in enumerate(results):
             if result is FILLER:
-                responses[place] = self._adapter.answer({}, ())
+                responses[index] = self._adapter.answer({}, ())
             elif result is RESCHEDULED:
-                responses[place] = None
-                self._adapter.reschedule(requests[place])
+                responses[index] = None
+                self._adapter.reschedule(requests[index])
 
 
 def asks_from(setting: str) -> float:
-    """Return from how many seconds per request on the server is asked which requests were cancelled.
+    """Return the seconds per request from which on the server is asked for cancelled requests.
 
     Args:
-        setting: `on` to ask always, `off` never, `auto` where the batch before has taken 100 times 70 us or
-            more for each of its requests. So `auto` does not ask before the first answer.
+        setting: `on` to always ask, `off` to never ask, `auto` to ask if the previous batch took at least
+            100 times 70 us per request. So `auto` never asks before the first answer.
     """
     return {"on": 0.0, "off": math.inf, "auto": WORTH * ASK_SECONDS}[setting]

@@ -1,7 +1,7 @@
-"""The fast path of plain models on the CPU: a whole call of `execute` as one batch, in few lines.
+"""The fast path of plain models on the CPU: a whole call of `execute` as one batch, in few function calls.
 
-The forward before has evicted the interpreter from the processor's caches, so each further function costs
-more than when it is called in a loop. Whatever goes wrong here is left to the pipeline, which handles errors.
+The previous forward has evicted the interpreter from the CPU's caches, so each function call costs more here
+than in a loop. Errors are left to the pipeline.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _Array = np.ndarray[Any, Any]
 
 
 class FastPath:
-    """Answers calls of a model for which `suits` holds.
+    """Answers calls of a model for which `suits` returns True.
 
     Args:
-        plan: of the instance.
-        adapter: where Triton's objects come from.
-        runner: what all other calls go through; it shares its counters.
+        plan: plan of the instance.
+        adapter: reads requests and builds responses.
+        runner: the runner of the pipeline, whose counters are shared.
     """
 
     def __init__(self, plan: Plan, adapter: TritonAdapter, runner: BatchRunner) -> None:
@@ -45,15 +45,16 @@ class FastPath:
         self._output = plan.spec.outputs[0].name
         self._row_shape = tuple(plan.spec.outputs[0].shape)
         self._dtype = np.dtype(plan.spec.outputs[0].dtype.numpy)
+        # Created once and entered anew by each call, which saves creating one.
         self._inference_mode = torch.inference_mode()
 
     @staticmethod
     def suits(plan: Plan, *, is_host: bool) -> bool:
-        """Return whether all there is to do is to read, concatenate, run `forward` and split rows.
+        """Whether a call only has to be read, concatenated, passed to `forward` and split.
 
-        So: on the CPU, one input and one output of numbers that numpy has, rows that can always be
-        concatenated, no hook but `forward`, which gets nothing beside the input, full precision, and no
-        conversion.
+        That is: on the CPU, with one input and one output of data types that numpy has, rows that can always
+        be concatenated, no hook but `forward`, which gets nothing but the input, full precision, and no
+        conversion of inputs.
         """
         spec = plan.spec
         if not (is_host and spec.is_uniform and plan.hooks.is_plain):
@@ -69,20 +70,22 @@ class FastPath:
         """Answer all requests of one call with one forward.
 
         Args:
-            requests: as Triton hands them over.
+            requests: the requests that Triton passes.
 
         Returns:
-            One response per request, in order; or what forward raised, with no tensors in it any more; or
-            None where requests can't be read or joined, and nothing has been done.
+            One response per request, in order; or what `forward` raised, holding no tensors; or None if
+            requests can't be read or concatenated, in which case nothing has been done.
         """
         started = time.monotonic()
+        # The pipeline reads again, and finds out which request is at fault.
         try:
             arrays = self._adapter.read_arrays(requests)
             read = time.monotonic()
             rows = self._concat(arrays)
-        except Exception:  # of pb_utils or of numpy; the pipeline reads again, and finds whose it is
+        except Exception:
             return None
         joined = time.monotonic()
+        # What RequestScope does, without a context manager; the contexts are read if `forward` needs them.
         contexts = RequestContexts(requests, started)
         token = set_contexts(contexts)
         try:
@@ -90,7 +93,9 @@ class FastPath:
                 returned = self._forward(rows)
                 computed = time.monotonic()
                 outputs = self._check(returned, len(rows))
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # of somebody who stops a test
+            raise
+        except BaseException as error:
             return self._runner.device.health.caught(error)
         finally:
             reset_contexts(token)
@@ -110,7 +115,7 @@ class FastPath:
         return responses
 
     def stages(self) -> Iterator[Stage]:
-        """List what a call goes through on the fast path; `respond` splits the rows as well."""
+        """Iterate over the stages of a call on the fast path; `respond` includes splitting the rows."""
         yield Stage(READ, self._adapter, "read_arrays")
         yield Stage(COLLATE, self, "_concat")
         yield Stage(FORWARD, self, "_forward")
@@ -118,18 +123,25 @@ class FastPath:
         yield Stage(RESPOND, self, "_respond")
 
     def _concat(self, arrays: list[_Array]) -> torch.Tensor:
-        """Concatenate the rows; those of a single request are not copied."""
+        """Concatenate the rows, [b, ...] each; those of a single request are not copied."""
         return torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
 
     def _forward(self, rows: torch.Tensor) -> Any:
         return self._call(self._hook, {self._input: rows})
 
     def _check(self, returned: Any, num_rows: int) -> _Array | dict[str, Value]:
-        """Return what forward returned as an array, if that is all there is to do; or checked and named."""
+        """Return what `forward` returned: as an array if it needs no conversion, else checked and named.
+
+        Raises:
+            OutputError: an output doesn't match the configuration.
+        """
+        # Not a subclass, whose numpy() may do anything.
         if type(returned) is torch.Tensor:
+            # numpy() refuses gradients, other devices, sparse layouts, lazy negation and BF16: one attempt
+            # is cheaper than asking for each, and the checks below say which it was.
             try:
                 array: _Array = returned.numpy()
-            except (RuntimeError, TypeError):  # a gradient, another device, a layout of its own, BF16
+            except (RuntimeError, TypeError):
                 pass
             else:
                 fits = array.shape == (num_rows, *self._row_shape) and array.dtype == self._dtype
@@ -144,7 +156,8 @@ class FastPath:
     def _respond(
         self, requests: Sequence[Any], arrays: list[_Array], outputs: _Array | dict[str, Value]
     ) -> list[Any]:
-        """Build the responses; Triton takes no outputs for all of them, so of one there is nothing to ask."""
+        """Build one response per request, each with the request's rows of the batch's output."""
+        # The requested outputs aren't read: an empty list means all of them, and there is only one.
         if isinstance(outputs, np.ndarray):
             responses = []
             adapter, name = self._adapter, self._output
@@ -156,6 +169,7 @@ class FastPath:
                     responses.append(new_response([new_tensor(name, outputs[start:stop])]))
                     start = stop
                 return responses
-            except Exception:  # of pb_utils; the adapter finds whose it is
+            except Exception:
+                # One response could not be built; the adapter builds them one by one and finds out which.
                 outputs = {name: torch.from_numpy(outputs)}
         return self._adapter.respond(requests, split(outputs, [len(array) for array in arrays]))

@@ -1,4 +1,4 @@
-"""What a model uses for sequences: `sequence_state` and `reschedule`."""
+"""`SequenceMixin`: the part of the model's API that concerns sequences."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from kindaware._hooks.attachment import attached
 
 
 class SequenceMixin:
-    """Gives a model `sequence_state` and `reschedule`."""
+    """Adds `sequence_state` and `reschedule` to a model."""
 
     @property
     def sequence_state(self) -> SequenceState:
-        """What the model keeps per sequence, by correlation id; for `forward` and `postprocess`.
+        """The model's state per sequence, by correlation id; for use in `forward` and `postprocess`.
+
+        See `SequenceState` for what it may hold, and when a change takes effect.
 
         Raises:
-            KindAwareError: the configuration has no `sequence_batching`.
+            KindAwareError: the configuration has no `sequence_batching`, or `initialize` has not run.
         """
         return _sequences_of(self, "self.sequence_state").state
 
     def reschedule(self, request: RequestInfo) -> None:
-        """Have a request come again, in place of its answer; for `forward` and `postprocess`.
+        """Reschedule a request instead of answering it; for use in `forward` and `postprocess`.
 
-        The rows that are returned for it are dropped. What `sequence_state` has for it is kept. Only where
-        the configuration has `sequence_batching { iterative_sequence: true }`.
+        The server passes the request to the model again, in a later batch. The rows that are returned for it
+        now are dropped; its `sequence_state` is kept. The configuration must have
+        `sequence_batching { iterative_sequence: true }`.
 
         Args:
-            request: one of the parameter `requests`.
+            request: one of the hook's argument `requests`.
 
         Raises:
-            RequestError: the configuration or the request does not allow it.
-            KindAwareError: the configuration has no `sequence_batching`.
+            RequestError: the configuration has no `iterative_sequence`, or the request has the flag END.
+            KindAwareError: the configuration has no `sequence_batching`, or `initialize` has not run.
         """
         _sequences_of(self, "self.reschedule").reschedule(request)
 

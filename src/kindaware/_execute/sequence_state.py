@@ -1,4 +1,4 @@
-"""What a model keeps per sequence: changed by a forward that succeeds, and by no other."""
+"""`SequenceState`: a model's state per sequence, which only a forward that succeeds changes."""
 
 from __future__ import annotations
 
@@ -12,34 +12,45 @@ from kindaware._errors import KindAwareError, describe, message
 
 CorrelationId = int | str
 ABSENT = object()
-"""Stands for the value of a sequence for which the model keeps none."""
+"""Placeholder for the state of a sequence that has none."""
 
 
 class SequenceState(MutableMapping[CorrelationId, Any]):
-    """What a model keeps per sequence, by correlation id; `self.sequence_state` of a model.
+    """A model's state per sequence, a mapping by correlation id; `self.sequence_state` of a model.
 
-    Has the sequences of the batch that `forward` works on, and none else. A sequence that has just begun has
-    no value. What `forward` reads is a copy of its own; what it has changed or set becomes the sequence's
-    value when the request is answered, and is forgotten when it fails. So a batch may be run again in parts.
+    It contains the sequences of the current batch only, and a sequence that has just begun has no value.
+    `forward` reads a copy; what it changes or sets becomes the sequence's value when the request is answered,
+    and is discarded if the request fails. So a batch can be run again in parts.
 
     Values are tensors on any device, numbers, text, lists, tuples and dicts of them, or anything else that
-    `copy.deepcopy` takes. They are copied when they are read, and once more behind `forward`: what is kept
-    shares no memory with a batch.
+    `copy.deepcopy` accepts. They are copied on reading, and once more after `forward`: what is kept shares no
+    memory with a batch.
+
+    Attributes:
+        kept: the values of all sequences, as of their last answered request.
+
+    Raises:
+        KeyError: on reading, the sequence has no value.
+        KindAwareError: the sequence is not in the current batch, or a value can't be copied.
+
+    Sync:
+        None: tensors on a GPU are copied on the current stream.
     """
 
     def __init__(self) -> None:
         self.kept: dict[CorrelationId, Any] = {}
+        # Values that this call has read or set: not yet kept, since the request may still fail.
         self._changed: dict[CorrelationId, Any] = {}
         self._batch: Sequence[CorrelationId] = ()
 
     def begin(self, batch: Sequence[CorrelationId]) -> None:
-        """Start a forward of these sequences; what an earlier one has changed for them is forgotten."""
+        """Start a forward of these sequences, discarding what an earlier one has changed for them."""
         self._batch = batch
         for sequence in batch:
             self._changed.pop(sequence, None)
 
     def seal(self) -> None:
-        """Copy what the forward has changed, so that it stays as it is now.
+        """Copy what the forward has changed, so that later changes in place have no effect.
 
         Raises:
             KindAwareError: a value can't be copied.
@@ -49,16 +60,17 @@ class SequenceState(MutableMapping[CorrelationId, Any]):
                 self._changed[sequence] = _copied(self._changed[sequence], sequence)
 
     def take(self, sequence: CorrelationId) -> Any:
-        """Give what a sequence's value is now that its request was answered."""
+        """Return the new value of a sequence whose request was answered; `ABSENT` if it has none."""
         return self._changed.get(sequence, self.kept.get(sequence, ABSENT))
 
     def end(self) -> None:
-        """End a call of `execute`: what was changed and not taken is forgotten."""
+        """End a call of `execute`, discarding what was changed and not taken."""
         self._changed.clear()
         self._batch = ()
 
     def __getitem__(self, sequence: CorrelationId) -> Any:
         self._check(sequence)
+        # Reading counts as a change, since the model may modify the copy in place.
         if sequence not in self._changed and self.kept.get(sequence, ABSENT) is not ABSENT:
             self._changed[sequence] = _copied(self.kept[sequence], sequence)
         value = self._changed.get(sequence, ABSENT)
@@ -71,7 +83,8 @@ class SequenceState(MutableMapping[CorrelationId, Any]):
         self._changed[sequence] = value
 
     def __delitem__(self, sequence: CorrelationId) -> None:
-        self[sequence]  # raises where there is none
+        # Raises KeyError if there is no value to delete.
+        self[sequence]
         self._changed[sequence] = ABSENT
 
     def __iter__(self) -> Iterator[CorrelationId]:
@@ -94,18 +107,21 @@ class SequenceState(MutableMapping[CorrelationId, Any]):
 
 
 def _copied(value: Any, sequence: CorrelationId) -> Any:
-    """Copy a value. A tensor alone: deepcopy would copy all memory of which the tensor is a part."""
+    """Return a copy of a value that shares no memory with it."""
     if value is ABSENT or isinstance(value, (int, float, str, bytes, type(None))):
         return value
+    # Not deepcopy, which copies the whole storage: a row of a batch would keep the entire batch.
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
+    # Exact types only: a subclass may have a constructor or attributes of its own, which deepcopy handles.
     if type(value) is dict:
         return {key: _copied(one, sequence) for key, one in value.items()}
     if type(value) is list or type(value) is tuple:
         return type(value)(_copied(one, sequence) for one in value)
     try:
         return copy.deepcopy(value)
-    except (TypeError, copy.Error) as error:  # memory that ran out, and a fault of the device, go on
+    except (TypeError, copy.Error) as error:
+        # Nothing else is caught: running out of memory and device faults are handled by the caller.
         raise KindAwareError(
             message(
                 f"self.sequence_state[{sequence!r}]",

@@ -1,4 +1,4 @@
-"""Requests that belong to sequences: which of them are let in, and what is kept between them."""
+"""Sequences of requests: which requests are admitted, and which state is kept between them."""
 
 from __future__ import annotations
 
@@ -19,31 +19,35 @@ from kindaware._execute.sequence_state import ABSENT, CorrelationId, SequenceSta
 from kindaware._hooks.binding import Hooks
 
 RESCHEDULED = Failure("rescheduled", "INTERNAL")
-"""What became of a request that is to come again. No client sees it."""
+"""Result of a request that is rescheduled; never sent to a client."""
 
 FILLER = Failure("nobody", "INTERNAL")
-"""What became of a request that no client sent."""
+"""Result of a request that no client sent; never sent to a client."""
 
 _NOBODY = (0, "")
-"""The correlation id of a request that no client sent. The server asks clients for another one."""
+"""Correlation ids of requests that no client sent; the server refuses them from clients."""
 
 _IDLE_TIMES = 2
-"""The server looks for idle sequences from time to time; it must have given one up before its state goes."""
+"""State is kept for this many times the idle timeout: the server checks for idle sequences only from time to
+time, and must have ended a sequence before its state is dropped."""
+
+_QUEUED_CALLS = 4
+"""How many of the longest calls a request may wait in the server's queue while its sequence looks idle."""
 
 Answer = Callable[[Sequence[Request | Failure]], Sequence[Result]]
 
 
 class Sequences:
-    """The sequences of one instance. The server sends all requests of a sequence to the same one.
+    """The sequences of one instance. The server routes all requests of a sequence to the same instance.
 
     Args:
-        spec: the configuration's part.
-        model: the model's name, for messages.
-        max_sequences: how many are kept.
-        clock: gives seconds.
+        spec: the configuration of sequence batching.
+        model: name of the model, for messages.
+        max_sequences: maximum number of sequences whose state is kept.
+        clock: returns the time in seconds.
 
     Attributes:
-        state: what the model keeps for them.
+        state: the model's state per sequence.
     """
 
     def __init__(
@@ -58,51 +62,54 @@ class Sequences:
         self._model = model
         self._max_sequences = max_sequences
         self._clock = clock
+        # When each known sequence was last answered, the longest idle first.
         self._last_used: dict[CorrelationId, float] = {}
+        # Sequences of the current call whose request the model wants again.
         self._again: set[CorrelationId] = set()
-        self._waited = 0.0
-        self._left_at = clock()
+        self._longest_call_seconds = 0.0
 
     @classmethod
     def of_instance(cls, spec: ModelSpec, settings: Settings) -> Sequences | None:
-        """Make those of an instance; None where its requests belong to no sequences."""
+        """Return the sequences of an instance; None if its requests belong to none."""
         return None if spec.sequences is None else cls(spec.sequences, spec.name, settings.max_sequences)
 
     def run(self, arrivals: Sequence[Request | Failure], answer: Answer) -> list[Result]:
         """Answer the requests of one call.
 
-        With the direct strategy the server fills free places of a batch with requests that no client sent,
-        whose inputs hold anything. They get an answer without outputs, and no hook sees them.
+        With the strategy `direct` the server fills the free slots of a batch with requests that no client
+        sent, whose inputs hold arbitrary data. They get a response without outputs, and no hook sees them.
         Source: measured on tritonserver 2.51.0.
 
         Args:
             arrivals: the requests as read.
-            answer: gives the results of those that are let in, and the failures of the others.
+            answer: returns the results of admitted requests, and passes failures through.
 
         Returns:
-            One result per arrival; `RESCHEDULED` for a request that the model wants again, `FILLER` for
-            one that no client sent.
+            One result per arrival; `RESCHEDULED` for a request that the model wants again, `FILLER` for one
+            that no client sent.
         """
-        self._waited += self._clock() - self._left_at
+        started = self._clock()
         infos = [one.info if isinstance(one, Request) else None for one in arrivals]
         results: list[Result] = [FILLER] * len(arrivals)
-        places = [place for place, info in enumerate(infos) if info is None or not _is_filler(info)]
-        self._forget_idle({info.correlation_id for info in infos if info is not None})
-        admitted = self._admit([arrivals[place] for place in places])
+        slots = [slot for slot, info in enumerate(infos) if info is None or not _is_filler(info)]
+        called = {info.correlation_id for info in infos if info is not None}
+        self._forget_idle(called)
+        admitted = self._admit([arrivals[slot] for slot in slots], called)
         try:
-            for place, arrival, result in zip(places, admitted, answer(admitted), strict=True):
-                results[place] = self._settle(arrival, result)
+            for slot, arrival, result in zip(slots, admitted, answer(admitted), strict=True):
+                results[slot] = self._settle(arrival, result)
         finally:
             self.state.end()
             self._again.clear()
-            self._left_at = self._clock()
+            self._longest_call_seconds = max(self._longest_call_seconds, self._clock() - started)
         return results
 
     def watch(self, hooks: Hooks) -> Hooks:
-        """Give the hooks so that the state has their sequences, where they ask for `requests`."""
+        """Return the hooks, wrapped so that the state follows their batches if they have `requests`."""
+        names = [name for name in ("forward", "postprocess") if name in hooks.with_requests]
+        # The first of them to see a batch begins it.
         watched: dict[str, Any] = {
-            name: self._watched(getattr(hooks, name), begins=name == "forward")
-            for name in hooks.with_requests & {"forward", "postprocess"}
+            name: self._watched(getattr(hooks, name), begins=name == names[0]) for name in names
         }
         return replace(hooks, **watched)
 
@@ -112,22 +119,23 @@ class Sequences:
             if begins:
                 self._begin(requests)
             outputs = hook(*args, requests=requests, **named)
+            # After each hook, since what it has stored may share memory with the batch's tensors.
             self.state.seal()
             return outputs
 
         return watched
 
     def _begin(self, requests: Sequence[RequestInfo]) -> None:
-        """Start a forward of these requests; an earlier one of the same call has left nothing."""
+        """Start a forward of these requests, discarding what an earlier one of the same call has left."""
         batch = [one.correlation_id for one in requests]
         self.state.begin(batch)
         self._again.difference_update(batch)
 
     def reschedule(self, request: RequestInfo) -> None:
-        """Take note that the model wants a request of its batch again.
+        """Record that the model wants a request of its batch again; see `SequenceMixin.reschedule`.
 
         Raises:
-            RequestError: the request can't come again.
+            RequestError: the request can't be rescheduled.
         """
         refusal: Failure | None = None
         if not self._spec.is_iterative:
@@ -138,7 +146,8 @@ class Sequences:
                 got="no such line in config.pbtxt",
                 remedy="add it, or answer the request",
             )
-        elif request.is_end:  # the server would end the sequence, and the client wait for ever
+        elif request.is_end:
+            # The server would end the sequence without an answer, and the client would wait forever.
             refusal = self._refusal(
                 request,
                 "INVALID_ARG",
@@ -150,7 +159,13 @@ class Sequences:
             raise RequestError(refusal.text, code=refusal.code)
         self._again.add(request.correlation_id)
 
-    def _admit(self, arrivals: Sequence[Request | Failure]) -> list[Request | Failure]:
+    def _admit(
+        self, arrivals: Sequence[Request | Failure], called: set[CorrelationId]
+    ) -> list[Request | Failure]:
+        """Return the admitted requests, without control inputs, and failures in place of the others.
+
+        Admitted is a request that starts a sequence, if there is room, or continues a known one.
+        """
         seen: set[CorrelationId] = set()
         admitted: list[Request | Failure] = []
         num_new = 0
@@ -165,7 +180,8 @@ class Sequences:
             inputs = {name: one for name, one in arrival.inputs.items() if name not in self._spec.controls}
             request, info = arrival.with_inputs(inputs), arrival.info
             sequence = info.correlation_id
-            if sequence in _NOBODY:  # of the server's own warm-up: a sequence of one request
+            # Not a filler, so it is of the server's own warm-up: treated as a sequence of one request.
+            if sequence in _NOBODY:
                 info = replace(info, flags=SEQUENCE_START | SEQUENCE_END)
                 request = replace(request, info=info)
             if sequence in seen:
@@ -176,19 +192,21 @@ class Sequences:
                 is_kept = sequence in self._last_used
                 admitted.append(request if is_kept else self._unknown(info))
                 continue
-            self._forget(sequence)  # the server, too, ends a sequence whose id begins another
-            is_room = info.is_end or len(self._last_used) + num_new < self._max_sequences
+            # A START for a running sequence ends it, as in the server.
+            self._forget(sequence)
+            # A sequence of one request keeps no state, so it always has room.
+            is_room = info.is_end or self._make_room(num_new, called)
             num_new += is_room and not info.is_end
             admitted.append(request if is_room else self._full(info))
         return admitted
 
     def _note_unread(self, info: RequestInfo | None) -> None:
-        """Forget the sequence of a request that was not read, if the server has begun or ended it."""
+        """Forget the sequence of a request that could not be read, if the server has started or ended it."""
         if info is not None and (info.is_start or info.is_end or self._spec.is_iterative):
             self._forget(info.correlation_id)
 
     def _settle(self, arrival: Request | Failure, result: Result) -> Result:
-        """Keep what the model has changed, or end the sequence; a request that fails changes nothing."""
+        """Keep the new state of the sequence, or end the sequence; a failed request changes nothing."""
         if isinstance(arrival, Failure) or arrival.info is None:
             return result
         sequence = arrival.info.correlation_id
@@ -197,23 +215,37 @@ class Sequences:
         if arrival.info.is_end or (self._spec.is_iterative and not is_again):
             self._forget(sequence)
         elif not is_failed:
-            self._last_used[sequence] = self._waited
+            self._last_used.pop(sequence, None)  # it comes last, as the one least idle
+            self._last_used[sequence] = self._clock()
             value = self.state.take(sequence)
+            # Absent if the model has deleted its value.
             self.state.kept.pop(sequence, None)
             if value is not ABSENT:
                 self.state.kept[sequence] = value
         return RESCHEDULED if is_again else result
 
     def _forget_idle(self, called: set[CorrelationId]) -> None:
-        """Drop sequences that the server has given up.
+        """Drop sequences that the server has ended because they were idle, also while the instance was busy.
 
-        Their time counts while the instance waits, and stands still while it works: a request may wait in the
-        server's queue meanwhile.
+        A request of a sequence that looks idle may be waiting in the server's queue while the instance works.
+        So an instance whose calls take long is given the time of several calls more.
+
+        Args:
+            called: the sequences of the current call, which are not idle.
         """
-        limit = self._waited - _IDLE_TIMES * self._spec.idle_seconds
+        kept_seconds = _IDLE_TIMES * self._spec.idle_seconds + _QUEUED_CALLS * self._longest_call_seconds
+        limit = self._clock() - kept_seconds
         for sequence in [one for one, used in self._last_used.items() if used < limit]:
             if sequence not in called:
                 self._forget(sequence)
+
+    def _make_room(self, num_new: int, called: set[CorrelationId]) -> bool:
+        """Drop the sequences that are longest idle until one more can be kept; return whether it can."""
+        idle = [one for one in self._last_used if one not in called]
+        num_missing = len(self._last_used) + num_new + 1 - self._max_sequences
+        for sequence in idle[: max(num_missing, 0)]:
+            self._forget(sequence)
+        return num_missing <= len(idle)
 
     def _forget(self, sequence: CorrelationId) -> None:
         self._last_used.pop(sequence, None)
@@ -229,7 +261,8 @@ class Sequences:
             "INVALID_ARG",
             expected="a sequence whose first request was answered",
             got="a request without the flag START, and no such sequence",
-            remedy="begin it again, with sequence_start",
+            remedy="begin it again, with sequence_start; one that is idle, or longest idle of more than "
+            f"{self._max_sequences}, is dropped",
         )
 
     def _full(self, info: RequestInfo) -> Failure:
@@ -242,7 +275,7 @@ class Sequences:
         )
 
     def _second(self, info: RequestInfo) -> Failure:
-        """Refuse what the server never does: two requests of a sequence at once."""
+        """Return the failure of a second request of a sequence in one call, which no server sends."""
         return self._refusal(
             info,
             "INVALID_ARG",
@@ -253,5 +286,5 @@ class Sequences:
 
 
 def _is_filler(info: RequestInfo) -> bool:
-    """Whether the server has made the request up, to fill a free place of a batch."""
+    """Whether the server has made up the request to fill a free slot of a batch."""
     return info.correlation_id in _NOBODY and not info.requested_outputs

@@ -1,4 +1,4 @@
-"""One request of a decoupled model: its inputs to the device, and the items of its `stream` back."""
+"""One request of a decoupled model on the device: inputs copied there, items of `stream` copied back."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from kindaware._tensors.bytes_arrays import Value
 
 
 class StreamRunner:
-    """Takes requests to the device one by one, and items back.
+    """Runs the hook `stream` for one request at a time.
 
     Args:
-        plan: of the instance.
-        device: the instance's.
-        counters: to which each step is added.
+        plan: plan of the instance.
+        device: device of the instance.
+        counters: counters to which each step is added.
 
     Attributes:
-        device: the instance's.
-        counters: what has been done so far.
+        device: device of the instance.
+        counters: counters of the instance.
     """
 
     def __init__(self, plan: Plan, device: Device, counters: Counters) -> None:
@@ -40,15 +40,15 @@ class StreamRunner:
         self._output_stage = OutputStage(plan, device.staging)
 
     def open(self, request: Request) -> Any:
-        """Bring one request's inputs to the device, and call `stream` with them.
+        """Copy one request's inputs to the device, and call `stream` with them.
 
-        They lie in memory that Triton does not take back.
+        The inputs lie in memory that Triton doesn't reclaim, since a stream may outlive `execute`.
 
         Returns:
-            What `stream` returned: a generator, of which nothing has run yet.
+            What `stream` returned: a generator that has not started.
 
         Sync:
-            Host with device.
+            Host with stream: when this returns, the inputs are copied.
         """
         plan = self._plan
         placed: dict[str, Value] = {}
@@ -57,6 +57,7 @@ class StreamRunner:
                 placed[name] = value
                 if isinstance(value, torch.Tensor):
                     tensor = self.device.staging.put([value])
+                    # A single tensor on a device is passed through by the staging: still Triton's memory.
                     owned = tensor if value.device.type == "cpu" else tensor.clone()
                     placed[name] = prepare_input(owned, plan.settings, plan.precision)
         extras = self._hook_requests.argument("forward", [request])
@@ -64,28 +65,32 @@ class StreamRunner:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Make current what a step of `stream` computes in; the step's time counts as `forward`."""
+        """Enter what a step of `stream` computes in, and time the step as `forward`; see `hook_scope`."""
         with self._counted("forward"), hook_scope(self.device.runtime, self._plan.precision):
             yield
 
     def bring_back(self, item: Any, request: Request) -> dict[str, Value]:
-        """Take what `stream` yielded through `postprocess`, the checks, and off the device.
+        """Run `postprocess` on an item of `stream`, check its outputs, and copy them off the device.
 
         Args:
-            item: anything that `forward` might return.
-            request: the one that it is for.
+            item: the item, of the same form as the result of `forward`.
+            request: the request that it answers.
 
         Returns:
-            Tensors by name, contiguous, [b, ...] when the model batches, computed, valid until the next call.
+            Contiguous tensors by name, [b, ...] if the model batches, computed, valid until the next call of
+            this method.
 
         Raises:
-            OutputError: the item is not what the configuration declares.
+            OutputError: the item doesn't match the configuration.
+            Exception: what `postprocess` raised.
 
         Sync:
-            Waits once for the device.
+            Host with stream.
         """
+        # An item is sent before the next is fetched, of any stream, so its buffers are free again.
         self.device.staging.begin_call()
         with self._counted("copy_out"), self.device.batch():
+            # The item's own scope has ended with the step that yielded it.
             with torch.inference_mode():
                 outputs = name_outputs(item, self._plan.spec, self._plan.spec.hook)
                 finished = self._output_stage.finish(outputs, [request], request.rows)
@@ -93,7 +98,7 @@ class StreamRunner:
 
     @contextlib.contextmanager
     def _counted(self, stage: str) -> Iterator[None]:
-        """Add the seconds of the block to a stage, and count what it copies between host and device."""
+        """Add the block's seconds to a stage, and count the bytes that it copies between host and device."""
         statistics = self.device.staging.statistics
         num_in, num_out = statistics.bytes_in, statistics.bytes_out
         stopwatch = Stopwatch(self.counters)

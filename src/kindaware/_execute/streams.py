@@ -1,4 +1,4 @@
-"""Requests to a decoupled model: a generator each, whose items are sent as responses.
+"""Requests to a decoupled model: a generator for each, whose items are sent as responses.
 
 request -> preprocess -> on the device -> stream -> item -> postprocess -> checked -> host -> response, and so
 on until the generator ends, fails, or the client has cancelled
@@ -16,52 +16,53 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
-from kindaware._batch.results import Failure, failure_of, log_failure
-from kindaware._errors import KindAwareError, RequestError, format_traceback, message
+from kindaware._batch.results import Failure, failure_of, log_failure, refusal_of
+from kindaware._errors import RequestError, message
 from kindaware._execute.client_watch import ClientGoneError, Watch
 from kindaware._execute.stream_runner import StreamRunner
+from kindaware._hooks.blame import report
 from kindaware._hooks.event_loop import EventLoop, Scope, Stepped, drive
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.response_sender import ResponseSender
 
 _END = object()
-"""What comes after the last item."""
+"""Returned in place of an item after the last one."""
 
 
 class _Items(Protocol):
-    """What a generator of the user's gives, step by step, each step in the scope."""
+    """The items of a user's generator, computed one by one, each inside the scope."""
 
     def next(self) -> Awaitable[Any]:
-        """Compute the next item; `_END` after the last.
+        """Return the next item; `_END` after the last.
 
         Raises:
-            ClientGoneError: the client has cancelled while the generator waited.
+            ClientGoneError: the client has cancelled while the generator was waiting.
         """
 
     def close(self) -> Awaitable[None]:
-        """End the generator where it stands, so that its `finally` runs."""
+        """Close the generator, so that its `finally` runs."""
 
 
 class _PlainItems:
-    """The items of a generator: computed by the calling thread, without a wait."""
+    """The items of a plain generator, computed by the calling thread without suspending."""
 
     def __init__(self, generator: Generator[Any, Any, Any], scope: Scope) -> None:
         self._generator = generator
         self._scope = scope
 
     async def next(self) -> Any:
-        """Compute the next item."""
+        """Return the next item; `_END` after the last."""
         with self._scope():
             return next(self._generator, _END)
 
     async def close(self) -> None:
-        """End the generator."""
+        """Close the generator."""
         with self._scope():
             self._generator.close()
 
 
 class _AsyncItems:
-    """The items of an asynchronous generator; other streams have their turn before each of them."""
+    """The items of an asynchronous generator; other streams get a turn before each item."""
 
     def __init__(self, generator: AsyncGenerator[Any, Any], scope: Scope, watch: Watch) -> None:
         self._generator = generator
@@ -69,7 +70,8 @@ class _AsyncItems:
         self._watch = watch
 
     async def next(self) -> Any:
-        """Compute the next item."""
+        """Return the next item; `_END` after the last."""
+        # A generator that never suspends would otherwise run to its end before any other stream.
         await asyncio.sleep(0)
         try:
             with self._watch:
@@ -78,22 +80,22 @@ class _AsyncItems:
             return _END
 
     async def close(self) -> None:
-        """End the generator."""
+        """Close the generator."""
         await Stepped(self._generator.aclose(), self._scope)
 
 
 class Streams:
-    """Answers requests by the hook `stream`.
+    """Answers requests with the hook `stream`.
 
-    A plain generator is run to its end by the thread that calls `execute`, one request after another. An
-    asynchronous one runs on an event loop of the instance, beside up to `max_streams` others; `execute`
-    returns at once as long as there are fewer, and waits for one to end when there are not, so that further
-    requests stay in the server's queue.
+    A plain generator runs to completion on the thread that calls `execute`, one request after another.
+    Asynchronous generators run on the instance's event loop, up to `max_streams` at once; `execute` returns
+    immediately while there are fewer, and otherwise waits for one to end, so that further requests stay in
+    the server's queue.
 
     Args:
-        plan: of the instance.
-        runner: takes inputs to the device and items back.
-        loop: runs asynchronous generators; None where `stream` is a plain one.
+        plan: plan of the instance.
+        runner: runs one request on the device.
+        loop: runs asynchronous generators; None if `stream` is a plain generator.
     """
 
     def __init__(self, plan: Plan, runner: StreamRunner, loop: EventLoop | None) -> None:
@@ -107,16 +109,21 @@ class Streams:
         self._loop = loop
 
     def serve(self, adapter: TritonAdapter, requests: Sequence[Any]) -> None:
-        """Answer the requests of one call of `execute`, each by its own generator.
+        """Answer the requests of one call of `execute`, each with a generator of its own.
+
+        Args:
+            adapter: reads requests and builds responses.
+            requests: the requests that Triton passes.
 
         Sync:
-            A plain generator: until all have ended. An asynchronous one: until there is room for all; and
-            until inputs in Triton's GPU memory were copied, which it takes back when `execute` returns.
+            Plain generators: until all have ended. Asynchronous ones: until there is room for all, and until
+            inputs in Triton's GPU memory, which it reclaims when `execute` returns, have been copied.
         """
         stopwatch = Stopwatch(self._runner.counters)
         try:
             arrivals = adapter.read(requests)
-        except Exception as error:  # of the device, on which an input lies
+        except Exception as error:
+            # A device fault shows when an input that lies on the device is read.
             if not self._health.note_fault(error):
                 raise
             arrivals = [self._unavailable()] * len(requests)
@@ -127,24 +134,30 @@ class Streams:
             asks = self._asks_for_cancelled
             responses = ResponseSender(adapter, request, parameters, asks_for_cancelled=asks)
             is_placed = threading.Event()
+            # Before the coroutine starts: it must not reference Triton's request, which ends with `execute`.
             detached = _detached(arrival, outlives_execute=self._loop is not None)
             answering = self._answer(detached, responses, is_placed)
             if self._loop is None:
                 drive(answering)
                 continue
+            # Released when the stream ends, however it ends.
             self._free.acquire()
             self._loop.submit(answering).add_done_callback(lambda _: self._free.release())
+            # Triton reclaims GPU memory when `execute` returns; on the host, the arrays keep it alive.
             if isinstance(arrival, Request) and arrival.is_on_device:
                 is_placed.wait()
 
     def warm_up(self, request: Request) -> Request:
-        """Take a request of the library's own through `preprocess` and to the first item, which is not sent.
+        """Run a warm-up request through `preprocess` and to the first item, which is not sent.
 
         Returns:
             The request, preprocessed.
 
         Raises:
             Exception: what a hook raised.
+
+        Sync:
+            Host with stream.
         """
         prepared = self._preprocessor.run(request)
         if self._loop is None:
@@ -171,7 +184,7 @@ class Streams:
     async def _answer(
         self, arrival: Request | Failure, responses: ResponseSender, is_placed: threading.Event
     ) -> None:
-        """Answer one request, whatever happens, with exactly one FINAL."""
+        """Answer one request, and send exactly one FINAL, whatever happens."""
         failure: Failure | None = None
         stage = "preprocess"
         try:
@@ -183,20 +196,19 @@ class Streams:
                 request = self._preprocessor.run(arrival)
                 stage = "stream"
                 failure = await self._send_items(request, responses, is_placed)
-        except RequestError as error:
-            failure = Failure(str(error), error.code)
-        except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
+        except BaseException as error:  # anything but a normal end is an error for the client
             failure = self._failure(error, arrival, stage)
         finally:
+            # Also set if the stream was never opened, since `serve` may be waiting for it.
             is_placed.set()
             self._count(arrival, failure)
             try:
                 responses.end(failure)
             except Exception as error:
-                self._logger.error("model %r: FINAL not sent\n%s", self._model, format_traceback(error))
+                self._logger.error("model %r: FINAL not sent: %s", self._model, report(error))
 
     def _count(self, arrival: Request | Failure, failure: Failure | None) -> None:
-        """Count a stream that came to its own end as a batch of one request."""
+        """Count a stream that ended normally as a batch of one request, and any other as an error."""
         counters = self._runner.counters
         if failure is not None:
             counters.add_errors([failure.code])
@@ -206,8 +218,9 @@ class Streams:
     async def _send_items(
         self, request: Request, responses: ResponseSender, is_placed: threading.Event
     ) -> Failure | None:
-        """Send what the generator gives; the failure where that is not all that the client is to get."""
+        """Send all items of the generator; return the failure to send after them, None for none."""
         items = self._open(request, responses.is_cancelled)
+        # The inputs are copied, so `serve` may return, and Triton may reclaim their memory.
         is_placed.set()
         with RequestScope([request]):
             return await self._send_all(items, request, responses)
@@ -215,9 +228,13 @@ class Streams:
     async def _send_all(self, items: _Items, request: Request, responses: ResponseSender) -> Failure | None:
         try:
             while self._health.fault is None:
+                # A generator that swallows its cancellation takes no further step while `unload` runs.
+                if self._is_closing:
+                    return self._unloaded(request.id)
                 item = await items.next()
                 if item is _END:
                     return None
+                # No await between these two: another stream would reuse the buffers of the outputs.
                 outputs = self._runner.bring_back(item, request)
                 stopwatch = Stopwatch(self._runner.counters)
                 responses.send(outputs)
@@ -231,32 +248,38 @@ class Streams:
             await self._close(items)
 
     async def _close(self, items: _Items) -> None:
-        """Let the generator clean up; what fails in that is logged, and changes no answer."""
+        """Close the generator; an error of its cleanup is logged, and doesn't change the answer."""
         try:
             await items.close()
-        except Exception as error:
-            self._logger.error("model %r: stream not closed\n%s", self._model, format_traceback(error))
+        except BaseException as error:
+            self._logger.error("model %r: stream not closed: %s", self._model, report(error))
 
-    def _failure(self, error: BaseException, arrival: Request | Failure, stage: str) -> Failure:
-        """Say what the client gets to read when a hook has raised; the traceback is logged."""
+    def _failure(self, error: BaseException, arrival: Request | Failure, hook: str) -> Failure:
+        """Return what the client reads when a hook has raised; the traceback is logged."""
         request_id = arrival.id if isinstance(arrival, Request) else ""
-        if isinstance(error, asyncio.CancelledError) and self._loop is not None and self._loop.is_closing:
-            text = message(
-                f"model {self._model!r} request {request_id!r}",
-                expected="the model to stay loaded until the stream has ended",
-                got="its end",
-                remedy="send the request again when the model is loaded",
-            )
-            return Failure(text, "UNAVAILABLE")
-        if not isinstance(error, Exception):  # of a library that takes a server for a program
-            left = KindAwareError(f"{stage} ended the process: {error!r}")
-            left.__cause__ = error
-            error = left
-        self._health.recover(error)
-        if self._health.note_fault(error):
+        # Cancelled by the loop's end, and not by a hook, which could raise CancelledError itself.
+        if isinstance(error, asyncio.CancelledError) and self._is_closing:
+            return self._unloaded(request_id)
+        caught = self._health.caught(error)
+        if self._health.fault is not None:
             return self._unavailable()
-        log_failure(self._logger, self._model, [request_id], format_traceback(error))
-        return failure_of(error, self._model, request_id, stage)
+        if isinstance(caught, RequestError):
+            return refusal_of(caught)
+        log_failure(self._logger, self._model, [request_id], report(caught))
+        return failure_of(caught, self._model, request_id, hook)
+
+    @property
+    def _is_closing(self) -> bool:
+        return self._loop is not None and self._loop.is_closing
+
+    def _unloaded(self, request_id: str) -> Failure:
+        text = message(
+            f"model {self._model!r} request {request_id!r}",
+            expected="the model to stay loaded until the stream has ended",
+            got="its end",
+            remedy="send the request again when the model is loaded",
+        )
+        return Failure(text, "UNAVAILABLE")
 
     def _unavailable(self) -> Failure:
         return Failure(self._health.unavailable(), "UNAVAILABLE")
@@ -272,10 +295,10 @@ class Streams:
 
 
 def _detached(arrival: Request | Failure, *, outlives_execute: bool = False) -> Request | Failure:
-    """Read what calls of other models need now: Triton's request would hold its inputs in shared memory."""
+    """Return a copy of the request without Triton's; a failure if its id can't be read."""
     try:
         if isinstance(arrival, Failure):
             return arrival
         return arrival.detached(outlives_execute=outlives_execute)
     except RequestError as error:
-        return Failure(str(error), error.code)
+        return refusal_of(error)

@@ -1,1 +1,1 @@
-"""The user's class: its rules, its hooks bound to an instance, and the event loop of asynchronous ones."""
+"""The user's class: the rules that it must follow, its hooks, and the event loop of asynchronous hooks."""

@@ -1,4 +1,4 @@
-"""The one attribute that the library keeps on a user's object."""
+"""The single attribute that the library keeps on a user's object, and access to it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ ATTRIBUTE = "_kindaware_instance"
 
 
 def attach(owner: object, instance: object) -> None:
-    """Keep an instance on a user's object, whatever its class does when an attribute is set."""
+    """Store an instance on a user's object."""
+    # object's own, since the user's class may define __setattr__, and the library's refuses this name.
     object.__setattr__(owner, ATTRIBUTE, instance)
 
 
 def attached(owner: object, what: str) -> Any:
-    """Return the instance of a user's object.
+    """Return the instance that is stored on a user's object.
 
     Args:
         owner: the user's object.
-        what: which part of the library is used, such as `self.device`, for the message.
+        what: what is being accessed, such as `self.device`, for the message.
 
     Raises:
         NotInitializedError: the library's `initialize` has not run.

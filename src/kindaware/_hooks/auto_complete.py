@@ -1,4 +1,4 @@
-"""What a class declares, written into a configuration that doesn't say it."""
+"""Auto-complete: the declarations of a class, added to a model configuration that lacks them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kindaware._hooks.class_rules import check_declaration
 
 
 class Declarations(Protocol):
-    """What a class says about its tensors.
+    """The declarations of a model class.
 
     Attributes:
-        inputs: in the order of the configuration.
-        outputs: in the order of the configuration.
-        max_batch_size: rows that a batch may have; 0 where nothing is said.
+        inputs: the inputs, in the order in which `forward` gets them by position.
+        outputs: the outputs, in the order in which `forward` returns them.
+        max_batch_size: maximum number of rows per batch; 0 if undeclared.
     """
 
     inputs: Sequence[TensorSpec]
@@ -26,10 +26,10 @@ class Declarations(Protocol):
 
 
 def complete(declared: Declarations, model_config: Any, *, subject: str, streams: bool) -> None:
-    """Write what a class declares into Triton's `pb_utils.ModelConfig`.
+    """Add the declarations of a class to Triton's `pb_utils.ModelConfig`.
 
-    The model becomes decoupled when the class streams and the configuration has no transaction policy.
-    Requests are batched dynamically when the class doesn't stream, declares a `max_batch_size` above 1, and
+    The model becomes decoupled if the class defines `stream` and the configuration has no transaction policy.
+    Dynamic batching is enabled if the class defines no `stream` and declares a `max_batch_size` above 1, and
     the configuration names no inputs.
 
     Args:
@@ -39,14 +39,15 @@ def complete(declared: Declarations, model_config: Any, *, subject: str, streams
         streams: whether the class defines `stream`.
 
     Raises:
-        ConfigError: a declaration is wrong, or disagrees with the configuration.
+        ConfigError: a declaration is invalid, or disagrees with the configuration.
     """
     for name in ("inputs", "outputs"):
         check_declaration(subject, name, getattr(declared, name))
     read_integer(declared.max_batch_size, f"{subject} max_batch_size", lowest=0, remedy="correct the class")
+    # Triton's ModelConfig raises ValueError where the declarations disagree with config.pbtxt.
     try:
         _complete(declared, model_config, streams)
-    except ValueError as error:  # how Triton says that the two don't agree
+    except ValueError as error:
         raise ConfigError.of(
             subject,
             expected="inputs, outputs and max_batch_size that agree with config.pbtxt",
@@ -57,6 +58,7 @@ def complete(declared: Declarations, model_config: Any, *, subject: str, streams
 
 def _complete(declared: Declarations, model_config: Any, streams: bool) -> None:
     config = model_config.as_dict()
+    # Read before inputs are added. An author who names the inputs has decided about batching as well.
     is_bare = not config.get("input")
     for tensor in declared.inputs:
         optional = {"optional": True} if tensor.optional else {}
@@ -64,6 +66,7 @@ def _complete(declared: Declarations, model_config: Any, streams: bool) -> None:
     for tensor in declared.outputs:
         model_config.add_output(tensor.to_config())
     size, current = declared.max_batch_size, config.get("max_batch_size", 0)
+    # A smaller size in config.pbtxt stands; Triton raises for a larger one.
     if size and (current == 0 or current > size):
         model_config.set_max_batch_size(size)
     if streams and "model_transaction_policy" not in config:

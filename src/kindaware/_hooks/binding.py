@@ -1,4 +1,4 @@
-"""The user's hooks, bound to an instance, and how `forward` gets its inputs."""
+"""The user's hooks, bound to an instance, and the way in which `forward` gets its inputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 from kindaware._config.model_spec import ModelSpec
 from kindaware._errors import ConfigError
-from kindaware._hooks.class_rules import WITH_REQUESTS, names_requests
+from kindaware._hooks.blame import blamed
+from kindaware._hooks.class_rules import names_requests
+from kindaware._hooks.names import WITH_REQUESTS
 from kindaware._tensors.bytes_arrays import Value
 
 RESERVED_PARAMETERS = ("lengths", "requests")
@@ -19,11 +21,11 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """How a batch's tensors are handed to `forward`.
+    """How a batch's tensors are passed to `forward`.
 
     Attributes:
-        positional: input names in order, or None when tensors go by keyword.
-        extras: which of `RESERVED_PARAMETERS` it names; they always go by keyword.
+        positional: input names in positional order; None if tensors are passed by keyword.
+        extras: those of `RESERVED_PARAMETERS` that it names; they are always passed by keyword.
     """
 
     positional: tuple[str, ...] | None
@@ -37,13 +39,14 @@ class Call:
 
     @classmethod
     def bind(cls, forward: Callable[..., Any], spec: ModelSpec, subject: str) -> Call:
-        """Decide from the parameters of `forward`, or of `stream`, how it gets the declared inputs.
+        """Determine from the parameters of `forward`, or of `stream`, how it gets the declared inputs.
 
-        By keyword when every declared input names a parameter, by position in the configuration's order when
-        none does. An input that may be absent must name a parameter with a default.
+        By keyword if there is a parameter of the same name for every declared input, by position in the
+        configuration's order if there is none for any. An optional input needs a parameter of its name with a
+        default.
 
         Raises:
-            ConfigError: only some inputs name a parameter, or their number doesn't fit.
+            ConfigError: only some inputs have a parameter of their name, or the number of parameters differs.
         """
         parameters = list(inspect.signature(forward).parameters.values())
         names = [spec.name for spec in spec.inputs]
@@ -51,10 +54,13 @@ class Call:
         takes_any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
         subject = f"{subject} {spec.hook}{_signature(forward)}"
         _check_controls(named, spec, subject)
+        # An input may itself be called `lengths` or `requests`; then the parameter gets the input.
         extras = tuple(name for name in RESERVED_PARAMETERS if name in named and name not in names)
+        # A reserved name behind the inputs doesn't shift their positions; one among them would.
         behind = parameters[len(names) :]
         parameters = [parameter for parameter in parameters if parameter.name not in extras]
         matching = [name for name in names if name in named]
+        # **kwargs takes the inputs that have no parameter of their name.
         if names and (len(matching) == len(names) or takes_any_name):
             _check_keywords(parameters, spec, subject)
             return cls(None, extras)
@@ -66,6 +72,7 @@ class Call:
                 got=f"none for {missing}",
                 remedy="name the parameters after the inputs in config.pbtxt" + _hint(missing, named),
             )
+        # No parameter has an input's exact name, so the names can't tell the order; near misses may.
         _check_positions(parameters, spec, subject)
         _check_order(parameters, names, subject)
         for name in extras:
@@ -85,17 +92,17 @@ def _by_name(parameters: Sequence[inspect.Parameter]) -> dict[str, inspect.Param
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """The user's hooks, bound; None for those that the class leaves to the library.
+    """The user's hooks, bound to an instance; None for those that the class doesn't define.
 
     Attributes:
-        forward: gets a batch's tensors through `call`. Where the model is decoupled it is `stream`, which
-            gets a request's.
-        call: how they are handed over.
-        preprocess: per request.
-        collate: per input of a group.
-        postprocess: per batch.
-        is_async: whether `forward` was written with `async def`; it is a function that waits by now.
-        with_requests: names of those that get the requests' `RequestInfo`.
+        forward: called with a batch's tensors through `call`; `stream` if the model is decoupled, which is
+            called with a single request's.
+        call: how tensors are passed to `forward`.
+        preprocess: called per request.
+        collate: called per input of a batch.
+        postprocess: called per batch.
+        is_async: whether `forward` was defined with `async def`; here it is a blocking function already.
+        with_requests: names of the hooks that get the requests' `RequestInfo`.
     """
 
     forward: Callable[..., Any]
@@ -106,16 +113,34 @@ class Hooks:
     is_async: bool = False
     with_requests: frozenset[str] = field(init=False)
 
+    @classmethod
+    def of(cls, model: object, forward: Callable[..., Any], call: Call, *, is_async: bool) -> Hooks:
+        """Return the hooks of a model.
+
+        Args:
+            model: the user's object; the optional hooks that its class defines are bound.
+            forward: its `forward` or `stream`.
+            call: how `forward` gets its inputs.
+            is_async: whether `forward` is asynchronous.
+        """
+        defined = {name: getattr(model, name, None) for name in _OPTIONAL}
+        optional = {name: hook and blamed(name, hook) for name, hook in defined.items()}
+        return cls(forward, call, is_async=is_async, **optional)
+
     @property
     def is_plain(self) -> bool:
-        """Whether there is no hook but `forward`, and nothing that it gets beside its inputs."""
-        optional = [getattr(self, one.name) for one in fields(self) if one.default is None]
-        return all(hook is None for hook in optional) and not self.call.extras
+        """Whether `forward` is the only hook, and gets nothing but its inputs."""
+        # The optional hooks are the fields that default to None.
+        return all(getattr(self, name) is None for name in _OPTIONAL) and not self.call.extras
 
     def __post_init__(self) -> None:
+        # For `forward` the call decides: its parameter `requests` may be an input of that name.
         named = {name for name in WITH_REQUESTS if names_requests(getattr(self, name))}
         forward = {"forward"} if "requests" in self.call.extras else set()
         object.__setattr__(self, "with_requests", frozenset(named | forward))
+
+
+_OPTIONAL = tuple(one.name for one in fields(Hooks) if one.default is None)
 
 
 def _signature(forward: Callable[..., Any]) -> str:
@@ -131,7 +156,7 @@ def _hint(missing: Sequence[str], named: Mapping[str, inspect.Parameter]) -> str
 
 
 def _check_controls(named: Collection[str], spec: ModelSpec, subject: str) -> None:
-    """Refuse a parameter for what the server adds to the requests of sequences: no hook gets it."""
+    """Refuse a parameter for a control input, which the server adds and no hook gets."""
     controls = [] if spec.sequences is None else sorted(spec.sequences.controls & set(named))
     if controls:
         raise ConfigError.of(
@@ -190,7 +215,8 @@ def _check_positions(parameters: Sequence[inspect.Parameter], spec: ModelSpec, s
 
 
 def _check_order(parameters: Sequence[inspect.Parameter], names: Sequence[str], subject: str) -> None:
-    """Refuse parameters that are named like inputs, in other letters, but stand in another order."""
+    """Refuse parameters whose names match the inputs but for case and underscores, in another order."""
+    # A parameter `inputids` gets an input by position, which need not be `input_ids`: a silent swap.
     alike = [name.replace("_", "").lower() for name in names]
     for position, parameter in enumerate(parameters):
         plain = parameter.name.replace("_", "").lower()

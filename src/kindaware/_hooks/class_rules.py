@@ -1,4 +1,4 @@
-"""What a user's class may and may not define, checked when the model loads."""
+"""Rules for what a user's class may define, checked when the class is defined and when the model loads."""
 
 from __future__ import annotations
 
@@ -10,32 +10,23 @@ from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import SETTING_NAMES
 from kindaware._errors import ConfigError, message
 from kindaware._hooks.attachment import ATTRIBUTE
-from kindaware._hooks.names import COUNTERPARTS, SETTING_COUNTERPARTS, find_misspelled
-
-HOOKS = {
-    "load": 0,
-    "forward": None,
-    "preprocess": 1,
-    "collate": 2,
-    "postprocess": 1,
-    "warmup_inputs": 1,
-    "unload": 0,
-    "is_ready": 0,
-    "stream": None,
-}
-"""The hooks, and how many arguments each gets beside self; None where its parameters are read otherwise."""
-
-WITH_REQUESTS = ("preprocess", "postprocess")
-"""The hooks, beside `forward`, that may name a further parameter `requests`."""
+from kindaware._hooks.names import (
+    ASYNCHRONOUS,
+    COUNTERPARTS,
+    HOOKS,
+    SETTING_COUNTERPARTS,
+    WITH_REQUESTS,
+    find_misspelled,
+)
 
 DECLARATIONS = ("inputs", "outputs", "max_batch_size")
 LIFE_CYCLE = {"initialize": "load", "execute": "forward", "finalize": "unload"}
-"""What Triton calls, and the hook that stands in its place."""
+"""The methods that Triton calls, and the hook to define instead."""
 
 PLACEMENT_ATTRIBUTES = frozenset(
     {ATTRIBUTE, "args", "device", "devices", "parameters", "placement", "settings", "thread_budget"}
 )
-"""What `DevicePlacement` provides on an instance, and the one attribute in which it keeps its own."""
+"""The attributes that `DevicePlacement` provides on an instance, and the one that holds its state."""
 
 OWN_ATTRIBUTES = PLACEMENT_ATTRIBUTES | {
     "call",
@@ -47,16 +38,16 @@ OWN_ATTRIBUTES = PLACEMENT_ATTRIBUTES | {
     "sequence_state",
     "spec",
 }
-"""What `KindAwareModel` provides on an instance."""
+"""The attributes that `KindAwareModel` provides on an instance."""
 
 _POLICY = "model_transaction_policy { decoupled: true }"
 
 
 def check_definition(model_class: type) -> None:
-    """Refuse, as soon as the class is defined, that it takes over what Triton calls.
+    """Refuse a class that overrides the methods that Triton calls, as soon as it is defined.
 
-    An own `initialize` that forgets the base class would load and then fail every request, and a module
-    made after the base class's would stay where it is, in train mode.
+    An `initialize` that doesn't call the base class's would load and then fail every request, and a module
+    created after the base class's would stay on its device and in train mode.
 
     Raises:
         ConfigError: the class defines `initialize`, `execute` or `finalize`.
@@ -72,23 +63,24 @@ def check_definition(model_class: type) -> None:
 
 
 def check_class(model_class: type, base: type) -> None:
-    """Refuse a class that can't be what its author meant.
+    """Refuse a class that can't work as written.
 
     Args:
         model_class: the user's class.
-        base: the library's base class; what the classes between the two define is checked.
+        base: the library's base class; only the definitions of classes derived from it are checked.
 
     Raises:
         ConfigError: `load` is missing, or both `forward` and `stream`; a hook is asynchronous that can't be,
-            or takes other arguments; `stream` is no generator, or another hook is one; a public name is close
-            to the name of a hook or setting, or is one that the library sets; or a declaration is no list of
-            `TensorSpec`.
+            or has the wrong parameters; `stream` is not a generator, or another hook is one; a public name
+            looks like a misspelled hook or setting, or is one that the library provides; or a declaration is
+            not a list of `TensorSpec`.
     """
     own = _own_names(model_class, base)
     subject = f"class {model_class.__name__}"
     for name, value in own.items():
         if name in OWN_ATTRIBUTES:
             raise own_attribute_error(subject, name)
+        # A leading underscore marks a name as the author's own, however close it is to a hook's.
         if not name.startswith("_") and not hasattr(base, name) and name not in HOOKS:
             _refuse_misspelled(subject, name, value)
     for name, remedy in (
@@ -98,6 +90,7 @@ def check_class(model_class: type, base: type) -> None:
         has_stream = name == "forward" and callable(getattr(model_class, "stream", None))
         if not callable(getattr(model_class, name, None)) and not has_stream:
             got = f"methods {sorted(key for key in own if key in HOOKS)}"
+            # Another framework's name for the missing hook, such as `predict`, is what to rename.
             alike = [one for one in own if COUNTERPARTS.get(one) == name]
             raise ConfigError.of(
                 subject,
@@ -112,10 +105,10 @@ def check_class(model_class: type, base: type) -> None:
 
 
 def check_transaction_policy(model_class: type, spec: ModelSpec) -> None:
-    """Refuse a class that can't answer as the configuration's transaction policy says.
+    """Refuse a class that can't answer in the way that the configuration's transaction policy requires.
 
     Raises:
-        ConfigError: a decoupled model without `stream`, or one with nothing but `stream` that isn't.
+        ConfigError: the model is decoupled and has no `stream`, or isn't and has no `forward`.
     """
     has = {name: callable(getattr(model_class, name, None)) for name in ("stream", "forward", "collate")}
     subject = f"model {spec.name!r} class {model_class.__name__}"
@@ -140,7 +133,7 @@ def check_transaction_policy(model_class: type, spec: ModelSpec) -> None:
 
 
 def check_declaration(subject: str, name: str, declared: Any) -> None:
-    """Refuse `inputs` and `outputs` of a class that are no tensors' specifications."""
+    """Refuse `inputs` or `outputs` of a class that are not a list of `TensorSpec`."""
     if not isinstance(declared, (list, tuple)) or not all(isinstance(one, TensorSpec) for one in declared):
         raise ConfigError.of(
             f"{subject} {name}",
@@ -151,7 +144,7 @@ def check_declaration(subject: str, name: str, declared: Any) -> None:
 
 
 def own_attribute_error(subject: str, name: str) -> ConfigError:
-    """Build the error for an attribute that the library sets, and the user's code would overwrite."""
+    """Return the error for an attribute that the library provides and the user's code would overwrite."""
     return ConfigError.of(
         f"{subject} attribute {name!r}",
         expected=f"self.{name} left as kindaware set it",
@@ -161,7 +154,7 @@ def own_attribute_error(subject: str, name: str) -> ConfigError:
 
 
 def refuse_assignment(model_class: type, name: str, provided: Collection[str]) -> None:
-    """Refuse that an attribute is set which the library provides.
+    """Refuse to set an attribute that the library provides.
 
     Raises:
         ConfigError: the name is among those that are provided.
@@ -171,7 +164,7 @@ def refuse_assignment(model_class: type, name: str, provided: Collection[str]) -
 
 
 def refuse_late_definition(model_class: type, name: str) -> None:
-    """Refuse what has no effect when it is set on an instance: hooks and settings are read from the class.
+    """Refuse to set a hook or setting on an instance, where it has no effect: both are read from the class.
 
     Raises:
         ConfigError: the name is that of a hook, a setting, or a method that Triton calls.
@@ -194,17 +187,19 @@ def refuse_late_definition(model_class: type, name: str) -> None:
 
 
 def describe_counterparts(model_class: type, base: type) -> list[str]:
-    """Return a line for each name of another framework in a class, saying what is in its place here."""
+    """Return a message for each name that another framework uses, naming kindaware's counterpart."""
     lines = []
-    for name, value in _own_names(model_class, base).items():
+    own = _own_names(model_class, base)
+    for name, value in own.items():
         counterpart = (COUNTERPARTS if callable(value) else SETTING_COUNTERPARTS).get(name)
-        if counterpart is not None and counterpart not in vars(model_class):
+        # No message if the counterpart is defined too: then the other name is a helper's.
+        if counterpart is not None:
             lines.append(
                 message(
                     f"class {model_class.__name__} attribute {name!r}",
                     expected=f"{counterpart}, which is what kindaware looks for",
                     got=f"{name!r}, which it does not use",
-                    remedy=f"rename it to {counterpart} if that is meant; as your own it is fine",
+                    remedy=f"rename it to {counterpart} if that is meant; keep it if it is your own",
                 )
             )
     return lines
@@ -214,8 +209,12 @@ def _check_hook(subject: str, model_class: type, name: str) -> None:
     hook = getattr(model_class, name)
     _check_kind(f"{subject} hook {name}", name, hook)
     num_arguments = HOOKS[name]
-    if hook is None or num_arguments is None:
+    if hook is None:
         return
+    _check_self(f"{subject} hook {name}", inspect.getattr_static(model_class, name))
+    if num_arguments is None:
+        return
+    # Looked up on the class, a plain function still takes self; a classmethod or staticmethod doesn't.
     is_bound = not inspect.isfunction(inspect.getattr_static(model_class, name))
     by_name = {"requests": None} if name in WITH_REQUESTS and names_requests(hook) else {}
     try:
@@ -229,22 +228,42 @@ def _check_hook(subject: str, model_class: type, name: str) -> None:
         ) from None
 
 
+def _check_self(subject: str, hook: Any) -> None:
+    """Refuse a method that doesn't take self, and one whose parameters can't be read."""
+    try:
+        parameters = list(inspect.signature(getattr(hook, "__func__", hook)).parameters.values())
+    except ValueError:
+        raise ConfigError.of(
+            subject,
+            expected="a function whose parameters can be read",
+            got=f"a {type(hook).__name__} without a signature",
+            remedy="call it in a method that is written with def",
+        ) from None
+    takes_self = parameters and parameters[0].kind is not inspect.Parameter.KEYWORD_ONLY
+    if inspect.isfunction(hook) and not takes_self:
+        raise ConfigError.of(
+            f"{subject}()", expected="self as its first parameter", got="none", remedy="write def with self"
+        )
+
+
 def is_asynchronous(hook: Any) -> bool:
-    """Whether a hook is written with `async def`."""
+    """Whether a hook is defined with `async def`, under any decorators that set `__wrapped__`."""
     written = inspect.unwrap(hook) if callable(hook) else hook
     return inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written)
 
 
 def names_requests(hook: Any) -> bool:
-    """Whether a hook names a parameter `requests`, and so gets a `RequestInfo` per request."""
+    """Whether a hook has a parameter `requests`, and so gets a `RequestInfo` per request."""
     return hook is not None and "requests" in inspect.signature(hook).parameters
 
 
 def _check_kind(subject: str, name: str, hook: Any) -> None:
-    """Refuse `async def` and `yield` where they can't be, and a `stream` without `yield`."""
+    """Refuse `async def` and `yield` where they aren't supported, and a `stream` without `yield`."""
+    # A decorator such as torch.no_grad hides what it wraps.
     written = inspect.unwrap(hook) if callable(hook) else hook
     is_generator = inspect.isgeneratorfunction(written) or inspect.isasyncgenfunction(written)
-    is_async = is_asynchronous(hook) and not (name == "forward" and inspect.iscoroutinefunction(written))
+    may_be_async = name in ASYNCHRONOUS and inspect.iscoroutinefunction(written)
+    is_async = is_asynchronous(hook) and not may_be_async
     if name == "stream" and hook is not None:
         if not is_generator:
             raise ConfigError.of(
@@ -260,8 +279,9 @@ def _check_kind(subject: str, name: str, hook: Any) -> None:
 
 
 def _own_names(model_class: type, base: type) -> dict[str, Any]:
-    """Collect what the user's classes define, the most derived definition of each name."""
+    """Return the attributes that the user's classes define; of each name the most derived definition."""
     own: dict[str, Any] = {}
+    # From the most basic class on, so that a derived definition replaces an inherited one.
     for one in reversed(model_class.__mro__):
         if one not in base.__mro__:
             own.update(vars(one))

@@ -1,11 +1,13 @@
-"""An event loop on a thread of its own, for hooks that are asynchronous."""
+"""An event loop on its own thread, for asynchronous hooks."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager
 from functools import partial
 from logging import Logger
@@ -14,8 +16,8 @@ from typing import Any, Generic, TypeVar
 from kindaware._errors import describe
 
 NUM_WAITING_THREADS = 128
-"""Threads that can wait for answers of other models at once; they only wait. asyncio's own pool has the
-number of cores plus four, at most 32."""
+"""Threads for blocking calls of other models; they only wait. asyncio's default pool has as many threads as
+cores plus four, at most 32."""
 
 _CLOSING_SECONDS = 5.0
 
@@ -24,55 +26,77 @@ Scope = Callable[[], AbstractContextManager[Any]]
 
 
 class EventLoop:
-    """Runs coroutines on one thread, side by side.
+    """Runs coroutines concurrently on one thread.
 
-    Not the loop that the stub has for `async def execute`: with that one, `execute` can't hold back further
-    requests, and the server's log gets lines of level E ("Cannot remove future from background", measured on
-    tritonserver 2.51.0).
+    Not the loop that the stub has for `async def execute`: with it, `execute` can't hold back further
+    requests, and the server logs errors ("Cannot remove future from background", measured on tritonserver
+    2.51.0).
 
     Args:
-        name: of the thread.
-        logger: told what would have ended the loop.
+        name: name of the thread.
+        logger: gets a record of exceptions that would have ended the loop.
 
     Attributes:
-        is_closing: whether what still runs is being cancelled.
+        is_closing: whether the coroutines that still run are being cancelled.
     """
 
     def __init__(self, name: str, logger: Logger) -> None:
         self._logger = logger
-        self.is_closing = False
+        self.is_closing = self._is_stopped = False
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(NUM_WAITING_THREADS, f"{name}-waiting"))
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, coroutine: Coroutine[Any, Any, Result]) -> Future[Result]:
-        """Let a coroutine run, from any thread; returns at once."""
+        """Schedule a coroutine, from any thread. Sync: none, returns at once."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
-        """Run a coroutine to its end, from another thread, and give its result.
+        """Run a coroutine to completion, from another thread, and return its result.
 
         Raises:
-            BaseException: what leaves it.
+            BaseException: what the coroutine raised.
+
+        Sync:
+            Until the coroutine has finished, without the GIL.
         """
         return self.submit(coroutine).result()
 
-    def close(self) -> None:
-        """Cancel what still runs, wait until it has ended, and stop. Waits at most some seconds."""
-        if self.is_closing:
-            return
+    def cancel_all(self) -> None:
+        """Cancel the coroutines that still run, and wait until they have ended; the loop goes on.
+
+        Sync:
+            Until all have ended, for at most 5 s.
+        """
         self.is_closing = True
+        with contextlib.suppress(FutureTimeoutError):
+            self.submit(self._end_tasks()).result(_CLOSING_SECONDS)
+
+    def close(self) -> None:
+        """Cancel the coroutines that still run, wait until they have ended, and stop the loop.
+
+        Sync:
+            Until all have ended, for at most 5 s.
+        """
+        if self._is_stopped:
+            return
+        # Set first: the thread reads it when `stop` has ended run_forever.
+        self.is_closing = self._is_stopped = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CLOSING_SECONDS)
 
     def _serve(self) -> None:
+        """Run the loop until `close`, then cancel and collect what is left."""
         asyncio.set_event_loop(self._loop)
-        while not self.is_closing:
+        # asyncio re-raises these two out of run_forever, which ends it; the loop itself can go on.
+        # They come from a task that a hook has started, and would leave all other streams without an end.
+        while not self._is_stopped:
             try:
                 self._loop.run_forever()
-            except (SystemExit, KeyboardInterrupt) as error:  # of a task that a hook has started
+            except (SystemExit, KeyboardInterrupt) as error:
                 self._logger.error("event loop: a task tried to end the process: %s", describe(error))
+        # Tasks before generators before threads, since each may still need the next.
         self._loop.run_until_complete(self._end_tasks())
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
@@ -86,15 +110,15 @@ class EventLoop:
 
 
 class Stepped(Generic[Result]):
-    """An awaitable whose steps each run inside of a scope.
+    """An awaitable each of whose steps runs inside a scope.
 
-    Where it waits, the scope is left, since another coroutine runs on the same thread meanwhile: what is
-    current on a thread (torch's device, stream, inference mode, autocast) holds at each step, and nowhere
-    else.
+    A step is the code between two awaits. The scope is left while the awaitable is suspended, since other
+    coroutines run on the same thread meanwhile: thread-local state (torch's device, stream, inference mode,
+    autocast) is set during each step, and at no other time.
 
     Args:
-        awaitable: what is awaited.
-        scope: makes the context managers, one per step.
+        awaitable: the awaitable to run.
+        scope: returns a new context manager for each step.
     """
 
     def __init__(self, awaitable: Awaitable[Result], scope: Scope) -> None:
@@ -102,6 +126,7 @@ class Stepped(Generic[Result]):
         self._scope = scope
 
     def __await__(self) -> Generator[Any, Any, Result]:
+        # What `yield from` does, unrolled, so that the scope can be left at each yield.
         steps = self._awaitable.__await__()
         resume: Callable[[], Any] = partial(next, steps)
         while True:
@@ -111,16 +136,17 @@ class Stepped(Generic[Result]):
                 except StopIteration as stop:
                     result: Result = stop.value
                     return result
+            # The loop cancels by throwing in here; the awaitable must see it inside the scope, too.
             try:
                 yield waiting_for
-            except BaseException as error:  # thrown in by the loop, which cancels
+            except BaseException as error:
                 resume = partial(steps.throw, error)
             else:
                 resume = partial(next, steps)
 
 
 def awaited(hook: Callable[..., Awaitable[Result]], loop: EventLoop, scope: Scope) -> Callable[..., Result]:
-    """Make a function of an asynchronous hook: it runs on the loop, and its caller waits for the result."""
+    """Return a blocking function that runs an asynchronous hook on the loop, each step inside a scope."""
 
     def call(*args: Any, **named: Any) -> Result:
         return loop.run(_await(Stepped(hook(*args, **named), scope)))
@@ -129,14 +155,15 @@ def awaited(hook: Callable[..., Awaitable[Result]], loop: EventLoop, scope: Scop
 
 
 async def _await(awaitable: Awaitable[Result]) -> Result:
+    """Wrap an awaitable in a coroutine, which is all that an event loop takes."""
     return await awaitable
 
 
 def drive(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine that waits for nothing, without an event loop.
+    """Run a coroutine that never suspends to completion, without an event loop.
 
     Raises:
-        BaseException: what leaves it.
+        BaseException: what the coroutine raised.
     """
     while True:
         try:

@@ -1,6 +1,25 @@
-"""Names in a user's class that can only be a misspelled hook or setting, and names of other frameworks."""
+"""Detection of names in a user's class that are misspelled, or that belong to another framework."""
 
 from __future__ import annotations
+
+HOOKS = {
+    "load": 0,
+    "forward": None,
+    "preprocess": 1,
+    "collate": 2,
+    "postprocess": 1,
+    "warmup_inputs": 1,
+    "unload": 0,
+    "is_ready": 0,
+    "stream": None,
+}
+"""The hooks, and the number of arguments of each without self; None if its parameters are bound to inputs."""
+
+ASYNCHRONOUS = ("load", "forward", "unload")
+"""The hooks, beside `stream`, that may be written with `async def`; all run on one event loop."""
+
+WITH_REQUESTS = ("preprocess", "postprocess")
+"""The hooks, besides `forward`, that may have an additional parameter `requests`."""
 
 COUNTERPARTS = {
     "predict": "forward",
@@ -19,7 +38,7 @@ COUNTERPARTS = {
     "cleanup": "unload",
     "health": "is_ready",
 }
-"""Methods that other frameworks call, and the hook in their place.
+"""Methods that other frameworks call, and the corresponding hook.
 
 Source: the documentation of LitServe (`LitAPI`), TorchServe (`BaseHandler`), PyTriton and BentoML.
 """
@@ -30,38 +49,47 @@ SETTING_COUNTERPARTS = {
     "batch_size": "max_batch_size",
     "threads": "num_threads",
 }
-"""Attributes that other frameworks read, and the setting in their place."""
+"""Attributes that other frameworks read, and the corresponding setting."""
 
 _WORDS = frozenset(
-    {"already", "decision", "input", "metric", "offload", "onward", "output", "preload", "provision"}
-    | {"reload", "reward", "steam", "string", "toward", "upload"}
-    | {"collage", "collated", "collator", "collect", "correlate"}
-    | {"compiled", "compiler", "loaded", "loader", "loads", "padded", "pads", "unloaded"}
-    | {"postprocessed", "postprocessor", "preprocessed", "preprocessor"}
-    | {"streamed", "streamer", "streaming", "streams"}
+    {
+        "already",
+        "decision",
+        "input",
+        "loads",
+        "metric",
+        "num_heads",
+        "output",
+        "provision",
+        "reload",
+        "upload",
+    }
+    | {"collated", "compiled", "compiler", "pads", "postprocessed", "postprocessor", "preprocessed"}
+    | {"preprocessor", "streams"}
 )
-"""Words within two edits of a hook or setting, which a class may mean for itself."""
+"""Words within the allowed edits of a hook or setting, which a class may mean for itself."""
 
 
 def find_misspelled(name: str, known: tuple[str, ...]) -> str | None:
-    """Return the known name that a name can only be a misspelling of; None where it may be its own.
+    """Return the known name of which a name is a likely misspelling; None if it may be the author's own.
 
-    A name counts as misspelled when one or two letters are wrong, missing, too many or swapped; one in a
-    short name, none in one of three letters, where only upper case is taken for a mistake.
+    One letter may be wrong, missing, extra or swapped with its neighbour; two in a name of eight letters or
+    more, and none in one of three, which is misspelled only if its case differs.
     """
-    plain = name.lower()
+    plain = name.lower().rstrip("0123456789")  # input1 and input2 are names of the class's own
     if plain in _WORDS or name in known:
         return None
     edits, candidate = min((_count_edits(plain, one), one) for one in known)
-    allowed = 0 if len(candidate) < 4 else 1 if len(candidate) < 6 else 2
-    is_longer = plain.startswith(candidate + "_")  # a name of the class's own, such as preprocess_1
+    allowed = 0 if len(candidate) < 4 else 1 if len(candidate) < 8 else 2
+    # preprocess_1 is within two edits of preprocess, and clearly a helper.
+    is_longer = plain.startswith(candidate + "_")
     return candidate if edits <= allowed and not is_longer else None
 
 
 def _count_edits(one: str, other: str) -> int:
-    """Return the least number of letters to change, insert, delete or swap with their neighbour.
+    """Return the minimum number of letters to change, insert, delete or swap with their neighbour.
 
-    The optimal string alignment distance, by dynamic programming over the prefixes of both.
+    This is the optimal string alignment distance, computed by dynamic programming over the prefixes of both.
     """
     before_last: list[int] = []
     last = list(range(len(other) + 1))

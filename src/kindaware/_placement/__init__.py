@@ -1,1 +1,1 @@
-"""Where an instance runs: device, threads, memory allocation, modules over several devices."""
+"""Placement of an instance: its devices, its CPU threads, its malloc, and modules spread over devices."""

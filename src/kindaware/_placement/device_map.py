@@ -1,4 +1,4 @@
-"""A module over several devices: which part lies where, and inputs brought to the part that runs."""
+"""A module spread over several devices by a device map, with hooks that move inputs to the part that runs."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ def place_module(
     device_map: Mapping[str, torch.device | str | int],
     devices: Sequence[torch.device] | None = None,
 ) -> _Module:
-    """Spread a module over several devices, as a map says.
+    """Spread a module over several devices according to a device map.
 
         def load(self):
             return place_module(Net(), {"embed": 0, "layers": 0, "layers.5": 1, "head": 1}, self.devices)
 
-    Each parameter and buffer goes to the device of the longest key that is a path to it: `layers.5` above
-    lies on the second device, the other layers on the first. From then on inputs follow: before a part of the
-    module runs that lies on one device as a whole, or is named in the map, all tensors among its arguments
-    are brought to its device, also those in tuples, lists and dicts. Such a container is copied when a tensor
-    in it moves, and handed on as it is otherwise. Outputs stay where they were computed.
+    Each parameter and buffer goes to the device of the longest key that is a prefix of its path: `layers.5`
+    above lies on the second device, the other layers on the first. From then on inputs follow: before a
+    submodule runs that lies on one device as a whole, or is named in the map, all tensors among its arguments
+    are moved to its device, including those in tuples, lists and dicts. A container is copied if a tensor in
+    it moves, and passed on unchanged otherwise. Outputs stay on the device that computed them.
 
-    Use it in `load`, for an instance of KIND_MODEL that has several devices.
+    Use it in `load`, for an instance of KIND_MODEL with several devices.
 
     Args:
-        module: what to place, in place.
-        device_map: paths of modules in `module`, as `named_modules` gives them, and their devices: a
-            `torch.device`, a name such as `cuda:1`, or a position in `devices`. The path "" stands for all
-            that no other key covers.
-        devices: those that may be used, such as `self.devices`; None allows all, by name.
+        module: the module; it is modified in place.
+        device_map: paths of submodules, as `named_modules` yields them, and their devices: a `torch.device`,
+            a name such as `cuda:1`, or an index into `devices`. The path "" covers whatever no other key
+            covers.
+        devices: the allowed devices, such as `self.devices`; None allows any, by name.
 
     Returns:
-        The module.
+        The same module.
 
     Raises:
-        ConfigError: a key is no module's path, a device is none of `devices`, a parameter or buffer isn't
-            covered or has no data, or one that several modules share would lie on two devices.
+        ConfigError: a key is not the path of a submodule, a device is not among `devices`, a parameter or
+            buffer isn't covered or has no data, or one that several modules share would lie on two devices.
 
     Sync:
-        Moving parameters and buffers waits, as `Tensor.to` does. A copy of inputs from GPU to GPU doesn't: it
-        is queued behind the work that both devices' current streams have, and before what they get next. A
-        copy of inputs from a GPU to the host waits.
+        Moving parameters and buffers blocks the host, as `Tensor.to` does. Moving inputs from GPU to GPU
+        doesn't: the copy is queued behind the work on both devices' current streams, and ahead of what they
+        get next. Moving inputs from a GPU to the host blocks.
         Source: torch, `aten/src/ATen/native/cuda/Copy.cu`, copy_device_to_device.
     """
     subject = f"device map of {type(module).__name__}"
@@ -64,9 +64,11 @@ def place_module(
     _check_tensors(module, chosen, subject)
     targets = _targets(modules, wanted, chosen)
     _check_shared(module, modules, chosen, targets, subject)
+    # Every check that can be made before the first tensor moves has passed: a refused map moves nothing.
     for path, device in chosen.items():
         modules[path]._apply(_mover(device), recurse=False)
     _check_placed(module, chosen, subject)
+    # Keyed by module, since one that has several names must get the hook only once.
     for one, device in {modules[path]: device for path, device in targets.items()}.items():
         one.register_forward_pre_hook(_BringInputs(device), with_kwargs=True)
     return module
@@ -74,7 +76,13 @@ def place_module(
 
 @dataclass(frozen=True, slots=True)
 class _BringInputs:
-    """A forward pre-hook that brings all tensors among the arguments to a device."""
+    """A forward pre-hook that moves all tensors among the arguments to a device.
+
+    A class and not a closure, so that a module with hooks can still be copied and pickled.
+
+    Attributes:
+        device: where the module lies.
+    """
 
     device: torch.device
 
@@ -85,7 +93,7 @@ class _BringInputs:
 
 
 def _bring(value: Any, device: torch.device) -> Any:
-    """Give the value with its tensors on the device; the value itself if they all are."""
+    """Return the value with its tensors on the device; the same object if they already are."""
     if isinstance(value, torch.Tensor):
         return value if value.device == device else value.to(device)
     if isinstance(value, PackedSequence):
@@ -95,9 +103,11 @@ def _bring(value: Any, device: torch.device) -> Any:
         brought = [_bring(one, device) for one in value]
         if all(new is old for new, old in zip(brought, value, strict=True)):
             return value
+        # A named tuple takes its fields one by one, so its constructor can't be called with a list.
         return value._make(brought) if hasattr(value, "_make") else type(value)(brought)
     if isinstance(value, dict):
         moved = {key: new for key, old in value.items() if (new := _bring(old, device)) is not old}
+        # Copied and then updated, so that a subclass, such as a model's output class, keeps its type.
         if moved:
             value = copy.copy(value)
         for key, new in moved.items():
@@ -112,10 +122,11 @@ def _mover(device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
 def _targets(
     modules: Mapping[str, nn.Module], wanted: Collection[str], chosen: Mapping[str, torch.device]
 ) -> dict[str, torch.device]:
-    """Choose the modules whose inputs are brought to them, and where to.
+    """Choose the modules that get a hook, and the device to which it moves their inputs.
 
-    Those named in the map; those with tensors of their own whose parts lie on several devices; and the
-    outermost of the others that are called, for what is around one of these may lie elsewhere.
+    These are the modules named in the map; modules with tensors of their own whose submodules lie on several
+    devices; and, of the modules that lie on one device as a whole, the outermost that are called, since
+    the modules around them may lie elsewhere.
     """
     parts: dict[str, set[torch.device]] = {path: set() for path in modules}
     for path, device in chosen.items():
@@ -124,7 +135,8 @@ def _targets(
                 parts[above].add(device)
     targets: dict[str, torch.device] = {}
     whole: set[str] = set()
-    for path, one in modules.items():  # each module comes before its parts
+    # named_modules yields each module before its submodules, so `whole` is complete for all prefixes.
+    for path, one in modules.items():
         is_whole = len(parts[path]) == 1 and _is_called(one)
         is_inside = any(above in whole for above in _prefixes(path) if above != path)
         if path in wanted or (len(parts[path]) > 1 and _has_tensors(one)):
@@ -137,7 +149,7 @@ def _targets(
 
 
 def _is_called(module: nn.Module) -> bool:
-    """Whether a module's parts run inside of its own call; those of a list or a Sequential may not."""
+    """Whether the submodules run inside the module's own call; those of a list or Sequential may not."""
     has_forward = type(module).forward is not nn.Module.forward
     return has_forward and not isinstance(module, nn.Sequential)
 
@@ -147,13 +159,13 @@ def _has_tensors(module: nn.Module) -> bool:
 
 
 def _tensors(module: nn.Module, *, recurse: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
-    """Give all parameters and buffers with their names, shared ones under each of these."""
+    """Yield all parameters and buffers by name; a shared one under each of its names."""
     yield from module.named_parameters(recurse=recurse, remove_duplicate=False)
     yield from module.named_buffers(recurse=recurse, remove_duplicate=False)
 
 
 def _prefixes(path: str) -> list[str]:
-    """Give the paths of a module and all around it, the longest first, "" last."""
+    """Return the paths of a module and of all modules around it, longest first, "" last."""
     parts = path.split(".") if path else []
     return [".".join(parts[:length]) for length in range(len(parts), -1, -1)]
 
@@ -163,7 +175,7 @@ def _longest(wanted: Mapping[str, torch.device], path: str) -> torch.device | No
 
 
 def _owner(name: str) -> str:
-    """Give the path of the module that has a parameter or buffer."""
+    """Return the path of the module that owns a parameter or buffer."""
     return name.rpartition(".")[0]
 
 
@@ -191,18 +203,20 @@ def _check_keys(device_map: Any, modules: Mapping[str, nn.Module], module: nn.Mo
 def _read_device(
     value: object, devices: Sequence[torch.device] | None, subject: str, key: str
 ) -> torch.device:
-    """Read one value of the map."""
+    """Return the device that a value of the map denotes."""
     allowed = None if devices is None else ", ".join(map(str, devices))
     try:
         if isinstance(value, (str, torch.device)):
             device = torch.device(value)
+            # 'cuda' without an index would mean whichever device is current when a tensor is moved.
             is_exact = device.type != "cuda" or device.index is not None
             if is_exact and (devices is None or device in devices):
                 return torch.device("cpu") if device.type == "cpu" else device
         elif isinstance(value, int) and not isinstance(value, bool) and devices is not None:
             return devices[value]
     except (RuntimeError, IndexError):
-        pass  # torch knows no such device, or there is none at that position
+        # torch doesn't know the name, or the index is out of range.
+        pass
     raise ConfigError.of(
         f"{subject} key {key!r}",
         expected=f"one of the devices {allowed}, or a position among them"
@@ -214,15 +228,15 @@ def _read_device(
 
 
 def _check_tensors(module: nn.Module, chosen: Mapping[str, torch.device], subject: str) -> None:
-    """Refuse tensors that no key covers, and those without data."""
-    left = [name for name, _ in _tensors(module) if _owner(name) not in chosen]
-    if left:
-        more = f" and {len(left) - _MAX_NAMED} more" if len(left) > _MAX_NAMED else ""
+    """Refuse tensors that no key covers, and tensors without data."""
+    uncovered = [name for name, _ in _tensors(module) if _owner(name) not in chosen]
+    if uncovered:
+        more = f" and {len(uncovered) - _MAX_NAMED} more" if len(uncovered) > _MAX_NAMED else ""
         raise ConfigError.of(
             subject,
             expected="a device for every parameter and buffer",
-            got=f"none for {', '.join(map(repr, left[:_MAX_NAMED]))}{more}",
-            remedy=f"add a key that covers them, such as {_owner(left[0])!r}, or '' for all the rest",
+            got=f"none for {', '.join(map(repr, uncovered[:_MAX_NAMED]))}{more}",
+            remedy=f"add a key that covers them, such as {_owner(uncovered[0])!r}, or '' for all the rest",
         )
     for name, tensor in _tensors(module):
         if tensor.is_meta and chosen[_owner(name)].type != "meta":
@@ -241,7 +255,7 @@ def _check_shared(
     targets: Mapping[str, torch.device],
     subject: str,
 ) -> None:
-    """Refuse a tensor or module that has several names, and not one device for all of them."""
+    """Refuse a tensor or module whose several names map to different devices."""
     named = [(name, tensor, chosen[_owner(name)]) for name, tensor in _tensors(module)]
     placed = [(path, modules[path], device) for path, device in targets.items()]
     for kind, entries in (("tensor", named), ("module", placed)):
@@ -258,7 +272,7 @@ def _check_shared(
 
 
 def _check_placed(module: nn.Module, chosen: Mapping[str, torch.device], subject: str) -> None:
-    """Refuse a module that has kept a tensor where it was."""
+    """Refuse a module whose tensors did not move."""
     for name, tensor in _tensors(module):
         if tensor.device != chosen[_owner(name)]:
             raise ConfigError.of(

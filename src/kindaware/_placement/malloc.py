@@ -1,8 +1,8 @@
-"""The setting `keep_memory`: what one forward on the CPU has freed, the next one gets again.
+"""The setting `keep_memory`: memory that one forward on the CPU frees is reused by the next.
 
-glibc gives a large block back to the system as soon as it is freed. The next forward then gets new pages, and
-the system fills each of them with zeros when it is first written to, 4 KiB at a time: a third of the time of
-some convolutional networks. So the process keeps what it has had, and torch asks for pages of 2 MiB.
+glibc returns a large block to the kernel as soon as it is freed. The next forward then gets new pages, and
+the kernel zeroes each of them on first write, 4 KiB at a time: a third of the run time of some convolutional
+networks. So the process keeps freed memory, and torch requests pages of 2 MiB.
 Source: glibc's manual, Malloc Tunable Parameters; torch's `c10/core/impl/alloc_cpu.cpp`; measured with torch
 2.15.0 and glibc 2.36.
 """
@@ -14,35 +14,37 @@ from collections.abc import Callable, Mapping, MutableMapping
 
 from kindaware._errors import ConfigError
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+# Parameters of mallopt, from malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _NEVER = -1
 
 TUNED_BY = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-"""Environment variables by which an operator has decided."""
+"""Environment variables by which an operator tunes malloc; they override `auto`."""
 
 _TUNABLES = "GLIBC_TUNABLES"
 _TUNED_IN = ("glibc.malloc.mmap_max", "glibc.malloc.mmap_threshold", "glibc.malloc.trim_threshold")
 
 HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-"""torch reads it when it makes its first tensor; for blocks from 2 MiB on, where the kernel allows it."""
+"""torch reads it at its first allocation, and then requests huge pages for blocks from 2 MiB on."""
 
 
 def plan_malloc(setting: str, environment: MutableMapping[str, str]) -> Callable[[], None]:
-    """Decide whether this process keeps what it frees, and have torch ask for huge pages if so.
+    """Decide whether this process keeps the memory that it frees, and enable torch's huge pages if so.
 
     Args:
-        setting: `on`, `off` to do nothing, or `auto` for `on` where malloc is glibc's and the environment has
-            not decided.
-        environment: what tunes glibc's malloc is looked for in it; gets `THP_MEM_ALLOC_ENABLE`, unless it has
-            one.
+        setting: `on`, `off` to do nothing, or `auto` for `on` if malloc is glibc's and the environment
+            doesn't tune it.
+        environment: searched for variables that tune glibc's malloc; `THP_MEM_ALLOC_ENABLE` is set in it
+            unless it is there.
 
     Returns:
-        A function that lets the process keep what is freed from then on, for as long as it lives. To be
-        called when the model is loaded: a checkpoint that was read is not to be kept beside the model.
+        A function that makes the process keep the memory it frees from then on, for the rest of its life. To
+        be called after the model is loaded: the memory of a checkpoint that was read should not be kept.
 
     Raises:
-        ConfigError: it is `on`, and can't be done here.
+        ConfigError: the setting is `on`, and the C library has no `mallopt`.
     """
+    # CDLL(None) is the process itself: mallopt is there with glibc and missing with musl.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if setting == "on" and mallopt is None:
         raise ConfigError.of(
@@ -53,9 +55,11 @@ def plan_malloc(setting: str, environment: MutableMapping[str, str]) -> Callable
         )
     if setting == "off" or mallopt is None or (setting == "auto" and _is_tuned(environment)):
         return lambda: None
+    # Now and not in `keep`: torch reads it once, when `load` makes the first tensor.
     environment.setdefault(HUGE_PAGES, "1")
 
     def keep() -> None:
+        # No block is mapped on its own, since unmapping it would return it; and the heap never shrinks.
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
 

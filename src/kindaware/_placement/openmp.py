@@ -1,11 +1,12 @@
-"""The setting `wait_policy`: torch's threads on the CPU sleep while they wait, and don't spin.
+"""The setting `wait_policy`: torch's CPU threads sleep while they wait, instead of spinning.
 
-Between two operations the threads of GNU OpenMP spin for milliseconds before they sleep. Where the cores have
-other work, the server's and its clients' to begin with, a thread that spins holds up the one that it waits
-for. `OMP_WAIT_POLICY=PASSIVE` ends that, but is read once, when torch is loaded; a model.py comes too late.
+Between two operations the threads of GNU OpenMP spin for milliseconds before they sleep. If the cores have
+other work, such as the server's and its clients', a spinning thread delays the very thread that it waits for.
+`OMP_WAIT_POLICY=PASSIVE` prevents that, but it is read once, when torch is loaded, which is before model.py
+runs.
 
-There is one more way. With more OpenMP threads than cores in a process, GNU OpenMP gives up spinning almost
-at once. So a team of threads is made that has nothing to do, and sleeps until the process ends.
+There is another way. In a process with more OpenMP threads than cores, GNU OpenMP stops spinning almost at
+once. So this module starts a team of idle threads, which sleep until the process ends.
 Source: libgomp's manual, GOMP_SPINCOUNT; measured with torch 2.15.0.
 """
 
@@ -19,22 +20,24 @@ from pathlib import Path
 from kindaware._errors import ConfigError
 
 MAX_SLEEPERS = 64
-"""A process gets no more threads than these for it: hosts and containers limit how many there may be."""
+"""Maximum number of idle threads per process: hosts and containers limit the number of threads."""
 
 _started: set[str] = set()
+"""Paths of the libraries that have their team: once per process, however many instances ask."""
 
 
 def stop_spinning(num_threads: int, environment: Mapping[str, str]) -> None:
-    """Let OpenMP's threads sleep while they wait, for as long as the process lives.
+    """Make OpenMP's threads sleep while they wait, for the rest of the process's life.
 
-    Does nothing for one thread, or where the environment asks for the same.
+    Does nothing for a single thread, or if the environment has the same policy already.
 
     Args:
-        num_threads: threads of one operation.
-        environment: OMP_WAIT_POLICY and GOMP_SPINCOUNT are looked for in it.
+        num_threads: torch's intra-op threads.
+        environment: searched for OMP_WAIT_POLICY and GOMP_SPINCOUNT.
 
     Raises:
-        ConfigError: it can't be done here.
+        ConfigError: the environment sets another policy, torch uses another OpenMP than GNU's, or more than
+            `MAX_SLEEPERS` threads would be needed.
     """
     if num_threads == 1 or environment.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":
         return
@@ -46,7 +49,8 @@ def stop_spinning(num_threads: int, environment: Mapping[str, str]) -> None:
         raise _error("a torch with another OpenMP than GNU's")
     for path in libraries:
         library = ctypes.CDLL(path)
-        num_sleepers = library.omp_get_num_procs() - num_threads + 2  # one above the cores, with torch's own
+        # One thread more than cores in all; of the two teams, torch's and this, libgomp counts one less.
+        num_sleepers = library.omp_get_num_procs() - num_threads + 2
         if num_sleepers > MAX_SLEEPERS:
             raise _error(f"a process that needs {num_sleepers} more threads, of {MAX_SLEEPERS} allowed")
         if path not in _started:
@@ -64,7 +68,7 @@ def _error(got: str) -> ConfigError:
 
 
 def loaded_libraries(maps: Path = Path("/proc/self/maps")) -> list[str]:
-    """Give the files of GNU OpenMP that this process has loaded."""
+    """Return the paths of the GNU OpenMP libraries that this process has loaded."""
     try:
         lines = maps.read_text().splitlines()
     except OSError:
@@ -74,16 +78,19 @@ def loaded_libraries(maps: Path = Path("/proc/self/maps")) -> list[str]:
 
 
 def _start_team(library: ctypes.CDLL, num_threads: int) -> None:
-    """Make a team of OpenMP threads that have nothing to do, on a thread of its own that keeps them."""
+    """Start a team of idle OpenMP threads, on a thread of its own that keeps them alive."""
+    # The entry point that compilers emit for `#pragma omp parallel`: function, its argument, threads, flags.
     library.GOMP_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     library.GOMP_parallel.restype = None
-    do_nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)  # free(NULL), the end of which is C
-    is_there = threading.Event()
+    # free(NULL), a C function that does nothing: a Python callback would need the GIL on each thread.
+    do_nothing = ctypes.cast(ctypes.CDLL(None).free, ctypes.c_void_p)
+    is_started = threading.Event()
 
     def keep() -> None:
         library.GOMP_parallel(do_nothing, None, num_threads, 0)
-        is_there.set()
+        is_started.set()
+        # The team belongs to this thread and ends with it, so the thread never returns.
         threading.Event().wait()
 
     threading.Thread(target=keep, name="kindaware-openmp", daemon=True).start()
-    is_there.wait()
+    is_started.wait()

@@ -1,6 +1,6 @@
-"""Where an instance runs: from Triton's kind and device id to torch devices.
+"""The torch devices of an instance, derived from Triton's kind and device id.
 
-A pure function of the args dict and the number of visible devices: no call of torch.cuda is made here.
+Placement depends only on the args dict and the number of visible devices; torch.cuda is never called here.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Placement:
     """The devices of one instance.
 
     Attributes:
-        kind: `CPU`, `GPU` or `MODEL`, as Triton passed it.
-        devices: the devices that the instance may use, at least one.
-        moves_modules: whether the library moves the model's modules to `device`; False when the model is to
-            place itself over several devices.
-        reason: why these devices, for the log.
+        kind: `CPU`, `GPU` or `MODEL`, as Triton passes it.
+        devices: the devices that the instance may use; at least one.
+        moves_modules: whether the library moves the model's modules to `device`; False if the model spreads
+            itself over several devices.
+        reason: why these devices were chosen, for the log.
     """
 
     kind: str
@@ -40,12 +40,12 @@ class Placement:
 
     @property
     def device(self) -> torch.device:
-        """The device on which inputs are handed to `forward`."""
+        """The device on which `forward` gets its inputs: the first of `devices`."""
         return self.devices[0]
 
     @property
     def uses_cuda(self) -> bool:
-        """Whether any of the devices is a GPU."""
+        """Whether any device is a GPU."""
         return any(device.type == "cuda" for device in self.devices)
 
     @classmethod
@@ -57,19 +57,19 @@ class Placement:
         on_missing_gpu: str | None = None,
         model_devices: str | None = None,
     ) -> Placement:
-        """Place an instance.
+        """Return the placement of an instance.
 
         Args:
-            args: the dict of strings that Triton hands to `initialize`; `model_instance_kind` and
-                `model_instance_device_id` are needed, `model_config` is read for `kindaware.*` parameters
-                when it is there.
-            num_devices: GPUs that this process sees, as `torch.cuda.device_count()` counts them.
-            on_missing_gpu: the setting of that name, unless the configuration has it.
-            model_devices: the setting of that name, unless the configuration has it.
+            args: the dict of strings that Triton passes to `initialize`. `model_instance_kind` and
+                `model_instance_device_id` are required; `model_config`, if present, is read for `kindaware.*`
+                parameters.
+            num_devices: number of GPUs that this process sees, as `torch.cuda.device_count()` counts them.
+            on_missing_gpu: the setting of that name, unless the configuration overrides it.
+            model_devices: the setting of that name, unless the configuration overrides it.
 
         Raises:
-            ConfigError: the args are none that Triton passes, the GPU asked for isn't visible, or KIND_MODEL
-                was asked for without saying which devices.
+            ConfigError: the args are not those that Triton passes, the requested GPU isn't visible, or the
+                kind is KIND_MODEL and `model_devices` is unset.
         """
         kind, device_id = parse_kind(args)
         parameters = parameters_of(parse_config(args)) if "model_config" in args else {}
@@ -79,7 +79,7 @@ class Placement:
 
     @classmethod
     def of_instance(cls, args: InstanceArgs, settings: Settings, *, num_devices: int) -> Placement:
-        """Place an instance whose args and settings are parsed already."""
+        """Return the placement of an instance whose args and settings are already parsed."""
         return _place(args.kind, args.device_id, args.instance_name, num_devices, settings)
 
 
@@ -102,6 +102,7 @@ def _place(kind: str, device_id: int, name: str, num_devices: int, settings: Set
         if policy == "cpu":
             return Placement(kind, (_CPU,), moves_modules=True, reason="model_devices=cpu")
         wanted = _devices_of_policy(policy, name, num_devices)
+        # With 'all' the model places itself, even where all is one GPU: its code is the same on both hosts.
         moves_modules, reason = policy != "all" and len(wanted) == 1, f"model_devices={policy}"
     missing = [ordinal for ordinal in wanted if ordinal >= num_devices]
     if missing and settings.on_missing_gpu == "cpu":
@@ -115,8 +116,10 @@ def _place(kind: str, device_id: int, name: str, num_devices: int, settings: Set
 
 def _devices_of_policy(policy: str, name: str, num_devices: int) -> tuple[int, ...]:
     if policy == "all":
+        # Never empty: with no GPU visible, device 0 is what gets reported as missing.
         return tuple(range(num_devices)) or (0,)
     if policy == "round_robin":
+        # Triton names instances <group>_<n>, and passes the number nowhere else.
         ordinal = re.search(r"_([0-9]{1,9})$", name)
         if ordinal is None:
             raise ConfigError.of(
@@ -140,7 +143,7 @@ def _missing_gpu(kind: str, device_id: int, num_devices: int, name: str) -> Conf
 
 
 def describe_cuda() -> str:
-    """Say what decides which GPUs torch sees, without asking CUDA: variable, torch's CUDA, driver."""
+    """Describe what determines the GPUs that torch sees, without initialising CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     driver = Path("/proc/driver/nvidia/version")
     version = re.search(r"\d+\.\d+(\.\d+)?", driver.read_text()) if driver.exists() else None

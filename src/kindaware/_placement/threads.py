@@ -1,4 +1,4 @@
-"""How many threads an instance may use, so that the instances on a host don't fight over its cores."""
+"""The number of CPU threads of an instance, chosen so that the instances on a host don't oversubscribe it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kindaware._placement.placement import Placement
 
 SHARE_VARIABLE = "KINDAWARE_CPU_SHARE"
 MAX_GPU_THREADS = 4
-"""A GPU instance computes on its GPU; more threads than these would only take cores from CPU instances."""
+"""Maximum for a GPU instance: it computes on its GPU, and more would take cores from CPU instances."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadBudget:
-    """What `torch.set_num_threads` gets, and why.
+    """The argument of `torch.set_num_threads`, and where it comes from.
 
     Attributes:
-        num_threads: threads of one operation on the CPU.
-        reason: where the number comes from, for the log.
+        num_threads: torch's intra-op threads on the CPU.
+        reason: how the number was determined, for the log.
     """
 
     num_threads: int
@@ -46,19 +46,21 @@ class ThreadBudget:
         """Divide the cores of this process among the instances that share them.
 
         Args:
-            args: the instance.
+            args: the args of the instance.
             groups: the model's instance groups; those on the CPU with the same host policy share the cores.
-            placement: where the instance runs.
+            placement: the placement of the instance.
             num_threads: the setting of that name; None for `auto`.
             model_devices: the setting of that name; with `cpu`, instances of KIND_MODEL share the cores too.
-            num_cores: cores that this process may use; see `count_cores`.
-            environment: OMP_NUM_THREADS and KINDAWARE_CPU_SHARE are read from it.
+            num_cores: number of cores that this process may use; see `count_cores`.
+            environment: read for OMP_NUM_THREADS and KINDAWARE_CPU_SHARE.
 
         Raises:
-            ConfigError: KINDAWARE_CPU_SHARE is no number above 0 and at most 1.
+            ConfigError: KINDAWARE_CPU_SHARE is not a number above 0 and at most 1.
         """
+        # In order of precedence: the setting, the operator's OMP_NUM_THREADS, an equal share of the cores.
         if num_threads is not None:
             return cls(num_threads, "setting num_threads")
+        # OpenMP allows a list with a number per nesting level; the first is the outermost.
         omp = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
         if omp.isascii() and omp.isdigit() and len(omp) <= 5 and 0 < int(omp) <= MAX_THREADS:
             return cls(int(omp), "OMP_NUM_THREADS")
@@ -78,17 +80,18 @@ class ThreadBudget:
 
 
 def _whole(cores: float) -> int:
-    """Round down, but not for what floating point lost: 0.29 of 100 cores are 29."""
+    """Round down, forgiving floating-point error: 0.29 of 100 cores are 29, not 28."""
     return math.floor(cores + 1e-9)
 
 
 def _count_sharers(instance_name: str, groups: Sequence[InstanceGroup], kinds: Collection[str]) -> int:
-    """Count the CPU instances of this model on the cores that this instance has.
+    """Count the CPU instances of this model that share this instance's cores.
 
-    The server hands a host policy's cores to the stub as its affinity, so groups of another policy don't
-    count. An instance's own group is the one whose name its own name begins with.
+    The server passes a host policy's cores to the stub as its affinity, so groups with another policy don't
+    count. The instance's own group is the one whose name is the prefix of the instance's name.
     """
     own_name = instance_name.rpartition("_")[0]
+    # Unknown when a unit test passes another name; then groups of every policy count.
     policies = [group.host_policy for group in groups if group.name == own_name]
     sharing = [
         group.num_instances
@@ -118,17 +121,20 @@ def _share(environment: Mapping[str, str]) -> float:
 def count_cores(
     cgroup_root: Path = Path("/sys/fs/cgroup"), own_cgroup: Path = Path("/proc/self/cgroup")
 ) -> int:
-    """Count the cores that this process may use: its affinity, and the quota of its cgroups (v1 and v2)."""
+    """Count the cores that this process may use: its affinity, limited by its cgroups' quota (v1 and v2)."""
     cores = len(os.sched_getaffinity(0))
     quota = min(_quotas(cgroup_root, own_cgroup), default=math.inf)
     return max(1, min(cores, math.ceil(quota) if math.isfinite(quota) else cores))
 
 
 def _quotas(cgroup_root: Path, own_cgroup: Path) -> list[float]:
+    """Return the quotas, in cores, of the process's cgroup and its ancestors, each of which may limit it."""
+    # In a container the root of the mounted tree is the process's own cgroup, whatever its path says.
     paths = [cgroup_root, cgroup_root / "cpu"]
     if own_cgroup.exists():
         for line in own_cgroup.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
+            # The line without controllers is v2's; v1 has a line per hierarchy.
             if controllers == "" or "cpu" in controllers.split(","):
                 root = cgroup_root if controllers == "" else cgroup_root / "cpu"
                 own = root / path.lstrip("/")
@@ -137,6 +143,7 @@ def _quotas(cgroup_root: Path, own_cgroup: Path) -> list[float]:
 
 
 def _quota(path: Path) -> float | None:
+    """Return a cgroup's quota in cores; None if it has none, which v2 writes as `max` and v1 as -1."""
     try:
         if (path / "cpu.max").exists():
             quota, period = (path / "cpu.max").read_text().split()

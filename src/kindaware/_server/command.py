@@ -10,11 +10,16 @@ from pathlib import Path
 
 from kindaware._server.failure import ServerError
 from kindaware._server.interpreter import Interpreter
-from kindaware._server.location import Location
-from kindaware._server.repository import link_unsafe
+from kindaware._server.location import CONTAINER_ROOT, Location
+from kindaware._server.repository_links import check_shell_safe, link_repositories
 
 SHARED_MEMORY = Path("/dev/shm")
 _MIB = 2**20
+_DIRECTORIES = {
+    "--backend-directory": "backends",
+    "--cache-directory": "caches",
+    "--repoagent-directory": "repoagents",
+}
 _OWN_OPTIONS = {
     "--model-repository": "give the repositories by themselves",
     "--model-store": "give the repositories by themselves",
@@ -53,6 +58,7 @@ def prepare_launch(
     options: Sequence[str],
     args: Sequence[str],
     environment: Mapping[str, str],
+    on_cpu: bool = False,
 ) -> Launch:
     """Lay out what the server needs in `directory`, and write its command line.
 
@@ -64,6 +70,7 @@ def prepare_launch(
         options: that the library itself sets.
         args: the caller's, which win.
         environment: to start from.
+        on_cpu: whether every instance is to be on the CPU, whatever its configuration says.
 
     Raises:
         ServerError: the wheel's server can't work with this interpreter, or `args` holds an option that
@@ -76,13 +83,15 @@ def prepare_launch(
     env = dict(environment)
     if location.is_wheel:
         interpreter.check_for(location.stubs)
-        repositories = link_unsafe(repositories, directory)
+        check_shell_safe(repositories)
         command.append(f"--backend-directory={_lay_out_backend(location, interpreter, directory)}")
         libraries = (_lay_out_library(interpreter, directory), location.libraries)
         env["LD_LIBRARY_PATH"] = _prepend(libraries, env.get("LD_LIBRARY_PATH"))
     if location.is_wheel or interpreter.version == _stub_version(location):
         env["PATH"] = _prepend((interpreter.place_on_path(directory / "bin"),), env.get("PATH"))
-    command += [f"--model-repository={repository}" for repository in repositories]
+    command += _name_directories(location, args)
+    linked = link_repositories(repositories, directory, on_cpu=on_cpu)
+    command += [f"--model-repository={repository}" for repository in linked]
     command += options
     command += [f"--backend-config=python,{key}={value}" for key, value in defaults.items()]
     command += args
@@ -120,6 +129,18 @@ def _check_args(args: Sequence[str]) -> None:
             raise ServerError.of(
                 f"server option {option}", expected="an option not set here", got="it in args", remedy=remedy
             )
+
+
+def _name_directories(location: Location, args: Sequence[str]) -> list[str]:
+    """Return options for what lies beside a server that would look for it in the containers' place."""
+    if location.root == CONTAINER_ROOT:
+        return []
+    laid_out = {"--backend-directory"} if location.is_wheel else set()
+    return [
+        f"{option}={location.root / name}"
+        for option, name in _DIRECTORIES.items()
+        if option not in laid_out and read_option(args, option) is None and (location.root / name).is_dir()
+    ]
 
 
 def _lay_out_backend(location: Location, interpreter: Interpreter, directory: Path) -> Path:

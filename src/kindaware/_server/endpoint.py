@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from kindaware._errors import message
 from kindaware._server.failure import ServerError
 
 _POLL_SECONDS = 0.05
+_LONG = 300
+"""More characters than that are not all told within a sentence."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class ModelStatus:
 class Endpoint:
     """The HTTP side of one server.
 
-    Every method but `is_healthy` raises a ServerError with the server's own words when it refuses, and when
-    it can't be reached.
+    Every method but `is_live` and `is_model_ready` raises a ServerError with the server's own words when it
+    refuses, and when it can't be reached.
 
     Args:
         address: host and port.
@@ -48,13 +51,16 @@ class Endpoint:
         # This machine is nobody's proxy.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def is_healthy(self, which: str) -> bool:
-        """Return whether `/v2/health/<which>` (`live` or `ready`) says yes; waits for at most two seconds."""
-        try:
-            self._ask("health", f"/v2/health/{which}", timeout_seconds=2.0)
-        except ServerError:
-            return False
-        return True
+    def is_live(self) -> bool | None:
+        """Return whether the server says that it is live, or None without an answer in two seconds.
+
+        Its own readiness is another matter: from 26.04 on that asks every model.
+        """
+        return self._agrees("/v2/health/live")
+
+    def is_model_ready(self, model: str, version: str) -> bool:
+        """Return whether a version of a model says that it is ready; 26.03 and newer ask its `is_ready`."""
+        return self._agrees(f"/v2/models/{_quote(model)}/versions/{_quote(version)}/ready") is True
 
     def version(self) -> str:
         """Return the server's version, such as `2.51.0`."""
@@ -110,9 +116,18 @@ class Endpoint:
                     subject,
                     expected=f"its end within {timeout_seconds:g} s",
                     got=f"state {state}",
-                    remedy="look for a request that does not end",
+                    remedy="look for a request that does not end, or a thread that outlives unload() and is "
+                    "no daemon",
                 )
             time.sleep(_POLL_SECONDS)
+
+    def _agrees(self, path: str) -> bool | None:
+        """Return whether a question is answered with a success, or None where it is not answered."""
+        try:
+            self._ask("health", path, timeout_seconds=2.0)
+        except ServerError as error:
+            return False if isinstance(error.__cause__, urllib.error.HTTPError) else None
+        return True
 
     def _ask(
         self,
@@ -130,12 +145,19 @@ class Endpoint:
                 text = response.read()
         except urllib.error.HTTPError as error:
             with error:
-                got, remedy = _error_text(error.read()), "the server's log has more"
+                raise self._refusal(
+                    subject, _error_text(error.read()), "the server's log has more"
+                ) from error
         except (OSError, http.client.HTTPException) as error:
-            got, remedy = f"{type(error).__name__}: {error}", "check that the server runs"
-        else:
-            return json.loads(text) if text else None
-        raise ServerError.of(subject, expected=f"an answer from {self._address}", got=got, remedy=remedy)
+            reason = f"{type(error).__name__}: {error}"
+            raise self._refusal(subject, reason, "check that the server runs") from error
+        return json.loads(text) if text else None
+
+    def _refusal(self, subject: str, reason: str, remedy: str) -> ServerError:
+        """Return the error about an answer; the whole reason follows where it has several lines."""
+        first, *further = reason.splitlines() or [""]
+        text = message(subject, expected=f"an answer from {self._address}", got=first, remedy=remedy)
+        return ServerError(f"{text}\n\n{reason}" if further or len(first) > _LONG else text)
 
 
 def _error_text(body: bytes) -> str:

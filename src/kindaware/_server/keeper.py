@@ -1,7 +1,8 @@
 """The process between us and the server: it outlives us, if only to stop the server and to clean up.
 
-It is run as a script, knows the standard library only, and has one thread, so that the code between fork and
-exec is safe. It is told what to do in lines of JSON and text on its standard input, and answers in JSON:
+It is run as a script, knows the standard library only, and has one thread when it starts the server, so that
+the code between fork and exec is safe. It is told what to do in lines of JSON and text on its standard input,
+and answers in JSON:
 
     -> {"command": [...], "environment": {...}, "parent": pid, "log": path, ...}
     <- {"pid": pid of the server}
@@ -17,20 +18,32 @@ import ctypes
 import io
 import json
 import os
+import re
 import select
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 SHARED_MEMORY = Path("/dev/shm")
 POLL_SECONDS = 0.1
 ORPHANED_STOP_SECONDS = 10.0
+LOG_END_SECONDS = 5.0
+
+RECORD_HEADER = r"(?:[EWIV]\d{4} [\d:.]+ +|\d{4}-\d\d-\d\dT[\d:.]+Z [EWIV] )\d+ [^\s\]]+\] "
+"""How an entry of the server's log begins, in either of its formats."""
+CONTINUATION = "    "
+"""How the further lines of an entry begin: no text of a client can pass for an entry of its own."""
+_ESCAPED_RECORD = re.compile(rf'({RECORD_HEADER})"(.*\\n.*)"'.encode())
+_RECORD_BEGINNING = re.compile(rb"[EWIV]\d{4} |[EWIV]\d{0,4}$|\d{4}-\d\d-\d\dT|[\d-]{1,10}$")
+_ESCAPE = re.compile(rb'\\([nt"\\/])')
+_UNESCAPED = {b"n": b"\n", b"t": b"\t"}
 
 
 class Keeper:
@@ -53,22 +66,26 @@ class Keeper:
             signal.signal(number, self._note_signal)
         self.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         try:
-            with open(self.job["log"], "ab") as log:
-                server = subprocess.Popen(
-                    self.job["command"],
-                    env=self.job["environment"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    preexec_fn=self._before_exec,  # noqa: PLW1509  # this process has one thread
-                )
+            log = open(self.job["log"], "ab", buffering=0)  # noqa: SIM115  # the thread closes it
+            server = subprocess.Popen(
+                self.job["command"],
+                env=self.job["environment"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                preexec_fn=self._before_exec,  # noqa: PLW1509  # this process has one thread
+            )
         except OSError as error:
             self._answer({"error": str(error)})
         else:
+            writer = threading.Thread(target=copy_log, args=(server.stdout, log), daemon=True)
+            writer.start()
             self._answer({"pid": server.pid})
             while server.poll() is None and not self._must_end("stop"):
                 self._listen()
             self._end(server)
+            writer.join(LOG_END_SECONDS)
             self._answer({"returncode": server.returncode})
         while not self._must_end("clean"):
             self._listen()
@@ -113,6 +130,57 @@ class Keeper:
                 server.wait()
         _kill_children()
         remove_regions(self.job["shared_memory_prefix"])
+
+
+class LogLines:
+    """Spreads entries of the server's log over several lines where their text has line ends.
+
+    The server writes a text with line ends as a JSON string on one line.
+    """
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._is_inside = False
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what can be written by now; the beginning of an entry is held until its line has ended."""
+        lines = (self._held + data).split(b"\n")
+        self._held = lines.pop()
+        written = b""
+        for line in lines:
+            written += (line if self._is_inside else spread(line)) + b"\n"
+            self._is_inside = False
+        # A progress bar is a line that does not end for long.
+        if self._held and (self._is_inside or not _RECORD_BEGINNING.match(self._held)):
+            written, self._held, self._is_inside = written + self._held, b"", True
+        return written
+
+    def end(self) -> bytes:
+        """Return what was held back."""
+        return self._held
+
+
+def spread(line: bytes) -> bytes:
+    """Return an entry whose text has escaped line ends over several lines; any other line as it is.
+
+    Other control characters stay escaped: they would reach a terminal.
+    """
+    match = _ESCAPED_RECORD.fullmatch(line)
+    if match is None:
+        return line
+    text = _ESCAPE.sub(lambda escape: _UNESCAPED.get(escape[1], escape[1]), match[2])
+    return match[1] + text.rstrip(b"\n").replace(b"\n", b"\n" + CONTINUATION.encode())
+
+
+def copy_log(source: IO[bytes], log: IO[bytes]) -> None:
+    """Copy what a server prints to its log, until every process that can print has ended."""
+    lines = LogLines()
+    with log:
+        while data := source.read(65536):
+            with contextlib.suppress(OSError):  # a full disk must not block the server
+                log.write(lines.feed(data))
+        with contextlib.suppress(OSError):
+            log.write(lines.end())
 
 
 def remove_regions(prefix: str) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kindaware._server.command import prepare_launch
+from kindaware._server.command import prepare_launch, read_option
 from kindaware._server.failure import ServerError
 from kindaware._server.interpreter import Interpreter
 from kindaware._server.location import Location, locate_server
 from kindaware._server.ports import choose_ports
 from kindaware._server.process import ServerProcess
-from kindaware._server.repository import is_shell_safe, list_repositories
+from kindaware._server.repository import check_models, list_repositories
+from kindaware._server.repository_links import describe_moves, is_shell_safe
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class ServerOptions:
         exit_on_error: whether a model that fails ends the server.
         stop_seconds: how long a clean end may take.
         log_path: where the log is to stay, or None.
+        on_cpu: whether every instance is to be on the CPU, whatever its configuration says.
     """
 
     repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -48,6 +51,7 @@ class ServerOptions:
     exit_on_error: bool
     stop_seconds: float
     log_path: Path | None
+    on_cpu: bool
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,14 @@ class StartedServer:
         location: which server it is.
         ports: by the name of their option.
         log_path: what it writes its log to.
+        repositories: the user's, checked.
     """
 
     process: ServerProcess
     location: Location
     ports: Mapping[str, int]
     log_path: Path
+    repositories: Sequence[str]
 
 
 def launch_server(options: ServerOptions) -> StartedServer:
@@ -82,6 +88,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
         )
     location = locate_server(options.tritonserver)
     repositories = list_repositories(options.repository, may_be_empty=options.models is not None)
+    _check_models(options, location, repositories)
     interpreter = Interpreter.probe(options.python)
     ports = choose_ports(options.host, options.ports)
     temporary = tempfile.gettempdir()
@@ -97,16 +104,28 @@ def launch_server(options: ServerOptions) -> StartedServer:
             options=_write_options(options, ports),
             args=options.args,
             environment=_merge_environment(options.env),
+            on_cpu=options.on_cpu,
         )
         log_path = options.log_path or directory / "server.log"
-        _make_log(log_path)
+        note = describe_moves(repositories) if options.on_cpu else ""
+        _make_log(log_path, note)
         process = ServerProcess(
             launch, directory=directory, log_path=log_path, stop_seconds=options.stop_seconds
         )
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return StartedServer(process, location, ports, log_path)
+    return StartedServer(process, location, ports, log_path, repositories)
+
+
+def _check_models(options: ServerOptions, location: Location, repositories: Sequence[str]) -> None:
+    """Refuse what can't be loaded, unless the server gets over it.
+
+    Without `exit_on_error` servers from 25.08 on get over a stub that ends; that of the wheel waits for it.
+    """
+    loads_these = read_option(options.args, "--model-control-mode") in (None, "none")
+    if loads_these and (options.exit_on_error or location.is_wheel):
+        check_models(repositories, options.models, code_only=not options.exit_on_error)
 
 
 def _write_options(options: ServerOptions, ports: Mapping[str, int]) -> list[str]:
@@ -126,11 +145,13 @@ def _merge_environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def _make_log(path: Path) -> None:
-    """Make an empty log file."""
+def _make_log(path: Path, note: str) -> None:
+    """Make a log file with nothing but a note in it, which is said to whoever starts the server, too."""
     try:
-        path.write_bytes(b"")
+        path.write_text(f"kindaware: {note}\n" if note else "")
     except OSError as error:
         raise ServerError.of(
             f"log file {path}", expected="a file to write", got=str(error), remedy="choose another path"
         ) from error
+    if note:
+        logging.getLogger("kindaware.server").warning("kindaware: %s", note)

@@ -10,8 +10,13 @@ from pathlib import Path
 
 from kindaware._server.failure import ServerError
 
-CONTAINER_PATH = Path("/opt/tritonserver/bin/tritonserver")
+CONTAINER_ROOT = Path("/opt/tritonserver")
+CONTAINER_PATH = CONTAINER_ROOT / "bin" / "tritonserver"
 """Where the official containers have it."""
+VARIABLE = "KINDAWARE_TRITONSERVER"
+"""The environment variable that names one."""
+WHEEL_REQUIREMENTS = ("nvidia-pytriton>=0.7.0,<0.8", "numpy<2")
+"""What the extra `server` brings, by names that a package index knows."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +62,19 @@ class Location:
 def locate_server(
     explicit: str | os.PathLike[str] | None = None, *, search_path: str | None = None
 ) -> Location:
-    """Find the server: the path given, then PATH, then the containers' place, then the installed wheel.
+    """Find the server: the path given, the variable, PATH, the containers' place, the installed wheel.
 
     Args:
-        explicit: path of the executable; nothing else is looked at when it is given.
+        explicit: path of the executable, in place of `KINDAWARE_TRITONSERVER`; nothing else is looked at when
+            one of the two is given.
         search_path: in place of PATH.
 
     Raises:
         ServerError: there is none, or `explicit` is not an executable file.
     """
+    origin, remedy = "as given", "leave the option out"
+    if explicit is None and os.environ.get(VARIABLE):
+        explicit, origin, remedy = os.environ[VARIABLE], f"named by {VARIABLE}", f"unset {VARIABLE}"
     if explicit is not None:
         path = Path(explicit).expanduser().absolute()
         if not is_executable(path):
@@ -73,9 +82,9 @@ def locate_server(
                 "tritonserver",
                 expected="an executable file",
                 got=f"{path}, which {'is not executable' if path.exists() else 'does not exist'}",
-                remedy="give the path of the tritonserver executable, or leave the option out",
+                remedy=f"give the path of the tritonserver executable, or {remedy}",
             )
-        return Location.of(path, "as given")
+        return Location.of(path, origin)
     on_path = shutil.which("tritonserver", path=search_path)
     if on_path is not None:
         return Location.of(Path(on_path).absolute(), "on PATH")
@@ -92,8 +101,8 @@ def locate_server(
             + ("no installed nvidia-pytriton" if package is None else f"none in {package}")
         ),
         remedy=(
-            "pip install 'kindaware[server]' (Linux, Python 3.10 to 3.12), run this in one of Triton's "
-            "containers, or say where it is with --tritonserver PATH"
+            f"pip install {' '.join(map(repr, WHEEL_REQUIREMENTS))} (Linux, Python 3.10 to 3.12), run this "
+            "in one of Triton's containers, or say where it is with --tritonserver PATH"
         ),
     )
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-_RECORD = re.compile(r"^(?P<level>[EWIV])\d{4} [\d:.]+ +\d+ [^\s\]]+\] (?P<text>.*)$")
+from kindaware._server.keeper import CONTINUATION, RECORD_HEADER
+
+_RECORD = re.compile(rf"(?P<header>{RECORD_HEADER})(?P<text>.*)")
+_LEVEL = re.compile("[EWIV]")
+_SOURCE = re.compile(r"(\S+)\] $")
 _FAILURE = re.compile(
     r"failed to load '(?P<model>.+?)' version (?P<version>-?\d+): (?P<reason>.*)"
     r"|failed to load model '(?P<unversioned>.+?)': (?P<unversioned_reason>.*)"
@@ -22,6 +26,8 @@ _STUB_FAILURE = re.compile(
     r"(?P<text>Python model file not found in '(?P<path>[^']*)'"
     r"|triton_python_backend_stub: error while loading shared libraries: .*)"
 )
+_STUB_ERROR = re.compile(r"Failed to initialize Python stub: (?P<reason>.*)", re.DOTALL)
+_MODEL_FILE = re.compile(r"^ *\S.*/([^/\n]+)/\d+/[^/\n]+\.py\(\d+\): ", re.MULTILINE)
 _INSTANCE = re.compile(
     r"kindaware instance (?P<name>.+?) ready: kind (?P<kind>CPU|GPU|MODEL), "
     r"device (?P<device>[^\s,]+(?:,[^\s,]+)*),.*? threads (?P<threads>\d+) \((?P<reason>.*?)\), "
@@ -29,9 +35,17 @@ _INSTANCE = re.compile(
 )
 """The line that an instance logs when it is ready. Its own words may stand between device and threads, and in
 place of the warm-up's seconds."""
+USAGE = "Usage: tritonserver "
+"""What it prints, with pages of text, when it can't read its options."""
 _PORT_IN_USE = re.compile(r"Socket '(?P<address>[^']*)' already in use")
+_STUB_END = re.compile("Fatal Python error: PyThreadState_Get: ")
+"""What every stub prints when it ends, from 26.04 on; it does no harm."""
+_STUB_STATE = re.compile(
+    r"\s*$|Python runtime state: |(?:Current t|T)hread 0x|  File \"|  <no Python frame>|Extension modules: "
+)
 _NOISE = re.compile(
-    r"^[|+]|^\s*$|^I\d{4} .* (?:server|metrics|tritonserver|model_lifecycle|cuda_memory_manager)\.cc:\d+\]"
+    r"^[|+]|^(?:I\d{4} .*|\d.*Z I \d+) "
+    r"(?:server|metrics|tritonserver|model_lifecycle|cuda_memory_manager)\.cc:\d+\]"
     r"|CUDA driver version|CudaDriverHelper|NVML|DCGM|TRITONBACKEND_ModelInstanceInitialize"
     r"|Failed to create instance|failed to load|Failed to initialize Python stub"
 )
@@ -39,10 +53,17 @@ _NOISE = re.compile(
 
 @dataclass(frozen=True)
 class Record:
-    """One entry of the log: its level (`E`, `W`, `I`, `V`; empty for other lines) and its text."""
+    """One entry of the log, or a line that is none.
+
+    Args:
+        level: `E`, `W`, `I` or `V`; empty for other lines.
+        text: what it says; further lines follow each other in it.
+        source: file and line that it comes from, such as `model.py:4`; empty for other lines.
+    """
 
     level: str
     text: str
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,13 +92,45 @@ class InstanceReport:
 
 
 def read_records(log: str) -> Iterator[Record]:
-    """Yield the log's entries, in order; a quoted text is unquoted."""
-    for line in log.splitlines():
+    """Yield the log's entries, in order; a quoted text is unquoted, one on several lines joined."""
+    record = None
+    for line in log.split("\n"):
         match = _RECORD.match(line)
+        if match is None and record is not None and line.startswith(CONTINUATION):
+            record = replace(record, text=record.text + "\n" + line.removeprefix(CONTINUATION))
+            continue
+        if record is not None:
+            yield record
+            record = None
         if match is None:
             yield Record("", line)
-        else:
-            yield Record(match["level"], _unquote(match["text"]))
+            continue
+        record = _read_record(match)
+        if match["text"].startswith('"'):  # complete
+            yield record
+            record = None
+    if record is not None:
+        yield record
+
+
+class ErrorFilter:
+    """Lets pass the errors and warnings of a growing log, with their further lines."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._passes = False
+
+    def feed(self, text: str) -> str:
+        """Return the lines that pass; a line that has not ended is held until it has."""
+        *lines, self._held = (self._held + text).split("\n")
+        return "".join(line + "\n" for line in lines if self._is_wanted(line))
+
+    def _is_wanted(self, line: str) -> bool:
+        """Return whether a line begins an error or a warning, or goes on with one."""
+        if not line.startswith(CONTINUATION):
+            match = _RECORD.match(line)
+            self._passes = match is not None and _read_record(match).level in ("E", "W")
+        return self._passes
 
 
 def read_failures(log: str) -> dict[str, str]:
@@ -101,6 +154,33 @@ def read_stub_failure(log: str) -> str | None:
     """Return the last words of a stub that ended without the server noticing, or None."""
     match = _STUB_FAILURE.search(log)
     return None if match is None else match["text"].strip()
+
+
+def read_stub_errors(log: str, unfinished: Sequence[str]) -> dict[str, str]:
+    """Return what stubs said in which `initialize` raised, by model name; the server may not know of it yet.
+
+    A stub says so before it ends, which a thread that is no daemon can prevent.
+
+    Args:
+        log: all that the server printed.
+        unfinished: the models that are being loaded: if it is one, errors without a model's file are its own.
+    """
+    errors: dict[str, str] = {}
+    for record in read_records(log):
+        match = _STUB_ERROR.match(record.text)
+        if match is not None:
+            named = _MODEL_FILE.findall(match["reason"])
+            for model in named or (unfinished if len(unfinished) == 1 else []):
+                errors.setdefault(model, match["reason"].strip())
+    return errors
+
+
+def read_creation_error(log: str) -> str | None:
+    """Return why the server itself could not be created, or None."""
+    for record in read_records(log):
+        if record.level == "E" and record.source.startswith("tritonserver.cc:"):
+            return record.text.strip()
+    return None
 
 
 def read_unfinished(log: str) -> list[str]:
@@ -137,8 +217,23 @@ def read_port_in_use(log: str) -> str | None:
 
 def last_lines(log: str, count: int = 12) -> str:
     """Return the end of the log without tables, routine, missing GPUs, and what `read_failures` reads."""
-    lines = [line[:400] for line in log.splitlines() if not _NOISE.search(line)]
+    lines, is_noise, is_stub_end = [], False, False
+    for line in log.splitlines():
+        is_stub_end = _STUB_END.match(line) is not None or (is_stub_end and bool(_STUB_STATE.match(line)))
+        if not line.startswith(CONTINUATION):
+            is_noise = is_stub_end or _NOISE.search(line) is not None
+        if line.strip() and not is_noise:
+            lines.append(line[:400])
     return "\n".join(lines[-count:])
+
+
+def _read_record(match: re.Match[str]) -> Record:
+    """Return the entry that begins with a matched line."""
+    header = match["header"]
+    level, source = _LEVEL.search(header), _SOURCE.search(header)
+    assert level is not None, "RECORD_HEADER has one"
+    assert source is not None, "RECORD_HEADER has one"
+    return Record(level[0], _unquote(match["text"]), source[1])
 
 
 def _unquote(text: str) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kindaware._server.failure import ServerError
-
-_SHELL_SAFE = re.compile(r"[\w./:@%+=,-]*", re.ASCII)
+from kindaware._server.model_folder import check_code, check_is_model, is_clutter, is_model, list_versions
 
 
 def list_repositories(
@@ -36,40 +34,25 @@ def list_repositories(
     return [_check_repository(os.fspath(path), may_be_empty=may_be_empty) for path in paths]
 
 
-def is_shell_safe(text: str) -> bool:
-    """Return whether a path needs no quotes in a shell."""
-    return _SHELL_SAFE.fullmatch(text) is not None
+def check_models(
+    repositories: Sequence[str], models: Sequence[str] | None = None, *, code_only: bool = False
+) -> None:
+    """Refuse models that can't be loaded, and directories that are none, before the server gets them.
 
-
-def link_unsafe(repositories: Sequence[str], directory: Path) -> list[str]:
-    """Link repositories whose path a shell would split or expand into `directory`.
-
-    The wheel's server starts its stubs through a shell and does not quote the model's path: the stub dies,
-    and the server waits for it forever.
+    Args:
+        repositories: checked paths; addresses are not looked at.
+        models: the only ones to check; all by default.
+        code_only: look only for what the server would wait for without an end.
 
     Raises:
-        ServerError: the name of a model's directory has such a character, where no link helps.
+        ServerError: about the first one.
     """
-    linked = []
-    for number, repository in enumerate(repositories):
-        if "://" in repository:
-            linked.append(repository)
-            continue
-        for model in sorted(Path(repository).iterdir()):
-            if model.is_dir() and not is_shell_safe(model.name):
-                raise ServerError.of(
-                    f"model directory {model}",
-                    expected="a name of letters, digits and . _ - + = , : @ %",
-                    got=repr(model.name),
-                    remedy="rename it: this server's shell would take it apart",
-                )
-        if is_shell_safe(repository):
-            linked.append(repository)
-        else:
-            link = directory / f"repository-{number}"
-            link.symlink_to(repository, target_is_directory=True)
-            linked.append(str(link))
-    return linked
+    for repository in repositories:
+        for folder in [] if "://" in repository else _list_folders(Path(repository)):
+            if models is None or folder.name in models:
+                if not code_only:
+                    check_is_model(folder)
+                check_code(folder)
 
 
 def _check_repository(text: str, *, may_be_empty: bool) -> str:
@@ -78,18 +61,32 @@ def _check_repository(text: str, *, may_be_empty: bool) -> str:
         return text
     path = Path(text).expanduser().absolute()
     subject, expected = f"model repository {path}", "a directory that has one directory per model"
-    if not path.is_dir():
-        got = "a file" if path.exists() else "no such directory"
-        raise ServerError.of(subject, expected=expected, got=got, remedy="check the path")
-    if (path / "config.pbtxt").is_file() or any(path.glob("[0-9]*/model.py")):
-        raise ServerError.of(
-            subject, expected=expected, got="a model", remedy=f"pass its parent, {path.parent}"
-        )
-    if not may_be_empty and not any(entry.is_dir() for entry in path.iterdir()):
-        raise ServerError.of(
-            subject,
-            expected=expected,
-            got="a directory without any",
-            remedy=f"put a model into it, at least {path / 'NAME' / '1' / 'model.py'}",
-        )
+    wrong = _describe_wrong_level(path) if path.exists() else ("no such directory", "check the path")
+    if wrong is None and not may_be_empty and not any(_list_folders(path)):
+        wrong = "a directory without any", f"put a model into it, at least {path / 'NAME' / '1' / 'model.py'}"
+    if wrong is not None:
+        got, remedy = wrong
+        raise ServerError.of(subject, expected=expected, got=got, remedy=remedy)
     return str(path)
+
+
+def _describe_wrong_level(path: Path) -> tuple[str, str] | None:
+    """Return what a path that is no repository is, and which one to pass; None for a repository."""
+    if not path.is_dir():
+        is_code = path.name == "model.py" and path.parent.name.isdecimal()
+        return "a file", f"pass {path.parents[2]}" if is_code else "check the path"
+    if is_model(path) and not any(map(is_model, list_versions(path))):
+        return "a model", f"pass its parent, {path.parent}"
+    if path.name.isdecimal() and (path / "model.py").is_file():
+        return "a version of a model", f"pass {path.parents[1]}"
+    folders = _list_folders(path)
+    if folders and not any(map(is_model, folders)):
+        above = [folder for folder in folders if any(map(is_model, _list_folders(folder)))]
+        if above:
+            return f"one with a repository in it, {above[0].name}", f"pass {' '.join(map(str, above))}"
+    return None
+
+
+def _list_folders(path: Path) -> list[Path]:
+    """Return the directories in a repository that the server would take for models, without a tool's."""
+    return [entry for entry in sorted(path.iterdir()) if entry.is_dir() and not is_clutter(entry)]

@@ -13,7 +13,9 @@ from kindaware._server.endpoint import Endpoint, ModelStatus
 from kindaware._server.failure import ServerError
 from kindaware._server.launcher import ServerOptions, StartedServer, launch_server
 from kindaware._server.location import Location
-from kindaware._server.readiness import wait_until_healthy
+from kindaware._server.readiness import LoadWatch
+from kindaware._server.repository import check_models
+from kindaware._server.stub_watch import GRACE_SECONDS, LONG_GRACE_SECONDS
 
 _ATTEMPTS = 3
 
@@ -41,6 +43,8 @@ class TritonServer:
         stop_timeout_seconds: how long a clean end may take before the server is killed.
         log_path: where the log goes, and stays; by default it ends with the server, and only `log_text`
             remembers it.
+        kind: `CPU` puts every instance on the CPU, whatever the configurations say, in copies of them; a
+            warning says so at each start.
     """
 
     def __init__(
@@ -60,7 +64,15 @@ class TritonServer:
         startup_timeout_seconds: float = 300.0,
         stop_timeout_seconds: float = 40.0,
         log_path: str | os.PathLike[str] | None = None,
+        kind: str | None = None,
     ) -> None:
+        if kind not in (None, "CPU"):
+            raise ServerError.of(
+                "kind",
+                expected="CPU, or none",
+                got=repr(kind),
+                remedy="for other kinds change the instance_group of config.pbtxt",
+            )
         self._options = ServerOptions(
             repository=repository if isinstance(repository, (str, os.PathLike)) else tuple(repository),
             tritonserver=tritonserver,
@@ -73,6 +85,7 @@ class TritonServer:
             exit_on_error=exit_on_error,
             stop_seconds=stop_timeout_seconds,
             log_path=None if log_path is None else Path(log_path).absolute(),
+            on_cpu=kind == "CPU",
         )
         self._startup_timeout_seconds = startup_timeout_seconds
         self._server: StartedServer | None = None
@@ -96,7 +109,7 @@ class TritonServer:
         return f"<TritonServer {self._options.repository!r}: {state}>"
 
     def start(self) -> TritonServer:
-        """Start the server; waits until it is ready, or with `exit_on_error=False` until loading is over.
+        """Start the server; waits until loading is over.
 
         Raises:
             ServerError: it can't be started, ends before it is ready, or takes too long. The message has what
@@ -137,7 +150,7 @@ class TritonServer:
             server.process.clean()
 
     def wait_ready(self, timeout_seconds: float | None = None) -> None:
-        """Wait until the server is ready, or with `exit_on_error=False` until loading is over.
+        """Wait until the server is live and loading is over; models that say they are not ready are loaded.
 
         Args:
             timeout_seconds: by default the server's start-up time.
@@ -145,13 +158,8 @@ class TritonServer:
         Raises:
             ServerError: it has ended, a stub has without the server noticing, or the time is over.
         """
-        wait_until_healthy(
-            self._running().process,
-            Endpoint(self.http_url),
-            "ready" if self._options.exit_on_error else "live",
-            timeout_seconds=self._startup_timeout_seconds if timeout_seconds is None else timeout_seconds,
-            read_log=self.log_text,
-        )
+        limit = self._startup_timeout_seconds if timeout_seconds is None else timeout_seconds
+        self._watch().wait_until_loaded(Endpoint(self.http_url), limit)
 
     def poll(self) -> int | None:
         """Return the server's exit status, or None while it runs."""
@@ -212,6 +220,13 @@ class TritonServer:
         """
         return Endpoint(self.http_url).state(name)
 
+    def is_model_ready(self, name: str, version: str = "1") -> bool:
+        """Return whether a version of a model is loaded and says that it is ready.
+
+        Servers from 26.03 on ask its `is_ready`. Before that a loaded model is ready.
+        """
+        return Endpoint(self.http_url).is_model_ready(name, version)
+
     def model_config(self, name: str) -> dict[str, Any]:
         """Return the configuration of a ready model, as the server has completed it."""
         return Endpoint(self.http_url).config(name)
@@ -224,9 +239,12 @@ class TritonServer:
             config: its configuration as JSON, in place of config.pbtxt.
 
         Raises:
-            ServerError: with the server's words.
+            ServerError: with the server's words, or the model can't be loaded.
         """
-        Endpoint(self.http_url).load(name, config)
+        server = self._running()
+        if config is None:
+            check_models(server.repositories, [name], code_only=True)
+        self._watch().load(Endpoint(self.http_url), name, config)
 
     def unload(self, name: str, timeout_seconds: float = 60.0) -> None:
         """Unload a model; needs explicit model control. Waits until it is gone.
@@ -246,6 +264,16 @@ class TritonServer:
                 remedy="use it in a with statement, or call start() first",
             )
         return self._server
+
+    def _watch(self) -> LoadWatch:
+        """Return what watches the server while it loads models."""
+        server = self._running()
+        return LoadWatch(
+            server.process,
+            grace_seconds=GRACE_SECONDS if server.location.is_wheel else LONG_GRACE_SECONDS,
+            exit_on_error=self._options.exit_on_error,
+            read_log=self.log_text,
+        )
 
     def _address(self, option: str) -> str:
         """Return host and port of one service, at an address that can be connected to."""

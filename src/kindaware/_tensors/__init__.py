@@ -1,1 +1,1 @@
-"""Data types, BYTES arrays, and rows concatenated and split."""
+"""The data that flows through a batch: Triton's data types, BYTES arrays, rows concatenated and split."""

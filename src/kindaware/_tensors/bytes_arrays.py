@@ -1,4 +1,4 @@
-"""BYTES tensors: numpy arrays of `bytes`, which torch has no type for, joined and checked beside tensors."""
+"""BYTES tensors: numpy arrays of `bytes`, for which torch has no dtype, made and checked beside tensors."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ import torch
 from kindaware._errors import OutputError, message
 
 BytesArray = np.ndarray[Any, np.dtype[np.object_]]
-"""Elements of type `bytes`, dtype object: a fixed width would drop NULs at the end. Never on a device."""
+"""Elements of type `bytes`, dtype object: a fixed-width dtype would drop trailing NULs. Never on a device."""
 
 Value = torch.Tensor | BytesArray
-"""What an input or output holds: BYTES come as arrays, all other data types as tensors."""
+"""The value of an input or output: an array for BYTES, a tensor for every other data type."""
 
 
 def empty_bytes(shape: Sequence[int]) -> BytesArray:
-    """Make an array of `b""`, which is to BYTES what zeros are to numbers."""
+    """Return an array of `b""`, the BYTES counterpart of zeros."""
     return np.full(tuple(shape), b"", dtype=object)
 
 
 def host_zeros(value: Value) -> Value:
-    """Make zeros of the same kind and shape, in host memory."""
+    """Return zeros of the same dtype and shape, in host memory."""
     if isinstance(value, torch.Tensor):
         return torch.zeros(value.shape, dtype=value.dtype)
     return empty_bytes(value.shape)
 
 
 def is_value(value: object) -> bool:
-    """Whether this is a tensor, or an array that can hold BYTES."""
+    """Whether this is a tensor, or an array whose dtype can hold BYTES."""
     return isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype == object)
 
 
 def to_bytes(value: Any, subject: str) -> BytesArray:
-    """Make what a hook returned for an output of type BYTES into an array of the answers' own.
+    """Convert what a hook returned for a BYTES output to an array that the response owns.
 
     Args:
-        value: a numpy array of objects or of text, or lists and tuples in each other; elements are `bytes`,
-            which are sent as they are, or `str`, which are sent as UTF-8.
+        value: a numpy array of objects or text, or nested lists and tuples; elements are `bytes`, sent as
+            they are, or `str`, sent as UTF-8.
         subject: whose output it is, for the error's text.
 
     Returns:
         A contiguous copy with elements of type `bytes`, of the same shape.
 
     Raises:
-        OutputError: it is none of these, its lists are of uneven length, or an element is of another type or
-            can't be sent as UTF-8.
+        OutputError: the value is none of these, its lists have uneven lengths, or an element has another
+            type or can't be encoded as UTF-8.
     """
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "OU":
@@ -59,7 +59,7 @@ def to_bytes(value: Any, subject: str) -> BytesArray:
             source[...] = value
     else:
         raise _error(subject, type(value).__name__)
-    # One by one: numpy takes text for a type of fixed width, and an array of arrays for one array.
+    # Element by element: numpy would turn text into a fixed-width dtype, and nested arrays into one array.
     array = np.empty(source.size, dtype=object)
     for place, element in enumerate(source.ravel().tolist()):
         array[place] = _encoded(element, subject)
@@ -67,7 +67,7 @@ def to_bytes(value: Any, subject: str) -> BytesArray:
 
 
 def _shape_of(value: Any, subject: str) -> tuple[int, ...]:
-    """Sizes of lists in lists; all lists of a level must be of one length."""
+    """Return the shape of nested lists; all lists at one level must have the same length."""
     if not isinstance(value, (list, tuple)):
         return ()
     shapes = {_shape_of(one, subject) for one in value}
@@ -77,6 +77,7 @@ def _shape_of(value: Any, subject: str) -> tuple[int, ...]:
 
 
 def _encoded(element: Any, subject: str) -> bytes:
+    # A plain `bytes`, also for a subclass such as numpy's bytes_.
     if isinstance(element, bytes):
         return bytes(element)
     if not isinstance(element, str):

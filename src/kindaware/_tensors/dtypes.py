@@ -1,4 +1,4 @@
-"""The one table that relates Triton's data types to torch's and numpy's."""
+"""The table of Triton's data types and their torch and numpy dtypes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from kindaware._errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class DType:
-    """One data type in its three names.
+    """One data type, by its name in Triton, torch and numpy.
 
     Attributes:
         triton: Triton's wire name, such as `FP32`.
-        torch: torch's dtype, or None for BYTES, which torch doesn't have.
-        numpy: numpy's dtype, or None for BF16, which numpy doesn't have.
+        torch: torch's dtype; None for BYTES, which torch doesn't have.
+        numpy: numpy's dtype; None for BF16, which numpy doesn't have.
+        dlpack: DLPack's code of the type; None for BYTES.
     """
 
     triton: str
     torch: torch.dtype | None
     numpy: np.dtype[np.generic] | None
+    dlpack: int | None
 
     def __str__(self) -> str:
         return self.triton
@@ -33,8 +35,17 @@ class DType:
         return "TYPE_STRING" if self.torch is None else f"TYPE_{self.triton}"
 
 
-def _row(triton: str, torch_dtype: torch.dtype | None, numpy_type: type[np.generic] | None) -> DType:
-    return DType(triton, torch_dtype, None if numpy_type is None else np.dtype(numpy_type))
+_DLPACK_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
+
+
+def _row(
+    triton: str,
+    torch_dtype: torch.dtype | None,
+    numpy_type: type[np.generic] | None,
+    dlpack: int | None = None,
+) -> DType:
+    numpy = None if numpy_type is None else np.dtype(numpy_type)
+    return DType(triton, torch_dtype, numpy, dlpack if numpy is None else _DLPACK_CODES.get(numpy.kind))
 
 
 DTYPES = {
@@ -53,26 +64,30 @@ DTYPES = {
         _row("FP32", torch.float32, np.float32),
         _row("FP64", torch.float64, np.float64),
         _row("BYTES", None, np.object_),
-        _row("BF16", torch.bfloat16, None),
+        _row("BF16", torch.bfloat16, None, 4),
     )
 }
-"""Every data type, by Triton's name, in the order of the server's integers, which count from 1.
+"""Every data type by Triton's name, in the order of the server's enum, which starts at 1.
 
 Source: tritonserver.h, TRITONSERVER_datatype_enum.
 """
 
+NO_NUMPY = {dtype.torch for dtype in DTYPES.values() if dtype.numpy is None}
+"""torch's types that numpy doesn't have."""
+
+# Without BYTES, whose torch dtype is None.
 _BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values() if dtype.torch is not None}
 
 
 def find_dtype(name: object, subject: str) -> DType:
-    """Look a data type up by its name in config.pbtxt (`TYPE_FP32`) or on the wire (`FP32`).
+    """Return the data type with this name in config.pbtxt (`TYPE_FP32`) or on the wire (`FP32`).
 
     Args:
-        name: the name; anything but a known name is an error.
+        name: the name as declared, of any type.
         subject: who declares it, for the error's text.
 
     Raises:
-        ConfigError: the name is not Triton's.
+        ConfigError: Triton has no data type of that name.
     """
     short = name.removeprefix("TYPE_") if isinstance(name, str) else ""
     dtype = DTYPES.get("BYTES" if short == "STRING" else short)
@@ -87,6 +102,6 @@ def find_dtype(name: object, subject: str) -> DType:
 
 
 def triton_name(dtype: torch.dtype) -> str:
-    """Name a torch dtype as Triton does, or as torch does where Triton has no such type."""
-    known = _BY_TORCH.get(dtype)
-    return known.triton if known else str(dtype)
+    """Return Triton's name of a torch dtype, or torch's where Triton has no such type."""
+    found = _BY_TORCH.get(dtype)
+    return found.triton if found else str(dtype)

@@ -1,4 +1,4 @@
-"""Rows of several requests concatenated into a batch, and a batch split into rows again.
+"""The rows of several requests concatenated into a batch, and a batch split back into rows.
 
 Shapes: B is the rows of a batch, b the rows of one request.
 """
@@ -15,22 +15,22 @@ from kindaware._tensors.bytes_arrays import BytesArray, Value
 
 
 def kind_of(value: Value) -> object:
-    """Data type and device, which must be the same where rows are joined."""
+    """Return the dtype and device, which rows must share to be concatenated."""
     return (value.dtype, value.device) if isinstance(value, torch.Tensor) else "BYTES"
 
 
 def concat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Join the requests' rows, [b, ...] each, into [B, ...]; a single tensor is taken as it is."""
+    """Concatenate the requests' rows, [b, ...] each, into [B, ...]; a single tensor is not copied."""
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def concat_bytes(arrays: Sequence[BytesArray]) -> BytesArray:
-    """Do as `concat` does, with BYTES."""
+    """Concatenate BYTES arrays the way `concat` does tensors."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def concat_into(tensors: Sequence[torch.Tensor], target: torch.Tensor) -> None:
-    """Join the requests' rows in memory that is there, [B, ...]."""
+    """Concatenate the requests' rows into existing memory, [B, ...]."""
     if len(tensors) == 1:
         target.copy_(tensors[0])
     else:
@@ -40,20 +40,21 @@ def concat_into(tensors: Sequence[torch.Tensor], target: torch.Tensor) -> None:
 def pieces(
     tensors: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], num_bytes: int
 ) -> Iterator[tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]]:
-    """Cut a batch into pieces of about a size: at rows, or within larger ones that are contiguous.
+    """Cut a batch into pieces of roughly equal size: between rows, or within rows that exceed that size.
 
     Args:
         tensors: the requests' rows, [b, ...] each.
         targets: contiguous memory for the whole batch, [B, ...] each.
-        num_bytes: of a piece; a batch of no more is one piece, whatever its dimensions.
+        num_bytes: size of a piece; a batch no larger than this is a single piece, whatever its shape.
 
     Yields:
-        For each piece the tensors to concat, and its place in each of the targets.
+        For each piece the tensors to concatenate, and the slice of each target that they go into.
     """
     if sum(tensor.nbytes for tensor in tensors) <= num_bytes:
         yield tensors, targets
         return
     row_bytes = math.prod(tensors[0].shape[1:]) * tensors[0].dtype.itemsize
+    # A row larger than a piece is cut between elements, which takes a flat view of contiguous memory.
     if row_bytes > num_bytes and all(tensor.is_contiguous() for tensor in tensors):
         tensors = [tensor.view(-1) for tensor in tensors]
         targets = [target.view(-1) for target in targets]
@@ -62,6 +63,7 @@ def pieces(
     piece: list[torch.Tensor] = []
     start = stop = 0
     for tensor in tensors:
+        # Requests much smaller than a piece are grouped until a piece is full; a larger one is split first.
         for chunk in torch.split(tensor, num_rows) if len(tensor) > num_rows else (tensor,):
             piece.append(chunk)
             stop += len(chunk)
@@ -73,11 +75,11 @@ def pieces(
 
 
 class Answer(Mapping[str, Value]):
-    """What one request gets of a batch: tensors by name, views that are made when they are asked for.
+    """One request's share of a batch's outputs: tensors by name, each a view that is made on access.
 
     Args:
         batch: the batch's outputs, [B, ...] each, contiguous.
-        rows: which of them.
+        rows: the request's rows.
     """
 
     __slots__ = ("batch", "rows")
@@ -97,15 +99,15 @@ class Answer(Mapping[str, Value]):
 
 
 def split(outputs: Mapping[str, Value], rows: Sequence[int | None]) -> Sequence[Mapping[str, Value]]:
-    """Cut a batch's outputs, [B, ...] each, into one mapping per request: the inverse of `concat`.
+    """Split a batch's outputs, [B, ...] each, into one mapping per request: the inverse of `concat`.
 
     Args:
         outputs: contiguous tensors and arrays by name.
-        rows: b of each request, in the order in which they were gathered; None for a model that does not
-            batch, whose outputs belong to its one request whole.
+        rows: b of each request, in the order in which they were concatenated; None for a model that does
+            not batch, whose outputs all belong to its only request.
 
     Returns:
-        Views of the outputs, contiguous as they are.
+        Views of the outputs. They are contiguous, since rows are sliced along dimension 0.
     """
     if rows[0] is None:
         return [outputs]

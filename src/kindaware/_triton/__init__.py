@@ -1,1 +1,1 @@
-"""What speaks to Triton's Python API, one module for each of its surfaces."""
+"""The only code that uses Triton's Python API, with one module for each part of it."""

@@ -1,4 +1,4 @@
-"""Between Triton's objects and the library's: requests are read, responses are built."""
+"""`TritonAdapter`: converts Triton's requests to the library's, and results to Triton's responses."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 import torch
 
 from kindaware._batch.request import HostArray, Request
-from kindaware._batch.results import Failure, Result, Tensors
+from kindaware._batch.results import Failure, Result, Tensors, refusal_of
 from kindaware._config.model_spec import ModelSpec
 from kindaware._device.runtime import Runtime
 from kindaware._errors import RequestError, describe, message
 from kindaware._tensors.bytes_arrays import Value
+from kindaware._tensors.dtypes import NO_NUMPY
 from kindaware._tensors.rows import Answer
-from kindaware._triton.module import is_stand_in, require_response_parameters
+from kindaware._triton.module import check_parameters, is_stand_in, require_response_parameters
 from kindaware._triton.request import TritonRequest, read_info, read_sequence, readable_id
 
 
@@ -26,9 +27,9 @@ class TritonAdapter:
 
     Args:
         pb_utils: Triton's module, or a stand-in.
-        spec: the model.
-        runtime: the device, for outputs that stay there.
-        reads_info: read what requests say about themselves too.
+        spec: spec of the model.
+        runtime: the runtime of the device, for outputs that stay there.
+        reads_info: whether a `RequestInfo` is read from each request.
 
     Attributes:
         new_response: `pb_utils.InferenceResponse`.
@@ -48,6 +49,7 @@ class TritonAdapter:
         if spec.sequences is not None:
             self._no_torch |= spec.sequences.controls
         self._may_be_on_gpu = spec.may_get_gpu_inputs
+        # Decided once: a single plain input is read without asking for its name or device.
         is_plain = not (self._no_numpy or self._no_torch or self._may_be_on_gpu)
         self._only_input = spec.inputs[0].name if is_plain and len(spec.inputs) == 1 else None
         self._keeps_arrays = runtime.is_host and spec.is_uniform
@@ -58,11 +60,18 @@ class TritonAdapter:
 
     @property
     def is_stand_in(self) -> bool:
-        """Whether there is no server behind it."""
+        """Whether Triton's module is a stand-in, without a server."""
         return is_stand_in(self._pb_utils)
 
     def load_model(self, name: str, config: str) -> None:
-        """Have the server load a model with a configuration, anew if it is loaded.
+        """Make the server load a model with this configuration, or reload it if it is loaded.
+
+        Args:
+            name: name of the model.
+            config: the model configuration as JSON text.
+
+        Raises:
+            Exception: the server refused, or the model failed to load.
 
         Sync:
             Until the model is loaded, with the GIL held. Source: measured on tritonserver 2.51.0.
@@ -70,34 +79,43 @@ class TritonAdapter:
         self._pb_utils.load_model(name, config=config)
 
     def read_arrays(self, requests: Sequence[Any]) -> list[np.ndarray[Any, Any]]:
-        """Read the one input of each request as a view of memory that Triton owns, and nothing else.
+        """Read only the input of each request, of a model that has a single one.
+
+        Returns:
+            Arrays that are views of memory that Triton owns.
 
         Raises:
             Exception: a request has another number of inputs, or one that can't be read.
         """
         arrays = []
         for request in requests:
+            # Unpacking also checks that there is exactly one.
             (tensor,) = request.inputs()
             arrays.append(tensor.as_numpy())
         return arrays
 
     def read(self, requests: Sequence[Any], *, asks_for_cancelled: bool = False) -> list[Request | Failure]:
-        """Read the requests of one call; the tensors are views of memory that Triton owns.
+        """Read the requests of one call; their tensors are views of memory that Triton owns.
 
         Args:
-            requests: as Triton hands them over.
-            asks_for_cancelled: ask for each whether it was cancelled, and read it only if not. Costs a call
-                to the server's process each, about 70 us.
+            requests: the requests that Triton passes.
+            asks_for_cancelled: whether to ask for each request if it was cancelled, and read it only if not.
+                Each question is a call to the server's process, about 70 us.
+
+        Returns:
+            For each request, in order, the request as read; or a failure if it was cancelled or can't be
+            read.
 
         Raises:
-            Exception: the device has failed; found out where a tensor lies on it.
+            Exception: the device has failed, which shows when a tensor on it is read.
 
         Sync:
-            Nothing. Triton has finished writing inputs before it calls `execute`.
+            None: Triton has finished writing inputs before it calls `execute`.
         """
         arrived = time.monotonic()
         arrivals: list[Request | Failure] = []
-        for request in requests:  # as a comprehension it would let go of tensors while an error is under way
+        # Not a comprehension, which would release tensors while an exception is being handled.
+        for request in requests:
             if asks_for_cancelled and request.is_cancelled():
                 arrivals.append(self._cancelled(request))
                 continue
@@ -106,7 +124,8 @@ class TritonAdapter:
             except UnicodeDecodeError as error:
                 text = "an id, parameters and a correlation id in UTF-8"
                 arrivals.append(self._unreadable(request, describe(error), "INVALID_ARG", text))
-            except Exception as error:  # of pb_utils, for this request only
+            except Exception as error:
+                # Raised by pb_utils for this request only, unless the device has failed.
                 if self._runtime.is_fault(error):
                     raise
                 arrivals.append(self._unreadable(request, describe(error), "INTERNAL"))
@@ -122,8 +141,9 @@ class TritonAdapter:
         return self._unread(request, text, "CANCELLED")
 
     def _read(self, request: Any, arrived: float) -> Request | Failure:
-        """Read one request. A model with one input of numbers gets a shorter way to the same."""
+        """Read one request; a failure if its inputs differ in their number of rows."""
         tensors = request.inputs()
+        # Nothing but the array of a single plain input has to be asked for.
         rows: int | None = None
         if len(tensors) == 1 and self._only_input is not None:
             array = tensors[0].as_numpy()
@@ -145,12 +165,13 @@ class TritonAdapter:
         return TritonRequest(request, inputs, rows, info, arrived)
 
     def _input(self, tensor: Any) -> Value:
+        """Return an input's value without copying it."""
         name = tensor.name()
         if name in self._no_torch:
             return tensor.as_numpy()  # type: ignore[no-any-return]  # an array
         if name in self._no_numpy or (self._may_be_on_gpu and not tensor.is_cpu()):
             return torch.utils.dlpack.from_dlpack(tensor)
-        # A view of the numpy array that the stub has made already; DLPack would try and fail first.
+        # A view of the array that the stub has created already; through DLPack it would first try and fail.
         return torch.from_numpy(tensor.as_numpy())
 
     def _unreadable(
@@ -172,10 +193,12 @@ class TritonAdapter:
         return Failure(text, code, read_sequence(request) if self._has_sequences else None)
 
     def respond(self, requests: Sequence[Any], results: Sequence[Result]) -> list[Any]:
-        """Build one response per request, in order, with the outputs that the request asked for.
+        """Build one response per request, in order, with the outputs that it requested.
+
+        A response that can't be built is replaced by an error.
 
         Raises:
-            Exception: the device has failed; found out where a tensor lies on it.
+            Exception: the device has failed, which shows when a tensor on it is wrapped.
         """
         responses = []
         batch: Tensors | None = None
@@ -185,12 +208,14 @@ class TritonAdapter:
                 responses.append(self.refuse(result))
                 continue
             try:
-                # Triton takes no outputs for all of them, so of one there is nothing to ask for.
+                # An empty list of requested outputs means all of them, so a single one is always requested.
                 requested = names if len(names) == 1 else request.requested_output_names()
                 if isinstance(result, Answer):
+                    # The outputs of a batch are converted once, and then sliced for each of its requests.
                     if result.batch is not batch:
                         wholes = [(name, *self._wrapper(result.batch[name])) for name in names]
-                        batch = result.batch  # not before: `wholes` could be another's
+                        # Only now: if the line above raises, `wholes` still belongs to the previous batch.
+                        batch = result.batch
                     rows = result.rows
                     tensors = []
                     for name, whole, wrap in wholes:
@@ -199,7 +224,8 @@ class TritonAdapter:
                     responses.append(new_response(tensors))
                 else:
                     responses.append(self.answer(result, requested))
-            except Exception as error:  # of pb_utils, for this request only
+            except Exception as error:
+                # Raised by pb_utils for this request only, unless the device has failed.
                 if self._runtime.is_fault(error):
                     raise
                 text = f"model {self._model!r}: response not built, {describe(error)}"
@@ -213,69 +239,75 @@ class TritonAdapter:
         arrivals: Sequence[Request | Failure],
         requests: Sequence[Any],
     ) -> list[str]:
-        """Build those responses anew for which a hook has set `response_parameters`; an error has none.
+        """Rebuild the responses for which a hook has set `response_parameters`; errors have none.
 
         Args:
-            responses: to the requests of one call; changed in place.
-            results: from which they were built.
+            responses: the responses of one call; replaced in place.
+            results: the results that they were built from.
             arrivals: the requests as read.
-            requests: as Triton handed them over.
+            requests: the requests that Triton passed.
 
         Returns:
-            The codes of the responses that became errors, because their parameters can't be sent.
+            The error codes of the responses that became errors, because their parameters can't be sent.
         """
         codes = []
-        for place, (arrival, result) in enumerate(zip(arrivals, results, strict=True)):
+        for index, (arrival, result) in enumerate(zip(arrivals, results, strict=True)):
             info = arrival.info if isinstance(arrival, Request) else None
             if info is None or not info.response_parameters or isinstance(result, Failure):
                 continue
             try:
-                requested = requests[place].requested_output_names()
-                responses[place] = self.answer(result, requested, info.response_parameters)
+                requested = requests[index].requested_output_names()
+                responses[index] = self.answer(result, requested, info.response_parameters)
                 continue
             except RequestError as error:
-                failure = Failure(str(error), error.code)
+                failure = refusal_of(error)
             except Exception as error:  # of pb_utils, for values of another type
                 text = f"request {info.id!r} response_parameters: response not built, {describe(error)}"
                 failure = Failure(text, "INTERNAL")
-            responses[place] = self.refuse(failure)
+            responses[index] = self.refuse(failure)
             codes.append(failure.code)
         return codes
 
     def answer(
         self, outputs: Tensors, requested: Collection[str], parameters: Mapping[str, Any] | None = None
     ) -> Any:
-        """Build the response with those outputs that were asked for, and parameters where there are any.
+        """Build a response with the requested outputs, and with parameters if there are any.
+
+        Args:
+            outputs: contiguous tensors and arrays by name.
+            requested: names of the outputs to send.
+            parameters: parameters of the response; None or empty for none.
 
         Raises:
-            RequestError: the server's responses have no parameters.
-            Exception: of pb_utils, or the device has failed.
+            RequestError: there are parameters, and the server doesn't support them.
+            Exception: raised by pb_utils, or the device has failed.
         """
         tensors = [self._tensor(name, outputs[name]) for name in self._names if name in requested]
         if not parameters:
             return self._pb_utils.InferenceResponse(tensors)
         require_response_parameters(self._pb_utils, self._model)
+        check_parameters(parameters, f"model {self._model!r} response_parameters")
         return self._pb_utils.InferenceResponse(tensors, parameters=dict(parameters))
 
     def refuse(self, failure: Failure) -> Any:
-        """Build the response with an error."""
-        # pybind11 takes no text that isn't UTF-8, and the client's ends at a NUL.
+        """Build a response with an error."""
+        # pybind11 refuses text that can't be encoded as UTF-8, and the client's text ends at a NUL.
         text = failure.text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
         triton_error = self._pb_utils.TritonError
         return self._pb_utils.InferenceResponse(error=triton_error(text, getattr(triton_error, failure.code)))
 
     def reschedule(self, request: Any) -> None:
-        """Have a request come again, once `execute` has returned None for it."""
+        """Set the flag for rescheduling a request; `execute` must return None for it."""
         request.set_release_flags(self._pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
 
     def new_call(self, model: str, inputs: Mapping[str, Any], *, trace: Any, **options: Any) -> Any:
-        """Build a request to another model, whose outputs are to lie on this instance's device.
+        """Build a request to another model, whose outputs should lie on this instance's device.
 
         Args:
-            model: its name.
+            model: name of the other model.
             inputs: contiguous tensors and arrays by name.
-            trace: Triton's object; None for none.
-            options: `requested_outputs`, and what `pb_utils.InferenceRequest` has by the same name.
+            trace: Triton's trace object; None for none.
+            options: `requested_outputs`, and keyword arguments of `pb_utils.InferenceRequest`.
         """
         if trace is not None:
             options["trace"] = trace
@@ -290,19 +322,23 @@ class TritonAdapter:
         )
 
     def read_outputs(self, response: Any) -> dict[str, Value]:
-        """Read what another model has answered, onto this instance's device.
+        """Copy the outputs in another model's response to this instance's device.
+
+        Returns:
+            Tensors by name; BYTES as arrays of dtype object.
 
         Raises:
-            RequestError: the answer is an error.
+            RequestError: the response is an error.
 
         Sync:
-            Outputs on a GPU are copied, and the copy is waited for, also when a later output can't be read:
-            Triton takes the memory back. Not after a fault of the device.
+            Host with stream: Triton reclaims the memory of outputs on a GPU, so copies of them have finished
+            when this returns, or raises because a later output can't be read. Not after a device fault.
         """
         if response.has_error():
             error = response.error()
             raise RequestError(error.message(), code=error.code().name)
         with self._runtime.scope():
+            # The wait comes before the response is released, and with it the memory that is being copied.
             try:
                 outputs = {tensor.name(): self._value(tensor) for tensor in response.output_tensors()}
             except BaseException as error:
@@ -313,11 +349,14 @@ class TritonAdapter:
         return outputs
 
     def _value(self, tensor: Any) -> Value:
+        """Return an output of another model, on this instance's device."""
+        # A copy even if it is there already, since the memory is Triton's.
         if not tensor.is_cpu():
             return torch.utils.dlpack.from_dlpack(tensor).to(self._runtime.device, copy=True)
         try:
             array = tensor.as_numpy()
-        except self._pb_utils.TritonModelException:  # BF16, which numpy does not have
+        except self._pb_utils.TritonModelException:
+            # BF16, for which numpy has no dtype.
             return torch.utils.dlpack.from_dlpack(tensor).to(self._runtime.device)
         return array if array.dtype == object else torch.from_numpy(array).to(self._runtime.device)
 
@@ -326,21 +365,21 @@ class TritonAdapter:
         return wrap(name, memory)
 
     def _wrapper(self, value: Value) -> tuple[Any, Callable[[str, Any], Any]]:
-        """Give contiguous memory in the form in which Triton takes it or a part of it, and what wraps that.
+        """Return a contiguous value in the form in which Triton takes it, and the function that wraps it.
 
-        On the CPU numpy is taken without a copy, and DLPack hides one. BYTES are copied into Triton's form at
-        once.
+        The value, or a slice of it along dimension 0, is passed to the function together with a name.
         """
+        # On the CPU Triton takes an array without copying it, and copies a tensor that comes by DLPack.
         if not isinstance(value, torch.Tensor):
             return value, self._pb_utils.Tensor
-        if value.device.type != "cpu" or value.dtype is torch.bfloat16:
+        if value.device.type != "cpu" or value.dtype in NO_NUMPY:
             return value, self._from_dlpack
         return value.numpy(), self._pb_utils.Tensor
 
     def _from_dlpack(self, name: str, tensor: torch.Tensor) -> Any:
-        """Wrap a tensor as an object, never as a capsule, with the stream that filled it current.
+        """Wrap a tensor as an object, never as a capsule, with the stream that computed it current.
 
-        The stub then waits for that stream, and for a capsule it does not.
+        For an object the stub waits for that stream; for a capsule it doesn't.
         Source: python_backend `pb_tensor.cc`, PbTensor::FromDLPack.
         """
         with self._runtime.scope():

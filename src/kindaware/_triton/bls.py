@@ -1,4 +1,4 @@
-"""Calls of other models of the server (BLS): one answer, or a stream of them."""
+"""Calls of other models in the same server (BLS), with one response or a stream of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from kindaware._tensors.bytes_arrays import Value, to_bytes
 from kindaware._tensors.dtypes import DTYPES, triton_name
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls_stream import CallStream
-from kindaware._triton.module import require_pb_utils
+from kindaware._triton.module import check_parameters, require_pb_utils
 
 
 class ModelCalls:
-    """Gives a model `call`, `call_async` and `call_stream`."""
+    """Adds `call`, `call_async` and `call_stream` to a model."""
 
     def call(
         self,
@@ -38,36 +38,36 @@ class ModelCalls:
         parameters: Mapping[str, bool | int | str] | None = None,
         **named: Any,
     ) -> dict[str, Value]:
-        """Call another model of this server, and wait for its answer.
+        """Call another model in this server, and wait for its response.
 
-        The request's trace is passed on, but from `async def stream`, which outlives it; and its id unless
-        another is given. What is left of the time that the client gave (the earliest of a batch's) bounds the
-        call's.
+        The current request's trace is passed on, except from `async def stream`, which outlives the trace; so
+        is its id, unless another is given. The call's timeout is at most what remains of the client's, the
+        earliest of a batch.
 
         Args:
-            model: its name.
-            inputs: by name: tensors on any device; for BYTES arrays or lists of `bytes` or `str`.
-            requested_outputs: names of the outputs that are wanted; empty for all.
-            model_version: -1 for the one that the called model's version policy chooses.
-            timeout_microseconds: what the called model's queue policy may hold against the call; None for
-                what is left of the client's.
-            request_id: None for that of the request, or of the first of a batch.
-            parameters: of the call; those of the request are not passed on.
+            model: name of the model to call.
+            inputs: inputs by name: tensors on any device, with a batch dimension if the called model batches;
+                for BYTES, arrays or lists of `bytes` or `str`.
+            requested_outputs: names of the outputs to return; empty for all.
+            model_version: version to call; -1 to let the called model's version policy choose.
+            timeout_microseconds: timeout for the called model's queue policy; None for what remains of the
+                client's.
+            request_id: id of the call; None for that of the current request, or of the first of a batch.
+            parameters: parameters of the call; those of the current request are not passed on.
             named: further inputs, by name.
 
         Returns:
             The outputs by name, on this instance's device; BYTES are arrays of `bytes`.
 
         Raises:
-            RequestError: the called model answered with an error, with its code as far as the server passes
-                it on, or the server refused the call; the text is the server's. `UNAVAILABLE` when the
-                client's time is over.
-            TypeError: an input is nothing that can be sent.
-            KindAwareError: this model is not loaded yet, or there is no server.
+            RequestError: the called model answered with an error, or the server refused the call; text and
+                code are those of the server. `UNAVAILABLE` if the client's timeout has expired.
+            TypeError: an input is not of a type that can be sent.
+            KindAwareError: this model is still loading, or there is no server.
 
         Sync:
-            Until the answer is there, without the GIL. Input tensors on a GPU are waited for, and outputs
-            there too.
+            Until the response has arrived, without the GIL. Input tensors on a GPU are waited for, and so are
+            the copies of outputs there.
         """
         adapter, request = _calls_of(self, "self.call").new_request(
             model,
@@ -93,7 +93,11 @@ class ModelCalls:
         parameters: Mapping[str, bool | int | str] | None = None,
         **named: Any,
     ) -> dict[str, Value]:
-        """Do as `call` does, and let other coroutines run meanwhile."""
+        """Call another model like `call`, letting other coroutines run meanwhile.
+
+        Arguments, result and errors are those of `call`. The call itself runs on a thread of the event loop's
+        executor.
+        """
         adapter, request = _calls_of(self, "self.call_async").new_request(
             model,
             {**(inputs or {}), **named},
@@ -119,14 +123,19 @@ class ModelCalls:
         parameters: Mapping[str, bool | int | str] | None = None,
         **named: Any,
     ) -> CallStream:
-        """Call another model, which may give any number of answers; for the arguments see `call`.
+        """Call another model that may send any number of responses; for the arguments see `call`.
 
         Returns:
-            An iterator of outputs, for `for` and for `async for`. The call is made when the first is asked
-            for.
+            An iterator over the outputs of each response, for use with `for` or `async for`. The call is made
+            when the first response is requested.
 
         Raises:
-            TypeError: see `call`, and so are the others.
+            RequestError: the client's timeout has expired. While iterating: see `call`.
+            TypeError: an input is not of a type that can be sent.
+            KindAwareError: this model is still loading, or there is no server.
+
+        Sync:
+            None; iterating waits for one response at a time, without the GIL.
         """
         adapter, request = _calls_of(self, "self.call_stream").new_request(
             model,
@@ -144,10 +153,10 @@ class Calls:
     """The calls of other models that an instance makes.
 
     Args:
-        model: the instance's model, for messages.
+        model: name of the instance's model, for messages.
 
     Attributes:
-        adapter: builds the requests; None until calls may be made, and again when the instance ends.
+        adapter: builds the requests; None until calls may be made, and again when the instance shuts down.
     """
 
     def __init__(self, model: str) -> None:
@@ -164,12 +173,16 @@ class Calls:
         request_id: str | None,
         parameters: Mapping[str, bool | int | str] | None,
     ) -> tuple[TritonAdapter, Any]:
-        """Build the request of a call, and return it with what reads its outputs; see `ModelCalls.call`.
+        """Build the request of a call; for the arguments see `ModelCalls.call`.
+
+        Returns:
+            The adapter, which reads the outputs, and Triton's request.
 
         Raises:
-            CallTooEarlyError: the model loads or ends.
+            CallTooEarlyError: the model is still loading, or is shutting down.
         """
         subject = f"model {self._model!r} call of {model!r}"
+        # Without a server there is no adapter either, and that is the error to report.
         if self.adapter is None:
             require_pb_utils(subject)
             raise CallTooEarlyError(
@@ -180,6 +193,8 @@ class Calls:
                     remedy="make it in forward, stream, preprocess or postprocess",
                 )
             )
+        # Read now: the calling thread or task works for the request, and the thread that executes doesn't.
+        check_parameters(parameters or {}, f"{subject} parameters")
         context = current_context()
         request = self.adapter.new_call(
             model,
@@ -200,39 +215,42 @@ def _calls_of(owner: object, what: str) -> Calls:
 
 
 def _timeout(given: int | None, deadline: float, subject: str) -> int:
-    """Return the call's timeout in microseconds, 0 for none.
+    """Return the call's timeout in microseconds, 0 for none: the smaller of the given one and what remains.
 
     Raises:
-        RequestError: there is no time left.
+        RequestError: the deadline has passed.
     """
     limits = [] if not given else [given]
     if deadline < math.inf:
-        left = int((deadline - time.monotonic()) * 1e6)
-        if left <= 0:
+        remaining = int((deadline - time.monotonic()) * 1e6)
+        # 0 would mean no timeout at all.
+        if remaining <= 0:
             text = message(
                 subject,
                 expected="to be made within the timeout of the request",
-                got=f"{-left} us more than that",
+                got=f"{-remaining} us more than that",
                 remedy="give the request more time",
             )
             raise RequestError(text, code="UNAVAILABLE")
-        limits.append(left)
+        limits.append(remaining)
     return min(limits, default=0)
 
 
 def _to_value(value: Any, subject: str) -> Any:
-    """Make a tensor contiguous, and text into bytes; arrays that aren't contiguous Triton's own copies.
+    """Return an input in a form that Triton takes: a contiguous tensor, an array, or text as bytes.
 
     Raises:
-        TypeError: it is nothing that can be sent.
+        TypeError: the value is not of a type that can be sent.
     """
     if isinstance(value, torch.Tensor):
         if triton_name(value.dtype) in DTYPES and value.layout is torch.strided:
             return value.detach().resolve_neg().contiguous()
         got = f"{value.dtype} in layout {value.layout}"
     else:
+        # Numbers; Triton itself copies an array that isn't contiguous.
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
             return value
+        # Its error speaks of a hook's output; the one below speaks of a call's input.
         with contextlib.suppress(OutputError):
             return to_bytes(value, subject)
         got = type(value).__name__

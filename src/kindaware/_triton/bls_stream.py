@@ -1,11 +1,13 @@
-"""The answers to a call of another model, as they come."""
+"""`CallStream`: the responses to a call of another model, as they arrive."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from kindaware._tensors.bytes_arrays import Value
@@ -16,15 +18,21 @@ _END = object()
 
 
 class CallStream(Iterator[Outputs]):
-    """The answers to a call, as they come; ends after the last, or after an error.
+    """Iterator over the responses to a call, as they arrive; ends after the last, or after an error.
 
-    Left before its end, it asks the called model to stop where the server can do that (from 25.04 on), and
-    reads what still comes on a thread of its own: what nobody reads would stay in shared memory, and keep the
-    called model from being unloaded. Source: measured on tritonserver 2.51.0.
+    If it is closed early, the called model is asked to stop, if the server supports that (from 25.04 on), and
+    the remaining responses are read on a thread of their own: unread, they would stay in shared memory and
+    keep the called model from being unloaded. Source: measured on tritonserver 2.51.0.
 
     Args:
-        adapter: the way to the server.
-        request: Triton's, not yet executed.
+        adapter: reads the responses.
+        request: Triton's request, not yet executed.
+
+    Raises:
+        RequestError: on iterating, a response is an error, or the server refused the call.
+
+    Sync:
+        On iterating, until the next response has arrived, without the GIL, and its outputs are copied.
     """
 
     def __init__(self, adapter: TritonAdapter, request: Any) -> None:
@@ -33,12 +41,15 @@ class CallStream(Iterator[Outputs]):
         self._responses: Any = None
         self._lock = threading.Lock()
         self._done = threading.Event()
+        # Responses that threads are waiting for, or have taken, whose `__anext__` was cancelled.
+        self._abandoned: deque[Future[Any]] = deque()
 
     def __iter__(self) -> CallStream:
         return self
 
     def __next__(self) -> Outputs:
-        while (response := self._next()) is not _END:
+        # A response without outputs is the FINAL flag alone, and no item of the stream.
+        while (response := self._abandoned_or_next()) is not _END:
             if outputs := self._read(response):
                 return outputs
         raise StopIteration
@@ -47,11 +58,37 @@ class CallStream(Iterator[Outputs]):
         return self
 
     async def __anext__(self) -> Outputs:
-        loop = asyncio.get_running_loop()
-        while (response := await loop.run_in_executor(None, self._next)) is not _END:
+        while (response := await self._next_async()) is not _END:
             if outputs := self._read(response):
                 return outputs
         raise StopAsyncIteration
+
+    async def _next_async(self) -> Any:
+        """Return the next response; if it is cancelled, the next call returns the response."""
+        taken = self._abandoned.popleft() if self._abandoned else self._take_on_thread()
+        waiting = asyncio.wrap_future(taken)
+        waiting.add_done_callback(_retrieve)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            # The thread goes on: nothing can call it back, and what it takes from Triton is taken.
+            self._abandoned.append(taken)
+            raise
+
+    def _take_on_thread(self) -> Future[Any]:
+        taken: Future[Any] = Future()
+
+        def take() -> None:
+            try:
+                taken.set_result(self._next())
+            except BaseException as error:
+                taken.set_exception(error)
+
+        asyncio.get_running_loop().run_in_executor(None, take)
+        return taken
+
+    def _abandoned_or_next(self) -> Any:
+        return self._abandoned.popleft().result() if self._abandoned else self._next()
 
     def __enter__(self) -> CallStream:
         return self
@@ -64,7 +101,8 @@ class CallStream(Iterator[Outputs]):
             self.close()
 
     def close(self) -> None:
-        """Take no more answers; returns at once."""
+        """Stop iterating, and discard the remaining responses. Sync: none, returns at once."""
+        # Nothing to discard if the call was never made, or its responses are read to the end.
         is_open = not self._done.is_set() and self._responses is not None
         self._done.set()
         if not is_open:
@@ -77,14 +115,16 @@ class CallStream(Iterator[Outputs]):
         ).start()
 
     def _next(self) -> Any:
-        """Give the next response; two threads that wait for one would wait for ever."""
+        """Return the next response; `_END` after the last."""
         if self._done.is_set():
             return _END
+        # Two threads that wait for the next response of one call would wait forever.
         with self._lock:
             if self._responses is None:
                 self._responses = self._request.exec(decoupled=True)
             response = next(self._responses, _END)
-            if self._done.is_set():  # closed meanwhile
+            # Closed while this thread was waiting.
+            if self._done.is_set():
                 _read_up(self._responses)
                 return _END
             if response is _END:
@@ -92,12 +132,18 @@ class CallStream(Iterator[Outputs]):
             return response
 
     def _read(self, response: Any) -> Outputs:
-        """Read outputs; the empty response that ends a stream has none."""
+        """Return the outputs of a response; the empty response that ends a stream has none."""
         try:
             return self._adapter.read_outputs(response)
         except BaseException:
             self.close()
             raise
+
+
+def _retrieve(future: asyncio.Future[Any]) -> None:
+    """Look at a future's error, or asyncio would log it as never retrieved; the next call raises it."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _drain(responses: Any, lock: threading.Lock) -> None:
@@ -106,6 +152,7 @@ def _drain(responses: Any, lock: threading.Lock) -> None:
 
 
 def _read_up(responses: Any) -> None:
-    """Take what is left; a loop would begin at the first response again where none is."""
+    """Read and drop the remaining responses."""
+    # Not a `for` loop, which starts over at the first response when there is none left.
     while next(responses, _END) is not _END:
         pass

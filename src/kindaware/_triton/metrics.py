@@ -1,7 +1,7 @@
-"""The instance's counters on Triton's `/metrics`.
+"""Export of the instance's counters to Triton's `/metrics`.
 
-A call of Triton's costs about 70 us, and one that fails can end server 2.51. So the counters are added up in
-the process and handed over at most once a second, and only what Triton is sure to accept.
+A call to Triton costs about 70 us, and one that fails can crash server 2.51. So the counters are accumulated
+in this process and exported at most once a second, and only values that Triton is sure to accept.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ FAMILIES = {
     "kindaware_out_of_memory_total": "Batches that were halved because memory ran out",
     "kindaware_copied_bytes_total": "Bytes copied, by direction: in to the device, out to the host",
 }
-"""The metrics and what they say; all are counters."""
+"""Name and description of each metric family; all are of the kind COUNTER."""
 
 
 class Metrics:
-    """Hands an instance's counters to Triton.
+    """Exports an instance's counters to Triton.
 
     Args:
         pb_utils: Triton's module, or a stand-in.
-        labels: of every metric: model, version, instance, device.
-        clock: seconds, for tests.
+        labels: labels of every metric: model, version, instance, device.
+        clock: returns the time in seconds.
 
     Attributes:
-        due_at: when `flush` is worth while again, as the clock counts: a second after the last one.
+        due_at: when `flush` is due, in seconds of the clock: a second after the last flush.
     """
 
     def __init__(
@@ -52,12 +52,13 @@ class Metrics:
         self.due_at = clock() + INTERVAL_SECONDS
         self._new_family = pb_utils.MetricFamily
         self._families: dict[str, Any] = {}
+        # Both by the keys of `_values`: Triton's metrics, and the values that they have already.
         self._metrics: dict[tuple[str, str, str], Any] = {}
         self._handed: dict[tuple[str, str, str], float] = {}
 
     @classmethod
     def of_instance(cls, pb_utils: ModuleType, args: InstanceArgs, devices: Sequence[object]) -> Metrics:
-        """Make those of an instance, with what tells it from others in the labels."""
+        """Return the metrics of an instance, with labels that identify it."""
         labels = {
             "model": args.model_name,
             "version": args.model_version,
@@ -67,10 +68,11 @@ class Metrics:
         return cls(pb_utils, labels)
 
     def flush(self, counters: Counters) -> None:
-        """Hand over what has changed. Costs a call to the server's process for each value, about 70 us."""
+        """Export the counters that have changed; each costs a call to the server's process, about 70 us."""
         self.due_at = self._clock() + INTERVAL_SECONDS
         for key, value in _values(counters).items():
             added = value - self._handed.get(key, 0.0)
+            # Triton's counters take increments, and refuse negative ones.
             if added > 0:
                 self._metric(key).increment(added)
                 self._handed[key] = value
@@ -83,7 +85,7 @@ class Metrics:
         return self._metrics[key]
 
     def _family(self, name: str) -> Any:
-        """Make a family when it is first needed: a server that loads models is busy enough."""
+        """Return a metric family, created on first use: a server that is loading models is busy enough."""
         if name not in self._families:
             self._families[name] = self._new_family(
                 name=name, description=FAMILIES[name], kind=self._new_family.COUNTER
@@ -92,7 +94,7 @@ class Metrics:
 
 
 def _values(counters: Counters) -> dict[tuple[str, str, str], float]:
-    """Give each value under its family, further label and that label's value."""
+    """Return the counters by metric family, additional label and value of that label; "" for no label."""
     values: dict[tuple[str, str, str], float] = {
         ("kindaware_batches_total", "", ""): counters.batches,
         ("kindaware_requests_total", "", ""): counters.requests,

@@ -1,10 +1,11 @@
-"""Triton's module `triton_python_backend_utils`: found, checked, and its log."""
+"""Triton's module `triton_python_backend_utils`: how it is found and checked, and logging through it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -17,9 +18,9 @@ _STUB_ONLY = "c_python_backend_utils"
 
 
 def find_pb_utils() -> ModuleType | None:
-    """Give Triton's module when this process is a stub, or something that stands in for it; else None.
+    """Return Triton's module in a stub process, or a stand-in for it in a test; else None.
 
-    The stub imports the module before model.py, so it is never imported from here.
+    The stub imports the module before model.py, so it is looked up and never imported here.
     Source: python_backend `pb_stub.cc`, Stub::Initialize.
     """
     module = sys.modules.get(PB_UTILS)
@@ -27,12 +28,13 @@ def find_pb_utils() -> ModuleType | None:
 
 
 def check_pb_utils(pb_utils: ModuleType) -> None:
-    """Refuse a module that shadows the server's, and a numpy that the stub can't read.
+    """Refuse a module that shadows the server's, and a numpy version that the stub can't read.
 
     Raises:
-        ConfigError: with what to uninstall or install.
+        ConfigError: names the package to uninstall or install.
     """
     _check_shadow(pb_utils)
+    # With numpy 2, stubs before 24.11 read garbage through as_numpy without raising anything.
     probe = torch.arange(8.0)
     read = pb_utils.Tensor.from_dlpack("probe", probe).as_numpy()
     if read.shape != (8,) or read.tolist() != probe.tolist():
@@ -47,19 +49,24 @@ def check_pb_utils(pb_utils: ModuleType) -> None:
 
 
 def is_stand_in(pb_utils: ModuleType) -> bool:
-    """Whether this is a complete stand-in, made for tests.
+    """Whether this is a complete stand-in for tests: only a stub has the C++ module built in.
 
-    Source: python_backend `pb_stub.cc`, PYBIND11_EMBEDDED_MODULE: only a stub has the C++ module built in.
+    Source: python_backend `pb_stub.cc`, PYBIND11_EMBEDDED_MODULE.
     """
     is_stub = _STUB_ONLY in sys.builtin_module_names
     return not is_stub and hasattr(getattr(pb_utils, "Tensor", None), "from_dlpack")
 
 
 def _check_shadow(pb_utils: ModuleType) -> None:
-    """The server's folder comes last on sys.path, so an installed module of the same name wins."""
+    """Refuse an installed module of the same name, which shadows the server's, last on sys.path.
+
+    Raises:
+        ConfigError: names the package to uninstall, or the file to delete.
+    """
     if is_stand_in(pb_utils):
         return
     loaded = Path(pb_utils.__file__ or "")
+    # In the order of sys.path, so the server's own copy is the last.
     copies = [
         found
         for folder in sys.path
@@ -79,10 +86,11 @@ def _check_shadow(pb_utils: ModuleType) -> None:
 
 
 class TritonLogHandler(logging.Handler):
-    """Writes log records to Triton's log, at the level that corresponds."""
+    """Writes log records to Triton's log, at the corresponding level."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand one record over. Costs a call to the server's process, about 70 us."""
+        """Write one record; a call to the server's process, about 70 us."""
+        # Looked up per record: in tests the stand-in may be gone while the logger lives on.
         logger = getattr(sys.modules.get(PB_UTILS), "Logger", None)
         if logger is None:
             return
@@ -101,9 +109,10 @@ class TritonLogHandler(logging.Handler):
 
 
 def open_logger(instance_name: str) -> logging.Logger:
-    """Give the instance's logger: onto Triton's log inside a server, plain `logging` elsewhere."""
+    """Return the instance's logger: writes to Triton's log in a server, plain `logging` elsewhere."""
     logger = logging.getLogger(f"kindaware.{instance_name}")
     is_served = find_pb_utils() is not None
+    # Loggers are global: a test that loads the same model twice would get every line twice.
     for handler in [one for one in logger.handlers if isinstance(one, TritonLogHandler)]:
         logger.removeHandler(handler)
     if is_served:
@@ -114,7 +123,10 @@ def open_logger(instance_name: str) -> logging.Logger:
 
 
 def require_pb_utils(what: str) -> ModuleType:
-    """Give Triton's module.
+    """Return Triton's module.
+
+    Args:
+        what: what needs it, for the message.
 
     Raises:
         KindAwareError: this process is neither a stub nor a test with a stand-in.
@@ -132,11 +144,36 @@ def require_pb_utils(what: str) -> ModuleType:
     return pb_utils
 
 
-def require_response_parameters(pb_utils: ModuleType, model: str) -> None:
-    """Refuse to say more in a response than the server can pass on.
+def check_parameters(parameters: Mapping[str, object], subject: str) -> None:
+    """Refuse parameters of a response or a call that Triton can't pass on unchanged.
+
+    A server of 26.x aborts on a whole number that is not INT64, and every server cuts text at a NUL.
+    Source: measured on tritonserver 2.51.0 and 2.73.0dev.
 
     Raises:
-        RequestError: its responses have no parameters.
+        RequestError: a name or value can't be passed on.
+    """
+    for name, value in parameters.items():
+        got = ""
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            got = f"{value}, which is no INT64"
+        elif "\0" in name or (isinstance(value, str) and "\0" in value):
+            got = "text with a NUL"
+        if got:
+            text = message(
+                f"{subject} {name!r}",
+                expected="booleans, text without NUL, and whole numbers from -2**63 to 2**63 - 1",
+                got=got,
+                remedy="send it as text in another form, or as an output",
+            )
+            raise RequestError(text)
+
+
+def require_response_parameters(pb_utils: ModuleType, model: str) -> None:
+    """Refuse response parameters on a server that doesn't support them.
+
+    Raises:
+        RequestError: the server is older than 25.02.
     """
     if not hasattr(pb_utils.InferenceResponse, "parameters"):
         text = message(

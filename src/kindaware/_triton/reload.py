@@ -1,4 +1,4 @@
-"""A reload of the model, asked for once after the instance's device has failed."""
+"""`Reload`: asks the server to reload the model after the instance's device has failed."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from kindaware._errors import ConfigError, describe, message
 from kindaware._triton.adapter import TritonAdapter
 
 MAX_RELOADS = 3
-"""How many reloads may follow one another, each within `CALM_SECONDS` of the one before."""
+"""Maximum number of reloads in a row, each within `CALM_SECONDS` of the previous one."""
 
 CALM_SECONDS = 3600.0
-"""After so long without a fault, the next reload counts as the first."""
+"""After this time without a fault, the next reload counts as the first of a row."""
 
 _DELAY_SECONDS = 0.2
-"""The answers of the call that failed leave first: nothing leaves while the server loads."""
+"""Delay before the reload, so that the responses of the failed call are sent first: while the server loads,
+this process sends nothing."""
 
 
 class Reload:
-    """Asks the server, once, to load the model anew: all its instances get new processes.
+    """Asks the server, once, to reload the model, which gives all its instances new processes.
 
-    A process can't know what happened before it. So the configuration that is handed to the server says how
-    many reloads there were, and how many of them in a row, in the parameter `RELOADS`. The first of the two
-    numbers makes it another configuration each time: the server leaves a model as it is when neither its
-    files nor its configuration have changed. Several instances that ask at once hand over the same, and get
-    one reload.
+    A new process doesn't know what happened before it. So the configuration that is passed to the server
+    holds, in the parameter `RELOADS`, the total number of reloads and the number of reloads in a row. The
+    total also makes the configuration differ each time: the server doesn't reload a model if neither its
+    files nor its configuration have changed. If several instances ask at once, they pass the same
+    configuration, which leads to a single reload.
 
-    Only a server with explicit model control loads what a model asks for. The others are never asked, since a
-    load that fails can abort a server. Source: measured on tritonserver 2.51.0; see docs/errors.md.
+    Only a server with explicit model control loads a model on request. Other servers are never asked, since a
+    failing load can abort a server. Source: measured on tritonserver 2.51.0; see docs/errors.md.
 
     Args:
-        args: what Triton handed to the instance.
-        parameters: the configuration's parameters.
-        adapter: the way to the server.
-        logger: told what is asked for, and what came of it.
+        args: the args of the instance.
+        parameters: the configuration's `parameters`.
+        adapter: passes the request to the server.
+        logger: gets a record of the request, and of its outcome.
 
     Raises:
-        ConfigError: the numbers of reloads are none that were written here.
+        ConfigError: the parameter `RELOADS` was not written by this class.
     """
 
     def __init__(
@@ -62,14 +63,16 @@ class Reload:
             logger.warning(self._obstacle)
 
     def begin(self) -> None:
-        """Ask for the reload on a thread of its own; a second call does nothing. Returns at once.
+        """Request the reload on a thread of its own; a second call does nothing.
 
         Sync:
-            The thread holds the GIL until the server has loaded the model, for `pb_utils.load_model` does.
+            None: returns at once. Shortly after, the thread holds the GIL until the server has loaded the
+            model, because `pb_utils.load_model` does.
         """
         if self._is_begun:
             return
         self._is_begun = True
+        # This process was started by the last reload, if there was one, so its age is the time since then.
         seconds = time.monotonic() - self._loaded_at
         number = 1 if seconds >= CALM_SECONDS else self._num_in_a_row + 1
         refusal = self._obstacle or (None if number <= MAX_RELOADS else self._too_many(seconds))
@@ -77,6 +80,7 @@ class Reload:
             self._logger.error(refusal)
             return
         timer = threading.Timer(_DELAY_SECONDS, self._load, [number])
+        # A daemon, so that it doesn't keep a process alive that is told to end.
         timer.name, timer.daemon = "kindaware-reload", True
         timer.start()
 
@@ -84,6 +88,7 @@ class Reload:
         model = self._args.model_name
         self._logger.warning("model %r: reload %d of at most %d asked for", model, number, MAX_RELOADS)
         counts = {"string_value": f"{self._num_before + 1},{number}"}
+        # The configuration as Triton passed it, which includes what an operator has overridden on loading.
         parameters = {**self._args.config.get("parameters", {}), RELOADS: counts}
         started = time.monotonic()
         try:
@@ -100,6 +105,7 @@ class Reload:
             self._logger.info("model %r: loaded anew in %.2f s", model, time.monotonic() - started)
 
     def _find_obstacle(self) -> str | None:
+        """Return a message about why this server can't be asked for a reload; None if it can."""
         control = read_model_control(os.getppid())
         if control == "explicit":
             return None
@@ -121,20 +127,23 @@ class Reload:
 
 
 def read_model_control(server_pid: int) -> str:
-    """Give the `--model-control-mode` that a server was started with; empty where it doesn't say.
+    """Return the `--model-control-mode` of a running server; empty if its command line has none.
 
-    A stub is a child of its server. Source: python_backend `stub_launcher.cc`, StubLauncher::Launch.
+    Args:
+        server_pid: process id of the server; a stub is a child process of its server.
+            Source: python_backend `stub_launcher.cc`, StubLauncher::Launch.
     """
     try:
         command = Path(f"/proc/{server_pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:
         return ""
-    said = re.findall(r"\0--model-control-mode[=\0]([^\0]*)", command)
-    return said[-1] if said else ""
+    # Arguments in /proc are separated by NULs; of a repeated option the last one counts.
+    values = re.findall(r"\0--model-control-mode[=\0]([^\0]*)", command)
+    return values[-1] if values else ""
 
 
 def _read_counts(parameters: Mapping[str, str]) -> tuple[int, int]:
-    """Read how many reloads there were, and how many in a row."""
+    """Return the total number of reloads, and the number of reloads in a row."""
     text = parameters.get(RELOADS, "0,0")
     if not re.fullmatch(r"[0-9]{1,9},[0-9]{1,9}", text):
         raise ConfigError.of(

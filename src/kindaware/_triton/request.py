@@ -1,4 +1,4 @@
-"""Triton's requests: what they say beside their inputs, read when something asks for it."""
+"""Triton's requests: their metadata, read only when it is needed."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ from kindaware._errors import RequestError, describe, message
 
 @dataclass(slots=True, eq=False, repr=False)
 class TritonRequest(Request):
-    """A request as Triton handed it over, which is its `origin`; for the other attributes see `Request`.
+    """A request whose `origin` is Triton's request; for the other attributes see `Request`.
 
     Attributes:
-        arrived: when it was handed over, as `time.monotonic` counts.
+        arrived: when Triton passed the request, in seconds of `time.monotonic`.
     """
+
+    # Id and context are read from Triton's request on access: each costs a call, and few models need them.
 
     arrived: float = 0.0
 
     @property
     def id(self) -> str:
-        """The client's request id, for messages; empty if it gave none."""
+        """The client's request id, for messages; empty if it sent none."""
         return readable_id(self.origin)
 
     def context(self) -> RequestContext:
-        """Return what calls of other models pass on.
+        """Return the context that calls of other models pass on.
 
         Raises:
-            RequestError: its id is not UTF-8.
+            RequestError: the request id is not UTF-8.
         """
         return read_context(self.origin, self.arrived)
 
 
 class RequestContexts:
-    """The contexts of Triton's requests, each read when something asks for it.
+    """The contexts of Triton's requests, each read on iterating.
 
     Args:
-        requests: as Triton hands them over.
-        arrived: when that was, as `time.monotonic` counts.
+        requests: the requests that Triton passes.
+        arrived: when Triton passed them, in seconds of `time.monotonic`.
     """
 
     __slots__ = ("_arrived", "_requests")
@@ -56,25 +58,30 @@ class RequestContexts:
         return (read_context(request, self._arrived) for request in self._requests)
 
     def end(self) -> None:
-        """Let go of the requests; see `RequestScope`."""
+        """Release the requests, whose contexts can't be read any more; see `RequestScope`."""
         self._requests = ()
 
 
 def read_context(request: Any, arrived: float) -> RequestContext:
-    """Read what calls of other models pass on from a request that was handed over at this time.
+    """Return the context of one of Triton's requests.
+
+    Args:
+        request: Triton's request.
+        arrived: when Triton passed it, in seconds of `time.monotonic`.
 
     Raises:
-        RequestError: its id is not UTF-8.
+        RequestError: the request id is not UTF-8.
     """
+    # Microseconds; 0 for no timeout.
     timeout = request.timeout()
     deadline = arrived + timeout / 1e6 if timeout else math.inf
     return RequestContext(read_id(request), request.trace(), deadline)
 
 
 def readable_id(request: Any) -> str:
-    """Return the client's request id for a message; bytes that are not UTF-8 are written as escapes.
+    """Return the client's request id for a message, with escapes for bytes that are not UTF-8.
 
-    Over HTTP the server takes any bytes for an id, and the getter of Triton's request raises for them.
+    Over HTTP the server accepts any bytes as an id, and the getter of Triton's request raises for them.
     Source: measured on tritonserver 2.51.0.
     """
     try:
@@ -84,10 +91,10 @@ def readable_id(request: Any) -> str:
 
 
 def read_id(request: Any) -> str:
-    """Return the client's request id for those who use it, empty if it gave none.
+    """Return the client's request id, to be passed on; empty if it sent none.
 
     Raises:
-        RequestError: it is not UTF-8.
+        RequestError: the id is not UTF-8.
     """
     try:
         return str(request.request_id())
@@ -102,19 +109,24 @@ def read_id(request: Any) -> str:
 
 
 def read_sequence(request: Any) -> RequestInfo | None:
-    """Read which sequence a request belongs to, and its flags, whatever else it says; None if that fails."""
+    """Return only the sequence and flags of a request, for one that can't be read; None if that fails too."""
     try:
         sequence = request.correlation_id()
-    except UnicodeDecodeError:  # no request of such a sequence can be read, so nothing is kept for it
+    except UnicodeDecodeError:
+        # No request of such a sequence can ever be read, so there is no state to forget.
         return None
     return RequestInfo(readable_id(request), None, correlation_id=sequence, flags=request.flags())
 
 
 def read_info(request: Any, rows: int | None) -> RequestInfo:
-    """Read what one of Triton's requests says.
+    """Return the metadata of one of Triton's requests.
+
+    Args:
+        request: Triton's request.
+        rows: its number of rows; None if the model does not batch.
 
     Raises:
-        UnicodeDecodeError: some text of it is not UTF-8.
+        UnicodeDecodeError: some of its text is not UTF-8.
     """
     return RequestInfo(
         id=request.request_id(),

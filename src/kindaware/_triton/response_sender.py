@@ -1,4 +1,4 @@
-"""The responses to one request of a decoupled model: any number of items, and one FINAL."""
+"""`ResponseSender`: sends the responses to one request of a decoupled model, and one FINAL after them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from kindaware._batch.results import Failure, Tensors
 from kindaware._triton.adapter import TritonAdapter
 
 CANCEL_CHECK_SECONDS = 0.02
-"""How often a stream asks whether its client has cancelled, at most: the question costs about 50 us."""
+"""Minimum time between two checks for cancellation by one stream; each costs about 50 us."""
 
-_FINAL = 1  # pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+_FINAL = 1
+"""`pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL`."""
 
 
 class ResponseSender:
-    """Sends the responses to one request, through its response sender.
+    """Sends the responses to one request, through Triton's response sender.
 
-    Holds the sender and not the request, whose inputs would stay in shared memory for as long as the stream
-    lasts.
+    It doesn't keep a reference to the request, whose inputs would stay in shared memory for as long as the
+    stream lasts.
 
     Args:
-        adapter: the way to the server.
-        request: Triton's.
-        parameters: what each item says beside its outputs, as it stands when the item is sent.
+        adapter: builds the responses.
+        request: Triton's request.
+        parameters: parameters of each response, read when it is sent; None for none.
         asks_for_cancelled: whether to ask the server if the client has cancelled.
     """
 
@@ -44,55 +45,55 @@ class ResponseSender:
         self._num_sent = 0
         self._is_ended = False
         self._is_cancelled = False
+        # In seconds of time.monotonic; infinity never comes, so nothing is asked.
         self._next_check = 0.0 if asks_for_cancelled else math.inf
 
     def send(self, outputs: Tensors) -> None:
         """Send one item.
 
         Args:
-            outputs: contiguous tensors and arrays of BYTES by name.
+            outputs: contiguous tensors and BYTES arrays by name.
 
         Raises:
-            RequestError: the server's responses have no parameters.
-            Exception: of pb_utils; the item was not sent.
+            RequestError: there are parameters, and the server doesn't support them.
+            Exception: raised by pb_utils; the item was not sent.
 
         Sync:
-            Until the server has taken it, without the GIL. Then the tensors may be overwritten.
+            Until the server has copied the item, without the GIL. After that the tensors may be overwritten.
             Source: python_backend `response_sender.cc`, ResponseSender::Send.
         """
         self._sender.send(self._adapter.answer(outputs, self._requested, self._parameters))
         self._num_sent += 1
 
     def is_cancelled(self) -> bool:
-        """Whether the client has cancelled, as far as was asked in the last `CANCEL_CHECK_SECONDS`.
-
-        Not to be asked once FINAL was sent: the server would crash.
-        Source: measured on tritonserver 2.51.0.
-        """
+        """Whether the client has cancelled, as of the last `CANCEL_CHECK_SECONDS`."""
         now = time.monotonic()
+        # Asked after FINAL was sent, the server would crash. Source: measured on tritonserver 2.51.0.
         if not self._is_cancelled and not self._is_ended and now >= self._next_check:
             self._is_cancelled = self._sender.is_cancelled()
             self._next_check = now + CANCEL_CHECK_SECONDS
         return self._is_cancelled
 
     def end(self, failure: Failure | None = None) -> None:
-        """Send FINAL, after a failure's error response if there is one; a second call does nothing.
+        """Send FINAL, preceded by an error response if there is a failure; a second call does nothing.
 
-        An error after items goes in a response of its own: a model on Triton 2.51 that calls this one would
-        wait for ever for what comes after an error that is FINAL but not the first response.
+        An error after items is sent as a response of its own: a model that calls this one would wait forever
+        for what follows an error that is FINAL but not the first response.
         Source: measured on tritonserver 2.51.0.
 
         Raises:
-            Exception: of pb_utils.
+            Exception: raised by pb_utils.
         """
         if self._is_ended:
             return
+        # Before sending: should that raise, FINAL must not be sent twice.
         self._is_ended = True
         if failure is None:
             self._sender.send(flags=_FINAL)
         elif not self._num_sent:
             self._sender.send(self._adapter.refuse(failure), flags=_FINAL)
         else:
+            # FINAL must be sent even if the error can't be: the client would wait forever.
             try:
                 self._sender.send(self._adapter.refuse(failure))
             finally:

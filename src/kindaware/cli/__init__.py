@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: the arguments; by default those of the process.
     """
     if importlib.util.find_spec("typer") is None:
-        sys.exit("kindaware: expected typer, got no such package; pip install 'kindaware[cli]'")
+        sys.exit("kindaware: expected typer, got no such package; pip install typer rich")
     from kindaware.cli._app import run
 
     run(list(sys.argv[1:] if argv is None else argv))

@@ -24,7 +24,15 @@ def write_block(server: TritonServer) -> str:
     ]
     rows = list_rows(server)
     table = _align([HEADER, *rows]) if rows else ["no models are loaded"]
-    lines = ["Triton is ready", *_align(addresses), "", *table, "", "Ctrl-C stops it"]
+    lines = [
+        "Triton is ready",
+        *_align(addresses),
+        "",
+        *table,
+        *list_not_ready(server),
+        "",
+        "Ctrl-C stops it",
+    ]
     return "\n".join(lines)
 
 
@@ -39,6 +47,15 @@ def list_rows(server: TritonServer) -> list[tuple[str, ...]]:
     ]
     devices = assign_devices(rows, server.instances())
     return [(*row, device) for row, device in zip(rows, devices, strict=True)]
+
+
+def list_not_ready(server: TritonServer) -> list[str]:
+    """Return a line for each version that is loaded and says that it is not ready."""
+    return [
+        f"  {status.name} {status.version} is loaded, and says that it is not ready"
+        for status in server.models()
+        if status.state == "READY" and not server.is_model_ready(status.name, status.version)
+    ]
 
 
 def list_instances(config: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -21,6 +22,12 @@ from kindaware.cli._log_follower import LogFollower
 
 _POLL_SECONDS = 0.1
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Kind(str, Enum):
+    """What --kind takes."""
+
+    CPU = "CPU"
 
 
 class StopServing(BaseException):
@@ -50,6 +57,13 @@ def serve(
     http_port: Annotated[int, typer.Option(help="Port of HTTP; 0 picks a free one.")] = 8000,
     grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0 picks a free one.")] = 8001,
     metrics_port: Annotated[int, typer.Option(help="Port of the metrics; 0 picks a free one.")] = 8002,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            help="Put every instance on the CPU, in copies of the configurations, and say so.",
+            show_default="where the configurations say",
+        ),
+    ] = None,
     startup_timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long loading the models may take.")
     ] = 600.0,
@@ -62,7 +76,10 @@ def serve(
         ),
     ] = None,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Print the server's log to the terminal, too.")
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Print the whole log to the terminal, not only errors and warnings."
+        ),
     ] = False,
 ) -> None:
     """Serve model repositories with a real tritonserver, in the foreground until Ctrl-C."""
@@ -77,13 +94,19 @@ def serve(
         args=context.obj or (),
         startup_timeout_seconds=startup_timeout,
         log_path=log_path,
+        kind=None if kind is None else kind.value,
     )
     for number in _SIGNALS:
         signal.signal(number, _stop_once)
-    follower = LogFollower(log_path) if verbose else None
+    follower = LogFollower(log_path)
     try:
+        if verbose:
+            follower.start()
         if sys.stderr.isatty():  # for somebody who waits, not for a log
             typer.echo("starting Triton and loading the models ...", err=True)
+        server.start()
+        if not verbose:
+            follower.start_with_errors()
         _run(server)
     except StopServing:
         typer.echo("stopping the server ...", err=True)
@@ -94,16 +117,14 @@ def serve(
         status = 1
     finally:
         server.stop()
-        if follower is not None:
-            follower.close()
+        follower.close()
     if log_file is None and (status == 0 or not log_path.stat().st_size):
         log_path.unlink()
     raise typer.Exit(status)
 
 
 def _run(server: TritonServer) -> None:
-    """Start the server, print where it is, and wait for its end, which is an error."""
-    server.start()
+    """Print where a server is, and wait for its end, which is an error."""
     typer.echo(write_block(server))
     while (returncode := server.poll()) is None:
         time.sleep(_POLL_SECONDS)

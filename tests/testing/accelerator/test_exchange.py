@@ -117,3 +117,14 @@ def test_numpy_is_refused_in_torchs_words_unless_it_is_forced():
             with pytest.raises(TypeError, match="can't convert cuda:1 device type tensor to numpy"):
                 use()
         assert tensor.numpy(force=True).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("how", ["object", "capsule"])
+def test_an_error_passes_on_while_an_imported_tensor_is_freed(how):
+    with simulated() as gpu:
+        for _ in range(20):
+            sent = on(DEVICE, 2)
+            with pytest.raises(RuntimeError, match="invalid for input of size"):
+                torch.from_dlpack(sent if how == "object" else dlpack.to_dlpack(sent)).reshape(7, 7)
+        del sent
+        assert gpu.devices[1].memory.allocated_bytes == 0

@@ -146,13 +146,40 @@ class HandsOver(Doubler):
 
 
 class HandsOverCapsule(HandsOver):
-    """Answers with a capsule, for which nobody waits."""
+    """Answers with a capsule, for which nobody waits but what is on the default stream."""
 
-    hand = staticmethod(dlpack.to_dlpack)
+    def hand(self, tensor):
+        return dlpack.to_dlpack(tensor)
 
-    def answer(self, request):
-        self.hand = dlpack.to_dlpack
-        return super().answer(request)
+
+class HandsOverOwnCapsule(HandsOver):
+    """Answers with the capsule that the tensor makes itself."""
+
+    def hand(self, tensor):
+        return tensor.__dlpack__()
+
+
+class ComputesAside(HandsOverCapsule):
+    """Computes on a stream of its own."""
+
+    def compute(self, x):
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            y = super().compute(x)
+        self.order(side, y)
+        return y
+
+    def order(self, side, y):
+        """Leave it at that."""
+
+
+class ComputesAsideInOrder(ComputesAside):
+    """Computes on a stream of its own, for which the default stream waits."""
+
+    def order(self, side, y):
+        torch.cuda.default_stream(self.device).wait_stream(side)
+        y.record_stream(torch.cuda.default_stream(self.device))
 
 
 def test_tensor_that_is_handed_over_on_the_gpu_is_waited_for():
@@ -160,31 +187,81 @@ def test_tensor_that_is_handed_over_on_the_gpu_is_waited_for():
         np.testing.assert_array_equal(model.infer(X=ROW).outputs["Y"], 2 * ROW)
 
 
-CAPSULE = "on the server's default stream of cuda:1 while the default stream of cuda:1 still writes"
+CAPSULE = "on the default stream of cuda:1 while stream 0x[0-9a-f]+ of cuda:1 still writes"
 
 
-def test_capsule_is_not_waited_for():
-    with serve(HandsOverCapsule) as model, pytest.raises(TritonContractError, match=CAPSULE):
+def sending(model_class):
+    """The same model, which sends its answers through a response sender."""
+
+    class Sends(model_class):
+        def execute(self, requests):
+            import triton_python_backend_utils as pb_utils
+
+            self.pb_utils = pb_utils
+            for request in requests:
+                flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+                request.get_response_sender().send(self.answer(request), flags=flags)
+
+    return Sends
+
+
+DECOUPLED = {**CONFIG, "model_transaction_policy": {"decoupled": True}}
+
+
+@pytest.mark.parametrize("model_class", [HandsOverCapsule, HandsOverOwnCapsule, ComputesAsideInOrder])
+def test_capsule_is_copied_after_the_work_on_the_default_stream(model_class):
+    with serve(model_class) as model:
+        for _ in range(3):
+            np.testing.assert_array_equal(model.infer(X=ROW).outputs["Y"], 2 * ROW)
+    with serve(sending(model_class), config=DECOUPLED) as model:
+        (result,) = model.stream(X=ROW)
+        np.testing.assert_array_equal(result.outputs["Y"], 2 * ROW)
+
+
+def test_capsule_of_work_on_another_stream_is_not_waited_for():
+    with serve(ComputesAside) as model, pytest.raises(TritonContractError, match=CAPSULE):
         model.infer(X=ROW)
 
 
-class Sends(HandsOver):
-    """Sends its answers, capsules, through a response sender."""
-
-    def execute(self, requests):
-        import triton_python_backend_utils as pb_utils
-
-        self.pb_utils = pb_utils
-        for request in requests:
-            self.hand = dlpack.to_dlpack
-            flags = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-            request.get_response_sender().send(self.answer(request), flags=flags)
-
-
-def test_capsule_that_is_sent_is_not_waited_for():
-    config = {**CONFIG, "model_transaction_policy": {"decoupled": True}}
-    with serve(Sends, config=config) as model, pytest.raises(TritonContractError, match=CAPSULE):
+def test_capsule_that_is_sent_of_work_on_another_stream_is_not_waited_for():
+    with (
+        serve(sending(ComputesAside), config=DECOUPLED) as model,
+        pytest.raises(TritonContractError, match=CAPSULE),
+    ):
         list(model.stream(X=ROW))
+
+
+class Calls(HandsOverCapsule):
+    """Hands a capsule to another model."""
+
+    def answer(self, request):
+        y = self.compute(self.read(request).to(self.device))
+        call = self.pb_utils.InferenceRequest(
+            model_name="other",
+            requested_output_names=["Y"],
+            inputs=[self.pb_utils.Tensor.from_dlpack("X", self.hand(y))],
+        )
+        return self.pb_utils.InferenceResponse(call.exec().output_tensors())
+
+
+class CallsAside(Calls, ComputesAside):
+    """Hands a capsule of work on another stream to another model."""
+
+
+OTHER = {**CONFIG, "name": "other"}
+
+
+def test_capsule_for_a_call_is_copied_after_the_work_on_the_default_stream():
+    with serve(Calls, models=[(Doubler, OTHER)]) as model:
+        np.testing.assert_array_equal(model.infer(X=ROW).outputs["Y"], 4 * ROW)
+
+
+def test_capsule_for_a_call_of_work_on_another_stream_is_not_waited_for():
+    with (
+        serve(CallsAside, models=[(Doubler, OTHER)]) as model,
+        pytest.raises(TritonContractError, match=CAPSULE),
+    ):
+        model.infer(X=ROW)
 
 
 class Keeps(Doubler):

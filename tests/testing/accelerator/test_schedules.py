@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kindaware.testing.accelerator import Drawn, Latest, Seeded
+from searches import examples
 
 DEVICE = "cuda:1"
 
@@ -70,7 +71,7 @@ def test_seeded_gives_others_for_other_seeds():
     assert repr(Seeded(3)) == "Seeded(3)"
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_drawn_interleavings_give_the_same_result(data):
     done, found, num_early = run(Drawn(data))

@@ -69,6 +69,10 @@ CALLS = {
     "call_of_plain_model_as_decoupled": calls(
         "type(found).__name__, *map(told, found)", "found = new([tensor(1.0)], ['Y']).exec(decoupled=True)"
     ),
+    "call_with_parameters_that_do_not_arrive": calls(
+        "*[told(new([tensor(1.0)], ['Y'], parameters=one).exec()) for one in ("
+        "{'a': 2**63}, {'a': -2**63 - 1}, {'a': 2**64}, {'a' + chr(0): 1})]"
+    ),
     "call_of_streams_begins_before_they_are_read": calls(
         "told(new([tensor(1.0)], ['Y'], parameters={'counted': 1}).exec()), *map(told, kept[1])",
         "kept = [new([tensor(float(i))], ['Y'], parameters={'count': 1}).exec(decoupled=True)"

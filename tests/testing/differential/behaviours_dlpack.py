@@ -53,4 +53,13 @@ DLPACK = {
         """,
         names="t=t, Device=Device",
     ),
+    "dlpack_error_while_a_view_is_freed": Behaviour("""
+        found = []
+        for take in (lambda t: np.from_dlpack(t).reshape(7, 7), lambda t: int([t.to_dlpack()])):
+            try:
+                take(pb_utils.Tensor("x", np.arange(3.0)))
+            except (ValueError, TypeError) as error:
+                found.append(type(error).__name__)
+        return [report(found)]
+    """),
 }

@@ -34,6 +34,17 @@ STREAMS = {
         + "s.send(flags=1)\nreturn ['ignored']",
         is_async=True,
     ),
+    "stream_from_task_after_execute": stream(
+        START
+        + "async def work():\n    await asyncio.sleep(0.05)\n    s.send(answer(get(request)))\n"
+        + "    s.send(flags=1)\n"
+        + "self.kept.append(asyncio.get_running_loop().create_task(work()))",
+        is_async=True,
+    ),
+    "stream_from_timer_after_execute": stream(
+        START + "asyncio.get_running_loop().call_later(0.05, lambda: s.send(answer(get(request)), 1))",
+        is_async=True,
+    ),
     "stream_with_error_in_the_middle": stream(
         START + "s.send(answer([1]))\ns.send(failure('in between'))\ns.send(answer([2]), 1)"
     ),

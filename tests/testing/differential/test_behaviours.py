@@ -1,6 +1,5 @@
 """Named behaviours: the same requests to the same models, on a real server and in a harness."""
 
-import re
 import time
 import urllib.request
 
@@ -8,12 +7,12 @@ import pytest
 from differential_kit import assert_same, clean, x
 from table import BEHAVIOURS, FAILURES
 
+from kindaware._server.log import read_records
 from kindaware.testing import ModelHarness, ModelLoadError, ServerError, TritonContractError
 
 pytestmark = pytest.mark.server
 
 COMPARED_FILES = ("model.py", "pb_stub.cc")
-LOGGED = re.compile(r"^([IWE])\d+ [\d:.]+ \d+ (\S+):(\d+)\] (.*)$", re.MULTILINE)
 
 
 def requests_of(name):
@@ -95,7 +94,7 @@ def metrics_of_server(server):
 
 def lines_of(harness, first):
     return [
-        (line.level[0], line.filename, line.line, clean(line.text.replace("\n", "\\n")))
+        (line.level[0], line.filename, line.line, clean(line.text.rstrip("\n")))
         for line in harness.logs[first:]
         if line.filename in COMPARED_FILES and line.level != "VERBOSE"
     ]
@@ -106,8 +105,9 @@ def lines_of_server(server, start, count):
     deadline = time.monotonic() + 5
     while True:
         found = [
-            (level, file, int(line) if file == "model.py" else 0, clean(text[1:-1]))
-            for level, file, line, text in LOGGED.findall(server.log_text()[start:])
+            (one.level, file, int(line) if file == "model.py" else 0, clean(one.text))
+            for one in read_records(server.log_text()[start:])
+            for file, _, line in [one.source.rpartition(":")]
             if file in COMPARED_FILES
         ]
         if len(found) >= count or time.monotonic() > deadline:

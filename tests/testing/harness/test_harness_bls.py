@@ -137,3 +137,86 @@ def test_models_see_their_own_modules_during_a_call(tmp_path):
     with ModelHarness(tmp_path / "a", models=[tmp_path / "b"]) as harness:
         for _ in range(2):
             assert harness.infer(X=[1.0]).outputs["Y"].tolist() == [1.0]
+
+
+COUNTS = """
+class TritonPythonModel:
+    def execute(self, requests):
+        (request,) = requests
+        sender = request.get_response_sender()
+        self.sent = 0
+        while self.sent < 500 and not request.is_cancelled():
+            sender.send(answer([self.sent]))
+            self.sent += 1
+            time.sleep(0.01)
+        sender.send(flags=1)
+"""
+READS = """
+class TritonPythonModel:
+    def call(self, requests):
+        return pb_utils.InferenceRequest(
+            model_name="counts", requested_output_names=["Y"], inputs=requests[0].inputs()
+        )
+"""
+CANCELS = {
+    "sync": ("    def execute(self, requests):\n        stream = self.call(requests).exec(decoupled=True)\n"),
+    "async": (
+        "    async def execute(self, requests):\n"
+        "        stream = await self.call(requests).async_exec(decoupled=True)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", CANCELS)
+def test_a_stream_of_another_model_ends_when_its_caller_cancels(tmp_path, how):
+    write_model(tmp_path, "counts", COUNTS, DECOUPLED)
+    rest = (
+        "        first = [next(stream) for _ in range(2)]\n        stream.cancel()\n"
+        "        rest = len(list(stream))\n"
+        "        return [answer([len(first), rest])]\n"
+    )
+    folder = write_model(tmp_path, "m", READS + CANCELS[how] + rest)
+    with ModelHarness(folder, models=[tmp_path / "counts"], server_version="25.04") as harness:
+        first, _ = harness.infer(X=floats(2)).outputs["Y"]
+        assert first == 2
+        assert harness.model("counts").instance.sent < 100
+
+
+@pytest.mark.parametrize("how", CANCELS)
+def test_a_called_stream_runs_beside_its_caller(tmp_path, how):
+    asks = """
+class TritonPythonModel:
+    def execute(self, requests):
+        sender = requests[0].get_response_sender()
+        sender.send(answer([1.0]))
+        import builtins
+        assert builtins.kindaware_test_event.wait(20)
+        sender.send(answer([2.0]), 1)
+"""
+    write_model(tmp_path, "counts", asks, DECOUPLED)
+    rest = (
+        "        first = next(stream)\n        builtins.kindaware_test_event.set()\n"
+        "        return [answer([len(list(stream))])]\n"
+    )
+    head = "import builtins\nbuiltins.kindaware_test_event = threading.Event()\n"
+    folder = write_model(tmp_path, "m", head + READS + CANCELS[how] + rest)
+    with ModelHarness(folder, models=[tmp_path / "counts"]) as harness:
+        assert harness.infer(X=floats(2)).outputs["Y"].tolist() == [1.0]
+
+
+def test_a_called_stream_that_does_what_would_crash_the_server_is_reported(tmp_path):
+    crashes = """
+class TritonPythonModel:
+    def execute(self, requests):
+        requests[0].get_response_sender().send(answer([1.0]), 1)
+        requests[0].is_cancelled()
+"""
+    write_model(tmp_path, "counts", crashes, DECOUPLED)
+    folder = write_model(
+        tmp_path, "m", READS + CANCELS["sync"] + "        list(stream)\n        return [answer([1.0])]\n"
+    )
+    with (
+        pytest.raises(TritonContractError, match=r"is_cancelled\(\) after the request was answered"),
+        ModelHarness(folder, models=[tmp_path / "counts"]) as harness,
+    ):
+        harness.infer(X=floats(2))

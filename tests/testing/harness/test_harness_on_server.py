@@ -78,7 +78,7 @@ def test_errors_are_logged_as_the_server_logs_them(repository, server, client, n
         harness.infer(**requests[0])
     logged = [line.text for line in harness.logs if line.level == "ERROR"]
     assert len(logged) == 1
-    assert logged[0].replace("\n", "\\n") in server.log_text()[before:]
+    assert logged[0].rstrip().replace("\n", "\n    ") in server.log_text()[before:]
 
 
 @pytest.mark.parametrize("name", list(STREAMS))

@@ -2,10 +2,8 @@
 
 import logging
 import os
-import signal  # noqa: F401  (in what is evaluated)
 import sys
 import threading
-import warnings  # noqa: F401  (in what is evaluated)
 from types import ModuleType
 
 import pytest
@@ -122,56 +120,6 @@ def test_what_a_model_changes_is_put_back(tmp_path, monkeypatch, fails):
             assert harness.infer(X=[1.0]).outputs["Y"].tolist() == [1.0]
             assert os.environ["KINDAWARE_TEST_OLD"] == "changed"
     assert state() == before
-
-
-def mask():
-    found = os.umask(0o22)
-    os.umask(found)
-    return found
-
-
-SETTINGS = """
-import os, signal, sys, threading, warnings
-import torch
-
-class TritonPythonModel:
-    def initialize(self, args):
-        self.change()
-
-    def execute(self, requests):
-        return [answer([1.0]) for _ in requests]
-
-    def change(self):
-        CHANGE
-"""
-
-
-@pytest.mark.parametrize(
-    ("read", "change"),
-    [
-        ("torch.get_float32_matmul_precision()", "torch.set_float32_matmul_precision('medium')"),
-        ("torch.backends.cudnn.benchmark", "torch.backends.cudnn.benchmark = True"),
-        ("torch.backends.cudnn.deterministic", "torch.backends.cudnn.deterministic = True"),
-        ("torch.backends.cudnn.allow_tf32", "torch.backends.cudnn.allow_tf32 = False"),
-        ("torch.backends.cudnn.enabled", "torch.backends.cudnn.enabled = False"),
-        ("torch.backends.cuda.matmul.allow_tf32", "torch.backends.cuda.matmul.allow_tf32 = True"),
-        ("torch.backends.mkldnn.enabled", "torch.backends.mkldnn.enabled = False"),
-        ("torch.are_deterministic_algorithms_enabled()", "torch.use_deterministic_algorithms(True)"),
-        ("list(warnings.filters)", "warnings.simplefilter('error', FutureWarning)"),
-        ("signal.getsignal(signal.SIGUSR1)", "signal.signal(signal.SIGUSR1, signal.SIG_IGN)"),
-        ("sys.excepthook", "sys.excepthook = print"),
-        ("threading.excepthook", "threading.excepthook = print"),
-        ("mask()", "os.umask(0o77)"),
-    ],
-)
-def test_a_setting_of_the_process_that_a_model_changes_is_put_back(tmp_path, read, change):
-    def look():
-        return eval(read)
-
-    before = look()
-    with ModelHarness(write_model(tmp_path, "m", SETTINGS.replace("CHANGE", change))):
-        assert look() != before
-    assert look() == before
 
 
 def test_argv_is_the_stubs_while_the_model_runs(tmp_path):

@@ -24,7 +24,7 @@ class Brittle(KindAwareModel):
     reload_on_fault = True
 
     def load(self):
-        self._runtime.is_fault = lambda error: "CUDA error" in str(error)
+        self._kindaware_instance.runtime.is_fault = lambda error: "CUDA error" in str(error)
 
     def forward(self, X):
         if (X < 0).any():

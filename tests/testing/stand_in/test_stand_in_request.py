@@ -98,7 +98,7 @@ def test_request_correlation_id_out_of_range_fails(build, value):
         {"trace": None},
         {"unknown": 1},
     ],
-    ids=str,
+    ids=lambda settings: str(settings).partition(" object at ")[0],
 )
 def test_request_of_other_types_fails(build, settings):
     with pytest.raises(TypeError, match=r"^__init__\(\): incompatible constructor arguments"):

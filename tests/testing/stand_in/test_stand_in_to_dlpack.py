@@ -1,5 +1,6 @@
 """DLPack out of a tensor, and how long the memory lives, with real capsules."""
 
+import contextlib
 import gc
 import subprocess
 import sys
@@ -85,3 +86,33 @@ def test_dlpack_objects_alive_at_exit_do_no_harm():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+LOSSES = {
+    "a view by torch": lambda tensor: torch.from_dlpack(tensor).reshape(7, 7),
+    "a view by numpy": lambda tensor: np.from_dlpack(tensor).reshape(7, 7),
+    "a capsule that nobody takes": lambda tensor: int([tensor.to_dlpack()]),
+    "a capsule that torch has taken": lambda tensor: torch.from_dlpack(tensor.to_dlpack()).reshape(7, 7),
+    "a tensor of a tensor": lambda tensor: torch.from_dlpack(type(tensor).from_dlpack("b", tensor)).reshape(
+        7, 7
+    ),
+    "a tensor of torch's": lambda tensor: int([type(tensor).from_dlpack("b", torch.zeros(3))]),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [np.float32, np.bool_, np.int64])
+def test_an_error_passes_on_while_what_dlpack_has_made_is_freed(pb, name, dtype):
+    for _ in range(20):
+        with pytest.raises(Exception, match=r"invalid for|cannot reshape|argument must be"):
+            LOSSES[name](pb.Tensor("a", np.arange(3).astype(dtype)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_error_that_frees_what_dlpack_has_made_leaves_nothing(pb, name):
+    array = np.arange(3.0)
+    count = sys.getrefcount(array)
+    for _ in range(5):
+        with contextlib.suppress(RuntimeError, ValueError, TypeError):
+            LOSSES[name](pb.Tensor("a", array))
+    assert sys.getrefcount(array) == count

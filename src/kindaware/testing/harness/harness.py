@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import Any
@@ -62,7 +63,9 @@ class ModelHarness(ModelClient):
             They are loaded first.
         accelerator: `simulated`, or a `SimulatedAccelerator`: GPUs in host memory for torch's CUDA;
             None is torch's own.
-        hang_timeout_seconds: how long a model's threads may take to answer before it counts as a hang.
+        hang_timeout_seconds: how long a model's threads may take to answer before it counts as a hang, and
+            how long a call of its code may wait while neither the process nor its children work.
+        finalize_timeout_seconds: how long `finalize` may take, as long as on a server unless said.
 
     Raises (on entering):
         ConfigError: there is no model.py, or the configuration can't be parsed or would be refused.
@@ -89,11 +92,13 @@ class ModelHarness(ModelClient):
         models: Sequence[Any] = (),
         accelerator: SimulatedAccelerator | str | None = None,
         hang_timeout_seconds: float = 10.0,
+        finalize_timeout_seconds: float = 30.0,
     ) -> None:
         check_source(model)
         self.raise_errors = raise_errors
         self._version = parse_version(server_version)
         self._hang_timeout_seconds = hang_timeout_seconds
+        self._finalize_timeout_seconds = finalize_timeout_seconds
         self.accelerator = _open_accelerator(accelerator, num_gpus, device_id)
         self._source = model
         self._models = check_models(models)
@@ -133,7 +138,9 @@ class ModelHarness(ModelClient):
             raise HarnessError.of(
                 "ModelHarness", expected="one start", got="a second", remedy="call stop() first"
             )
-        context = ServerContext(self._version, self._hang_timeout_seconds, self.accelerator)
+        context = ServerContext(
+            self._version, self._hang_timeout_seconds, self.accelerator, self._finalize_timeout_seconds
+        )
         self._open = self._last = SimulatedServer(context)
         try:
             for other in self._models:
@@ -160,10 +167,12 @@ class ModelHarness(ModelClient):
             self._entered.leave()
         finally:
             self._open = None
-            for name in server.close():
-                server.context.log.add(
-                    "WARNING", f"thread {name!r} was left running", "kindaware.testing", 0, self._name
-                )
+            left = server.close()
+            texts = [f"{name} stays as the model has set it" for name in left.settings]
+            for text in [*texts, *(f"thread {name!r} was left running" for name in left.threads)]:
+                server.context.log.add("WARNING", text, "kindaware.testing", 0, self._name)
+        for text in texts:
+            warnings.warn(f"model {self._name!r}: {text}", stacklevel=2)
         if check:
             server.context.raise_violations()
 

@@ -63,6 +63,9 @@ class Pending:
         sent: what the client sent.
         cancelled: whether the client has cancelled, or a function that says so, given the number of responses
             that have come so far.
+
+    Attributes:
+        error: what those who wait for an answer raise instead.
     """
 
     def __init__(self, sent: ClientRequest, cancelled: Cancelled = False) -> None:
@@ -70,6 +73,7 @@ class Pending:
         self.changed = threading.Condition()
         self.answers: list[Answer] = []
         self.is_done = False
+        self.error: BaseException | None = None
         self._cancelled = cancelled
 
     def take(self, answer: Answer) -> None:
@@ -79,6 +83,12 @@ class Pending:
                 return
             self.answers.append(answer)
             self.is_done = answer.is_final
+            self.changed.notify_all()
+
+    def fail(self, error: BaseException) -> None:
+        """Let those who wait for an answer raise an error of the harness."""
+        with self.changed:
+            self.error = error
             self.changed.notify_all()
 
     def cancel(self) -> None:

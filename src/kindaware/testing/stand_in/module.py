@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 
 from kindaware.testing.stand_in.host.host import Host
-from kindaware.testing.stand_in.objects import bls as _bls
 from kindaware.testing.stand_in.objects import model_control as _model_control
 from kindaware.testing.stand_in.objects import python_functions
-from kindaware.testing.stand_in.objects import response as _response
 from kindaware.testing.stand_in.objects.bls import ResponseIterator
 from kindaware.testing.stand_in.objects.logger import Logger
 from kindaware.testing.stand_in.objects.memory import MemoryType, PreferredMemory
@@ -124,18 +122,14 @@ def _module(name: str, doc: str | None = None) -> ModuleType:
 
 def _bound_classes(host: Host) -> dict[str, Any]:
     """Make the classes that know their host, with the methods that its version has."""
-    has_parameters = host.server_version >= _response.PARAMETERS_SINCE
-    has_cancel = host.server_version >= _bls.STREAM_ERRORS_SINCE
-    response_names = {"parameters": _response.parameters} if has_parameters else {}
-    iterator_names = {"cancel": _bls.cancel} if has_cancel else {}
     return {
         "InferenceRequest": bind(InferenceRequest, host),
-        "InferenceResponse": bind(InferenceResponse, host, **response_names),
+        "InferenceResponse": bind(InferenceResponse, host),
         "InferenceResponseSender": bind(InferenceResponseSender, host),
         "Logger": bind(Logger, host),
         "Metric": bind(Metric, host),
         "MetricFamily": bind(MetricFamily, host),
-        "ResponseIterator": bind(ResponseIterator, host, **iterator_names),
+        "ResponseIterator": bind(ResponseIterator, host),
         "Tensor": bind(Tensor, host),
     }
 

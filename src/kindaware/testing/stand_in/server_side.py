@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import json
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from kindaware.testing.stand_in.host.errors import RefusalError
 from kindaware.testing.stand_in.host.host import Host
+from kindaware.testing.stand_in.objects.parameters import pass_on
 from kindaware.testing.stand_in.objects.request import InferenceRequest
 from kindaware.testing.stand_in.objects.request_state import RequestState
 from kindaware.testing.stand_in.objects.response import InferenceResponse
@@ -21,12 +24,8 @@ def new_server_request(
     *,
     inputs: Sequence[WireTensor] = (),
     requested_output_names: Collection[str] = (),
-    request_id: str = "",
-    correlation_id: int | str = 0,
-    flags: int = 0,
-    timeout: int = 0,
-    parameters: Mapping[str, Any] | None = None,
     trace: str | None = None,
+    **said: Any,
 ) -> InferenceRequest:
     """Make a request as the server hands it to `execute`; `new_c_module` must have been called.
 
@@ -34,26 +33,17 @@ def new_server_request(
         host: the instance that gets it; it says whether the model is decoupled.
         inputs: in the order in which `inputs()` shows them.
         requested_output_names: the caller fills in all names of the configuration if the client named none.
-        request_id: empty if unset.
-        correlation_id: int, or str.
-        flags: of sequences.
-        timeout: microseconds, 0 is none.
-        parameters: without the reserved ones.
         trace: what `request.trace().get_context()` returns.
+        said: what else it says, by the names of `RequestState`.
     """
     state = RequestState(
         [new_tensor(host, wire) for wire in inputs],
         frozenset(requested_output_names),
         host.model_name,
-        request_id=request_id,
-        correlation_id=correlation_id,
-        flags=flags,
-        timeout=timeout,
-        parameters=dict(parameters or {}),
         trace=make(InferenceTrace, trace),
         is_from_server=True,
+        **said,
     )
-    state.sender = make(host.classes.InferenceResponseSender, state)
     request: InferenceRequest = make(host.classes.InferenceRequest, state)
     state.request = request
     return request
@@ -87,6 +77,13 @@ def check_returned(request: InferenceRequest, response: InferenceResponse) -> No
             "make a response for every request",
         )
     response._kindaware.owner = request
+    try:
+        pass_on(json.loads(response._kindaware.parameters))
+    except RefusalError as error:
+        raise host.violation(
+            f"abort, all models with it: {error}, in a response that execute returned",
+            "give response parameters ints of 64 bits, and names without NUL",
+        ) from None
 
 
 def send_returned(request: InferenceRequest, response: InferenceResponse) -> Answer:

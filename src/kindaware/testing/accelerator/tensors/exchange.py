@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from kindaware._tensors.dtypes import DTYPES, triton_name
 from kindaware.testing.accelerator.machine.machine import Machine
 from kindaware.testing.accelerator.machine.plain import plain_torch
 from kindaware.testing.accelerator.machine.processes import stream_of_handle
@@ -39,15 +40,7 @@ def export(tensor: SimulatedTensor, handle: int | None = None) -> Any:
 def _code_of(dtype: torch.dtype) -> tuple[int, int]:
     """Return DLPack's type code and number of bits of a dtype."""
     bits = dtype.itemsize * 8
-    if dtype is torch.bool:
-        return 6, 8
-    if dtype is torch.bfloat16:
-        return 4, 16
-    if dtype.is_complex:
-        return 5, bits
-    if dtype.is_floating_point:
-        return 2, bits
-    return int(not dtype.is_signed), bits
+    return (5 if dtype.is_complex else DTYPES[triton_name(dtype)].dlpack or 0), bits
 
 
 def to_dlpack(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils import _device
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kindaware.testing.accelerator.machine.errors import not_simulated
@@ -108,7 +108,9 @@ def _device_of(kwargs: dict[str, Any]) -> torch.device | None:
     """Return the CUDA device on which a function is told to make a tensor, or None."""
     device = kwargs.get("device")
     if device is None:
-        device = _device.CURRENT_DEVICE  # of `torch.set_default_device`
+        # `torch.set_default_device` loads this module; without it there is no default device.
+        defaults = sys.modules.get("torch.utils._device")
+        device = getattr(defaults, "CURRENT_DEVICE", None)
     if isinstance(device, int):
         device = torch.device("cuda", device)
     named = None if device is None else torch.device(device)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kindaware._tensors.dtypes import DTYPES
 from kindaware.testing.harness.failures import HarnessError
 from kindaware.testing.stand_in import WireTensor
 from kindaware.testing.stand_in.wire.datatypes import NUMPY_TYPES
@@ -53,7 +54,7 @@ def _to_array(name: str, value: Any, datatype: str | None) -> Any:
         return found
     if found.dtype.kind not in _NUMBER_KINDS:
         raise _unsendable(name, f"numbers, since its type is {datatype}", repr(value), "pass numbers")
-    array = _to_bfloat16(found) if datatype == "BF16" else _cast(found, NUMPY_TYPES[datatype])
+    array = _cast(found, NUMPY_TYPES[datatype]) if datatype in NUMPY_TYPES else _to_torch(found, datatype)
     if not _is_kept(found, array):
         raise _unsendable(name, f"numbers that {datatype} has", repr(value), "pass others, or an array")
     return array
@@ -66,10 +67,10 @@ def _to_text(name: str, value: Any) -> np.ndarray[Any, Any]:
     return array
 
 
-def _to_bfloat16(found: np.ndarray[Any, Any]) -> Any:
+def _to_torch(found: np.ndarray[Any, Any], datatype: str) -> Any:
     import torch
 
-    return torch.from_numpy(found.astype(np.float64)).to(torch.bfloat16)
+    return torch.from_numpy(found.astype(np.float64)).to(DTYPES[datatype].torch)
 
 
 def _cast(found: np.ndarray[Any, Any], dtype: type[np.generic]) -> np.ndarray[Any, Any]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextvars
+import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from kindaware.testing.accelerator import SimulatedAccelerator
+from kindaware.testing.harness.process.hang_guard import HangGuard
 from kindaware.testing.harness.process.log import ServerLog
 from kindaware.testing.harness.process.loop import BackgroundLoop
-from kindaware.testing.harness.process.surroundings import Surroundings
+from kindaware.testing.harness.process.surroundings import Leftovers, Surroundings
 from kindaware.testing.stand_in import Host, MetricRegistry, TritonContractError
 
 
@@ -17,6 +21,7 @@ class ServerContext:
     Args:
         server_version: year and month of the release.
         hang_timeout_seconds: how long something may take before it counts as a hang.
+        finalize_timeout_seconds: how long the server waits for `finalize`.
         accelerator: stands for the host's GPUs; None is torch's own CUDA.
 
     Attributes:
@@ -28,15 +33,19 @@ class ServerContext:
         server_version: tuple[int, int],
         hang_timeout_seconds: float,
         accelerator: SimulatedAccelerator | None = None,
+        finalize_timeout_seconds: float = 30.0,
     ) -> None:
         self.server_version = server_version
         self.hang_timeout_seconds = hang_timeout_seconds
+        self.finalize_timeout_seconds = finalize_timeout_seconds
         self.accelerator = accelerator
+        self.guard = HangGuard()
         self.log = ServerLog()
         self.metrics = MetricRegistry()
         self.surroundings = Surroundings()
         self.hosts: list[Host] = []
         self._loops: list[BackgroundLoop] = []
+        self._callees: list[threading.Thread] = []
         self._seen: list[TritonContractError] = []
         self._stack = ExitStack()
         if accelerator is not None:
@@ -46,6 +55,14 @@ class ServerContext:
         """Add a process, and its event loop, whose thread is not one of the model's."""
         self.hosts.append(host)
         self._loops.append(loop)
+
+    def start_callee(self, run: Callable[[], None]) -> threading.Thread:
+        """Run a called model beside its caller, on a thread that is not one of the model's."""
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(run,), name="kindaware-callee", daemon=True)
+        self._callees = [*(one for one in self._callees if one.is_alive()), thread]
+        thread.start()
+        return thread
 
     def _blame(self, outcome: str, remedy: str) -> None:
         """Hold the instance whose code runs responsible for a violation of CUDA's rules."""
@@ -62,7 +79,7 @@ class ServerContext:
 
     def is_thread_left(self) -> bool:
         """Return whether a thread that a model's code has started is still running."""
-        own = {loop.thread for loop in self._loops}
+        own = {self.guard.thread, *self._callees, *(loop.thread for loop in self._loops)}
         return any(thread not in own for thread in self.surroundings.other_threads())
 
     def raise_violations(self) -> None:
@@ -77,8 +94,11 @@ class ServerContext:
         if new:
             raise new[0]
 
-    def close(self) -> list[str]:
-        """Restore this process, and return the names of threads that the models have left running."""
+    def close(self) -> Leftovers:
+        """Restore this process, and return what stays changed."""
+        for thread in self._callees:
+            thread.join(self.hang_timeout_seconds)
+        self.guard.close()
         try:
             return self.surroundings.restore()
         finally:

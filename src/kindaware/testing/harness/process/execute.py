@@ -50,10 +50,9 @@ def execute(
         _fail_all(host, requests, describe(error), has_raised=True)
         return
     _check_unchanged(host, handed, requests)
-    with host.server_memory():
-        for request, response in zip(requests, responses, strict=True):
-            if response is not None:
-                send_returned(request, response)
+    for request, response in zip(requests, responses, strict=True):
+        if response is not None:
+            send_returned(request, response)
 
 
 def _check_unchanged(

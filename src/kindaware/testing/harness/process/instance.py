@@ -22,6 +22,7 @@ from kindaware.testing.stand_in import (
     Host,
     InferenceRequest,
     RequestHandle,
+    TritonContractError,
     new_server_request,
     release_inputs,
     state_of,
@@ -47,6 +48,7 @@ class Instance(Host):
         model: the object, once it was made.
         args: what `initialize` got.
         num_calls: how often `execute` was called.
+        occasion: what its requests are for, in error texts; empty for a client's.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Instance(Host):
         self.model: Any = None
         self.args: dict[str, str] = {}
         self.num_calls = 0
+        self.occasion = ""
         self.loop = BackgroundLoop(lambda error: self.log("ERROR", describe(error), "pb_stub.cc", 0))
         self.loaded: LoadedCode | None = None
         self._context = context
@@ -86,9 +89,33 @@ class Instance(Host):
 
     def load(self) -> LoadedCode:
         """Import the model's code."""
-        with self._context.devices(self), self._context.surroundings.watched():
+        with (
+            self._limited("the import of its code"),
+            self._context.devices(self),
+            self._context.surroundings.watched(),
+        ):
             self.loaded = load_code(self._code, self)
         return self.loaded
+
+    def auto_complete(self, function: Callable[[Any], Any], config: Any) -> Any:
+        """Call the class's `auto_complete_config`."""
+        with self._limited("auto_complete_config"), self.running():
+            return function(config)
+
+    def _limited(self, what: str) -> AbstractContextManager[None]:
+        """Interrupt a call of the model's code that hangs."""
+        # Longer than what is called inside may wait for its own turn and answers.
+        seconds = 1.25 * self._context.hang_timeout_seconds
+
+        def blame(place: str) -> TritonContractError:
+            occasion = f", for {self.occasion}" if self.occasion else ""
+            return self.violation(
+                f"wait for ever: {what} has not returned{occasion}, and nothing has worked for "
+                f"{seconds:g} s; it waits at {place}",
+                "let it return; if what it waits for takes longer, pass hang_timeout_seconds",
+            )
+
+        return self._context.guard.limited(seconds, blame)
 
     @contextmanager
     def running(self) -> Iterator[LoadedCode]:
@@ -110,10 +137,12 @@ class Instance(Host):
         self.args = dict(args)
         with self.running() as loaded:
             self.phase = "construct"
-            self.model = loaded.model_class()
+            with self._limited("its constructor"):
+                self.model = loaded.model_class()
             self.phase = "initialize"
             if hasattr(self.model, "initialize"):
-                self.model.initialize(args)
+                with self._limited("initialize"):
+                    self.model.initialize(args)
             self._ready_check = getattr(self.model, "is_ready", None)
             self.phase = "execute"
 
@@ -124,9 +153,13 @@ class Instance(Host):
             return
         self.loop.stop()
         self.phase = "finalize"
+        seconds = self._context.finalize_timeout_seconds
         try:
             if hasattr(self.model, "finalize"):
-                with self.running():
+                with (
+                    self._context.guard.limited(seconds, self._blame_finalize, is_patient=False),
+                    self.running(),
+                ):
                     self.model.finalize()
         except KeyboardInterrupt:
             raise
@@ -134,6 +167,13 @@ class Instance(Host):
             self.log("INFO", describe(error), "pb_stub.cc", 0)
         finally:
             self.phase = "done"
+
+    def _blame_finalize(self, place: str) -> TritonContractError:
+        return self.violation(
+            "end without finalize, and an unload never: it has not returned in "
+            f"{self._context.finalize_timeout_seconds:g} s; it is at {place}",
+            "let it return, with time limits on what it waits for",
+        )
 
     def run(self, batch: list[Admitted]) -> None:
         """Hand requests to one call of `execute`, and to further ones as long as it reschedules them.
@@ -163,13 +203,14 @@ class Instance(Host):
         function = getattr(self.model, "execute", None)
         if function is None:
             raise RuleError(f"Python model {self.file} does not implement `execute` method.")
-        returned = function(requests)
-        if not asyncio.iscoroutine(returned):
-            return returned
-        if self.is_decoupled:
-            self.loop.start(returned)
-            return None
-        return self.loop.run(returned)
+        with self._limited("execute"):
+            returned = function(requests)
+            if not asyncio.iscoroutine(returned):
+                return returned
+            if self.is_decoupled:
+                self.loop.start(returned)
+                return None
+            return self.loop.run(returned)
 
     def _new_request(self, one: Admitted, *, is_first: bool) -> InferenceRequest:
         """Make the request; one that comes again has lost its flags."""
@@ -219,7 +260,8 @@ class Instance(Host):
     def _occupied(self) -> Iterator[None]:
         """Let one batch run at a time."""
         is_own = self._owner == threading.get_ident()
-        seconds = 0.0 if is_own else self._context.hang_timeout_seconds
+        # Shorter than a caller waits, since this is the reason.
+        seconds = 0.0 if is_own else 0.9 * self._context.hang_timeout_seconds
         if is_own or not self._lock.acquire(timeout=seconds):
             raise self.violation(
                 f"wait for ever: model {self.model_name!r} is called while all its instances are busy, in a "
@@ -248,8 +290,11 @@ class Instance(Host):
         return self._lock.locked()
 
     def is_anyone_left(self) -> bool:
-        """Return whether a coroutine or thread may still answer."""
-        return self.loop.is_busy() or self._context.is_thread_left()
+        """Return whether a thread, the event loop or a running batch may still answer."""
+        if self._context.is_thread_left() or self.is_busy():
+            self.loop.forget()
+            return True
+        return self.loop.is_busy()
 
     def log(self, level: str, text: str, filename: str, line: int) -> None:
         """Take one line of the log."""

@@ -23,8 +23,7 @@ class BackgroundLoop:
         self._log = log
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._num_pending = 0
-        self._lock = threading.Lock()
+        self._question: _Question | None = None
 
     @property
     def thread(self) -> threading.Thread | None:
@@ -32,8 +31,22 @@ class BackgroundLoop:
         return self._thread
 
     def is_busy(self) -> bool:
-        """Return whether a coroutine has yet to end."""
-        return self._num_pending > 0
+        """Return whether something on the loop may still answer: a coroutine, a task, a timer, a callback.
+
+        The loop is asked, and says so later; until then it counts as busy.
+        """
+        if self._loop is None:
+            return False
+        if self._question is None:
+            self._question = _Question(self._loop)
+        if self._question.is_busy is None:
+            return True
+        found, self._question = self._question.is_busy, None
+        return found
+
+    def forget(self) -> None:
+        """Ask anew, since others that can schedule something on the loop have been running."""
+        self._question = None
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine to its end, and return its result.
@@ -48,14 +61,10 @@ class BackgroundLoop:
 
     def start(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Start a coroutine; what it raises is only logged."""
-        with self._lock:
-            self._num_pending += 1
         future = asyncio.run_coroutine_threadsafe(_guarded(coroutine), self._started())
         future.add_done_callback(self._finish)
 
     def _finish(self, future: Any) -> None:
-        with self._lock:
-            self._num_pending -= 1
         if not future.cancelled() and future.result()[1] is not None:
             self._log(future.result()[1])
 
@@ -74,6 +83,31 @@ class BackgroundLoop:
             self._thread = threading.Thread(target=_serve, args=(self._loop,), daemon=True)
             self._thread.start()
         return self._loop
+
+
+class _Question:
+    """Whether a loop has something to do, asked on the loop itself: only there nothing is half done.
+
+    Attributes:
+        is_busy: the answer, once there is one.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_busy: bool | None = None
+        self._loop = loop
+        # One round later: in this one the loop has yet to read what woke it.
+        loop.call_soon_threadsafe(loop.call_soon, self._look)
+
+    def _look(self) -> None:
+        loop: Any = self._loop
+        try:
+            handles = [*loop._ready, *loop._scheduled]
+            num_watched = len(loop._selector.get_map())
+        except AttributeError:  # not one of asyncio's own loops, and says nothing
+            self.is_busy = True
+            return
+        is_waiting = any(not handle.cancelled() for handle in handles) or bool(asyncio.all_tasks(loop))
+        self.is_busy = is_waiting or num_watched > 1  # the loop itself watches one socket
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:

@@ -9,11 +9,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from kindaware.testing.harness.process.settings import read_settings, restore_settings
 
 _JOIN_SECONDS = 1.0
+
+
+class Leftovers(NamedTuple):
+    """What a model leaves in its process.
+
+    Attributes:
+        settings: those that can't be put back.
+        threads: names of those that are running.
+    """
+
+    settings: list[str]
+    threads: list[str]
 
 
 class Surroundings:
@@ -26,7 +38,7 @@ class Surroundings:
         self._environment: dict[str, str | None] = {}
         self._directory: str | None = None
         self._settings: dict[str, Any] = {}
-        self._loggers = {name: _logger_state(logger) for name, logger in _loggers()}
+        self._loggers = {name: _LoggerState.of(logger) for name, logger in _loggers()}
         self._threads = frozenset(threading.enumerate())
 
     @contextmanager
@@ -47,12 +59,8 @@ class Surroundings:
                 if after[name] != value:
                     self._settings.setdefault(name, value)
 
-    def restore(self) -> list[str]:
-        """Put back what was changed.
-
-        Returns:
-            Names of threads that the model has left running.
-        """
+    def restore(self) -> Leftovers:
+        """Put back what was changed, and return what stays."""
         for name, value in self._environment.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -61,10 +69,10 @@ class Surroundings:
         if self._directory is not None:
             with suppress(OSError):
                 os.chdir(self._directory)
-        restore_settings(self._settings)
+        settings = restore_settings(self._settings)
         for name, logger in _loggers():
             _restore_logger(logger, self._loggers.get(name))
-        return [thread.name for thread in self._wait_for_threads()]
+        return Leftovers(settings, [thread.name for thread in self._wait_for_threads()])
 
     def other_threads(self) -> list[threading.Thread]:
         """Return the threads that were not there at first and are running."""
@@ -115,15 +123,27 @@ def _loggers() -> list[tuple[str, logging.Logger]]:
     return [(name, logger) for name, logger in found if isinstance(logger, logging.Logger)]
 
 
-def _logger_state(logger: logging.Logger) -> tuple[list[logging.Handler], int, bool]:
-    return list(logger.handlers), logger.level, logger.propagate
+class _LoggerState(NamedTuple):
+    """What a logger is like; by default, as one that is new."""
+
+    handlers: tuple[logging.Handler, ...] = ()
+    filters: tuple[Any, ...] = ()
+    level: int = logging.NOTSET
+    propagate: bool = True
+    is_disabled: bool = False
+
+    @classmethod
+    def of(cls, logger: logging.Logger) -> _LoggerState:
+        return cls(
+            tuple(logger.handlers), tuple(logger.filters), logger.level, logger.propagate, logger.disabled
+        )
 
 
-def _restore_logger(logger: logging.Logger, state: tuple[list[logging.Handler], int, bool] | None) -> None:
+def _restore_logger(logger: logging.Logger, state: _LoggerState | None) -> None:
     """Restore a logger; one that is new is reset to an unused one."""
-    handlers, level, propagate = state or ([], logging.NOTSET, True)
-    if logger.handlers != handlers:
-        logger.handlers[:] = handlers
-    if logger.level != level:
-        logger.setLevel(level)
-    logger.propagate = propagate
+    wanted = state or _LoggerState()
+    if _LoggerState.of(logger) == wanted:
+        return
+    logger.handlers[:], logger.filters[:] = wanted.handlers, wanted.filters
+    logger.setLevel(wanted.level)
+    logger.propagate, logger.disabled = wanted.propagate, wanted.is_disabled

@@ -20,19 +20,22 @@ def wait_for(
         TritonContractError: nobody is left who could answer it, or it takes too long.
     """
     deadline = time.monotonic() + timeout_seconds
+    instance.loop.forget()
     with pending.changed:
         while not pending.is_done and (num_answers is None or len(pending.answers) < num_answers):
+            if pending.error is not None:
+                raise pending.error
             if time.monotonic() >= deadline or not instance.is_anyone_left():
                 raise _hang(pending, instance)
             pending.changed.wait(_STEP_SECONDS)
 
 
 def _hang(pending: Pending, instance: Instance) -> TritonContractError:
-    who = pending.sent.request_id or "<id_unknown>"
+    who = instance.occasion or f"request {pending.sent.request_id or '<id_unknown>'!r}"
     num_sent = len(pending.answers)
     got = f"{num_sent} responses, but no FINAL" if num_sent else "no answer"
     return instance.violation(
-        f"leave the client waiting for ever: request {who!r} got {got}",
+        f"leave the client waiting for ever: {who} got {got}",
         "return a response, or send one through the request's sender with "
         "TRITONSERVER_RESPONSE_COMPLETE_FINAL",
     )

@@ -89,8 +89,7 @@ class ServedModel:
                 return
             model_config = loaded.pb_utils.ModelConfig
             given = model_config(arguments.config_text)
-            with process.running():
-                completed = complete(given)
+            completed = process.auto_complete(complete, given)
         process.phase = "done"
         if not isinstance(completed, model_config):
             raise ModelLoadError(

@@ -12,6 +12,7 @@ from kindaware.testing.harness.failures import HarnessError, ModelLoadError
 from kindaware.testing.harness.pending import ClientRequest, Pending
 from kindaware.testing.harness.process.context import ServerContext
 from kindaware.testing.harness.process.instance import Instance
+from kindaware.testing.harness.process.surroundings import Leftovers
 from kindaware.testing.harness.process.waiting import wait_for
 from kindaware.testing.harness.server.input_check import RefusedRequest
 from kindaware.testing.harness.server.option_check import check_gpu, check_source
@@ -84,8 +85,8 @@ class SimulatedServer:
             )
         return self.models[name]
 
-    def close(self) -> list[str]:
-        """Finalize all models, and return the names of threads that they have left running."""
+    def close(self) -> Leftovers:
+        """Finalize all models, restore the process, and return what stays changed."""
         try:
             for model in [*self._retired, *reversed(self.models.values())]:
                 model.stop()
@@ -110,8 +111,18 @@ class SimulatedServer:
             raise RefusalError(error.failure.message) from None
         instance = model.choose()
         self._calls[id(call)] = pending
-        instance.run([admitted])
-        self.settle(model)
+        if not call.is_decoupled:
+            instance.run([admitted])
+            self.settle(model)
+            return self._answers(call, instance, pending)
+
+        def run() -> None:
+            try:
+                instance.run([admitted])
+            except BaseException as error:
+                pending.fail(error)
+
+        self.context.start_callee(run)
         return self._answers(call, instance, pending)
 
     def _answers(self, call: BlsCall, instance: Instance, pending: Pending) -> Iterator[Answer]:
@@ -125,6 +136,7 @@ class SimulatedServer:
                 index += 1
         finally:
             self._calls.pop(id(call), None)
+            self._settle_all()
 
     def _find_for_call(self, call: BlsCall) -> ServedModel:
         name = call.model_name
@@ -218,6 +230,10 @@ class SimulatedServer:
         """Finalize a model, at once or when it is idle."""
         if model is not None:
             self._retired.append(model)
+            self.settle(model)
+
+    def _settle_all(self) -> None:
+        for model in list(self._retired):
             self.settle(model)
 
     def settle(self, model: ServedModel) -> None:

@@ -68,8 +68,10 @@ class Warmup:
             TritonContractError: a request is never answered.
         """
         for sample in [self._read(setting) for setting in self._settings]:
+            instance.occasion = f"the warm-up sample {sample.name!r} of model_warmup"
             for _ in range(sample.count):
                 self._run(instance, sample, timeout_seconds)
+        instance.occasion = ""
 
     def _run(self, instance: Instance, sample: Sample, timeout_seconds: float) -> None:
         limit = self._max_batch_size

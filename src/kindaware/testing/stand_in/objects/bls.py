@@ -10,12 +10,14 @@ from typing import Any
 from kindaware.testing.stand_in.host.errors import RefusalError
 from kindaware.testing.stand_in.host.host import Host
 from kindaware.testing.stand_in.objects.memory import place_outputs
+from kindaware.testing.stand_in.objects.parameters import pass_on
 from kindaware.testing.stand_in.objects.response import InferenceResponse, new_response
 from kindaware.testing.stand_in.objects.triton_error import TritonModelException
 from kindaware.testing.stand_in.pybind.convert import to_instance
 from kindaware.testing.stand_in.pybind.pybind import (
     MODULE,
     Arg,
+    later,
     make,
     method,
     named_as_server,
@@ -46,6 +48,7 @@ def execute_call(host: Host, build: Callable[[], BlsCall]) -> Any:
 def _submit(host: Host, call: BlsCall) -> Iterator[Answer]:
     """Submit the call at once; a refusal becomes an answer, even if it comes late."""
     try:
+        call = replace(call, parameters=pass_on(call.parameters))
         return _with_refusal(call, iter(host.run_bls(call)))
     except RefusalError as error:
         return iter((_refused(call, error),))
@@ -147,12 +150,10 @@ class ResponseIterator(pybind11_object):
             return state.stored[state.position - 1]
 
 
+@later(ResponseIterator, since=STREAM_ERRORS_SINCE)
 @method(returns="None")
 def cancel(self: ResponseIterator) -> None:
-    """Cancel the called request; a method of the class from 25.04."""
+    """Cancel the called request."""
     state: IteratorState = self._kindaware
     if state.host is not None and state.call is not None and not state.is_finished:
         state.host.cancel_bls(state.call)
-
-
-cancel.owner = ResponseIterator  # type: ignore[attr-defined]

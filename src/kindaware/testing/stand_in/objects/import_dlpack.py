@@ -85,8 +85,7 @@ def _check_capsule(host: Host, name: str, capsule: Any) -> None:
             f"crash: tensor {name!r} comes from a DLPack capsule that was consumed already",
             "make a new capsule for every consumer, or pass the tensor itself to from_dlpack",
         )
-    # A capsule does not name its producer, but each producer has a destructor of its own.
-    if _dlpack.destructor_of(capsule) == _dlpack.destructor_of(np.empty(0).__dlpack__()):
+    if _dlpack.is_of_numpy(capsule):
         raise host.violation(
             f"crash: tensor {name!r} comes from a numpy array by DLPack, whose capsule does not survive that",
             "use Tensor(name, array)",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from kindaware.testing.stand_in.host.errors import RefusalError
 from kindaware.testing.stand_in.objects.triton_error import TritonModelException
 
 
@@ -25,3 +27,22 @@ def check_parameters(parameters: Any) -> dict[str, Any]:
                 f"Expect parameters values to have type bool/int/str, found type {type(value)}"
             )
     return dict(parameters)
+
+
+def pass_on(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as they arrive: text ends at its first NUL.
+
+    Raises:
+        RefusalError: an int does not fit into 64 bits, or the name of a parameter has a NUL in it.
+
+    Source: measured on 2.51.0.
+    """
+    for name, value in parameters.items():
+        if "\0" in name:
+            raise RefusalError("Unexpected missing key on parameters")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise RefusalError("Unsupported value type on parameters")
+    return {
+        name: value.partition("\0")[0] if isinstance(value, str) else value
+        for name, value in parameters.items()
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -118,7 +119,6 @@ class InferenceRequest(pybind11_object):
             trace,
             None if preferred_memory is None else preferred_memory._kindaware,
         )
-        self._kindaware.sender = make(self._host.classes.InferenceResponseSender, self._kindaware)
 
     @method(returns=f"List[{_CXX}PbTensor]")
     def inputs(self) -> list[Tensor]:
@@ -179,7 +179,13 @@ class InferenceRequest(pybind11_object):
     @method(returns=f"{_CXX}ResponseSender")
     def get_response_sender(self) -> Any:
         """Return the sender, the same object every time."""
-        return self._kindaware.sender
+        state: RequestState = self._kindaware
+        with state.lock:
+            sender = state.sender and state.sender()
+            if sender is None:
+                sender = make(self._host.classes.InferenceResponseSender, state)
+                state.sender = weakref.ref(sender)
+            return sender
 
     @method(Arg("arg0", "int", to_uint32))
     def set_release_flags(self, flags: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,8 @@ class RequestState:
         is_final_sent: FINAL was sent through the sender.
         is_cancelled: the server has said so; it is not asked again.
         is_from_server: True for one that `execute` got, False for one that the model built.
-        sender: the one sender of the request.
+        sender: the sender that was asked for last: one at a time. It holds this state, so this is a weak
+            reference: else a request would be freed only by the collector of cycles.
         request: the request itself, until it is closed.
         lock: held during a send, so that the sends of a request have one order.
     """
@@ -58,6 +60,6 @@ class RequestState:
     is_final_sent: bool = False
     is_cancelled: bool = False
     is_from_server: bool = False
-    sender: object = None
+    sender: weakref.ref[Any] | None = None
     request: RequestHandle | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindaware.testing.stand_in.host.host import Host
-from kindaware.testing.stand_in.objects.parameters import check_parameters
+from kindaware.testing.stand_in.objects.parameters import check_parameters, pass_on
 from kindaware.testing.stand_in.objects.tensor import Tensor, new_tensor, save
 from kindaware.testing.stand_in.objects.triton_error import ErrorCode, TritonError, TritonModelException
 from kindaware.testing.stand_in.pybind.convert import to_list, to_object, to_optional
 from kindaware.testing.stand_in.pybind.pybind import (
     MODULE,
     Arg,
+    later,
     make,
     match,
     method,
@@ -85,20 +86,21 @@ class InferenceResponse(pybind11_object):
         return error
 
 
+@later(InferenceResponse, since=PARAMETERS_SINCE)
 @method(returns="str")
 def parameters(self: InferenceResponse) -> str:
-    """Return the parameters as JSON; a method of the class from 25.02."""
+    """Return the parameters as JSON."""
     text: str = self._kindaware.parameters
     return text
-
-
-parameters.owner = InferenceResponse  # type: ignore[attr-defined]
 
 
 def answer_of(response: InferenceResponse, requested: Collection[str] | None) -> Answer:
     """Return what the client gets: outputs pruned to `requested` (None is all), their bytes frozen.
 
     As on the server this changes the response: it loses the outputs that were not requested.
+
+    Raises:
+        RefusalError: its parameters can't be sent.
     """
     state: ResponseState = response._kindaware
     if requested is not None:
@@ -106,7 +108,7 @@ def answer_of(response: InferenceResponse, requested: Collection[str] | None) ->
     if state.error is not None:
         return Answer(failure=Failure(state.error.message(), state.error.code().name))
     outputs = tuple(save(tensor) for tensor in state.tensors)
-    return Answer(outputs, parameters=json.loads(state.parameters))
+    return Answer(outputs, parameters=pass_on(json.loads(state.parameters)))
 
 
 def new_response(host: Host, answer: Answer) -> InferenceResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from kindaware.testing.stand_in.host.errors import RefusalError
 from kindaware.testing.stand_in.host.host import Host
 from kindaware.testing.stand_in.objects.cancellation import is_request_cancelled
 from kindaware.testing.stand_in.objects.request_state import RequestState
@@ -41,9 +42,9 @@ class InferenceResponseSender(pybind11_object):
         state: RequestState = self._kindaware
         with state.lock:
             check_send(state, self._host, has_response=response is not None, flags=flags)
+            deliver(self._host, state, response, is_final=flags == FINAL)
             state.num_sent += 1
             state.is_closed = state.is_final_sent = flags == FINAL
-            deliver(self._host, state, response, is_final=flags == FINAL)
 
     @method(returns="bool")
     def is_cancelled(self) -> bool:
@@ -82,8 +83,10 @@ def deliver(host: Host, state: RequestState, response: Any, *, is_final: bool) -
     if response is None:
         answer = Answer(is_final=is_final, is_flag_only=True)
     else:
-        with host.server_memory():
+        try:
             answer = replace(answer_of(response, state.requested_output_names or None), is_final=is_final)
+        except RefusalError as error:
+            raise TritonModelException(str(error)) from None
     state.sent.append(answer)
     if state.request is not None:
         host.on_send(state.request, answer)

@@ -102,8 +102,8 @@ class Tensor(pybind11_object):
             raise TritonModelException("Tensor is stored in GPU and cannot be converted to NumPy.")
         if state.array is None:
             raise TritonModelException(
-                "Tensor dtype is BF16 and cannot be converted to NumPy. Use to_dlpack() and from_dlpack() "
-                "instead."
+                f"Tensor dtype is {state.datatype} and cannot be converted to NumPy. Use to_dlpack() and "
+                "from_dlpack() instead."
             )
         return state.array
 
@@ -139,9 +139,7 @@ class Tensor(pybind11_object):
             TritonContractError: the server would crash, or send wrong data without an error.
         """
         imported = import_dlpack(host, _check_name(name), producer)
-        array = (
-            None if imported.datatype == "BF16" else _copy(imported.datatype, imported.shape, imported.buffer)
-        )
+        array = _copy(imported.datatype, imported.shape, imported.buffer)
         state = TensorState(name, imported.datatype, imported.shape, array, imported.buffer)
         made: Tensor = make(host.classes.Tensor, state)
         return made
@@ -161,10 +159,12 @@ def _export(tensor: Tensor) -> Any:
 
 def _copy(datatype: str, shape: tuple[int, ...], buffer: Buffer) -> np.ndarray[Any, Any] | None:
     """Copy data of the server or of a producer into an array of the tensor's own."""
-    if datatype == "BF16" or buffer.is_on_gpu:
+    if buffer.is_on_gpu:
         return None
     if datatype == "BYTES":
         return decode_bytes(buffer.read()).reshape(shape)
+    if datatype not in NUMPY_TYPES:
+        return None
     flat = np.frombuffer(buffer.read(), NUMPY_TYPES[datatype]).copy()
     return flat.reshape(shape)
 
@@ -188,4 +188,6 @@ def save(tensor: Tensor) -> WireTensor:
         state.buffer = state.buffer.frozen()
         state.is_saved = True
     gpu = state.buffer.device[1] if state.buffer.is_on_gpu else None
-    return WireTensor(shown(state.name), state.datatype, state.shape, state.buffer.read(), gpu)
+    with tensor._host.server_memory():
+        data = state.buffer.read()
+    return WireTensor(shown(state.name), state.datatype, state.shape, data, gpu)

@@ -149,9 +149,24 @@ def named_as_server(cls: type[_Object]) -> type[_Object]:
 
 def bind(cls: type[_Object], host: Host, **namespace: Any) -> type[_Object]:
     """Make the class that the models of one host see."""
+    later = vars(cls).get("_later", {})
+    namespace.update({name: one for name, (since, one) in later.items() if host.server_version >= since})
     namespace.update(__slots__=(), __module__=MODULE, __qualname__=cls.__qualname__, __doc__=cls.__doc__)
     bound: Any = pybind11_type(cls.__name__, (cls,), {**namespace, "_host": host})
     return bound  # type: ignore[no-any-return]
+
+
+def later(cls: type, since: tuple[int, int]) -> Callable[[_Function], _Function]:
+    """Add a method to the class of the hosts whose server has it."""
+
+    def add(checked: Any) -> Any:
+        checked.owner = cls
+        if "_later" not in vars(cls):
+            type.__setattr__(cls, "_later", {})
+        vars(cls)["_later"][checked.__name__] = since, checked
+        return checked
+
+    return add
 
 
 def make(cls: type[_Object], state: Any) -> _Object:

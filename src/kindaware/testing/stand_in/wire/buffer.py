@@ -81,11 +81,19 @@ class Buffer:
         return bytes(torch.utils.dlpack.from_dlpack(capsule).cpu().numpy().tobytes())
 
     def frozen(self) -> Buffer:
-        """Copy into memory that nobody else writes to; a GPU's stays where it is."""
+        """Copy into memory that nobody else writes to; a GPU's stays where it is.
+
+        Sync:
+            A GPU's memory is copied on the default stream, after the work that is queued there, and the
+            host waits. Source: python_backend `pb_memory.cc`, PbMemory::CopyBuffer (commit f9088ff).
+        """
         if not self.is_on_gpu:
             return Buffer.of_bytes(self.read())
         import torch
 
+        stream: Any = torch.cuda.default_stream(self.device[1])
         capsule = _dlpack.export_capsule(self.address, (self.num_bytes,), (1, 8), self.device, self.owner)
-        copy = torch.utils.dlpack.from_dlpack(capsule).clone()
+        with torch.cuda.stream(stream):
+            copy = torch.utils.dlpack.from_dlpack(capsule).clone()
+        stream.synchronize()
         return Buffer(copy.data_ptr(), self.num_bytes, self.device, copy)

@@ -19,13 +19,8 @@ ITEM_BYTES = {name: dtype.torch.itemsize for name, dtype in DTYPES.items() if dt
 """Bytes of one element, of every wire name but BYTES."""
 
 KDL_BFLOAT = 4
-_DLPACK_CODES_OF_KINDS = {"i": 0, "u": 1, "f": 2, "b": 6}
 DLPACK_CODES: dict[str, tuple[int, int]] = {
-    name: (
-        KDL_BFLOAT if name == "BF16" else _DLPACK_CODES_OF_KINDS[np.dtype(NUMPY_TYPES[name]).kind],
-        num_bytes * 8,
-    )
-    for name, num_bytes in ITEM_BYTES.items()
+    name: (DTYPES[name].dlpack or 0, num_bytes * 8) for name, num_bytes in ITEM_BYTES.items()
 }
 """DLPack type code and bits of every wire name but BYTES."""
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 CPU, CUDA, PINNED = 1, 2, 3
 FRESH = b"dltensor"
 CONSUMED = b"used_dlpack"  # an odd name: the standard's is used_dltensor
@@ -48,39 +50,46 @@ def _api(name: str, result: Any, *args: Any) -> Any:
     return ctypes.PYFUNCTYPE(result, *args)((name, ctypes.pythonapi))
 
 
-_new_capsule = _api("PyCapsule_New", ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 _get_pointer = _api("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
 _get_name = _api("PyCapsule_GetName", ctypes.c_char_p, ctypes.py_object)
 _get_destructor = _api("PyCapsule_GetDestructor", ctypes.c_void_p, ctypes.py_object)
 _set_name = _api("PyCapsule_SetName", ctypes.c_int, ctypes.py_object, ctypes.c_char_p)
 _set_destructor = _api("PyCapsule_SetDestructor", ctypes.c_int, ctypes.py_object, ctypes.c_void_p)
-# For a capsule that is being destroyed: its address, since a reference would bring it back to life.
-_dying_is_valid = _api("PyCapsule_IsValid", ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)
-_dying_pointer = _api("PyCapsule_GetPointer", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)
+_set_context = _api("PyCapsule_SetContext", ctypes.c_int, ctypes.py_object, ctypes.c_void_p)
+_get_context = _api("PyCapsule_GetContext", ctypes.c_void_p, ctypes.py_object)
 
-_exports: dict[int, tuple[Any, ...]] = {}
-"""What every exported structure keeps alive, by the structure's address."""
-
-
-@_Deleter  # type: ignore[untyped-decorator]
-def _delete_export(address: int, exports: dict[int, tuple[Any, ...]] = _exports) -> None:
-    exports.pop(address, None)
+_OWN_MARK = ctypes.c_int()
+"""Its address, in a capsule's context, marks the capsules that this module made."""
 
 
-@ctypes.PYFUNCTYPE(None, ctypes.c_void_p)  # type: ignore[untyped-decorator]
-def _destroy_capsule(
-    capsule: int,
-    is_valid: Any = _dying_is_valid,
-    pointer: Any = _dying_pointer,
-    exports: dict[int, tuple[Any, ...]] = _exports,
-) -> None:
-    if is_valid(capsule, b"dltensor"):
-        exports.pop(pointer(capsule, b"dltensor"), None)
+_COMPLEX_BYTES = 16  # numpy has no integers of that size
 
 
-for _callback in (_delete_export, _destroy_capsule):
-    # A consumer may outlive this module when the interpreter ends.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_callback))
+class _Memory:
+    """What numpy takes memory from, and keeps alive.
+
+    Attributes:
+        owner: keeps the memory alive.
+    """
+
+    __slots__ = ("__array_interface__", "owner")
+
+    def __init__(
+        self,
+        address: int,
+        shape: Sequence[int],
+        strides: Sequence[int] | None,
+        item_bytes: int,
+        owner: object,
+    ) -> None:
+        self.owner = owner
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": tuple(shape),
+            "typestr": f"<c{item_bytes}" if item_bytes == _COMPLEX_BYTES else f"<u{item_bytes}",
+            "data": (address or ctypes.addressof(_OWN_MARK), False),
+            "strides": None if strides is None else tuple(stride * item_bytes for stride in strides),
+        }
 
 
 def export_capsule(
@@ -93,6 +102,8 @@ def export_capsule(
 ) -> Any:
     """Make a capsule of memory.
 
+    numpy makes it, since its deleter is C: a deleter in Python fails while an exception is passing.
+
     Args:
         address: of the first element.
         shape: the dimensions.
@@ -101,23 +112,18 @@ def export_capsule(
         owner: kept alive as long as the memory may be used.
         strides: in elements; None is C order.
     """
-    dims = (ctypes.c_int64 * max(len(shape), 1))(*shape)
-    steps = None if strides is None else (ctypes.c_int64 * max(len(shape), 1))(*strides)
-    managed = _Managed()
-    managed.tensor.data = address
-    managed.tensor.device = _Device(*device)
-    managed.tensor.ndim = len(shape)
-    managed.tensor.dtype = _DataType(*dtype, 1)
-    managed.tensor.shape = ctypes.cast(dims, ctypes.POINTER(ctypes.c_int64))
-    if steps is not None:
-        managed.tensor.strides = ctypes.cast(steps, ctypes.POINTER(ctypes.c_int64))
-    managed.deleter = ctypes.cast(_delete_export, ctypes.c_void_p).value
-    _exports[ctypes.addressof(managed)] = (managed, dims, steps, owner)
-    destructor = ctypes.cast(_destroy_capsule, ctypes.c_void_p)
-    return _new_capsule(ctypes.addressof(managed), FRESH, destructor)
+    memory: Any = _Memory(address, shape, strides, dtype[1] // 8, owner)
+    capsule = np.asarray(memory).__dlpack__()
+    tensor = _Managed.from_address(_get_pointer(capsule, FRESH)).tensor
+    tensor.dtype = _DataType(*dtype, 1)
+    tensor.device = _Device(*device)
+    if strides is None:
+        tensor.strides = None
+    _set_context(capsule, ctypes.addressof(_OWN_MARK))
+    return capsule
 
 
-_Capsule = type(_new_capsule(ctypes.addressof(ctypes.c_int()), FRESH, None))
+_Capsule = type(np.empty(0).__dlpack__())
 
 
 def is_capsule(value: object) -> bool:
@@ -141,10 +147,10 @@ def relabel(capsule: Any, device: tuple[int, int]) -> None:
     _Managed.from_address(_get_pointer(capsule, FRESH)).tensor.device = _Device(*device)
 
 
-def destructor_of(capsule: Any) -> int | None:
-    """Return the address of a capsule's destructor, by which producers can be told apart."""
-    address: int | None = _get_destructor(capsule)
-    return address
+def is_of_numpy(capsule: Any) -> bool:
+    """Return whether numpy made a capsule by itself; each producer has a destructor of its own."""
+    is_own = _get_context(capsule) == ctypes.addressof(_OWN_MARK)
+    return not is_own and _get_destructor(capsule) == _get_destructor(np.empty(0).__dlpack__())
 
 
 @dataclass(frozen=True, slots=True)

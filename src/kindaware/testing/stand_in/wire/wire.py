@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kindaware._tensors.dtypes import DTYPES, NO_NUMPY, triton_name
 from kindaware.testing.stand_in.wire.datatypes import NUMPY_TYPES, name_of_numpy
 
 
@@ -51,11 +52,12 @@ class WireTensor:
 
     def value(self) -> Any:
         """Make a new array of the elements: numpy's; BYTES as `object` of `bytes`; torch's for BF16."""
-        if self.datatype == "BF16":
+        dtype = DTYPES[self.datatype]
+        if dtype.numpy is None and dtype.torch is not None:
             import torch
 
-            bits = np.frombuffer(self.data, np.int16).reshape(self.shape).copy()
-            return torch.from_numpy(bits).view(torch.bfloat16)
+            bits = np.frombuffer(self.data, f"i{dtype.torch.itemsize}").reshape(self.shape).copy()
+            return torch.from_numpy(bits).view(dtype.torch)
         if self.datatype == "BYTES":
             return decode_bytes(self.data).reshape(self.shape)
         return np.frombuffer(self.data, NUMPY_TYPES[self.datatype]).reshape(self.shape).copy()
@@ -65,10 +67,11 @@ def _to_numpy(array: Any) -> tuple[str, np.ndarray[Any, Any]]:
     """Return the wire name and a C-contiguous numpy array; BF16 as 16-bit integers."""
     if type(array).__module__.split(".")[0] == "torch":
         host = array.detach().cpu().contiguous()
-        if str(host.dtype) == "torch.bfloat16":
+        if host.dtype in NO_NUMPY:
             import torch
 
-            return "BF16", host.view(torch.int16).numpy()
+            bits = torch.int16 if host.itemsize == 2 else torch.int8
+            return triton_name(host.dtype), host.view(bits).numpy()
         array = host.numpy()
     contiguous = np.asarray(array, order="C")
     if contiguous.dtype.kind == "U":

@@ -8,7 +8,7 @@ from kindaware import KindAwareModel
 class TritonPythonModel(KindAwareModel):
     def load(self):
         # The CPU never fails for good, so its runtime is told that it has.
-        self._runtime.is_fault = lambda error: "CUDA error" in str(error)
+        self._kindaware_instance.runtime.is_fault = lambda error: "CUDA error" in str(error)
         with open(os.environ["BRITTLE_LOADS"], "a") as loads:
             loads.write(f"{os.getpid()}\n")
 

@@ -18,5 +18,5 @@ class TritonPythonModel(KindAwareModel):
                 self.reschedule(one)
             if X[n] == 3.5 and counts[n] == 3:
                 raise ValueError("half a time")
-        kept = torch.full_like(X, len(self._sequences._last_used))
+        kept = torch.full_like(X, len(self._kindaware_instance.sequences._last_used))
         return counts, torch.full_like(X, len(requests)), kept

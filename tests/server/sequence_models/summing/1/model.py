@@ -24,5 +24,5 @@ class TritonPythonModel(KindAwareModel):
             raise RequestError("no, thanks", rows=(X == -1).flatten())
         time.sleep(float(X.max()) / 10_000)
         requests_in_batch = torch.full_like(X, len(requests))
-        kept = torch.full_like(X, len(self._sequences._last_used))
+        kept = torch.full_like(X, len(self._kindaware_instance.sequences._last_used))
         return torch.stack(totals) if X.ndim == 2 else totals[0], requests_in_batch, kept

@@ -1,0 +1,80 @@
+"""Model repositories: a form's model.py, what it imports beside it, and one configuration for all forms."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.networks import INPUT, NETWORKS, OUTPUT
+
+HERE = Path(__file__).resolve().parents[1]
+MAX_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Served:
+    """One model of a repository.
+
+    Attributes:
+        form: the file in `forms` that becomes its model.py.
+        network: what it serves.
+        instances: how many instances, on the CPU.
+        label: tells models of the same form apart.
+        parameters: of the configuration, beside the network's name.
+        max_batch_size: of the configuration.
+        batching: how the server batches, as text of config.pbtxt.
+    """
+
+    form: str
+    network: str
+    instances: int = 1
+    label: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    max_batch_size: int = MAX_BATCH_SIZE
+    batching: str = "dynamic_batching { }"
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return "_".join(part for part in (self.network, self.form, str(self.instances), self.label) if part)
+
+    def config(self) -> str:
+        """Return the text of its config.pbtxt."""
+        network = NETWORKS[self.network]
+        rows, answers = (list(shape) for shape in (network.input_shape, network.output_shape))
+        text = f"""\
+name: "{self.name}"
+backend: "python"
+max_batch_size: {self.max_batch_size}
+input [ {{ name: "{INPUT}" data_type: TYPE_{network.input_type} dims: {rows} }} ]
+output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: {answers} }} ]
+instance_group [ {{ kind: KIND_CPU count: {self.instances} }} ]
+{self.batching}
+"""
+        for key, value in {"network": self.network, **self.parameters}.items():
+            text += f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
+        return text
+
+
+@contextlib.contextmanager
+def repository(models: Iterable[Served]) -> Iterator[Path]:
+    """Write models into a folder that lasts as long as the block."""
+    with tempfile.TemporaryDirectory(prefix="kindaware-bench-") as folder:
+        for served in models:
+            write_model(Path(folder), served)
+        yield Path(folder)
+
+
+def write_model(folder: Path, served: Served) -> Path:
+    """Write one model into a repository and return its directory."""
+    model = folder / served.name
+    version = model / "1"
+    shutil.copytree(HERE / "forms", version / "forms", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HERE / "networks.py", version / "networks.py")
+    shutil.copy(version / "forms" / f"{served.form}.py", version / "model.py")
+    (model / "config.pbtxt").write_text(served.config())
+    return model

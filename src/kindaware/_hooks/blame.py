@@ -1,0 +1,95 @@
+"""Which of the user's hooks an error comes from, and the report of it: first where, then the traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sysconfig
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kindaware._errors import describe, format_traceback, leaves_of, ungrouped
+
+Hook = TypeVar("Hook", bound=Callable[..., Any])
+
+_LIBRARY = str(Path(__file__).parents[1])
+_INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_BLAMED = "_kindaware_hook"
+
+
+def blamed(name: str, hook: Hook) -> Hook:
+    """Return the hook such that what it raises is known to come from it.
+
+    Args:
+        name: of the hook.
+        hook: the user's function, with `def`.
+    """
+
+    @functools.wraps(hook)
+    def call(*args: Any, **named: Any) -> Any:
+        try:
+            return hook(*args, **named)
+        except BaseException as error:
+            with contextlib.suppress(AttributeError):  # of an exception with slots
+                error.__dict__.setdefault(_BLAMED, name)
+            raise
+
+    return call  # type: ignore[return-value]  # of the same signature
+
+
+def hook_of(error: BaseException, default: str) -> str:
+    """Return the name of the hook that an error comes from; the default where no other is blamed."""
+    for leaf in (error, *leaves_of(error)):
+        name = getattr(leaf, _BLAMED, None)
+        if isinstance(name, str):
+            return name
+    return default
+
+
+def report(error: BaseException) -> str:
+    """Return where in the user's code an error was raised and what it says, then the user's traceback.
+
+    Frames of this library are left out; of an error that was raised in none of the user's frames, all of its
+    frames are kept.
+    """
+    return f"{headline(error)}\n{_user_traceback(error)}"
+
+
+def headline(error: BaseException) -> str:
+    """Return one line such as `model.py:10, in forward: RuntimeError: ...`."""
+    frame = _user_frame(ungrouped(error))
+    where = "" if frame is None else f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}: "
+    return where + describe(ungrouped(error)).partition("\n")[0]
+
+
+def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """Return the innermost frame of the user's own files; of installed packages if there is none."""
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not _is_library(one.filename)]
+    own = [one for one in frames if not one.filename.startswith((*_INSTALLED, "<"))]
+    return own[-1] if own else frames[-1] if frames else None
+
+
+def _is_library(filename: str) -> bool:
+    return filename.startswith(_LIBRARY)
+
+
+def _user_traceback(error: BaseException) -> str:
+    try:
+        printed = traceback.TracebackException.from_exception(error)
+        _drop_library(printed)
+        return "".join(printed.format())
+    except BaseException:  # of a __str__ or __repr__ of the user's
+        return format_traceback(error)
+
+
+def _drop_library(printed: traceback.TracebackException) -> None:
+    """Take this library's frames out of a traceback, of what caused it, and of the errors of a group."""
+    kept = [frame for frame in printed.stack if not _is_library(frame.filename)]
+    if kept:
+        printed.stack[:] = kept
+    linked = [printed.__cause__, printed.__context__, *(getattr(printed, "exceptions", None) or ())]
+    for one in linked:
+        if one is not None:
+            _drop_library(one)

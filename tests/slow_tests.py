@@ -1,0 +1,50 @@
+"""Which tests take seconds without a server: they start processes that import torch, compile, or search long.
+
+Measured: a second of processor time or more, or several for all cases of a test together.
+"""
+
+from pathlib import Path
+
+import pytest
+
+ALL = ("test_",)
+SLOW = {
+    "benchmarks/test_bench_forms": ("test_hand_written_form_uses_the_settings_of_the_kindaware_one",),
+    "benchmarks/test_bench_servers": ("test_litserve_that_cannot_be_installed_is_unavailable",),
+    "core/test_cuda_free": (
+        "test_cpu_instance_never_touches_cuda",
+        "test_import_costs_torch_and_numpy_and_nothing_else",
+    ),
+    "core/test_loaded_modules": ("test_compile_default_compiles_for_every_batch_size",),
+    "core/test_memory": ("test_keep_memory_",),
+    "core/test_openmp": ("test_start_team_keeps_it_on_a_thread_that_does_not_hold_up_the_end",),
+    "docs/test_docs_blocks": (
+        "test_model_block_answers_requests",
+        "test_unit_tests_of_a_page_pass_in_plain_pytest",
+    ),
+    "docs/test_docs_tables": ("test_command_is_one_that_exists",),
+    "examples/test_example_models": ("test_resnet50_",),
+    "gpu/test_gpu_benchmark": ALL,
+    "gpu/test_gpu_lost_device": ALL,
+    "packaging/test_distribution": ALL,
+    "serve/test_serve_command": ALL,
+    "serve/test_serve_location": ("test_locate_server_wheel_is_not_imported",),
+    "simulated/test_cold_faults": ALL,
+    "simulated/test_faults_at_every_call": ALL,
+    "simulated/test_graph_buckets": (
+        "test_initialize_error_at_any_call_is_one_of_load_or_leaves_a_right_model",
+    ),
+    "testing/accelerator/test_models": ALL,
+    "testing/harness/test_harness_loading": ("test_the_resnet_example_answers_as_its_model_does",),
+    "testing/harness/test_pytest_plugin": ALL,
+    "testing/stand_in/test_stand_in_surface": ("test_stand_in_import_needs_neither_tritonclient",),
+    "testing/stand_in/test_stand_in_to_dlpack": ("test_dlpack_objects_alive_at_exit_do_no_harm",),
+    "testing/stand_in/test_stand_in_typings": ("test_typings_serve_mypy",),
+}
+"""What the names of the slow tests of a file begin with."""
+
+
+def is_slow(item: pytest.Item) -> bool:
+    """Say whether a test is one of them."""
+    place = item.path.relative_to(Path(__file__).parent).with_suffix("").as_posix()
+    return item.name.startswith(SLOW.get(place, ()))
