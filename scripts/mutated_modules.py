@@ -223,7 +223,7 @@ EQUIVALENT = {
     "_batch/pipeline.py _named: not error.rows or not all((0 <= row < len(owner...: without not error.rows": (
         "no rows have no owners"
     ),
-    "_batch/pipeline.py _where_raised: frames[-1].lineno or 0: without 0": "a frame of Python code has a line",
+    "_batch/pipeline.py _where_raised: frames[-1].lineno or 0: without 0": "frames of Python code have one",
     "_batch/results.py Ledger.results: if len(answers) == len(self._results): always False": (
         "the answers go to the same places one by one"
     ),
