@@ -37,7 +37,7 @@ from warm_runs import WarmRuns
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "kindaware"
-TEST_TIMEOUT_SECONDS = 300
+TEST_TIMEOUT_SECONDS = 120
 COPY_TIMEOUT_SECONDS = 1800
 UNDECIDED = "UNDECIDED"
 OPTIONS = ["-q", "-p", "no:cacheprovider", f"--timeout={TEST_TIMEOUT_SECONDS}", f"--rootdir={ROOT}"]
@@ -72,6 +72,29 @@ class Result:
     mutation: Mutation | None
     killer: str
     seconds: float
+
+
+class Searches:
+    """A plugin of pytest that has searches of hypothesis try the same examples each time.
+
+    Args:
+        profile: how many; see `tests/searches.py`.
+    """
+
+    def __init__(self, profile: str) -> None:
+        self._profile = profile
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self) -> None:
+        """Change the profile before the tests read it."""
+        profile = hypothesis.settings(
+            hypothesis.settings.get_profile(self._profile),
+            database=None,
+            derandomize=True,  # else a flaky test would count as one that notices
+            phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+        )
+        hypothesis.settings.register_profile(self._profile, profile)
+        hypothesis.settings.load_profile(self._profile)
 
 
 class FirstFailure:
@@ -109,7 +132,7 @@ def warm_task(mutations: list[Mutation]) -> Task:
 
     def work(results: TextIO, folder: Path) -> None:
         plugin = WarmRuns(PACKAGE / f"{module}.py", mutations, results)
-        status = pytest.main([*OPTIONS, *likely_tests(module)], plugins=[plugin])
+        status = pytest.main([*OPTIONS, *likely_tests(module)], plugins=[plugin, Searches("fast")])
         if status != pytest.ExitCode.OK:
             raise RuntimeError(f"pytest ended with {status!r}")
 
@@ -129,7 +152,7 @@ def copy_task(mutation: Mutation | None) -> Task:
         first = likely_tests(mutation.module) if mutation is not None else []
         failure = FirstFailure()
         files = [*first, *(name for name in all_tests() if name not in first)]
-        status = pytest.main(["-x", *OPTIONS, *files], plugins=[failure])
+        status = pytest.main(["-x", *OPTIONS, *files], plugins=[failure, Searches("ci")])
         killer = failure.name or ("" if status == pytest.ExitCode.OK else f"pytest ended with {status!r}")
         import kindaware
 
@@ -271,14 +294,6 @@ def report(results: list[Result]) -> bool:
 
 def prepare() -> None:
     """Set up what every fork shares. None of it imports the library."""
-    profile = hypothesis.settings(
-        database=None,
-        deadline=None,
-        derandomize=True,  # else a flaky test would count as one that notices
-        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
-    )
-    hypothesis.settings.register_profile("mutants", profile)
-    hypothesis.settings.load_profile("mutants")
     torch.set_num_threads(1)  # threads do not survive a fork
     torch.ones(2, device="meta") + np.ones(2).sum()  # imports what torch imports late
 

@@ -132,6 +132,7 @@ MODULES = {
         "core/test_hot_path.py",
         "core/test_padding.py",
         "core/test_metrics.py",
+        "core/test_pinned_staging.py",
         "core/test_pipeline_property.py",
         "profile/test_profile_stages.py",
     ),
@@ -211,11 +212,20 @@ EQUIVALENT = {
     "self._gives_lengths": "lengths_argument leaves them out, once they were made and copied for nothing",
     "_batch/collate.py Collator.lengths_argument: self._padding is None or not self._gives_lengths: without "
     "self._padding is None": "lengths that forward names without pad are refused while the model loads",
-    "_execute/executor.py Executor._respond: if self._may_have_parameters: always True": (
-        "what requests say is not read then, so that none has parameters"
-    ),
     "_batch/pipeline.py Pipeline._preprocess: if not self._has_preprocess: always False": (
         "each request comes back as it is, later"
+    ),
+    "_batch/pipeline.py Pipeline._remember_shapes: if self._is_dynamic: always True": (
+        "the shapes of a model whose shapes are fixed are not asked for"
+    ),
+    "_batch/pipeline.py _named: not isinstance(error, RequestError) or error.ro...: without "
+    "error.rows is None": "the next condition does as much for None as for no rows",
+    "_batch/pipeline.py _named: not error.rows or not all((0 <= row < len(owner...: without not error.rows": (
+        "no rows have no owners"
+    ),
+    "_batch/pipeline.py _where_raised: frames[-1].lineno or 0: without 0": "frames of Python code have one",
+    "_batch/results.py Ledger.results: if len(answers) == len(self._results): always False": (
+        "the answers go to the same places one by one"
     ),
     "_batch/pipeline.py Pipeline._groups: if self._is_uniform: always False": (
         "requests of a uniform model have one shape, so that they are one group, later"

@@ -1,14 +1,11 @@
 """One call of `execute`: what is counted, asked for and answered, whatever happens on the way."""
 
-import sys
 import time
 
 import numpy as np
-import pb_fakes
 import pytest
-import torch
 from core_kit import Doubler, make_pipeline, make_plan, make_request, start
-from pb_fakes import InferenceRequest, Tensor
+from host_kit import failure_of, outputs_of
 
 from kindaware._batch.results import Failure
 from kindaware._device.runtime import CpuRuntime
@@ -16,24 +13,18 @@ from kindaware._execute.executor import Executor
 
 
 @pytest.fixture
-def pb_utils(monkeypatch):
-    """The module, as in a stub that has finished its imports."""
-    module = pb_fakes.make_module()
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", module)
-    return module
+def request_of(host, pb_utils):
+    """Makes a request whose row holds one value, which is its id."""
+    return lambda value: host.request(str(value), X=np.full((1, 4), value, np.float32))
 
 
-def request(value):
-    return InferenceRequest([Tensor("X", np.full((1, 4), value, np.float32))], str(value))
-
-
-def test_execute_after_a_fault_counts_each_request_and_names_the_fault(pb_utils):
+def test_execute_after_a_fault_counts_each_request_and_names_the_fault(request_of):
     model = start(Doubler)
     instance = model._kindaware_instance
     instance._device.health.fault = "RuntimeError: CUDA error"
-    responses = model.execute([request(1), request(2)])
-    assert [one.error.code.name for one in responses] == ["UNAVAILABLE"] * 2
-    assert "got cpu after RuntimeError: CUDA error; " in responses[0].error.text
+    responses = model.execute([request_of(1), request_of(2)])
+    assert [failure_of(one)[0] for one in responses] == ["UNAVAILABLE"] * 2
+    assert "got cpu after RuntimeError: CUDA error; " in failure_of(responses[0])[1]
     assert instance._counters.errors == {"UNAVAILABLE": 2}
 
 
@@ -90,6 +81,7 @@ def test_execute_error_that_is_no_fault_of_the_device_is_raised(where):
     assert executor.execute([make_request("a", 1)]) == [2]
 
 
+@pytest.mark.alone
 def test_execute_counts_what_reading_and_responding_take_and_not_the_forward_in_them():
     def forward(X):
         time.sleep(0.2)
@@ -109,7 +101,7 @@ def test_execute_asks_which_requests_were_cancelled_as_the_setting_says(cancella
     assert adapter.asked == [asks]
 
 
-def test_execute_what_the_short_way_has_raised_is_not_run_again_for_the_whole_batch(pb_utils):
+def test_execute_what_the_short_way_has_raised_is_not_run_again_for_the_whole_batch(request_of):
     batches = []
 
     class Failing(Doubler):
@@ -121,7 +113,7 @@ def test_execute_what_the_short_way_has_raised_is_not_run_again_for_the_whole_ba
 
     model = start(Failing)
     batches.clear()
-    responses = model.execute([request(1), request(2)])
-    assert [one.error is None for one in responses] == [True, False]
+    responses = model.execute([request_of(1), request_of(2)])
+    assert [failure_of(one) is None for one in responses] == [True, False]
     assert sorted(batches) == [1, 1, 2]
-    assert torch.equal(torch.from_numpy(responses[0].output_tensors[0].as_numpy()), torch.ones(1, 4))
+    assert outputs_of(responses[0])[0].tolist() == [[1, 1, 1, 1]]

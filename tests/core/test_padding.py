@@ -62,6 +62,16 @@ def test_requests_of_the_same_length_are_joined_without_padding():
     assert values(found) == [[[1, 2]], [[3, 4]]]
 
 
+def test_shape_is_not_to_blame_where_others_of_the_padded_batch_were_answered():
+    def forward(IDS):
+        if (IDS == 7).any() or not IDS.any():
+            raise ValueError("no such id")
+        return IDS
+
+    found = padded(forward).run([ids([1]), ids([2, 7, 7]), ids([3, 4])])
+    assert [one.code if isinstance(one, Failure) else "" for one in found] == ["", "INTERNAL", ""]
+
+
 def test_without_pad_requests_are_grouped_by_shape():
     shapes = []
     spec = make_spec(inputs=[IDS], outputs=[SAME])

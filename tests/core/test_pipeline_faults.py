@@ -6,7 +6,7 @@ import pytest
 import torch
 from core_kit import BAD, Forward, answers_of, make_pipeline, make_request, make_spec, run
 
-from kindaware import TensorSpec
+from kindaware import RequestError, TensorSpec
 from kindaware._batch import pipeline as _pipeline
 from kindaware._device.runtime import CpuRuntime
 
@@ -48,6 +48,7 @@ def test_run_shape_that_was_answered_before_is_never_to_blame():
 
     pipeline = make_pipeline(forward, spec=DYNAMIC)
     assert answers_of(pipeline.run([make_request("a", 1)])) == [1]
+    assert answers_of(pipeline.run([make_request("b", 1, width=3)])) == [1]
     is_down.append(True)
     assert answers_of(pipeline.run([make_request("b", 1)])) == ["INTERNAL"]
 
@@ -69,6 +70,32 @@ def test_run_shape_refused_first_in_a_call_is_told_from_a_broken_model(order):
     pipeline = make_pipeline(picky, spec=DYNAMIC, has_answered=False)
     outcomes = pipeline.run([make_request(width, 1, width=width) for width in order])
     assert answers_of(outcomes) == [2 if width == 2 else "INVALID_ARG" for width in order]
+
+
+def raises_in(file):
+    """A function that raises in the second line of a file."""
+    space = {}
+    exec(compile("def refuse():\n    raise ValueError('refused')", file, "exec"), space)
+    return space["refuse"]
+
+
+def test_run_zeros_that_fail_in_another_file_do_not_blame_the_shape():
+    refuse, refuse_zeros = raises_in("a.py"), raises_in("b.py")
+    pipeline = make_pipeline(lambda X: refuse() if X.any() else refuse_zeros(), spec=DYNAMIC)
+    assert answers_of(run(pipeline, [1])) == ["INTERNAL"]
+    pipeline = make_pipeline(lambda X: refuse(), spec=DYNAMIC)
+    assert answers_of(run(pipeline, [1])) == ["INVALID_ARG"]
+
+
+def test_run_request_that_forward_refuses_itself_is_not_tried_with_zeros():
+    batches = []
+
+    def forward(X):
+        batches.append(X.tolist())
+        raise RequestError("too bright", code="UNSUPPORTED")
+
+    assert answers_of(run(make_pipeline(forward, spec=DYNAMIC), [1])) == ["UNSUPPORTED"]
+    assert batches == [[[1, 1]]]
 
 
 def test_run_model_that_never_answered_is_to_blame_itself():
@@ -281,9 +308,11 @@ def test_run_device_fault_takes_answers_that_lay_on_the_device():
 def test_run_remembers_the_shapes_of_late_and_not_all_there_ever_were(monkeypatch):
     monkeypatch.setattr(_pipeline, "_MAX_SHAPES", 3)
     pipeline = make_pipeline(lambda X: X, spec=DYNAMIC)
-    for width in range(1, 20):
+    held = []
+    for width in range(1, 10):
         pipeline.run([make_request("r", 1, width=width)])
-        assert 0 < len(pipeline._answered_shapes) <= 4
+        held.append(len(pipeline._answered_shapes))
+    assert held == [1, 2, 3, 4, 1, 2, 3, 4, 1]
 
 
 def test_run_device_that_fails_for_zeros_of_a_shape_does_not_blame_the_shape():

@@ -222,7 +222,7 @@ def test_run_preprocess_records_no_gradients():
     assert seen == [False]
 
 
-@pytest.mark.parametrize("rows", [None, [], [-1], [99]])
+@pytest.mark.parametrize("rows", [None, [], [-1], [4], [99]])
 def test_run_request_error_that_names_no_row_is_found_by_halving(rows):
     outcomes = run(make_pipeline(Forward(RequestError, "refused", rows=rows)), [1, BAD, 3, 4])
     assert answers_of(outcomes) == [2, "INVALID_ARG", 6, 8]
@@ -288,3 +288,10 @@ def test_run_arrival_that_is_a_failure_keeps_its_place():
 
 def test_run_no_requests_gives_no_outcomes():
     assert make_pipeline(Forward()).run([]) == []
+
+
+@pytest.mark.parametrize("hooks", [{}, {"preprocess": lambda inputs: inputs}])
+def test_stages_have_preprocess_where_the_model_has(hooks):
+    stages = [(one.name, one.method) for one in make_pipeline(Forward(), **hooks).stages()]
+    assert (("preprocess", "run") in stages) == bool(hooks)
+    assert stages[-1] == ("split", "split")

@@ -359,7 +359,7 @@ def test_warm_up_has_a_sequence_per_row(rows):
     assert model._kindaware_instance.sequences.state.kept == {}
 
 
-@pytest.mark.parametrize(("max_batch_size", "rows"), [(0, None), (8, 1)])
+@pytest.mark.parametrize(("max_batch_size", "rows"), [(0, [None]), (8, [1, 1, 1])])
 def test_warm_up_says_how_many_rows_a_request_has(max_batch_size, rows):
     class Noting(KindAwareModel):
         def load(self):
@@ -371,7 +371,7 @@ def test_warm_up_says_how_many_rows_a_request_has(max_batch_size, rows):
 
     tensors = {"input": CONFIG["input"], "output": CONFIG["output"]}
     config = make_config(sequence_batching=BATCHING, max_batch_size=max_batch_size, **tensors)
-    assert start(Noting, config=config).seen == [rows]
+    assert start(Noting, config=config, parameters={"kindaware.warmup": "3"}).seen == rows
 
 
 class Clock:

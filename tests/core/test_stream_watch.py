@@ -172,6 +172,10 @@ def test_stream_is_not_cancelled_in_its_clean_up():
         assert model.instance.happened == ["cleaned"]
 
 
+def run(work):
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
 def test_watch_block_that_is_left_asks_no_more_and_cancels_nothing_behind_it():
     asked = []
 
@@ -180,7 +184,7 @@ def test_watch_block_that_is_left_asks_no_more_and_cancels_nothing_behind_it():
             pass
         await asyncio.sleep(0.1)
 
-    asyncio.run(work())
+    run(work)
     assert asked == []
 
 
@@ -196,7 +200,7 @@ def test_watch_block_that_is_entered_again_is_watched_again():
             await asyncio.sleep(WAITS_FOR_EVER)
 
     with pytest.raises(ClientGoneError):
-        asyncio.run(work())
+        run(work)
 
 
 def test_watch_cancels_once_so_that_a_clean_up_inside_of_the_block_ends():
@@ -210,7 +214,7 @@ def test_watch_cancels_once_so_that_a_clean_up_inside_of_the_block_ends():
                 await asyncio.sleep(0.1)
 
     with pytest.raises(ClientGoneError):
-        asyncio.run(work())
+        run(work)
     assert asked == [1]
 
 
@@ -226,4 +230,4 @@ def test_watch_block_that_another_cancels_is_not_said_to_have_lost_its_client():
         await task
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(work())
+        run(work)

@@ -19,6 +19,7 @@ def test_close_shows_what_was_written_since_the_last_look(tmp_path, capsys, monk
     monkeypatch.setattr(_log_follower, "_POLL_SECONDS", 3600.0)
     log = tmp_path / "log"
     follower = LogFollower(log)
+    follower.start()
     log.write_text("the server's last words\n")
     follower.close()
     assert capsys.readouterr().err == "the server's last words\n"
@@ -28,6 +29,7 @@ def test_follower_shows_each_line_once_while_the_log_grows(tmp_path, capsys, mon
     monkeypatch.setattr(_log_follower, "_POLL_SECONDS", 0.005)
     path = tmp_path / "log"
     follower = LogFollower(path)
+    follower.start()
     with path.open("w") as log:
         for line in ("first\n", "second\n"):
             print(line, end="", file=log, flush=True)
@@ -39,10 +41,33 @@ def test_follower_shows_each_line_once_while_the_log_grows(tmp_path, capsys, mon
 def test_follower_shows_bytes_that_are_no_text(tmp_path, capsys):
     log = tmp_path / "log"
     log.write_bytes(b"caf\xe9\n")
-    LogFollower(log).close()
+    follower = LogFollower(log)
+    follower.start()
+    follower.close()
     assert capsys.readouterr().err == "caf\N{REPLACEMENT CHARACTER}\n"
 
 
 def test_close_of_a_log_that_never_came_shows_nothing(tmp_path, capsys):
-    LogFollower(tmp_path / "log").close()
+    follower = LogFollower(tmp_path / "log")
+    follower.start()
+    follower.close()
     assert capsys.readouterr().err == ""
+
+
+def test_close_of_a_follower_that_never_began_shows_nothing(tmp_path, capsys):
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    LogFollower(log).close()
+    assert capsys.readouterr().err == ""
+
+
+def test_follower_with_errors_shows_those_that_come_from_now_on(tmp_path, capsys):
+    log = tmp_path / "log"
+    entry = '{}1122 15:53:41.540504 3766 model.py:4] "{}"\n'
+    log.write_text(entry.format("E", "before"))
+    follower = LogFollower(log)
+    follower.start_with_errors()
+    with log.open("a") as more:
+        more.write(entry.format("I", "routine") + entry.format("E", "behind"))
+    follower.close()
+    assert capsys.readouterr().err == entry.format("E", "behind")
