@@ -16,6 +16,9 @@ from kindaware.testing.stand_in import WireTensor
 from kindaware.testing.stand_in.wire.datatypes import NUMPY_TYPES, name_of_config
 
 START, END = 1, 2
+ID_TYPE_SINCE = (25, 1)
+"""Since then the type of a correlation id is checked; the text of the refusal is not measured."""
+
 _VALUES = (("int32_false_true", "INT32"), ("fp32_false_true", "FP32"), ("bool_false_true", "BOOL"))
 
 
@@ -26,12 +29,14 @@ class SequenceBatcher:
 
     Args:
         config: the model's configuration; it has `sequence_batching`.
+        server_version: year and month of the release.
 
     Raises:
         ConfigError: it has implicit state.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], server_version: tuple[int, int]) -> None:
+        self._server_version = server_version
         self._model = config["name"]
         self._is_batched = config["max_batch_size"] > 0
         batching = config["sequence_batching"]
@@ -55,6 +60,8 @@ class SequenceBatcher:
         Raises:
             RefusedRequest: with the server's text.
         """
+        if request.correlation_id:
+            self._check_type(request)
         if self.is_iterative and not request.correlation_id:
             request = replace(request, correlation_id=next(self._ids), flags=request.flags | START)
         if not request.correlation_id:
@@ -77,6 +84,18 @@ class SequenceBatcher:
         if request.flags & END or self.is_iterative:
             self._running.discard(identity)
         return request
+
+    def _check_type(self, request: ClientRequest) -> None:
+        """Refuse a correlation id that the control tensor for it can't take."""
+        is_text = isinstance(request.correlation_id, str)
+        for _, control in self._controls:
+            datatype = name_of_config(control["data_type"])
+            is_id = control["kind"] == "CONTROL_SEQUENCE_CORRID"
+            if is_id and is_text != (datatype == "BYTES") and self._server_version >= ID_TYPE_SINCE:
+                raise RefusedRequest(
+                    f"{request.label}sequence batching control: expected a correlation ID of type {datatype} "
+                    f"for model '{self._model}', got {'BYTES' if is_text else 'UINT64'}"
+                )
 
     def controls(self, request: ClientRequest, flags: int) -> tuple[WireTensor, ...]:
         """Make the control tensors that the model sees.

@@ -57,12 +57,12 @@ class ServedModel:
         arguments.validate()
         self.config = arguments.config
         self.is_decoupled = bool(self.config.get("model_transaction_policy", {}).get("decoupled"))
-        self._check = InputCheck(self.config)
+        self._check = InputCheck(self.config, context.server_version)
         self._warmup = Warmup(self.config, arguments.directory, self.version, self._check)
         forced = self.config.get("parameters", {}).get("FORCE_CPU_ONLY_INPUT_TENSORS", {})
         self._takes_gpu_inputs = forced.get("string_value") == "no"
         has_sequences = "sequence_batching" in self.config
-        self._sequences = SequenceBatcher(self.config) if has_sequences else None
+        self._sequences = SequenceBatcher(self.config, context.server_version) if has_sequences else None
         try:
             for index in range(options.instances):
                 self._start(arguments, index)
