@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kindaware._errors import ConfigError
 from kindaware.testing.accelerator import SimulatedAccelerator
 from kindaware.testing.arguments import ModelArguments
@@ -16,7 +18,7 @@ from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.harness.process.interface import ModelControl
 from kindaware.testing.harness.process.loader import find_code
 from kindaware.testing.harness.server.input_check import HangingRequest, InputCheck
-from kindaware.testing.harness.server.option_check import check_index
+from kindaware.testing.harness.server.option_check import check_index, check_kind
 from kindaware.testing.harness.server.options import ModelOptions, ModelSource
 from kindaware.testing.harness.server.sequences import SequenceBatcher
 from kindaware.testing.harness.server.warmup import Warmup
@@ -105,6 +107,8 @@ class ServedModel:
         placed = arguments.place(
             options.kind, options.device_id, group_index=options.group_index, instance_index=index
         )
+        if options.kind is None and self._context.accelerator is None:
+            check_kind(self.name, placed.kind, torch.cuda.device_count())
         instance = Instance(
             self._context,
             self._models,

@@ -30,13 +30,16 @@ class SimulatedServer:
 
     Args:
         context: what their processes share.
+        default_kind: of the instances of models whose kind the test does not say; None is the
+            configuration's.
     """
 
-    def __init__(self, context: ServerContext) -> None:
+    def __init__(self, context: ServerContext, default_kind: str | None = None) -> None:
         self.context = context
+        self.default_kind = default_kind
         self.models: dict[str, ServedModel] = {}
         self._retired: list[ServedModel] = []
-        self._repository = ModelRepository()
+        self._repository = ModelRepository(ModelOptions(kind=default_kind))
         self._loaded: dict[str, StoredModel] = {}
         self._calls: dict[int, Pending] = {}
 
