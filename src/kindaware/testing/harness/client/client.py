@@ -210,14 +210,14 @@ class ModelClient(ABC):
         try:
             for pending in pendings:
                 try:
-                    admitted.append(served.admit(pending))
+                    admitted.append(served.admit(pending, index))
                 except RefusedRequest as refused:
                     pending.take(Answer(failure=refused.failure, is_final=True))
             if not admitted:
                 return None
             self._check_rows(served, admitted)
-            instance = served.choose(index)
-            instance.run(admitted)
+            for instance, batch in served.split(admitted, index):
+                instance.run(batch)
         finally:
             self._server.settle(served)
             self._server.context.raise_violations()

@@ -112,16 +112,16 @@ class SimulatedServer:
             admitted = model.admit(pending)
         except RefusedRequest as error:
             raise RefusalError(error.failure.message) from None
-        instance = model.choose()
+        ((instance, batch),) = model.split([admitted])
         self._calls[id(call)] = pending
         if not call.is_decoupled:
-            instance.run([admitted])
+            instance.run(batch)
             self.settle(model)
             return self._answers(call, instance, pending)
 
         def run() -> None:
             try:
-                instance.run([admitted])
+                instance.run(batch)
             except BaseException as error:
                 pending.fail(error)
 
