@@ -71,6 +71,8 @@ def _to_numpy(array: Any) -> tuple[str, np.ndarray[Any, Any]]:
             return "BF16", host.view(torch.int16).numpy()
         array = host.numpy()
     contiguous = np.asarray(array, order="C")
+    if contiguous.dtype.name == "bfloat16":  # of ml_dtypes
+        return "BF16", contiguous.view(np.uint16)
     if contiguous.dtype.kind == "U":
         contiguous = contiguous.astype(object)
     found = name_of_numpy(contiguous.dtype)
