@@ -26,6 +26,8 @@ from kindaware._hooks.names import COUNTERPARTS, HOOKS, SETTING_COUNTERPARTS
 from kindaware._placement.threads import ThreadBudget
 from kindaware._triton.metrics import FAMILIES
 from kindaware.testing.harness.process.readiness import ASKED_SINCE
+from kindaware.testing.harness.server.input_check import ONE_OUTPUT_EACH_SINCE
+from kindaware.testing.harness.server.sequences import ID_TYPE_SINCE
 from kindaware.testing.harness.server.server import NOT_FOUND_SINCE
 from kindaware.testing.stand_in import NEWEST
 from kindaware.testing.stand_in.objects.bls import STREAM_ERRORS_SINCE
@@ -233,6 +235,7 @@ def test_quoted_fixtures_and_markers_are_those_of_the_plugin():
 
 def test_versions_of_the_stand_in_are_those_of_the_code():
     since = {PARAMETERS_SINCE, STREAM_ERRORS_SINCE, ASKED_SINCE, UNKNOWN_MODEL_RAISES_SINCE, NOT_FOUND_SINCE}
+    since |= {ONE_OUTPUT_EACH_SINCE, ID_TYPE_SINCE}
     rows = table_with(DOCS / "testing.md", "From")
     assert [row[0] for row in rows] == [f"{year}.{month:02}" for year, month in sorted(since)]
     assert "{}.{:02}".format(*NEWEST) in (DOCS / "testing.md").read_text()

@@ -4,6 +4,8 @@ import numpy as np
 from behaviour import Behaviour, says
 from differential_kit import ask, x
 
+from kindaware.testing.stand_in import WireTensor
+
 A, B = np.ones((2, 3), np.float32), np.ones(2, np.int32)
 ROWS = np.ones((2, 3), np.float32)
 
@@ -143,6 +145,13 @@ VALIDATION = {
             ask("strict", {"A": A[0], "B": B}),
             ask("strict", {"A": A, "B": B.reshape(2, 1)}, request_id="r8"),
             ask("strict", {"A": np.float32(1).reshape(()), "B": B}),
+        ),
+    ),
+    "input_of_text_that_is_cut_short": Behaviour(
+        "",
+        tuple(
+            ask("runner", {"IN_STRING": WireTensor("IN_STRING", "BYTES", (1,), data)})
+            for data in (b"\x05\0\0\0ab", b"\x01\0\0", b"\x01\0\0\0a\x01\0\0", b"\xff\xff\xff\xffa")
         ),
     ),
     "input_without_elements": Behaviour("", (ask("strict", {"A": A[:, :0], "B": B[:0]}),)),

@@ -12,7 +12,39 @@ def part(correlation_id, flags):
     return ask("sequences", inputs, correlation_id=correlation_id, flags=flags)
 
 
+def slot(correlation_id, flags):
+    inputs = {"X": np.full((1, 2), correlation_id, np.float32)}
+    return ask(
+        "sequences", inputs, correlation_id=correlation_id, flags=flags, request_id=f"r{correlation_id}"
+    )
+
+
+SLOTS = """
+    def seen(one):
+        names = ["S", "E", "R"]
+        found = [get(one, name).tolist() for name in names]
+        x = get(one).tolist() if one.correlation_id() else "anything"
+        fields = [one.request_id(), one.correlation_id(), one.flags(), sorted(one.requested_output_names())]
+        return [found, x, get(one).shape, fields]
+    return [report([seen(each) for each in requests]) for one in requests]
+"""
+
 SEQUENCES = {
+    "sequences_side_by_side": Behaviour(
+        SLOTS,
+        (
+            slot(21, 1),
+            slot(22, 1),
+            slot(23, 1),
+            slot(22, 0),
+            slot(21, 2),
+            slot(24, 1),
+            slot(23, 2),
+            slot(22, 2),
+            slot(24, 2),
+        ),
+        "sequences",
+    ),
     "rescheduled_twice": Behaviour(
         f"""
         self.kept.append({STATE})

@@ -38,7 +38,7 @@ STREAMS = {
         START
         + "async def work():\n    await asyncio.sleep(0.05)\n    s.send(answer(get(request)))\n"
         + "    s.send(flags=1)\n"
-        + "self.kept.append(asyncio.get_running_loop().create_task(work()))",
+        + "self.task = asyncio.get_running_loop().create_task(work())",
         is_async=True,
     ),
     "stream_from_timer_after_execute": stream(

@@ -71,7 +71,7 @@ def test_metrics_are_the_same(real, ours, server, harness):
     while (theirs := metrics_of_server(server)) != metrics_of(harness) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert metrics_of(harness) == theirs
-    assert len(theirs) == 5
+    assert len([line for line in theirs if line[0] != "#"]) > 5
 
 
 def test_a_rescheduled_request_with_the_flag_end_never_comes_back(ours):
@@ -81,15 +81,14 @@ def test_a_rescheduled_request_with_the_flag_end_never_comes_back(ours):
 
 
 def metrics_of(harness):
-    return sorted(line for line in harness.metrics_text().splitlines() if line.startswith("diff_"))
+    return sorted(line for line in harness.metrics_text().splitlines() if "diff_" in line)
 
 
 def metrics_of_server(server):
-    """The models' own samples; without the buckets of histograms, which a harness doesn't write."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://{server.metrics_url}/metrics", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
-    return sorted(line for line in lines if line.startswith("diff_") and "_bucket{" not in line)
+    return sorted(line for line in lines if "diff_" in line)
 
 
 def lines_of(harness, first):

@@ -97,3 +97,24 @@ def test_a_task_that_never_ends_is_a_hang_after_the_timeout(tmp_path):
         pytest.raises(TritonContractError, match="waiting for ever"),
     ):
         model.infer(X=floats(2))
+
+
+def test_several_requests_in_one_decoupled_call_have_streams_of_their_own(tmp_path):
+    source = """
+    class TritonPythonModel:
+        def execute(self, requests):
+            for count in range(2):
+                for one in requests:
+                    one.get_response_sender().send(answer(get(one) + len(requests) + count))
+            for one in requests:
+                one.get_response_sender().send(flags=1)
+    """
+    folder = write_model(tmp_path, "m", source, DECOUPLED + "max_batch_size: 8")
+    with ModelHarness(folder, raise_errors=False) as model:
+        good, bad, other = model.stream_batch(
+            [{"X": floats(1, 1)}, {"Q": floats(1, 1)}, {"X": floats(1, 1, start=10.0)}]
+        )
+        assert [one.outputs["Y"].item() for one in other] == [12.0, 13.0]
+        assert [one.outputs["Y"].item() for one in good] == [3.0, 4.0]
+        assert [one.error.code().name for one in bad] == ["INVALID_ARG"]
+        assert model.served.instances[0].num_calls == 1

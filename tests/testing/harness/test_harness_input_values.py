@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from harness_cases import model
+from harness_kit import PLAIN, write_model
 
-from kindaware.testing import HarnessError
+from kindaware.testing import HarnessError, ModelHarness
 from kindaware.testing.harness.client.input_values import to_wire
 
 
@@ -75,3 +77,16 @@ def test_array_keeps_its_type():
     assert to_wire("X", np.ones(2), "FP32").datatype == "FP64"
     assert to_wire("X", np.float32(1.0), "FP32").shape == ()
     assert to_wire("X", np.array([16256], np.uint16), "BF16").value().tolist() == [1.0]
+
+
+def test_an_array_of_ml_dtypes_is_sent_as_bf16(tmp_path):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    config = PLAIN.replace("TYPE_FP32", "TYPE_BF16")
+    source = model(
+        "tensor = pb_utils.Tensor.from_dlpack('Y', requests[0].inputs()[0])\n"
+        "return [pb_utils.InferenceResponse([tensor])]"
+    )
+    array = np.array([1.0, -2.5, 3e38], ml_dtypes.bfloat16)
+    with ModelHarness(write_model(tmp_path, "m", source, config)) as harness:
+        for sent in (array, array[::-1][::-1], array.reshape(3, 1)[:, 0]):
+            assert harness.infer(X=sent).outputs["Y"].tolist() == array.astype(float).tolist()

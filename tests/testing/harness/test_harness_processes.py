@@ -193,7 +193,9 @@ def test_metrics_can_be_read(tmp_path):
         harness.infer(X=[1.0])
         harness.infer(X=[1.0])
         assert harness.metric("requests", model="m") == 2.0
-        assert harness.metrics_text() == 'requests{model="m"} 2\n'
+        assert harness.metrics_text() == (
+            '# HELP requests how many\n# TYPE requests counter\nrequests{model="m"} 2\n'
+        )
 
 
 def test_async_execute_runs_off_the_tests_thread(tmp_path):

@@ -1,7 +1,7 @@
 """The requests of `model_warmup`; that they are those of a server, tests/testing/differential shows."""
 
 import pytest
-from harness_kit import BATCHED, DECOUPLED, PLAIN
+from harness_kit import BATCHED, DECOUPLED, ECHO, PLAIN, write_model
 
 from kindaware.testing import ModelHarness, ModelLoadError, TritonContractError
 
@@ -106,3 +106,22 @@ def test_warmup_file_of_a_class_is_not_found():
         ModelLoadError, match="Internal: failed to open text file for read /models/model/warmup/f"
     ):
         ModelHarness(Counters, config=PLAIN + warmup("[ 3 ]", 'input_data_file: "f"')).start()
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"\x05\0\0\0ab", "expecting string of length 5 but only 2 bytes available"),
+        (b"\x01\0\0", "incomplete string length indicator for inference input 'X'"),
+        (b"", "expected 1 string elements for inference input 'X' for model 'm', got 0"),
+    ],
+)
+def test_warmup_file_of_text_that_does_not_fit_does_not_load(tmp_path, content, text):
+    config = PLAIN.replace("TYPE_FP32", "TYPE_STRING") + warmup("[ 1 ]", 'input_data_file: "f"').replace(
+        "TYPE_FP32", "TYPE_STRING"
+    )
+    folder = write_model(tmp_path, "m", ECHO, config)
+    (folder / "warmup").mkdir()
+    (folder / "warmup" / "f").write_bytes(content)
+    with pytest.raises(ModelLoadError, match=text):
+        ModelHarness(folder).start()

@@ -84,9 +84,9 @@ def test_is_model_ready_with_bad_version_fails(pb, version, details):
 
 
 def test_is_model_ready_of_unknown_model_depends_on_the_version():
-    host, pb, _ = open_host(server_version=(26, 5))
-    assert pb.is_model_ready("m") is False
     host, pb, _ = open_host(server_version=(26, 6))
+    assert pb.is_model_ready("m") is False
+    host, pb, _ = open_host(server_version=(26, 7))
     fails(
         pb,
         lambda: pb.is_model_ready("m"),

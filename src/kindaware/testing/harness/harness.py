@@ -48,7 +48,8 @@ class ModelHarness(ModelClient):
     Args:
         model: a model's directory, or a class.
         config: path, dict, or text of a config.pbtxt; by default the directory's. A class needs one.
-        kind: `CPU`, `GPU` or `MODEL`, whatever the configuration's instance_group says; None takes its kind.
+        kind: `CPU`, `GPU` or `MODEL`, whatever the configuration's instance_group says; None takes its kind,
+            and needs the GPU that it asks for, or `accelerator`. `CPU` holds for the further models too.
         device_id: ordinal of the GPU.
         raise_errors: a request that fails raises `InferenceError`; else its Result has the error.
         server_version: the release whose behaviour is wanted: `(24, 10)`, `"24.10"`, or `"current"`.
@@ -78,7 +79,7 @@ class ModelHarness(ModelClient):
         model: ModelSource,
         *,
         config: ConfigSource | None = None,
-        kind: str | None = "CPU",
+        kind: str | None = None,
         device_id: int = 0,
         raise_errors: bool = True,
         server_version: tuple[int, int] | str = (24, 10),
@@ -141,7 +142,8 @@ class ModelHarness(ModelClient):
         context = ServerContext(
             self._version, self._hang_timeout_seconds, self.accelerator, self._finalize_timeout_seconds
         )
-        self._open = self._last = SimulatedServer(context)
+        kind = "CPU" if self._options.kind == "CPU" else None
+        self._open = self._last = SimulatedServer(context, kind)
         try:
             for other in self._models:
                 self.add_model(*other) if isinstance(other, tuple) else self.add_model(other)
@@ -189,6 +191,7 @@ class ModelHarness(ModelClient):
         Returns:
             A client of that model, with `infer`, `infer_batch` and `stream`.
         """
+        options = {"kind": self._server.default_kind, **options}
         served = self._server.load(model, ModelOptions(config=config, **options))
         return LoadedModel(self._server, served.name, self.raise_errors)
 

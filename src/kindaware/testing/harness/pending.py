@@ -112,6 +112,8 @@ class Admitted:
         inputs: reshaped.
         output_names: all that are wanted.
         is_warmup: whether it bypasses the scheduler, which would add control tensors.
+        place: of its sequence, if each has one: number of the instance, and of the slot there.
+        is_filler: whether it stands for a slot whose sequence has sent nothing; nobody reads its answer.
     """
 
     pending: Pending
@@ -119,3 +121,5 @@ class Admitted:
     inputs: tuple[WireTensor, ...]
     output_names: tuple[str, ...]
     is_warmup: bool = False
+    place: tuple[int, int] | None = None
+    is_filler: bool = False

@@ -132,6 +132,27 @@ class ModelClient(ABC):
         """
         return self._infer([build_batch_entry(entry, self.config) for entry in requests], instance)
 
+    def stream_batch(
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        *,
+        instance: int | None = None,
+        empty_final: bool = False,
+    ) -> list[Stream]:
+        """Hand several requests to one call of `execute`, and get the responses of each one by one.
+
+        Args:
+            requests: as for `infer_batch`.
+            instance: index of the instance that gets them.
+            empty_final: see `stream`.
+        """
+        pendings = [build_batch_entry(entry, self.config) for entry in requests]
+        chosen = self._run(pendings, instance)
+        return [
+            Stream(one, chosen, self._wait, raise_errors=self.raise_errors, empty_final=empty_final)
+            for one in pendings
+        ]
+
     def stream(
         self,
         inputs: Mapping[str, Any] | None = None,
@@ -210,14 +231,14 @@ class ModelClient(ABC):
         try:
             for pending in pendings:
                 try:
-                    admitted.append(served.admit(pending))
+                    admitted.append(served.admit(pending, index))
                 except RefusedRequest as refused:
                     pending.take(Answer(failure=refused.failure, is_final=True))
             if not admitted:
                 return None
             self._check_rows(served, admitted)
-            instance = served.choose(index)
-            instance.run(admitted)
+            for instance, batch in served.split(admitted, index):
+                instance.run(batch)
         finally:
             self._server.settle(served)
             self._server.context.raise_violations()

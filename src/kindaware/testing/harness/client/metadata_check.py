@@ -42,7 +42,7 @@ def check_metadata(
     Source: tritonclient `grpc/_utils.py`, _get_inference_request, and the names in `utils/__init__.py`.
     """
     return ClientRequest(
-        requested_outputs=tuple(dict.fromkeys(_names(requested_outputs))),
+        requested_outputs=_names(requested_outputs),
         request_id=_text("request_id", request_id),
         correlation_id=_correlation_id(correlation_id),
         flags=_integer("flags", flags, _SEQUENCE_FLAGS, "1 for START, 2 for END, or 3 for both"),

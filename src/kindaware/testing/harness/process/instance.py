@@ -216,7 +216,9 @@ class Instance(Host):
         """Make the request; one that comes again has lost its flags."""
         flags = one.sent.flags if is_first else 0
         controls = (
-            () if self._sequences is None or one.is_warmup else self._sequences.controls(one.sent, flags)
+            ()
+            if self._sequences is None or one.is_warmup
+            else self._sequences.controls(one.sent, flags, not one.is_filler)
         )
         request = new_server_request(
             self,
@@ -233,7 +235,7 @@ class Instance(Host):
         return request
 
     def _is_rescheduled(self, one: Admitted, request: InferenceRequest) -> bool:
-        if state_of(request).release_flags != RESCHEDULE or one.pending.is_done:
+        if state_of(request).release_flags != RESCHEDULE or one.pending.is_done or one.is_filler:
             return False
         if self._sequences is not None and self._sequences.is_iterative:
             if one.sent.flags & _SEQUENCE_END:

@@ -33,5 +33,5 @@ class Sequences(Protocol):
 
     is_iterative: bool
 
-    def controls(self, request: ClientRequest, flags: int) -> tuple[WireTensor, ...]:
+    def controls(self, request: ClientRequest, flags: int, is_ready: bool) -> tuple[WireTensor, ...]:
         """Make the control tensors that the model sees."""

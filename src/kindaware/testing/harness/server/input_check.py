@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 from kindaware.testing.harness.pending import ClientRequest
 from kindaware.testing.stand_in import Failure, WireTensor
 from kindaware.testing.stand_in.wire.datatypes import ITEM_BYTES, name_of_config
-from kindaware.testing.stand_in.wire.wire import decode_bytes
+
+ONE_OUTPUT_EACH_SINCE = (26, 5)
+"""Since then an output may be requested once; the text of the refusal is not measured."""
 
 _BATCH_NOTE = (
     "NOTE: Setting a non-zero max_batch_size in the model config requires a batch dimension to be prepended "
@@ -44,9 +48,11 @@ class InputCheck:
 
     Args:
         config: the model's configuration, as the server's JSON parses.
+        server_version: year and month of the release.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], server_version: tuple[int, int]) -> None:
+        self._server_version = server_version
         self._model = config["name"]
         self._max_batch_size = int(config["max_batch_size"])
         self._inputs: dict[str, Mapping[str, Any]] = {tensor["name"]: tensor for tensor in config["input"]}
@@ -75,12 +81,15 @@ class InputCheck:
 
     def output_names(self, request: ClientRequest) -> tuple[str, ...]:
         """Return the names of the outputs that the model is asked for."""
-        return request.requested_outputs or tuple(self._output_names)
+        return tuple(dict.fromkeys(request.requested_outputs)) or tuple(self._output_names)
 
     def _check_names(self, request: ClientRequest) -> None:
         for name in sorted(request.requested_outputs):
             if name not in self._output_names:
                 raise RefusedRequest(f"unexpected inference output '{name}' for model '{self._model}'")
+        repeated = [name for name, count in Counter(request.requested_outputs).items() if count > 1]
+        if repeated and self._server_version >= ONE_OUTPUT_EACH_SINCE:
+            raise RefusedRequest(f"{request.label}output '{repeated[0]}' already exists in request")
         names = [wire.name for wire in request.inputs]
         for index, name in enumerate(names):
             if name in names[:index]:
@@ -163,7 +172,7 @@ class InputCheck:
     def _check_size(self, request: ClientRequest, wire: WireTensor, shape: tuple[int, ...]) -> None:
         num_elements = math.prod(shape)
         if wire.datatype == "BYTES":
-            num_sent = len(decode_bytes(wire.data))
+            num_sent = self._count_elements(request, wire)
             if num_sent != num_elements:
                 raise RefusedRequest(
                     f"{request.label}expected {num_elements} string elements for inference input "
@@ -177,6 +186,31 @@ class InputCheck:
                 f"{request.label}input byte size mismatch for input '{wire.name}' for model "
                 f"'{self._model}'. Expected {num_elements * item_bytes}, got {sent_bytes}"
             )
+
+    def _count_elements(self, request: ClientRequest, wire: WireTensor) -> int:
+        """Count the elements of BYTES; each follows its length, 4 bytes."""
+        start = count = 0
+        while start < len(wire.data):
+            left = len(wire.data) - start
+            if left < _LENGTH.size:
+                raise RefusedRequest(
+                    f"{request.label}incomplete string length indicator for inference input '{wire.name}' "
+                    f"for model '{self._model}', expecting {_LENGTH.size} bytes but only {left} bytes "
+                    "available. Please make sure the string length indicator is in one buffer."
+                )
+            (length,) = _LENGTH.unpack_from(wire.data, start)
+            left -= _LENGTH.size
+            if left < length:
+                raise RefusedRequest(
+                    f"incomplete string data for inference input '{wire.name}', expecting string of length "
+                    f"{length} but only {left} bytes available"
+                )
+            start += _LENGTH.size + length
+            count += 1
+        return count
+
+
+_LENGTH = struct.Struct("<I")
 
 
 def _quoted(names: Sequence[str]) -> str:

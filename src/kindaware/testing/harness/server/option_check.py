@@ -113,6 +113,21 @@ def check_index(index: Any, num_instances: int) -> None:
         )
 
 
+def check_kind(model: str, kind: str, num_gpus: int) -> None:
+    """Refuse a model whose configuration asks for a GPU where there is none.
+
+    Raises:
+        HarnessError: torch sees no GPU.
+    """
+    if kind != "CPU" and not num_gpus:
+        raise HarnessError.of(
+            f"model {model!r}",
+            expected=f"a GPU, since its instance_group has KIND_{kind}",
+            got="none that torch sees",
+            remedy="pass kind='CPU' to run it on the CPU, or accelerator='simulated' for simulated GPUs",
+        )
+
+
 def check_gpu(ordinal: int, num_gpus: int) -> None:
     """Refuse memory of a GPU that isn't there.
 

@@ -17,7 +17,7 @@ class ModelOptions:
     """How a model is to be loaded; see `ModelHarness`."""
 
     config: ConfigSource | None = None
-    kind: str | None = "CPU"
+    kind: str | None = None
     device_id: int = 0
     name: str | None = None
     version: str | None = None

@@ -43,9 +43,14 @@ class StoredModel:
 
 
 class ModelRepository:
-    """The models that a harness was given, and those in directories beside theirs."""
+    """The models that a harness was given, and those in directories beside theirs.
 
-    def __init__(self) -> None:
+    Args:
+        default: how to load those beside.
+    """
+
+    def __init__(self, default: ModelOptions) -> None:
+        self._default = default
         self._places: list[Path] = []
         self._given: dict[str, tuple[ModelSource, ModelOptions]] = {}
         self._folders: list[TemporaryDirectory[str]] = []
@@ -66,7 +71,7 @@ class ModelRepository:
         if name in self._given:
             source, options = self._given[name]
         elif beside is not None:
-            source, options = beside, ModelOptions()
+            source, options = beside, self._default
         else:
             return None
         return StoredModel(source, options, _last_change_ns(source))
@@ -80,7 +85,7 @@ class ModelRepository:
             place = directory / path.removeprefix("file:")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
-        _, options = self._given.get(name, (None, ModelOptions()))
+        _, options = self._given.get(name, (None, self._default))
         return StoredModel(directory, options, is_override=True)
 
     def close(self) -> None:

@@ -10,28 +10,35 @@ from typing import Any
 import numpy as np
 
 from kindaware._errors import ConfigError
+from kindaware.testing.harness.failures import HarnessError
 from kindaware.testing.harness.pending import ClientRequest
 from kindaware.testing.harness.server.input_check import RefusedRequest
 from kindaware.testing.stand_in import WireTensor
 from kindaware.testing.stand_in.wire.datatypes import NUMPY_TYPES, name_of_config
 
 START, END = 1, 2
+ID_TYPE_SINCE = (25, 1)
+"""Since then the type of a correlation id is checked; the text of the refusal is not measured."""
+
 _VALUES = (("int32_false_true", "INT32"), ("fp32_false_true", "FP32"), ("bool_false_true", "BOOL"))
 
 
 class SequenceBatcher:
     """The sequences of one model, as far as a client notices them.
 
-    Not mirrored: idle times, slots and queues, and implicit state.
+    With the strategy `direct` a sequence has a slot of an instance, which is its place in every batch there.
+    Not mirrored: idle times, queues, and implicit state.
 
     Args:
         config: the model's configuration; it has `sequence_batching`.
+        server_version: year and month of the release.
 
     Raises:
         ConfigError: it has implicit state.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], server_version: tuple[int, int]) -> None:
+        self._server_version = server_version
         self._model = config["name"]
         self._is_batched = config["max_batch_size"] > 0
         batching = config["sequence_batching"]
@@ -39,6 +46,9 @@ class SequenceBatcher:
         self._controls = [
             (one["name"], control) for one in batching["control_input"] for control in one["control"]
         ]
+        self._is_direct = "oldest" not in batching and not self.is_iterative
+        self._num_slots = max(int(config["max_batch_size"]), 1)
+        self._places: dict[int | str, tuple[int, int]] = {}
         self._running: set[int | str] = set()
         self._ids = itertools.count(1)
         if batching["state"]:
@@ -55,6 +65,8 @@ class SequenceBatcher:
         Raises:
             RefusedRequest: with the server's text.
         """
+        if request.correlation_id:
+            self._check_type(request)
         if self.is_iterative and not request.correlation_id:
             request = replace(request, correlation_id=next(self._ids), flags=request.flags | START)
         if not request.correlation_id:
@@ -78,17 +90,61 @@ class SequenceBatcher:
             self._running.discard(identity)
         return request
 
-    def controls(self, request: ClientRequest, flags: int) -> tuple[WireTensor, ...]:
+    def _check_type(self, request: ClientRequest) -> None:
+        """Refuse a correlation id that the control tensor for it can't take."""
+        is_text = isinstance(request.correlation_id, str)
+        for _, control in self._controls:
+            datatype = name_of_config(control["data_type"])
+            is_id = control["kind"] == "CONTROL_SEQUENCE_CORRID"
+            if is_id and is_text != (datatype == "BYTES") and self._server_version >= ID_TYPE_SINCE:
+                raise RefusedRequest(
+                    f"{request.label}sequence batching control: expected a correlation ID of type {datatype} "
+                    f"for model '{self._model}', got {'BYTES' if is_text else 'UINT64'}"
+                )
+
+    def place(self, request: ClientRequest, num_instances: int, wanted: int | None) -> tuple[int, int] | None:
+        """Return the instance and the slot of a request's sequence; None where it has no place of its own.
+
+        Args:
+            request: one that was admitted.
+            num_instances: of the model.
+            wanted: the instance that a new sequence is to get.
+
+        Raises:
+            HarnessError: there is no free slot; the server would let the request wait.
+
+        Source: core `sequence_batch_scheduler.cc`, DirectSequenceBatch; order measured on 2.51.0.
+        """
+        if not self._is_direct:
+            return None
+        identity = request.correlation_id
+        if identity not in self._places:
+            instances = range(num_instances) if wanted is None else [wanted]
+            every = ((index, slot) for slot in range(self._num_slots) for index in instances)
+            free = next((one for one in every if one not in self._places.values()), None)
+            if free is None:
+                raise HarnessError.of(
+                    f"sequence {identity!r} of model {self._model!r}",
+                    expected="a free slot",
+                    got=f"{len(self._places)} sequences in as many slots",
+                    remedy="end one with flags=2, since the server would let this one wait, or raise "
+                    "max_batch_size or instances",
+                )
+            self._places[identity] = free
+        return self._places.pop(identity) if request.flags & END else self._places[identity]
+
+    def controls(self, request: ClientRequest, flags: int, is_ready: bool) -> tuple[WireTensor, ...]:
         """Make the control tensors that the model sees.
 
         Args:
             request: the client's request.
             flags: its flags now; a request that comes again has none.
+            is_ready: whether there is a request, and not only a slot.
         """
         is_on = {
             "CONTROL_SEQUENCE_START": bool(flags & START),
             "CONTROL_SEQUENCE_END": bool(flags & END),
-            "CONTROL_SEQUENCE_READY": True,
+            "CONTROL_SEQUENCE_READY": is_ready,
         }
         return tuple(self._control(name, one, is_on, request) for name, one in self._controls)
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from kindaware._errors import ConfigError
 from kindaware.testing.accelerator import SimulatedAccelerator
 from kindaware.testing.arguments import ModelArguments
 from kindaware.testing.harness.failures import ModelLoadError, describe, from_model_code
-from kindaware.testing.harness.pending import Admitted, Pending
+from kindaware.testing.harness.pending import Admitted, ClientRequest, Pending
 from kindaware.testing.harness.process.context import ServerContext
 from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.harness.process.interface import ModelControl
 from kindaware.testing.harness.process.loader import find_code
 from kindaware.testing.harness.server.input_check import HangingRequest, InputCheck
-from kindaware.testing.harness.server.option_check import check_index
+from kindaware.testing.harness.server.option_check import check_index, check_kind
 from kindaware.testing.harness.server.options import ModelOptions, ModelSource
 from kindaware.testing.harness.server.sequences import SequenceBatcher
 from kindaware.testing.harness.server.warmup import Warmup
-from kindaware.testing.stand_in import TritonContractError
+from kindaware.testing.stand_in import TritonContractError, WireTensor
 
 
 class ServedModel:
@@ -57,12 +61,13 @@ class ServedModel:
         arguments.validate()
         self.config = arguments.config
         self.is_decoupled = bool(self.config.get("model_transaction_policy", {}).get("decoupled"))
-        self._check = InputCheck(self.config)
+        self._check = InputCheck(self.config, context.server_version)
         self._warmup = Warmup(self.config, arguments.directory, self.version, self._check)
         forced = self.config.get("parameters", {}).get("FORCE_CPU_ONLY_INPUT_TENSORS", {})
         self._takes_gpu_inputs = forced.get("string_value") == "no"
         has_sequences = "sequence_batching" in self.config
-        self._sequences = SequenceBatcher(self.config) if has_sequences else None
+        self._sequences = SequenceBatcher(self.config, context.server_version) if has_sequences else None
+        self._warn_of_queue()
         try:
             for index in range(options.instances):
                 self._start(arguments, index)
@@ -100,11 +105,26 @@ class ServedModel:
             )
         arguments.complete(completed.as_dict())
 
+    def _warn_of_queue(self) -> None:
+        """Say in the log what a queue would do that the harness has not."""
+        batching = self.config.get("dynamic_batching", {})
+        policies = [
+            batching.get("default_queue_policy", {}),
+            *batching.get("priority_queue_policy", {}).values(),
+        ]
+        limits = {"default_timeout_microseconds", "max_queue_size"}
+        found = sorted({name for policy in policies for name in limits & policy.keys() if policy[name]})
+        if found:
+            text = f"the harness has no queue: {', '.join(found)} of the queue policy refuses no request here"
+            self._context.log.add("WARNING", text, "kindaware.testing", 0, self.name)
+
     def _start(self, arguments: ModelArguments, index: int) -> None:
         options = self.options
         placed = arguments.place(
             options.kind, options.device_id, group_index=options.group_index, instance_index=index
         )
+        if options.kind is None and self._context.accelerator is None:
+            check_kind(self.name, placed.kind, torch.cuda.device_count())
         instance = Instance(
             self._context,
             self._models,
@@ -144,8 +164,12 @@ class ServedModel:
         for instance in self.instances:
             instance.stop()
 
-    def admit(self, pending: Pending) -> Admitted:
+    def admit(self, pending: Pending, index: int | None = None) -> Admitted:
         """Let a request through to the model.
+
+        Args:
+            pending: the request.
+            index: of the instance that a new sequence is to get.
 
         Raises:
             RefusedRequest: the server would refuse it.
@@ -159,11 +183,32 @@ class ServedModel:
                 f"leave the client waiting for ever: request {sent.request_id!r} has no rows and no elements",
                 "send at least one row",
             ) from None
+        place = None
         if self._sequences is not None:
             sent = self._sequences.admit(sent)
+            place = self._sequences.place(sent, len(self.instances), index)
         if not self._takes_gpu_inputs:
             inputs = tuple(replace(wire, gpu=None) for wire in inputs)
-        return Admitted(pending, sent, inputs, self._check.output_names(sent))
+        return Admitted(pending, sent, inputs, self._check.output_names(sent), place=place)
+
+    def split(
+        self, admitted: Sequence[Admitted], index: int | None = None
+    ) -> list[tuple[Instance, list[Admitted]]]:
+        """Return the calls of `execute` that requests make: one, or more where each sequence has a slot."""
+        if not any(one.place for one in admitted):
+            return [(self.choose(index), list(admitted))]
+        calls, left = [], list(admitted)
+        while left:
+            slots: dict[tuple[int, int], Admitted] = {}
+            for one in left:
+                if one.place and one.place[0] == (left[0].place or one.place)[0]:
+                    slots.setdefault(one.place, one)
+            taken = list(slots.values())
+            left = [one for one in left if one not in taken]
+            number, last = max(slots)
+            batch = [slots.get((number, slot)) or _filler(taken[0]) for slot in range(last + 1)]
+            calls.append((self.instances[number], batch))
+        return calls
 
     def choose(self, index: int | None = None) -> Instance:
         """Return an instance: the one with this index, else an idle one."""
@@ -171,6 +216,16 @@ class ServedModel:
             check_index(index, len(self.instances))
             return self.instances[index]
         return next((one for one in self.instances if not one.is_busy()), self.instances[0])
+
+
+def _filler(other: Admitted) -> Admitted:
+    """Make what stands for a slot without a request: inputs of the same shapes, with anything in them."""
+    inputs = [replace(wire, data=_anything(wire)) for wire in other.inputs]
+    return Admitted(Pending(ClientRequest()), ClientRequest(), tuple(inputs), (), is_filler=True)
+
+
+def _anything(wire: WireTensor) -> bytes:
+    return bytes(4 * math.prod(wire.shape)) if wire.datatype == "BYTES" else b"\xff" * len(wire.data)
 
 
 class _Loading:

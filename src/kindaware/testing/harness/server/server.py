@@ -21,8 +21,8 @@ from kindaware.testing.harness.server.repository import ModelRepository, StoredM
 from kindaware.testing.harness.server.served import ServedModel
 from kindaware.testing.stand_in import Answer, BlsCall, RefusalError
 
-NOT_FOUND_SINCE = (26, 6)
-"""Since then an unknown model is `not found`, before it is `not ready`."""
+NOT_FOUND_SINCE = (26, 7)
+"""Since then an unknown model or version is `not found`, before it is `not ready`."""
 
 
 class SimulatedServer:
@@ -30,13 +30,16 @@ class SimulatedServer:
 
     Args:
         context: what their processes share.
+        default_kind: of the instances of models whose kind the test does not say; None is the
+            configuration's.
     """
 
-    def __init__(self, context: ServerContext) -> None:
+    def __init__(self, context: ServerContext, default_kind: str | None = None) -> None:
         self.context = context
+        self.default_kind = default_kind
         self.models: dict[str, ServedModel] = {}
         self._retired: list[ServedModel] = []
-        self._repository = ModelRepository()
+        self._repository = ModelRepository(ModelOptions(kind=default_kind))
         self._loaded: dict[str, StoredModel] = {}
         self._calls: dict[int, Pending] = {}
 
@@ -109,16 +112,16 @@ class SimulatedServer:
             admitted = model.admit(pending)
         except RefusedRequest as error:
             raise RefusalError(error.failure.message) from None
-        instance = model.choose()
+        ((instance, batch),) = model.split([admitted])
         self._calls[id(call)] = pending
         if not call.is_decoupled:
-            instance.run([admitted])
+            instance.run(batch)
             self.settle(model)
             return self._answers(call, instance, pending)
 
         def run() -> None:
             try:
-                instance.run([admitted])
+                instance.run(batch)
             except BaseException as error:
                 pending.fail(error)
 
@@ -143,8 +146,8 @@ class SimulatedServer:
         model = self.models.get(name)
         is_there = model is not None and call.model_version in (-1, int(model.version))
         if model is None or not is_there:
-            if self.context.server_version >= NOT_FOUND_SINCE and model is None:
-                raise RefusalError(f"Request for unknown model: '{name}' is not found")
+            if self.context.server_version >= NOT_FOUND_SINCE:
+                raise RefusalError(_not_found(name, None if model is None else str(call.model_version)))
             raise RefusalError(f"Failed for execute the inference request. Model '{name}' is not ready.")
         if model.is_decoupled and not call.is_decoupled:
             raise RefusalError(
@@ -224,7 +227,11 @@ class SimulatedServer:
         model = self.models.get(name)
         if model is None:
             return None
-        return (not version or int(version) in (-1, int(model.version))) and model.is_ready()
+        if version and int(version) not in (-1, int(model.version)):
+            if self.context.server_version >= NOT_FOUND_SINCE:
+                raise RefusalError(_not_found(name, version))
+            return False
+        return model.is_ready()
 
     def _retire(self, model: ServedModel | None) -> None:
         """Finalize a model, at once or when it is idle."""
@@ -241,3 +248,7 @@ class SimulatedServer:
         if model in self._retired and not any(instance.is_busy() for instance in model.instances):
             self._retired.remove(model)
             model.stop()
+
+
+def _not_found(name: str, version: str | None) -> str:
+    return f"Request for unknown model: '{name}' {f'version {version} ' if version else ''}is not found"

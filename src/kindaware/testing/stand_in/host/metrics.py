@@ -8,7 +8,7 @@ import re
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kindaware.testing.stand_in.host.errors import RefusalError
@@ -27,6 +27,8 @@ class Sample:
         value: of a histogram: the sum of all observations.
         num_observations: of a histogram.
         bucket_counts: of a histogram: observations up to each boundary, and up to infinity.
+        boundaries: of a histogram.
+        description: the family's.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Sample:
     value: float
     num_observations: int = 0
     bucket_counts: tuple[int, ...] = ()
+    boundaries: tuple[float, ...] = ()
+    description: str = ""
 
 
 @dataclass(eq=False)
@@ -118,9 +122,11 @@ class MetricRegistry:
 
 
 def _sample(family: Family, value: Value) -> Sample:
-    sample = Sample(family.name, family.kind, dict(value.labels), value.number)
+    sample = Sample(
+        family.name, family.kind, dict(value.labels), value.number, description=family.description
+    )
     if family.kind != "HISTOGRAM":
         return sample
     counts = value.counts or [0] * (len(value.buckets) + 1)
     totals = tuple(sum(counts[: end + 1]) for end in range(len(counts)))
-    return Sample(family.name, family.kind, sample.labels, value.number, totals[-1], totals)
+    return replace(sample, num_observations=totals[-1], bucket_counts=totals, boundaries=value.buckets)

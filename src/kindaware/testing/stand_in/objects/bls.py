@@ -37,21 +37,21 @@ def execute_call(host: Host, build: Callable[[], BlsCall]) -> Any:
     """
     if host.phase != "execute":
         raise TritonModelException("BLS is only supported during the 'execute' function.")
-    call = build()
-    responses = _responses(host, call, _submit(host, call))
+    call, answers = _submit(host, build())
+    responses = _responses(host, call, answers)
     if call.is_decoupled:
         return make(host.classes.ResponseIterator, IteratorState(responses, host, call))
     response = next(responses, None)
     return new_response(host, Answer(is_flag_only=True)) if response is None else response
 
 
-def _submit(host: Host, call: BlsCall) -> Iterator[Answer]:
-    """Submit the call at once; a refusal becomes an answer, even if it comes late."""
+def _submit(host: Host, call: BlsCall) -> tuple[BlsCall, Iterator[Answer]]:
+    """Submit the call at once, as it arrives; a refusal becomes an answer, even if it comes late."""
     try:
         call = replace(call, parameters=pass_on(call.parameters))
-        return _with_refusal(call, iter(host.run_bls(call)))
+        return call, _with_refusal(call, iter(host.run_bls(call)))
     except RefusalError as error:
-        return iter((_refused(call, error),))
+        return call, iter((_refused(call, error),))
 
 
 def _with_refusal(call: BlsCall, answers: Iterator[Answer]) -> Iterator[Answer]:

@@ -19,7 +19,7 @@ from kindaware.testing.stand_in.pybind.convert import (
 )
 from kindaware.testing.stand_in.pybind.pybind import Arg, function
 
-UNKNOWN_MODEL_RAISES_SINCE = (26, 6)
+UNKNOWN_MODEL_RAISES_SINCE = (26, 7)
 _MODEL = Arg("model_name", "str", to_str)
 
 

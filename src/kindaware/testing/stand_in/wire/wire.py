@@ -74,6 +74,8 @@ def _to_numpy(array: Any) -> tuple[str, np.ndarray[Any, Any]]:
             return triton_name(host.dtype), host.view(bits).numpy()
         array = host.numpy()
     contiguous = np.asarray(array, order="C")
+    if contiguous.dtype.name == "bfloat16":  # of ml_dtypes
+        return "BF16", contiguous.view(np.uint16)
     if contiguous.dtype.kind == "U":
         contiguous = contiguous.astype(object)
     found = name_of_numpy(contiguous.dtype)
