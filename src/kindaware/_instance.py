@@ -10,6 +10,7 @@ from typing import Any
 
 from kindaware._batch.counters import Counters
 from kindaware._batch.graph_recording import record_graphs
+from kindaware._batch.ineffective_settings import Facts, describe_ineffective
 from kindaware._batch.pipeline import Pipeline
 from kindaware._batch.plan import Plan
 from kindaware._batch.runner import BatchRunner
@@ -18,7 +19,7 @@ from kindaware._batch.warmup import WarmUp
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import SETTING_NAMES
 from kindaware._device.device import Device
-from kindaware._device.modules import Precision, check_loaded, hook_scope, prepare_modules
+from kindaware._device.modules import Precision, check_loaded, has_modules, hook_scope, prepare_modules
 from kindaware._device.placed_instance import PlacedInstance
 from kindaware._errors import ConfigError, format_traceback, message
 from kindaware._execute.executor import Executor
@@ -30,6 +31,7 @@ from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._placement.malloc import plan_malloc
+from kindaware._placement.threads import count_cores
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
 from kindaware._triton.leftover_threads import LeftoverThreads
@@ -149,12 +151,13 @@ class Instance(PlacedInstance):
         self._bind(call)
         warm_up = self._warm_up()
         self.logger.info(
-            "kindaware instance %s ready: %s, precision %s, load %.2f s, %s",
+            "kindaware instance %s ready: %s, precision %s, load %.2f s, %s%s",
             self.args.instance_name,
             self.describe_placement(),
             self.settings.precision,
             load_seconds,
             warm_up,
+            describe_ineffective(self._facts()),
         )
         # Not earlier: while this model loads and warms up, the models that it calls may not be loaded.
         self.calls.adapter = self._adapter
@@ -218,6 +221,18 @@ class Instance(PlacedInstance):
         except Exception as error:
             # The answers of this call are computed, and no client should lose them for a figure.
             self.logger.error("model %r: metrics not handed over: %s", self.spec.name, report(error))
+
+    def _facts(self) -> Facts:
+        return Facts(
+            self.settings,
+            self.spec,
+            self.args.config,
+            self.placement,
+            num_threads=self.thread_budget.num_threads,
+            num_cores=count_cores(),
+            is_async=self._loop is not None,
+            has_modules=has_modules(self._model),
+        )
 
     def _hook(self, name: str) -> Any:
         return getattr(self._model, name, None)

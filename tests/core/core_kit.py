@@ -56,6 +56,7 @@ def make_config(**changes):
         "output": [tensor("Y", [4])],
         "batch_input": [],
         "batch_output": [],
+        "dynamic_batching": {},
         "instance_group": [group()],
         "parameters": {},
         **changes,

@@ -420,7 +420,7 @@ def test_initialize_zeros_that_are_refused_leave_the_model_without_graphs(accele
 def test_initialize_on_the_cpu_has_no_effect_and_says_so(caplog):
     with caplog.at_level("INFO"):
         model = start(Graphed)
-    assert caplog.messages[-1].endswith(" s (batch sizes 1), cuda_graphs has no effect on cpu")
+    assert caplog.messages[-1].endswith(" s (batch sizes 1); without effect: cuda_graphs (on the CPU)")
     assert model.sizes == [1]
 
 

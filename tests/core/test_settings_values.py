@@ -146,6 +146,24 @@ def test_resolve_unknown_key_lists_the_allowed(key):
         assert f"kindaware.{name}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("kindaware.precison", "precision"),
+        ("kindaware.Precision", "precision"),
+        ("kindaware_precision", "precision"),
+        ("kindaware.thread", "num_threads"),
+        ("kindaware.graphs", "cuda_graphs"),
+        ("kindaware.max_stream", "max_streams"),
+    ],
+)
+def test_resolve_unknown_key_names_the_nearest_first(key, nearest):
+    with pytest.raises(ConfigError) as caught:
+        Settings.resolve({}, {key: "1"})
+    assert f"expected a setting out of kindaware.{nearest}, kindaware." in str(caught.value)
+    assert str(caught.value).endswith(f"; correct the key in config.pbtxt: did you mean kindaware.{nearest}?")
+
+
 @pytest.mark.parametrize("key", ["Kindaware.precision", "kindaware_precision", "kind_aware.precision"])
 def test_resolve_misspelt_prefix_raises(key):
     with pytest.raises(ConfigError, match=rf"parameter '{key}': expected a setting out of kindaware."):

@@ -46,7 +46,6 @@ class WarmUp:
         graph_sizes: those of `sizes` that get a CUDA graph.
         make_inputs: the hook `warmup_inputs`; None for zeros.
         reason: why nothing is run, for the log; empty if something is.
-        note: further text for the log.
     """
 
     spec: ModelSpec
@@ -54,7 +53,6 @@ class WarmUp:
     graph_sizes: tuple[int, ...]
     make_inputs: MakeInputs | None
     reason: str
-    note: str
 
     @classmethod
     def plan(
@@ -89,17 +87,14 @@ class WarmUp:
                 remedy="define warmup_inputs(rows), or set cuda_graphs to 'off'",
             )
         graphs = graph_sizes(spec, settings, placement)
-        note = (
-            "" if graphs or not settings.cuda_graphs else f", cuda_graphs has no effect on {placement.device}"
-        )
         # After the others, so that the sizes of the setting run in its order.
         sizes = (*sizes, *(size for size in graphs if size not in sizes))
         if not sizes:
-            return cls(spec, (), (), make_inputs, "off", note)
+            return cls(spec, (), (), make_inputs, "off")
         if dynamic and make_inputs is None:
             reason = f"skipped (input {dynamic[0]} has a dimension of -1; define warmup_inputs(rows))"
-            return cls(spec, (), (), None, reason, note)
-        return cls(spec, sizes, graphs, make_inputs, "", note)
+            return cls(spec, (), (), None, reason)
+        return cls(spec, sizes, graphs, make_inputs, "")
 
     def run(self, answer: Answer, record_graphs: RecordGraphs) -> str:
         """Run the batches, then record the graphs; return a phrase for the log.
@@ -113,8 +108,7 @@ class WarmUp:
         Raises:
             ConfigError: a hook raised, or returned something that the configuration doesn't declare.
         """
-        phrase = self._run(answer, record_graphs) if self.sizes else f"warm-up {self.reason}"
-        return phrase + self.note
+        return self._run(answer, record_graphs) if self.sizes else f"warm-up {self.reason}"
 
     def _run(self, answer: Answer, record_graphs: RecordGraphs) -> str:
         started = time.monotonic()

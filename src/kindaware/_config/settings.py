@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,14 +104,25 @@ class Settings:
             if key != RELOADS and re.match(r"kind_?aware[\W_]", key, re.IGNORECASE):
                 name = key.removeprefix(PREFIX)
                 if not key.startswith(PREFIX) or name not in known:
-                    raise ConfigError.of(
-                        f"parameter {key!r}",
-                        expected="a setting out of " + ", ".join(PREFIX + one for one in known),
-                        got=repr(key),
-                        remedy="correct the key in config.pbtxt",
-                    )
+                    raise _unknown(key, known)
                 values[name] = _read(name, text, f"parameter {key!r}")
         return cls(**values)
+
+
+def _unknown(key: str, known: Collection[str]) -> ConfigError:
+    """Return the error for a key that is no setting; the nearest setting comes first."""
+    # All of the key's last part, so that the prefix, which is in all of them, doesn't count.
+    name = re.sub(r"(?i)^kind_?aware[\W_]", "", key)
+    is_elsewhere = name in SETTING_NAMES and name not in known
+    nearest = [] if is_elsewhere else difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    names = [*nearest, *(one for one in known if one not in nearest)]
+    return ConfigError.of(
+        f"parameter {key!r}",
+        expected="a setting out of " + ", ".join(PREFIX + one for one in names),
+        got=repr(key),
+        remedy="correct the key in config.pbtxt"
+        + (f": did you mean {PREFIX}{nearest[0]}?" if nearest else ""),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,11 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
             _check_devices(name, module, placement.device)
 
 
+def has_modules(owner: object) -> bool:
+    """Whether there are modules among the attributes of `owner`."""
+    return any(True for _ in _modules_of(owner))
+
+
 def converts_inputs(settings: Settings, precision: Precision) -> bool:
     """Whether `prepare_input` does anything with these settings."""
     return precision.converts_to is not None or settings.memory_format == "channels_last"

@@ -31,7 +31,8 @@ _MODEL_FILE = re.compile(r"^ *\S.*/([^/\n]+)/\d+/[^/\n]+\.py\(\d+\): ", re.MULTI
 _INSTANCE = re.compile(
     r"kindaware instance (?P<name>.+?) ready: kind (?P<kind>CPU|GPU|MODEL), "
     r"device (?P<device>[^\s,]+(?:,[^\s,]+)*),.*? threads (?P<threads>\d+) \((?P<reason>.*?)\), "
-    r"precision (?P<precision>\S+), load (?P<load>[\d.]+) s, warm-up (?P<warmup>[^\n\"]*)"
+    r"precision (?P<precision>\S+), load (?P<load>[\d.]+) s, warm-up (?P<warmup>[^\n\"]*?)"
+    r"(?:; without effect: [^\n\"]*)?(?=[\n\"]|$)"
 )
 """The line that an instance logs when it is ready. Its own words may stand between device and threads, and in
 place of the warm-up's seconds."""

@@ -1,0 +1,107 @@
+"""The line of an instance that is ready names the settings that can have no effect on it."""
+
+import pytest
+from core_kit import Doubler, start, tensor
+from torch import nn
+
+from kindaware import KindAwareModel
+from kindaware.testing.accelerator import SimulatedAccelerator
+
+RAGGED = {"input": [tensor("X", [-1], allow_ragged_batch=True)], "output": [tensor("Y", [-1])]}
+SHAPES_APART = {"input": [tensor("X", [-1], allow_ragged_batch=False)], "output": [tensor("Y", [-1])]}
+IMAGES = {"input": [tensor("X", [3, 8, 8])], "output": [tensor("Y", [3, 8, 8])]}
+SEQUENCES = {"sequence_batching": {"direct": {}}}
+DECOUPLED = {"model_transaction_policy": {"decoupled": True}}
+ALL_CORES = "32767"
+
+
+class WithModule(Doubler):
+    def load(self):
+        return nn.Identity()
+
+
+class Stream(KindAwareModel):
+    def load(self):
+        """Make nothing."""
+
+    def stream(self, X):
+        yield X
+
+
+class AsynchronousStream(Stream):
+    async def stream(self, X):
+        yield X
+
+
+def phrase(caplog, model_class=Doubler, settings=None, **changes):
+    """What the last line says after the warm-up."""
+    parameters = {f"kindaware.{key}": value for key, value in (settings or {}).items()}
+    simulated = SimulatedAccelerator(2)
+    with caplog.at_level("INFO"), simulated.installed(lambda *_: None), simulated.entered():
+        start(model_class, parameters=parameters, **changes)
+    return caplog.messages[-1].partition("; without effect: ")[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "why", "changes"),
+    [
+        ({"on_missing_gpu": "cpu"}, "no GPU is asked for", {}),
+        ({"model_devices": "all"}, "only for KIND_MODEL", {}),
+        ({"num_threads": ALL_CORES}, "more than the cores of this process", {}),
+        ({"keep_memory": "off"}, "on a GPU", {"kind": "GPU"}),
+        ({"move_modules": "false"}, "no module on self", {}),
+        ({"memory_format": "channels_last"}, "no input with 4 dimensions", {}),
+        ({"compile": "default"}, "no module on self", {}),
+        ({"cuda_graphs": "1"}, "on the CPU", {}),
+        ({"output_device": "instance"}, "on the CPU", {}),
+        ({"pinned_limit_bytes": "0"}, "on the CPU", {}),
+        ({"reload_on_fault": "true"}, "on the CPU", {}),
+        ({"isolate_errors": "false"}, "no request shares a batch", {"max_batch_size": 0}),
+        ({"pad": "X=0"}, "allow_ragged_batch is not true", SHAPES_APART),
+        ({"max_streams": "2"}, "no asynchronous stream", {}),
+        ({"max_streams": "2"}, "no asynchronous stream", {"model_class": Stream, **DECOUPLED}),
+        ({"max_sequences": "2"}, "no sequence_batching", {}),
+    ],
+)
+def test_setting_without_effect_is_named(caplog, settings, why, changes):
+    [name] = settings
+    assert phrase(caplog, settings=settings, **changes) == f"{name} ({why})"
+
+
+def test_wait_policy_of_a_single_thread_is_named(caplog):
+    found = phrase(caplog, settings={"wait_policy": "passive", "num_threads": "1"})
+    assert found == "wait_policy (a single thread waits for none)"
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [
+        ({}, {}),
+        ({"on_missing_gpu": "cpu"}, {"kind": "GPU"}),
+        ({"model_devices": "all"}, {"kind": "MODEL"}),
+        ({"num_threads": "1"}, {}),
+        ({"keep_memory": "off"}, {}),
+        ({"memory_format": "channels_last"}, IMAGES),
+        ({"move_modules": "false"}, {"model_class": WithModule}),
+        ({"output_device": "instance"}, {"kind": "GPU"}),
+        ({"pinned_limit_bytes": "0"}, {"kind": "GPU"}),
+        ({"isolate_errors": "false"}, {}),
+        ({"pad": "X=0"}, RAGGED),
+        ({"max_streams": "2"}, {"model_class": AsynchronousStream, **DECOUPLED}),
+        ({"max_sequences": "2"}, SEQUENCES),
+        ({"max_streams": "64", "pinned_limit_bytes": str(2**28)}, {}),
+    ],
+)
+def test_setting_with_an_effect_is_not_named(caplog, settings, changes):
+    assert phrase(caplog, settings=settings, **changes) == ""
+
+
+def test_batching_that_is_off_is_named(caplog):
+    found = phrase(caplog, config=None, dynamic_batching=None)
+    assert found == "max_batch_size 8 (dynamic_batching is off: one request per call)"
+    assert phrase(caplog, dynamic_batching=None, max_batch_size=1) == ""
+
+
+def test_several_are_named_together(caplog):
+    found = phrase(caplog, settings={"cuda_graphs": "1", "max_sequences": "3"})
+    assert found == "cuda_graphs (on the CPU), max_sequences (no sequence_batching)"
