@@ -205,7 +205,9 @@ class Instance(PlacedInstance):
             for name in ("preprocess", "collate", "postprocess")
         }
         hooks = Hooks(answer, call, **optional, is_async=is_async)
-        return hooks if self.sequences is None else self.sequences.watch(hooks)
+        if self.sequences is None:
+            return hooks
+        return self.sequences.watch(hooks, self.runtime.wait_for_host_memory)
 
     def _connect(self) -> None:
         """Build the objects that use Triton's module."""

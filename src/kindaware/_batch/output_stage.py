@@ -47,9 +47,12 @@ class OutputStage:
             OutputError: an output doesn't match the configuration.
             Exception: what `postprocess` raised.
         """
+        # `postprocess` and the checks read what lies on the host: a cast, or making it contiguous.
+        self._staging.land(outputs.values())
         if self._postprocess is not None:
             extras = self._hook_requests.argument("postprocess", requests)
             outputs = name_outputs(self._postprocess(outputs, **extras), self._spec, "postprocess")
+            self._staging.land(outputs.values())
         return check_outputs(
             outputs,
             self._spec,

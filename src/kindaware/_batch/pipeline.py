@@ -57,7 +57,7 @@ class Pipeline:
         self._logger = plan.logger
         self._health = runner.device.health
         self._has_preprocess = plan.hooks.preprocess is not None
-        self._preprocessor = Preprocessor(plan, runner.device.runtime)
+        self._preprocessor = Preprocessor(plan, runner.device)
         self._splitter = Splitter(plan, runner.device)
         self._is_dynamic = any(tensor.is_dynamic for tensor in plan.spec.inputs)
         self._answered_shapes: set[object] = set()

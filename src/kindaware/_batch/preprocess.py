@@ -11,7 +11,7 @@ from kindaware._batch.hook_requests import HookRequests
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
-from kindaware._device.runtime import Runtime
+from kindaware._device.device import Device
 from kindaware._errors import OutputError, message
 from kindaware._tensors.bytes_arrays import Value, is_value
 
@@ -21,17 +21,18 @@ class Preprocessor:
 
     Args:
         plan: plan of the instance.
-        runtime: the runtime of the device, which is current for the hook.
+        device: device of the instance, which is current for the hook.
     """
 
-    def __init__(self, plan: Plan, runtime: Runtime) -> None:
+    def __init__(self, plan: Plan, device: Device) -> None:
         self._model = plan.spec.name
         self._input_names = {tensor.name for tensor in plan.spec.inputs}
         self._required_names = {tensor.name for tensor in plan.spec.inputs if not tensor.optional}
         self._hook = plan.hooks.preprocess
         self._hook_requests = HookRequests(plan.spec, plan.hooks)
         self._padding = plan.padding
-        self._runtime = runtime
+        self._runtime = device.runtime
+        self._staging = device.staging
 
     def run(self, request: Request) -> Request:
         """Return the request with the inputs that `preprocess` returned.
@@ -51,8 +52,11 @@ class Preprocessor:
         with self._runtime.scope(), torch.no_grad(), RequestScope([request]):
             try:
                 extras = self._hook_requests.argument("preprocess", [request])
+                given = dict(request.inputs)
                 # A copy of the mapping, which the hook may change.
-                inputs = self._check(self._hook(dict(request.inputs), **extras), request)
+                inputs = self._check(self._hook(dict(given), **extras), request)
+                # What it has made may be a copy from the device that is only queued yet.
+                self._staging.expect(one for name, one in inputs.items() if one is not given.get(name))
             except BaseException as error:
                 # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
                 if not self._runtime.is_fault(error):

@@ -45,6 +45,13 @@ class Runtime(Protocol):
     def wait(self) -> None:
         """Block until everything queued on the instance's stream is done. Sync: host with stream."""
 
+    def wait_for_host_memory(self) -> None:
+        """Block until what a hook has queued is done that writes host memory, on any device of the instance.
+
+        Sync:
+            Host with stream, and with the instance's other devices.
+        """
+
     def synchronize(self, device: torch.device) -> None:
         """Block until all streams of a device are idle. Sync: host with device."""
 
@@ -87,6 +94,9 @@ class CpuRuntime:
         target.copy_(source)
 
     def wait(self) -> None:
+        """There is nothing to wait for."""
+
+    def wait_for_host_memory(self) -> None:
         """There is nothing to wait for."""
 
     def synchronize(self, device: torch.device) -> None:
@@ -160,6 +170,13 @@ class CudaRuntime:
         assert self._event is not None
         self._event.record(self.stream)
         self._event.synchronize()
+
+    def wait_for_host_memory(self) -> None:
+        """Wait for the stream, and for all streams of the other GPUs. Sync: host with stream and those."""
+        self.wait()
+        # What the model computes there is queued on streams of those GPUs, not on the instance's.
+        for device in self._devices[1:]:
+            torch.cuda.synchronize(device)
 
     def synchronize(self, device: torch.device) -> None:
         """Block until all streams of a GPU are idle. Sync: host with device."""

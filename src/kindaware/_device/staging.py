@@ -9,7 +9,7 @@ Source: python_backend `pb_stub.cc`, Stub::ProcessRequests.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -54,6 +54,19 @@ class Staging(Protocol):
 
     def begin_forward(self) -> None:
         """Start one forward of the call. Called inside the runtime's scope."""
+
+    def expect(self, values: Iterable[object]) -> None:
+        """Have the next `begin_forward` wait if any of these is a tensor on the host; see `land`."""
+
+    def land(self, values: Iterable[object]) -> None:
+        """Wait if any of what a hook has made is a tensor on the host: its copy may still be in flight.
+
+        A copy to the host with `non_blocking` is only queued, and whoever reads it before the wait reads
+        what was in that memory before.
+
+        Sync:
+            Host with stream, if there is such a tensor.
+        """
 
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
         """Concatenate the rows of one input, [b, ...] each, into [B, ...] on the device.
@@ -122,6 +135,12 @@ class HostStaging:
         """Copy outputs that the next forward could overwrite."""
         self._exposed.protect()
 
+    def expect(self, values: Iterable[object]) -> None:
+        """Do nothing: nothing is ever queued."""
+
+    def land(self, values: Iterable[object]) -> None:
+        """Do nothing: nothing is ever queued."""
+
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
         """Concatenate the rows; a single request's tensor is copied only into a target."""
         joined = concat(tensors)
@@ -162,6 +181,7 @@ class PinnedStaging:
         self._with_batch: list[torch.Tensor] = []
         self._with_call: list[torch.Tensor] = []
         self._is_pending = False
+        self._must_land = False
         self.statistics = StagingStatistics()
 
     def begin_call(self) -> None:
@@ -175,7 +195,19 @@ class PinnedStaging:
         """Copy outputs on the device that the next forward could overwrite; those on the host are safe."""
         # Before anything is queued: these copies, or what a hook does with inputs in Triton's memory.
         self._is_pending = True
+        if self._must_land:
+            self._runtime.wait_for_host_memory()
+            self._must_land = False
         self._exposed.protect()
+
+    def expect(self, values: Iterable[object]) -> None:
+        """Note that copies to the host may be in flight; one wait per call covers all of its requests."""
+        self._must_land = self._must_land or any(map(_is_on_host, values))
+
+    def land(self, values: Iterable[object]) -> None:
+        """Wait for copies to the host that a hook has queued, on any of the instance's devices."""
+        if any(map(_is_on_host, values)):
+            self._runtime.wait_for_host_memory()
 
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
         """Copy the rows into a pinned buffer, piece by piece, and queue a copy to the device for each piece.
@@ -289,6 +321,10 @@ class PinnedStaging:
         buffer = self._runtime.new_pinned(size)
         self.statistics.pinned_bytes += size
         return buffer
+
+
+def _is_on_host(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.device.type == "cpu"
 
 
 def _start_of(tensor: torch.Tensor) -> int:
