@@ -91,7 +91,13 @@ class Instance(PlacedInstance):
         """
         # The hooks' parameters are checked before `load`, which may take minutes.
         check_transaction_policy(type(self._model), self.spec)
-        call = Call.bind(self._hook(self.spec.hook), self.spec, f"model {self.spec.name!r}")
+        has_preprocess = self._hook("preprocess") is not None
+        call = Call.bind(
+            self._hook(self.spec.hook),
+            self.spec,
+            f"model {self.spec.name!r}",
+            has_preprocess=has_preprocess,
+        )
         on_host = not self.placement.uses_cuda
         keep_memory = plan_malloc(self.settings.keep_memory if on_host else "off", os.environ)
         started = time.monotonic()

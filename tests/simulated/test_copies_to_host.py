@@ -92,7 +92,7 @@ def test_execute_padded_inputs_that_preprocess_has_sent_to_the_host_are_read_aft
     sent = [one for width in (2, 4) for one in entries(1, width=width, first=width)]
     config = make_config(input=[tensor("X", [-1])], output=[tensor("Y", [-1])])
     accelerator = SimulatedAccelerator(num_devices=2, schedule=Latest())
-    with serve(InPreprocess, config=config, pad="X=0", accelerator=accelerator) as harness:
+    with serve(InPreprocess, config=config, pad="X=0", unpad="Y=X", accelerator=accelerator) as harness:
         assert_answers(harness.infer_batch(sent), sent)
         assert_clean(harness)
 

@@ -24,10 +24,9 @@ class Padded(Doubler):
         return 2 * X, (X * own).sum(dim=1, keepdim=True)
 
 
-def serve_padded(output_device="instance", **options):
-    return serve(
-        Padded, config=CONFIG, pad="X=-7", takes_gpu_inputs=True, output_device=output_device, **options
-    )
+def serve_padded(output_device):
+    settings = {"pad": "X=-7", "unpad": "Y=X", "output_device": output_device}
+    return serve(Padded, config=CONFIG, takes_gpu_inputs=True, **settings)
 
 
 def check(harness, sent):

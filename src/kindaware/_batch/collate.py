@@ -11,7 +11,7 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request, concat_arrays
 from kindaware._errors import OutputError, message
 from kindaware._tensors.bytes_arrays import BytesArray, is_value
-from kindaware._tensors.rows import concat_bytes
+from kindaware._tensors.rows import RaggedRows, concat_bytes, joinable
 
 
 class Collator:
@@ -24,6 +24,7 @@ class Collator:
     def __init__(self, plan: Plan) -> None:
         self._collate = plan.hooks.collate
         self._padding = plan.padding
+        self._may_be_ragged = plan.hooks.preprocess is not None
         self._gives_lengths = "lengths" in plan.hooks.call.extras
 
     def parts(
@@ -46,10 +47,14 @@ class Collator:
             values: Any = [request.inputs[name] for request in requests]
             # A model that doesn't batch has one request per batch, so there is nothing to collate.
             if self._collate is not None and requests[0].rows is not None:
-                values = [self._collate(name, values)]
+                # Rows that `preprocess` left apart are a list here, which gives the same when iterated.
+                rows = [one.rows if isinstance(one, RaggedRows) else one for one in values]
+                values = [self._collate(name, rows)]
                 _check_collated(name, values[0])
             elif self._padding is not None:
-                values = self._padding.pad(name, values)
+                values = self._padding.pad(name, joinable(values))
+            elif self._may_be_ragged:
+                values = joinable(values)
             if isinstance(values[0], torch.Tensor):
                 parts[name] = values
             else:

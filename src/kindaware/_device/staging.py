@@ -9,7 +9,7 @@ Source: python_backend `pb_stub.cc`, Stub::ProcessRequests.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,9 @@ import torch
 
 from kindaware._device.runtime import Runtime
 from kindaware._tensors.rows import concat, concat_into, pieces
+
+Outputs = dict[str, Any]
+"""A batch's outputs by name: a tensor each, or a list of one per request."""
 
 PIECE_BYTES = 2 * 2**20
 """Inputs larger than this are copied in pieces of about this size, so that the device copies one piece while
@@ -79,8 +82,11 @@ class Staging(Protocol):
             target: contiguous memory on the device to write to; None for memory that the staging chooses.
         """
 
-    def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def fetch(self, outputs: Mapping[str, Any]) -> Outputs:
         """Copy contiguous outputs to where the responses need them; valid until `begin_call`.
+
+        Args:
+            outputs: by name a tensor, or a list of one per request.
 
         Sync:
             Host with stream: when this returns, the outputs are computed.
@@ -99,9 +105,9 @@ class _Exposed:
     """
 
     def __init__(self) -> None:
-        self._batches: list[dict[str, Any]] = []
+        self._batches: list[Outputs] = []
 
-    def add(self, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def add(self, outputs: Outputs) -> Outputs:
         """Remember a batch's outputs, and return the mapping, in which `protect` will replace them."""
         self._batches.append(outputs)
         return outputs
@@ -115,8 +121,9 @@ class _Exposed:
         for outputs in self._batches:
             for name, value in outputs.items():
                 # BYTES arrays were copied when they were checked.
-                if isinstance(value, torch.Tensor):
-                    outputs[name] = value.clone()
+                outputs[name] = _each(
+                    value, lambda one: one.clone() if isinstance(one, torch.Tensor) else one
+                )
         self._batches.clear()
 
 
@@ -147,7 +154,7 @@ class HostStaging:
         # A target is the memory that a captured graph reads.
         return joined if target is None else target.copy_(joined)
 
-    def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def fetch(self, outputs: Mapping[str, Any]) -> Outputs:
         """Return the outputs without copying them."""
         return self._exposed.add(dict(outputs))
 
@@ -242,7 +249,7 @@ class PinnedStaging:
         self.statistics.bytes_in += target.nbytes
         return target
 
-    def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def fetch(self, outputs: Mapping[str, Any]) -> Outputs:
         """Queue one copy per output into pinned memory, and wait once for all of them.
 
         Outputs that stay on the device are waited for as well, since inputs may lie in Triton's memory. An
@@ -253,27 +260,25 @@ class PinnedStaging:
             Host with stream.
         """
         # An output on another GPU would be read on a stream of that GPU, which `wait` doesn't cover.
-        near = {
-            name: output if output.device.type == "cpu" else output.to(self._runtime.device)
-            for name, output in outputs.items()
-        }
+        near = {name: _each(output, self._near) for name, output in outputs.items()}
         self._is_pending = True
-        fetched = self._exposed.add(self._owned(near)) if self._keeps_outputs else self._copied(near)
+        if self._keeps_outputs:
+            fetched = self._exposed.add({name: _each(one, self._owned) for name, one in near.items()})
+        else:
+            fetched = {name: _each(one, self._copied) for name, one in near.items()}
         self.settle()
         return fetched
 
-    def _owned(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {
-            name: output.clone() if _start_of(output) in self._borrowed else output
-            for name, output in outputs.items()
-        }
+    def _near(self, output: torch.Tensor) -> torch.Tensor:
+        return output if output.device.type == "cpu" else output.to(self._runtime.device)
 
-    def _copied(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        copied = {}
-        for name, output in outputs.items():
-            copied[name] = self._borrow(output.shape, output.dtype, self._with_call)
-            self._runtime.copy(copied[name], output)
-            self.statistics.bytes_out += output.nbytes
+    def _owned(self, output: torch.Tensor) -> torch.Tensor:
+        return output.clone() if _start_of(output) in self._borrowed else output
+
+    def _copied(self, output: torch.Tensor) -> torch.Tensor:
+        copied = self._borrow(output.shape, output.dtype, self._with_call)
+        self._runtime.copy(copied, output)
+        self.statistics.bytes_out += output.nbytes
         return copied
 
     def settle(self) -> None:
@@ -323,7 +328,14 @@ class PinnedStaging:
         return buffer
 
 
+def _each(output: Any, function: Callable[[Any], Any]) -> Any:
+    """Apply a function to an output, or to each of the values per request of which it consists."""
+    return [function(one) for one in output] if isinstance(output, list) else function(output)
+
+
 def _is_on_host(value: object) -> bool:
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], torch.Tensor):
+        return any(map(_is_on_host, value))
     return isinstance(value, torch.Tensor) and value.device.type == "cpu"
 
 
