@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ import torch
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request, concat_arrays
 from kindaware._errors import OutputError, message
-from kindaware._tensors.bytes_arrays import BytesArray, is_value
+from kindaware._tensors.bytes_arrays import BytesArray, Value, is_value
 from kindaware._tensors.rows import RaggedRows, concat_bytes, joinable
 
 
@@ -60,6 +60,33 @@ class Collator:
             else:
                 texts[name] = concat_bytes(values)
         return parts, texts
+
+    def check_rows(
+        self,
+        parts: Mapping[str, Sequence[torch.Tensor]],
+        texts: Mapping[str, BytesArray],
+        num_rows: int | None,
+    ) -> None:
+        """Blame `collate` for outputs of another number of rows than the batch, if its inputs have that too.
+
+        Raises:
+            OutputError: an input that `collate` returned has more or fewer rows than the batch.
+        """
+        if self._collate is None or num_rows is None:
+            return
+        # It returns one value per input, which is the only one to be concatenated.
+        collated: dict[str, Value] = {name: tensors[0] for name, tensors in parts.items()}
+        collated.update(texts)
+        for name, value in collated.items():
+            if value.shape[:1] != (num_rows,):
+                raise OutputError(
+                    message(
+                        f"collate of input {name!r}",
+                        expected=f"{num_rows} rows, as many as the requests have",
+                        got=f"shape {list(value.shape)}, and outputs of another number of rows too",
+                        remedy="return the rows of all requests, joined",
+                    )
+                )
 
     def lengths(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
         """Return the unpadded size of each row, on the host, by padded input, if `forward` asks for them."""

@@ -17,6 +17,10 @@ from kindaware._tensors.dtypes import triton_name
 from kindaware._tensors.rows import Output
 
 
+class RowCountError(OutputError):
+    """An output has more or fewer rows than the batch."""
+
+
 def name_outputs(returned: Any, spec: ModelSpec, hook: str) -> dict[str, Any]:
     """Return by name the outputs that a hook returned, or that an item of `stream` holds.
 
@@ -149,12 +153,11 @@ def _parts(
     elif ranks == {rank} and len(value) == sum(one or 0 for one in rows):
         following = iter(value)
         return [_stacked(list(itertools.islice(following, one)), declared, spec, hook) for one in rows]
-    raise _error(
-        hook,
-        _subject(declared, spec),
-        f"one tensor for each of the {len(rows)} requests, its rows first, or for each row, without them",
-        f"{len(value)} of shapes {[list(one.shape) for one in value]}"[:200],
+    expected = (
+        f"one tensor for each of the {len(rows)} requests, its rows first, or for each row, without them"
     )
+    got = f"{len(value)} of shapes {[list(one.shape) for one in value]}"[:200]
+    raise _error(hook, _subject(declared, spec), expected, got, RowCountError)
 
 
 def _stacked(rows: list[Any], declared: TensorSpec, spec: ModelSpec, hook: str) -> Any:
@@ -230,7 +233,8 @@ def _check_shape(
     shape: Sequence[int] = value.shape
     if num_rows is not None and (not shape or shape[0] != num_rows):
         expected = f"{num_rows} rows, as many as the batch has"
-        raise _error(hook, _subject(declared, spec), expected, f"shape {list(shape)}")
+        got = f"shape {list(shape)}"
+        raise _error(hook, _subject(declared, spec), expected, got, RowCountError)
     row_shape = shape if num_rows is None else shape[1:]
     # Equality first, which is cheap and true for nearly every output without a dimension of -1.
     if row_shape != declared.shape and not declared.fits(row_shape):
@@ -247,6 +251,8 @@ def _text(shape: Any) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
-def _error(hook: str, subject: str, expected: str, got: str) -> OutputError:
+def _error(
+    hook: str, subject: str, expected: str, got: str, kind: type[OutputError] = OutputError
+) -> OutputError:
     remedy = f"correct {hook}, or the outputs in config.pbtxt"
-    return OutputError(message(subject, expected=expected, got=got, remedy=remedy))
+    return kind(message(subject, expected=expected, got=got, remedy=remedy))

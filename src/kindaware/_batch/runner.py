@@ -11,7 +11,7 @@ from kindaware._batch.collate import Collator
 from kindaware._batch.counters import Counters, Stopwatch
 from kindaware._batch.hook_requests import HookRequests
 from kindaware._batch.output_stage import OutputStage
-from kindaware._batch.outputs import name_outputs
+from kindaware._batch.outputs import RowCountError, name_outputs
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
@@ -88,7 +88,12 @@ class BatchRunner:
                 if outputs is None:
                     outputs = self._forward(inputs, texts, extras)
                 stopwatch.lap("forward")
-                finished = self._output_stage.finish(outputs, requests)
+                try:
+                    finished = self._output_stage.finish(outputs, requests)
+                except RowCountError:
+                    # What `collate` returned may have any number of rows, if the outputs have the batch's.
+                    self._collator.check_rows(parts, texts, num_rows)
+                    raise
             fetched = self._output_stage.fetch(self._unpadded(finished, requests))
             stopwatch.lap("copy_out")
         # `fetch` has waited for the device, so the batch has succeeded and counts.
