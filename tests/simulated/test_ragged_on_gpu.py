@@ -98,3 +98,43 @@ def test_rows_and_outputs_of_different_size_keep_their_requests(model, output_de
                 assert result.outputs["LENGTH"].tolist() == [[len(text)] for text in texts]
             assert_clean(harness)
             assert len(harness.instance.batches) == (2 if model is InMemoryOfItsOwn else 1)
+
+
+class Positive(Doubler):
+    """What is above 0 of each row, which no graph can record."""
+
+    def forward(self, X):
+        return [row[row > 0] for row in X]
+
+
+class PositiveLater(Doubler):
+    """The same by postprocess, beside a graph of its forward."""
+
+    def forward(self, X):
+        return X * 1
+
+    def postprocess(self, outputs):
+        return [row[row > 0] for row in outputs["Y"]]
+
+
+class Rows(Doubler):
+    """A list with one tensor of a graph's memory per row."""
+
+    def forward(self, X):
+        return list(X * 1)
+
+
+@pytest.mark.parametrize("output_device", ["cpu", "instance"])
+@pytest.mark.parametrize(("model", "num_graphs"), [(Positive, 0), (Rows, 0), (PositiveLater, 2)])
+def test_outputs_of_different_size_beside_cuda_graphs(model, num_graphs, output_device):
+    config = make_config(output=[tensor("Y", [-1])])
+    rows = [[1, -1, -2, -3], [2, 3, -1, -1], [4, 5, 6, 7]]
+    sent = [{"inputs": {"X": np.array([row], np.float32)}} for row in rows]
+    with serve(model, config=config, cuda_graphs="1,4", output_device=output_device) as harness:
+        for _ in range(2):
+            for row, result in zip(rows, harness.infer_batch(sent), strict=True):
+                expected = row if model is Rows else [one for one in row if one > 0]
+                assert result.outputs["Y"].tolist() == [expected]
+            assert_clean(harness)
+        graphs = harness.instance._kindaware_instance._pipeline.runner._graphs._by_shape
+    assert sum(graph is not None for sizes in graphs.values() for graph in sizes.values()) == num_graphs

@@ -181,8 +181,8 @@ class PinnedStaging:
         self._limit_bytes = limit_bytes
         self._keeps_outputs = keeps_outputs
         self._exposed = _Exposed()
-        # Addresses of storages that belong to Triton, which it reclaims when `execute` returns.
-        self._borrowed: set[int] = set()
+        # Ranges of addresses that belong to Triton, which it reclaims when `execute` returns.
+        self._borrowed: list[range] = []
         # Each pinned buffer is in exactly one of these three lists.
         self._free: list[torch.Tensor] = []
         self._with_batch: list[torch.Tensor] = []
@@ -236,7 +236,7 @@ class PinnedStaging:
             joined = concat([tensor.to(self._runtime.device) for tensor in tensors])
             # Not copied, so this is still Triton's memory, and so is any view of it that forward returns.
             if len(tensors) == 1:
-                self._borrowed.add(_start_of(joined))
+                self._borrowed.append(_addresses_of(joined))
             return joined if target is None else target.copy_(joined)
         shape = first.shape if len(tensors) == 1 else (sum(len(one) for one in tensors), *first.shape[1:])
         pinned = self._borrow(shape, first.dtype, self._with_batch)
@@ -273,7 +273,9 @@ class PinnedStaging:
         return output if output.device.type == "cpu" else output.to(self._runtime.device)
 
     def _owned(self, output: torch.Tensor) -> torch.Tensor:
-        return output.clone() if _start_of(output) in self._borrowed else output
+        # By address: a slice that came back through DLPack has a storage of its own, inside of Triton's.
+        address = output.data_ptr()
+        return output.clone() if any(address in one for one in self._borrowed) else output
 
     def _copied(self, output: torch.Tensor) -> torch.Tensor:
         copied = self._borrow(output.shape, output.dtype, self._with_call)
@@ -318,7 +320,10 @@ class PinnedStaging:
         """Allocate a buffer, dropping free ones to stay within the limit; None if that isn't enough."""
         # Powers of two, so that batches of different sizes reuse the same buffers.
         size = max(4096, 1 << max(num_bytes - 1, 0).bit_length())
-        # Any free buffer is too small for this tensor, or it would have been taken.
+        # Any free buffer is too small for this tensor, or it would have been taken. What is dropped here goes
+        # to torch's allocator, which keeps it page-locked for the next buffer of that size: returning it to
+        # the driver would wait for the whole device. So the limit is on what the staging holds; what torch
+        # keeps beside it is at most that much per power of two.
         while self._free and self.statistics.pinned_bytes + size > self._limit_bytes:
             self.statistics.pinned_bytes -= len(self._free.pop())
         if self.statistics.pinned_bytes + size > self._limit_bytes:
@@ -339,9 +344,10 @@ def _is_on_host(value: object) -> bool:
     return isinstance(value, torch.Tensor) and value.device.type == "cpu"
 
 
-def _start_of(tensor: torch.Tensor) -> int:
-    """Return the address of the storage that a tensor and its views share."""
-    return tensor.untyped_storage().data_ptr()
+def _addresses_of(tensor: torch.Tensor) -> range:
+    """Return the addresses of the storage that a tensor and its views share."""
+    storage = tensor.untyped_storage()
+    return range(storage.data_ptr(), storage.data_ptr() + storage.nbytes())
 
 
 def open_staging(runtime: Runtime, limit_bytes: int, *, keeps_outputs: bool = False) -> Staging:
