@@ -133,7 +133,13 @@ class Instance(PlacedInstance):
     def _start(self) -> None:
         # The hooks' parameters are checked before `load`, which may take minutes.
         check_transaction_policy(type(self._model), self.spec)
-        call = Call.bind(self._hook(self.spec.hook), self.spec, f"model {self.spec.name!r}")
+        has_preprocess = self._hook("preprocess") is not None
+        call = Call.bind(
+            self._hook(self.spec.hook),
+            self.spec,
+            f"model {self.spec.name!r}",
+            has_preprocess=has_preprocess,
+        )
         if any(is_asynchronous(self._hook(name)) for name in ("load", "unload", self.spec.hook)):
             self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
         on_host = not self.placement.uses_cuda
@@ -287,7 +293,9 @@ class Instance(PlacedInstance):
             scope = functools.partial(hook_scope, self.runtime, precision, self.settings)
             answer = awaited(answer, self._loop, scope)
         hooks = Hooks.of(self._model, answer, call, is_async=is_async)
-        return hooks if self.sequences is None else self.sequences.watch(hooks)
+        if self.sequences is None:
+            return hooks
+        return self.sequences.watch(hooks, self.runtime.wait_for_host_memory)
 
     def _connect(self) -> None:
         """Build the objects that use Triton's module."""

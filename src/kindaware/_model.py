@@ -97,6 +97,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
     cancellation: ClassVar[str] = "auto"
     isolate_errors: ClassVar[bool] = True
     pad: ClassVar[str | Mapping[str, Any] | None] = None
+    unpad: ClassVar[str | Mapping[str, str | Sequence[str | None] | None] | None] = None
     max_streams: ClassVar[int] = 64
     max_sequences: ClassVar[int] = 1024
 

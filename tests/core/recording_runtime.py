@@ -46,6 +46,9 @@ class RecordingRuntime:
         self.log.append("wait")
         self.run_queue()
 
+    def wait_for_host_memory(self):
+        """Nothing that a hook does is queued here."""
+
     def synchronize(self, device):
         self.log.append(("synchronize", device))
         self.run_queue()

@@ -14,6 +14,7 @@ from kindaware._tensors.dtypes import DTYPES
 IDS = TensorSpec("IDS", "INT64", [-1])
 SAME = TensorSpec("SAME", "INT64", [-1])
 ROWS = TensorSpec("ROWS", "INT64", [1])
+ABSENT = object()
 
 
 def ids(*rows, name="IDS", request_id="r", more=None):
@@ -21,9 +22,16 @@ def ids(*rows, name="IDS", request_id="r", more=None):
     return Request(request_id, inputs, len(rows))
 
 
-def padded(forward, *, inputs=(IDS,), outputs=(SAME,), pad=None, **more):
+def padded(forward, *, inputs=(IDS,), outputs=(SAME,), pad=None, unpad=None, **more):
+    """A pipeline that pads; its outputs of variable size follow the first input unless said."""
     spec = make_spec(inputs=inputs, outputs=outputs)
-    return make_pipeline(forward, spec=spec, pad={"IDS": -1} if pad is None else pad, **more)
+    settings = {"pad": {"IDS": -1} if pad is None else pad, "unpad": {"SAME": inputs[0].name} | (unpad or {})}
+    settings["unpad"] = {
+        one.name: entry if isinstance(entry, tuple) else (entry,)
+        for one in outputs
+        if one.is_dynamic and (entry := settings["unpad"].get(one.name, ABSENT)) is not ABSENT
+    }
+    return make_pipeline(forward, spec=spec, **settings, **more)
 
 
 def values(found, name="SAME"):
@@ -93,8 +101,10 @@ def test_output_of_another_size_and_of_fixed_size_is_left_as_it_is():
     def forward(IDS):
         return torch.ones(len(IDS), 5, dtype=torch.int64), torch.ones(len(IDS), 3, dtype=torch.int64)
 
-    found = padded(forward, outputs=outputs).run([ids([1]), ids([1, 2, 3])])
-    assert [tuple(one["TOP"].shape) for one in found] == [(1, 5), (1, 5)]
+    pipeline = padded(forward, outputs=outputs, unpad={"TOP": None})
+    for requests in ([ids([1]), ids([1, 2, 3])], [ids([1]), ids([1, 2, 3, 4, 5])]):
+        found = pipeline.run(requests)
+        assert [tuple(one["TOP"].shape) for one in found] == [(1, 5), (1, 5)]
     assert [tuple(one["FIX"].shape) for one in found] == [(1, 3), (1, 3)]
 
 
@@ -132,23 +142,38 @@ def test_several_padded_inputs_get_their_lengths_by_name_and_absent_ones_none():
     assert values(found) == [[[1, 1]], [[1, 1, 1]], [[1]]]
 
 
-def test_output_that_could_follow_either_of_two_inputs_is_settled_in_smaller_batches():
+def test_output_follows_the_input_that_unpad_names_where_another_is_as_long():
     """QUERY and PASSAGE happen to have the same longest, and different lengths else."""
     inputs = (TensorSpec("QUERY", "INT64", [-1]), TensorSpec("PASSAGE", "INT64", [-1]))
+    outputs = (SAME, TensorSpec("SCORES", "INT64", [-1, -1]))
     batches = []
 
     def forward(QUERY, PASSAGE):
         batches.append(len(QUERY))
-        return QUERY
+        return QUERY, QUERY[:, :, None] * PASSAGE[:, None]
 
     def request(query, passage):
         one = torch.ones
         return Request("r", {"QUERY": one(1, query).long(), "PASSAGE": one(1, passage).long()}, 1)
 
-    pipeline = padded(forward, inputs=inputs, pad={"QUERY": 0, "PASSAGE": 0})
+    pipeline = padded(
+        forward,
+        inputs=inputs,
+        outputs=outputs,
+        pad={"QUERY": 0, "PASSAGE": 0},
+        unpad={"SCORES": ("QUERY", "PASSAGE")},
+    )
     found = pipeline.run([request(3, 1), request(2, 3)])
     assert values(found) == [[[1, 1, 1]], [[1, 1]]]
-    assert batches == [2, 1, 1]
+    assert values(found, "SCORES") == [[[[1], [1], [1]]], [[[1, 1, 1], [1, 1, 1]]]]
+    assert batches == [2]
+
+
+@pytest.mark.parametrize("requests", [[[1]], [[1], [1, 2]], [[1], [1, 2, 3, 4]]])
+def test_output_that_is_not_as_long_as_the_input_it_follows_is_refused(requests):
+    """Whatever its companions: three values for a request of length one are wrong when it is alone, too."""
+    found = padded(lambda IDS: torch.ones(len(IDS), 3, dtype=torch.int64)).run([ids(row) for row in requests])
+    assert all("output 'SAME': expected size" in one.text for one in found)
 
 
 def test_rows_that_do_not_fit_by_their_fixed_sizes_have_a_batch_of_their_own():
@@ -158,20 +183,12 @@ def test_rows_that_do_not_fit_by_their_fixed_sizes_have_a_batch_of_their_own():
         lambda IMAGE: shapes.append(tuple(IMAGE.shape)) or IMAGE.sum(dim=(2, 3)).long(),
         inputs=(spec,),
         pad={"IMAGE": 0},
+        unpad={"SAME": "IMAGE"},
         preprocess=lambda inputs: {"IMAGE": inputs["IMAGE"][..., : int(inputs["IMAGE"][0, 0, 0, 0])]},
     )
     images = [torch.full((1, 2, n, 2), float(w)) for n, w in ((1, 1), (3, 1), (2, 2))]
     pipeline.run([Request("r", {"IMAGE": one}, 1) for one in images])
     assert shapes == [(2, 2, 3, 1), (1, 2, 2, 2)]
-
-
-def test_preprocess_that_changes_the_dimensions_of_a_padded_input_fails_its_request():
-    (found,) = padded(lambda IDS: IDS, preprocess=lambda inputs: {"IDS": inputs["IDS"][:, None]}).run(
-        [ids([1])]
-    )
-    assert (
-        "preprocess input 'IDS', which is padded: expected 2 dimensions, as declared, got shape" in found.text
-    )
 
 
 def test_bytes_are_padded_and_cut_back_too():
@@ -272,6 +289,7 @@ class Same(KindAwareModel):
     """SAME = IDS; pads."""
 
     pad = {"IDS": 0}
+    unpad = {"SAME": "IDS"}
 
     def load(self):
         """Make nothing."""
@@ -313,8 +331,25 @@ def test_pad_of_the_configuration_takes_the_place_of_the_classes():
             },
             "a graph repeats none of its Python, got the parameter 'lengths'",
         ),
+        (
+            {},
+            {"unpad": None},
+            "'unpad': expected the padded input that output 'SAME' is as long as, or None, got neither",
+        ),
+        ({}, {"unpad": {"Y": "IDS"}}, r"expected outputs with a dimension of -1, \['SAME'\], got 'Y'"),
+        ({}, {"unpad": {"SAME": "X"}}, r"expected inputs that pad names, \['IDS'\], got 'X'"),
+        (
+            {},
+            {"unpad": {"SAME": ["IDS", None]}},
+            "expected an entry for each of the 1 dimensions of -1 of output 'SAME', got 2",
+        ),
+        (
+            {"parameters": {"kindaware.unpad": "IDS"}},
+            {},
+            "parameter 'kindaware.unpad': expected inputs by output",
+        ),
     ],
-    ids=["input", "batch", "collate", "lengths", "graphs"],
+    ids=["input", "batch", "collate", "lengths", "graphs", "unsaid", "other", "source", "number", "text"],
 )
 def test_pad_that_can_not_be_kept_is_refused(changes, members, text):
     with pytest.raises(ConfigError, match=text):

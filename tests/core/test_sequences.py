@@ -294,7 +294,7 @@ def test_state_that_refuses_to_be_copied_is_refused():
     with pytest.raises(
         KindAwareError, match=r"^self\.sequence_state\[2\]: expected a value that copy\.deepcop"
     ):
-        state.seal()
+        state.seal(lambda: None)
 
 
 def test_state_of_a_sequence_outside_of_the_batch_is_not_read():

@@ -39,6 +39,8 @@ GOOD = [
     ("isolate_errors", False, "false", False),
     ("pad", {"A": "0", "B": "x y"}, "A=0, B = x y", {"A": "0", "B": "x y"}),
     ("pad", None, "off", None),
+    ("unpad", {"A": "X", "B": None}, "A=X, B = none", {"A": ("X",), "B": (None,)}),
+    ("unpad", {"A": ["X", None]}, "A=X none", {"A": ("X", None)}),
     ("max_streams", 128, "128", 128),
     ("max_sequences", 1, "1", 1),
 ]
@@ -84,6 +86,7 @@ BAD = [
     ("cancellation", ["true", True, "", None], "one of auto, on, off"),
     ("isolate_errors", ["0", 0, None], "'true' or 'false'"),
     ("pad", ["INPUT", "", "A=0,", "A=0,A=1", {}, 0, {1: 2}], "'off' or values by input"),
+    ("unpad", ["INPUT", "", "A=", "A=X,", 0, {1: "X"}, {"A": []}, {"A": 0}], "inputs by output"),
     ("max_streams", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
     ("max_sequences", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
 ]

@@ -41,6 +41,11 @@ class Doubled(torch.nn.Module):
         return X * 2
 
 
+class SumAndLength(torch.nn.Module):
+    def forward(self, ids, lengths):
+        return (ids.sum(dim=1) + lengths).float().unsqueeze(1)
+
+
 class LessThanLengths(torch.nn.Module):
     def forward(self, IDS, lengths):
         return IDS - lengths.unsqueeze(1)
@@ -113,6 +118,18 @@ CASES = {
         with_model(LessThanLengths()),
         [{"IDS": floats(5)}, {"IDS": floats(1, 2)}],
         [[[4]], [[-1, 0]]],
+    ),
+    "[Text, tokenised]": (
+        config(tensor("TEXT", data_type="TYPE_STRING")),
+        with_model(SumAndLength()),
+        [{"TEXT": text(b"a")}, {"TEXT": text(b"bcd")}],
+        [[[98]], [[300]]],
+    ),
+    "Outputs of different size": (
+        config(tensor("X", [2]), output=tensor("Y", [-1])),
+        {},
+        [{"X": floats(1, -1)}, {"X": floats(2, 3)}],
+        [[[1]], [[2, 3]]],
     ),
     "joined by [`collate`]": (
         config(OPEN, output=tensor("Y", [-1])),

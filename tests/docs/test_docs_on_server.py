@@ -1,5 +1,6 @@
 """What the documentation shows of a server, on the real one."""
 
+import concurrent.futures
 import json
 import re
 import shlex
@@ -85,6 +86,24 @@ def test_quickstart_curl_is_answered(server):
     (output,) = post(server, path, words[words.index("-d") + 1])["outputs"]
     assert output["shape"] == [2, 3]
     assert sum(output["data"][:3]) == pytest.approx(1)
+
+
+def test_classifier_gives_a_text_the_same_scores_alone_and_beside_others(server):
+    texts = ["x", "a longer one", "", "grün", "xyz" * 13]
+
+    def scores(*rows):
+        answer = infer(server, "classifier", TEXT=("BYTES", [len(rows), 1], list(rows)))
+        (output,) = answer["outputs"]
+        assert output["shape"] == [len(rows), 2]
+        return [output["data"][n : n + 2] for n in range(0, len(output["data"]), 2)]
+
+    alone = [scores(text)[0] for text in texts]
+    with concurrent.futures.ThreadPoolExecutor(len(texts)) as pool:
+        beside = [one for [one] in pool.map(scores, texts)]
+    for found in (scores(*texts), beside):
+        for pair, expected in zip(found, alone, strict=True):
+            assert pair == pytest.approx(expected, rel=1e-5)
+    assert len({round(first, 4) for first, _ in alone}) == len(texts)
 
 
 def test_quickstart_client_prints_scores(server, folder):

@@ -136,6 +136,33 @@ def test_requests_of_different_length_share_a_padded_batch(client):
     assert max(int(one["BATCH"][0, 0]) for one in found) > 2  # rows of the batch: more than one request's
 
 
+def test_text_that_preprocess_tokenises_shares_a_padded_batch(client):
+    client.infer("tokens", TEXT=text([b"a"]))
+    answers = Answers(client, "tokens")
+    sent = [text([b"abc"], [b"x"]), text([b""]), text([b"a" * 50]), text([b"\xff\0"], [b"yz"])]
+    for one in sent:
+        answers.send(TEXT=one)
+    found = answers.wait()
+    for one, answer in zip(sent, found, strict=True):
+        assert answer["SUM"][:, 0].tolist() == [sum(row) for row in one[:, 0]]
+        assert answer["BATCH"][:, 2].tolist() == [len(row) for row in one[:, 0]]
+    assert max(int(one["BATCH"][0, 0]) for one in found) > 2  # rows of the batch: more than one request's
+
+
+def test_outputs_of_different_size_come_from_one_forward(client):
+    client.infer("positives", X=np.ones((1, 4), np.float32))
+    answers = Answers(client, "positives")
+    counts = [3, 1, 4, 0, 2, 4, 1, 3]
+    for place, count in enumerate(counts):
+        row = np.where(np.arange(4) < count, 10 + place, -1).astype(np.float32)
+        answers.send(X=row[None].repeat(2, 0))
+    found = answers.wait()
+    for place, (count, answer) in enumerate(zip(counts, found, strict=True)):
+        assert answer["KEPT"].tolist() == [[10 + place] * count] * 2
+        assert answer["WORDS"].tolist() == [[str(10 + place).encode()] * count] * 2
+    assert max(int(one["BATCH"][0, 0]) for one in found) > 2  # rows of the batch: more than one request's
+
+
 @pytest.mark.parametrize(
     ("model", "batches"),
     [

@@ -120,7 +120,7 @@ def test_execute_fault_at_any_call_of_a_padded_batch(sticky):
         return torch.AcceleratorError(text) if sticky else torch.OutOfMemoryError(text)
 
     def open_harness():
-        return serve(Padded, config=config, pad="X=0", output_device="instance")
+        return serve(Padded, config=config, pad="X=0", unpad="Y=X", output_device="instance")
 
     with open_harness() as harness:
         num_calls = num_calls_of(harness, sent, Faults(make_error, is_of_library))

@@ -91,6 +91,13 @@ class View(Doubler):
         return X.view(-1)[: X.numel()].view(X.shape)
 
 
+class SecondHalf(Doubler):
+    """The second half of the rows, for a model without a batch dimension."""
+
+    def forward(self, X):
+        return torch.from_dlpack(torch.utils.dlpack.to_dlpack(X[2:]))
+
+
 class SameRows(Doubler):
     """What each request gets is what it sent; a batch of one is not copied on the way."""
 
@@ -121,6 +128,18 @@ def test_execute_output_that_is_an_input_of_triton_keeps_its_values(model, rows,
     sent = entries(*rows, input_device=ON_GPU)
     with serve_gpu_inputs(model, output_device=output_device) as harness:
         assert_answers(harness.infer_batch(sent), sent, factor=1)
+        assert_clean(harness)
+
+
+@pytest.mark.usefixtures("_answers_come_late")
+@pytest.mark.parametrize("output_device", ["cpu", "instance"])
+def test_execute_slice_of_an_input_that_came_back_through_dlpack_keeps_its_values(output_device):
+    values = np.arange(1, 5, dtype=np.float32)
+    config = make_config(max_batch_size=0, output=[tensor("Y", [2])])
+    with serve_gpu_inputs(SecondHalf, config=config, output_device=output_device) as harness:
+        [result] = harness.infer_batch([{"inputs": {"X": values}, "input_device": ON_GPU}])
+        assert result.error is None
+        np.testing.assert_array_equal(result.outputs["Y"], values[2:])
         assert_clean(harness)
 
 

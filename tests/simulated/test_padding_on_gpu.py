@@ -24,10 +24,9 @@ class Padded(Doubler):
         return 2 * X, (X * own).sum(dim=1, keepdim=True)
 
 
-def serve_padded(output_device="instance", **options):
-    return serve(
-        Padded, config=CONFIG, pad="X=-7", takes_gpu_inputs=True, output_device=output_device, **options
-    )
+def serve_padded(output_device):
+    settings = {"pad": "X=-7", "unpad": "Y=X", "output_device": output_device}
+    return serve(Padded, config=CONFIG, takes_gpu_inputs=True, **settings)
 
 
 def check(harness, sent):
@@ -67,3 +66,14 @@ def test_execute_padded_batches_do_not_depend_on_when_the_device_works(request, 
                 first = 1 + 50 * number + 10 * place
                 sent += entries(rows, first=first, width=width, input_device=input_device)
             check(harness, sent)
+
+
+def test_execute_padding_of_outputs_that_stay_is_cut_off_before_the_wait():
+    names = []
+    sent = [one for width in (2, 4) for one in entries(2, width=width, first=width)]
+    with serve_padded("instance") as harness:
+        harness.accelerator.fault = lambda number, name: names.append(name)
+        check(harness, sent)
+    waits = [place for place, name in enumerate(names) if name == "wait for an event"]
+    assert "aten::contiguous" in names[: waits[0]]
+    assert not [name for name in names[waits[0] :] if name.startswith("aten::contiguous")]

@@ -15,6 +15,7 @@ class Mixed(Doubler):
     """Text in upper case, and numbers times ten, in memory that every forward writes again."""
 
     pad = {"IDS": -1}
+    unpad = {"SAME": "IDS"}
 
     def load(self):
         self.seen = []

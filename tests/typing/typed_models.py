@@ -84,6 +84,7 @@ class SettingsModel(KindAwareModel):
     warmup = "off"
     cuda_graphs = [1, 8]
     pad = {"FIRST": 0.5}
+    unpad = {"SCORES": "FIRST", "TOP": None, "PAIRS": ("FIRST", None)}
     precision = "bf16-mixed"
     pinned_limit_bytes = 2**20
 

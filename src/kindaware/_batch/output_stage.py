@@ -10,7 +10,7 @@ from kindaware._batch.outputs import check_outputs, name_outputs
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._device.staging import Staging
-from kindaware._tensors.bytes_arrays import Value
+from kindaware._tensors.rows import Output
 
 
 class OutputStage:
@@ -30,36 +30,37 @@ class OutputStage:
         self._text_outputs = [output.name for output in plan.spec.outputs if output.dtype.torch is None]
         self._staging = staging
 
-    def finish(
-        self, outputs: dict[str, Any], requests: Sequence[Request], num_rows: int | None
-    ) -> dict[str, Value]:
+    def finish(self, outputs: dict[str, Any], requests: Sequence[Request]) -> dict[str, Output]:
         """Run `postprocess`, and check the outputs against the configuration. Called in inference mode.
 
         Args:
             outputs: outputs by name, as `forward` or `stream` returned them.
             requests: the requests of the batch.
-            num_rows: B; None if the model does not batch.
 
         Returns:
-            Contiguous tensors by name, on the device that computed them, and BYTES arrays.
+            Contiguous tensors by name, on the device that computed them, and BYTES arrays; or a list of one
+            per request.
 
         Raises:
             OutputError: an output doesn't match the configuration.
             Exception: what `postprocess` raised.
         """
+        # `postprocess` and the checks read what lies on the host: a cast, or making it contiguous.
+        self._staging.land(outputs.values())
         if self._postprocess is not None:
             extras = self._hook_requests.argument("postprocess", requests)
             outputs = name_outputs(self._postprocess(outputs, **extras), self._spec, "postprocess")
+            self._staging.land(outputs.values())
         return check_outputs(
             outputs,
             self._spec,
-            num_rows=num_rows,
+            rows=[one.rows for one in requests],
             cast=self._casts,
             computed_dtype=self._computed_dtype,
             hook=self._spec.hook if self._postprocess is None else "postprocess",
         )
 
-    def fetch(self, outputs: Mapping[str, Value]) -> dict[str, Value]:
+    def fetch(self, outputs: Mapping[str, Output]) -> dict[str, Output]:
         """Copy tensors to where the responses need them; BYTES arrays are on the host already.
 
         Sync:

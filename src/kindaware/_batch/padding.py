@@ -19,8 +19,8 @@ from kindaware._config.settings import Settings
 from kindaware._errors import ConfigError, OutputError, message
 from kindaware._hooks.binding import Hooks
 from kindaware._tensors.bytes_arrays import Value
-from kindaware._tensors.dtypes import DType
-from kindaware._tensors.rows import kind_of, split
+from kindaware._tensors.dtypes import DTYPES, DType, triton_name
+from kindaware._tensors.rows import Output, RaggedRows, Rows, kind_of, split
 
 Fill = bool | int | float | bytes
 """A value to pad with, of the input's data type."""
@@ -28,32 +28,41 @@ Fill = bool | int | float | bytes
 _BOOLEANS = {"true": True, "false": False, True: True, False: False}
 
 
+Source = tuple[str, int]
+"""The padded input whose size an output's dimension has, and which of its padded dimensions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Padding:
-    """Which inputs are padded, with what, and which outputs may be longer because of it.
+    """Which inputs are padded, with what, and which dimensions of outputs are longer because of it.
 
     Dimensions are counted with the batch dimension, which is 0.
 
     Attributes:
-        fills: fill value, by padded input.
-        input_axes: dimensions declared as -1, by padded input.
-        output_axes: dimensions declared as -1, by output that has any.
-        ranks: number of dimensions, by padded input.
+        fills: fill value, by padded input; as written if `preprocess` decides on the data type.
+        input_axes: dimensions declared as -1, by padded input; empty for one that only `preprocess` makes.
+        ranks: number of declared dimensions, by padded input; 0 for one that only `preprocess` makes.
+        required: padded inputs that no request may lack.
+        sources: the padded input that each output's dimensions follow, by output and dimension.
+        is_produced: whether the inputs are those that `preprocess` returns.
     """
 
-    fills: Mapping[str, Fill]
+    fills: Mapping[str, Any]
     input_axes: Mapping[str, tuple[int, ...]]
-    output_axes: Mapping[str, tuple[int, ...]]
     ranks: Mapping[str, int]
+    required: frozenset[str]
+    sources: Mapping[str, Mapping[int, Source]]
+    is_produced: bool
 
     @classmethod
     def plan(cls, spec: ModelSpec, settings: Settings, hooks: Hooks) -> Padding | None:
-        """Return the padding that the setting `pad` asks for; None if nothing is padded.
+        """Return the padding that the settings `pad` and `unpad` ask for; None if nothing is padded.
 
         Raises:
-            ConfigError: the setting names something other than an input of variable size, a fill value is not
-                of the input's data type, the model does not batch or has a hook `collate`; or `forward` has a
-                parameter `lengths`, and nothing is padded.
+            ConfigError: `pad` names something other than an input of variable size or, if there is a hook
+                `preprocess`, a parameter of `forward`; a fill value is not of the input's data type; `unpad`
+                does not say what each output of variable size follows; the model does not batch or has a hook
+                `collate`; or `forward` has a parameter `lengths`, and nothing is padded.
         """
         subject = f"model {spec.name!r} setting 'pad'"
         if not settings.pad:
@@ -66,19 +75,23 @@ class Padding:
             raise _config_error(subject, "a model with max_batch_size above 0", f"{spec.max_batch_size}")
         if hooks.collate is not None:
             raise _config_error(subject, "either pad or collate", "both")
-        inputs = {tensor.name: tensor for tensor in spec.inputs if tensor.is_dynamic}
-        for name in settings.pad:
-            if name not in inputs:
-                expected = f"inputs with a dimension of -1, {sorted(inputs)}"
-                raise _config_error(subject, expected, repr(name))
+        inputs = {tensor.name: tensor for tensor in spec.inputs}
+        is_produced = hooks.preprocess is not None
+        _check_names(settings.pad, spec, hooks, subject)
+        padded = {name: inputs[name] for name in settings.pad if name in inputs}
+        input_axes = {name: _axes(padded[name]) if name in padded else () for name in settings.pad}
         return cls(
-            fills={
+            fills=settings.pad
+            if is_produced
+            else {
                 name: _fill(value, inputs[name].dtype, f"{subject} value for {name!r}")
                 for name, value in settings.pad.items()
             },
-            input_axes={name: _axes(inputs[name]) for name in settings.pad},
-            output_axes={tensor.name: _axes(tensor) for tensor in spec.outputs if tensor.is_dynamic},
-            ranks={name: 1 + len(inputs[name].shape) for name in settings.pad},
+            input_axes=input_axes,
+            ranks={name: 1 + len(padded[name].shape) if name in padded else 0 for name in settings.pad},
+            required=frozenset(settings.pad) - _may_lack(spec, hooks),
+            sources=plan_sources(spec, settings, input_axes),
+            is_produced=is_produced,
         )
 
     def key(self, request: Request) -> object:
@@ -90,25 +103,48 @@ class Padding:
         )
 
     def _fixed_sizes(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
-        axes = self.input_axes.get(name, ())
+        axes = self._padded_axes(name, len(shape)) if name in self.fills else ()
         return tuple(-1 if axis in axes else size for axis, size in enumerate(shape) if axis > 0)
 
-    def check_rank(self, name: str, value: Value) -> None:
-        """Refuse a padded input to which `preprocess` gave another number of dimensions.
+    def _padded_axes(self, name: str, rank: int) -> tuple[int, ...]:
+        """Return the padded dimensions of an input: those of -1, or all of one that `preprocess` made."""
+        declared = self.input_axes[name]
+        return declared if declared and rank == self.ranks[name] else tuple(range(1, rank))
+
+    def check(self, inputs: Mapping[str, Rows]) -> None:
+        """Refuse what `preprocess` returned if it can't be padded.
 
         Raises:
-            OutputError: the input has more or fewer dimensions than declared.
+            OutputError: a padded input is missing, is one number per row, or its data type can't have the
+                fill value.
         """
-        rank = self.ranks.get(name, value.ndim)
-        if value.ndim != rank:
-            raise OutputError(
-                message(
-                    f"preprocess input {name!r}, which is padded",
-                    expected=f"{rank} dimensions, as declared",
-                    got=f"shape {list(value.shape)}",
-                    remedy="keep the number of dimensions, or join the input in collate instead of pad",
-                )
-            )
+        for name in self.fills:
+            if name not in inputs:
+                if name in self.required:
+                    raise _produced_error(name, "it, since pad names it", f"inputs {sorted(inputs)}")
+                continue
+            if inputs[name].ndim < 2:
+                shape = list(inputs[name].shape)
+                raise _produced_error(name, "a size behind the rows, to be padded", f"shape {shape}")
+            self._fill_of(name, inputs[name])
+
+    def _fill_of(self, name: str, value: Rows) -> Fill:
+        """Return the value to pad with; read anew for the data type that `preprocess` has chosen.
+
+        Raises:
+            OutputError: the data type can't have the value.
+        """
+        written = self.fills[name]
+        if not self.is_produced:
+            fill: Fill = written
+            return fill
+        one = value.rows[0] if isinstance(value, RaggedRows) else value
+        dtype = triton_name(one.dtype) if isinstance(one, torch.Tensor) else "BYTES"
+        try:
+            return _read_fill(written, DTYPES[dtype])
+        except (ValueError, TypeError, KeyError):
+            got = f"{dtype}, which {written!r} is no value of"
+            raise _produced_error(name, "a data type of the value in pad", got) from None
 
     def pad(self, name: str, values: Sequence[Any]) -> Sequence[Any]:
         """Concatenate the requests' rows of one input, each padded at its end to the largest size.
@@ -122,10 +158,10 @@ class Padding:
         """
         if name not in self.fills or len({value.shape[1:] for value in values}) == 1:
             return values
-        sizes = [max(value.shape[axis] for value in values) for axis in range(1, self.ranks[name])]
+        sizes = [max(value.shape[axis] for value in values) for axis in range(1, values[0].ndim)]
         shape = (sum(map(len, values)), *sizes)
         is_tensor = isinstance(values[0], torch.Tensor)
-        fill = self.fills[name]
+        fill = self._fill_of(name, values[0])
         joined = values[0].new_full(shape, fill) if is_tensor else np.full(shape, fill, dtype=object)
         start = 0
         for value in values:
@@ -138,57 +174,121 @@ class Padding:
         """Return the unpadded size of each row, by padded input that the requests have.
 
         Returns:
-            INT64 tensors on the host: [B], or [B, n] for an input with n dimensions of -1.
+            INT64 tensors on the host: [B], or [B, n] for an input with n dimensions that are padded.
         """
         lengths = {}
-        for name, axes in self.input_axes.items():
+        for name in self.fills:
             # All requests of a batch have the same inputs, since `key` contains their names.
-            if name in requests[0].inputs:
-                rows: list[Any] = []
-                for request in requests:
-                    sizes = [request.inputs[name].shape[axis] for axis in axes]
-                    rows += [sizes if len(axes) > 1 else sizes[0]] * (request.rows or 0)
-                shape = (len(rows), len(axes)) if len(axes) > 1 else (len(rows),)
-                lengths[name] = torch.tensor(rows, dtype=torch.int64).reshape(shape)
+            if name not in requests[0].inputs:
+                continue
+            axes = self._padded_axes(name, requests[0].inputs[name].ndim)
+            rows: list[list[int]] = []
+            for request in requests:
+                value = request.inputs[name]
+                shapes = (
+                    value.row_shapes
+                    if isinstance(value, RaggedRows)
+                    else [value.shape[1:]] * (request.rows or 0)
+                )
+                rows += [[shape[axis - 1] for axis in axes] for shape in shapes]
+            table = torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(axes))
+            lengths[name] = table if len(axes) > 1 else table[:, 0]
         return lengths
 
     def cuts(
-        self, outputs: Mapping[str, Value], requests: Sequence[Request]
+        self, outputs: Mapping[str, Output], requests: Sequence[Request]
     ) -> dict[str, dict[int, tuple[int, ...]]]:
-        """Find the output dimensions that are as long as a padded input, and the size of each request there.
+        """Return the size of each request in the output dimensions that follow a padded input.
 
         Returns:
-            By output and dimension, the unpadded size of each request.
+            By output and dimension, the unpadded size of each request. An output of one value per request has
+            none: its sizes are the model's own.
 
         Raises:
-            OutputError: several inputs of different lengths were padded to the size of an output, so that it
-                is ambiguous which lengths apply. In a smaller batch it may not be.
+            OutputError: an output is not as long as the padded input that it follows.
         """
-        # By padded size, the different sequences of unpadded sizes, one size per request, that led to it.
-        padded: dict[int, set[tuple[int, ...]]] = {}
-        for name, axes in self.input_axes.items():
-            for axis in axes if name in requests[0].inputs else ():
-                own = tuple(request.inputs[name].shape[axis] for request in requests)
-                padded.setdefault(max(own), set()).add(own)
         found: dict[str, dict[int, tuple[int, ...]]] = {}
-        for name, axes in self.output_axes.items():
-            for axis in axes:
-                size = outputs[name].shape[axis]
-                candidates = padded.get(size, set())
-                if len(candidates) > 1:
-                    raise _ambiguous(name, size)
-                for own in candidates:
-                    found.setdefault(name, {})[axis] = own
+        for name, sources in self.sources.items():
+            output = outputs[name]
+            for axis, (source, place) in sources.items():
+                if isinstance(output, list) or source not in requests[0].inputs:
+                    continue
+                axes = self._padded_axes(source, requests[0].inputs[source].ndim)
+                if place >= len(axes):
+                    raise _unlike_source(name, f"at most {len(axes)} dimensions that follow", source, "more")
+                own = tuple(request.inputs[source].shape[axes[place]] for request in requests)
+                if output.shape[axis] != max(own):
+                    expected = f"size {max(own)} in dimension {axis}, to which is padded"
+                    raise _unlike_source(name, expected, source, f"shape {list(output.shape)}")
+                found.setdefault(name, {})[axis] = own
         return found
 
-    def split(self, outputs: Mapping[str, Value], requests: Sequence[Request]) -> list[Mapping[str, Value]]:
-        """Split a batch's outputs into one mapping per request, with padding cut off; contiguous copies."""
-        answers = split(outputs, [request.rows for request in requests])
+    def cut(self, outputs: Mapping[str, Output], requests: Sequence[Request]) -> dict[str, Output]:
+        """Cut the padding off a batch's outputs, each that follows an input into one value per request."""
         cuts = self.cuts(outputs, requests)
-        return [
-            {name: _cut(value, cuts.get(name, {}), index) for name, value in answer.items()}
-            for index, answer in enumerate(answers)
-        ]
+        answers = split({name: outputs[name] for name in cuts}, [request.rows for request in requests])
+        parts: dict[str, Output] = {
+            name: [_cut(answer[name], sizes, index) for index, answer in enumerate(answers)]
+            for name, sizes in cuts.items()
+        }
+        return {**outputs, **parts}
+
+
+def _check_names(pad: Mapping[str, Any], spec: ModelSpec, hooks: Hooks, subject: str) -> None:
+    """Refuse names in `pad` that no request can have, or that can't vary in size."""
+    names = sorted(tensor.name for tensor in spec.inputs if tensor.is_dynamic)
+    expected = f"inputs with a dimension of -1, {names}"
+    if hooks.preprocess is not None:
+        parameters = hooks.call.parameters
+        if parameters is not None and parameters.takes_any_name:
+            return
+        names = sorted({tensor.name for tensor in spec.inputs} | (parameters.names if parameters else set()))
+        expected = f"inputs, or parameters of forward that preprocess returns, {names}"
+    for name in pad:
+        if name not in names:
+            raise _config_error(subject, expected, repr(name))
+
+
+def _may_lack(spec: ModelSpec, hooks: Hooks) -> frozenset[str]:
+    """Return the names of inputs that a batch may lack."""
+    parameters = hooks.call.parameters
+    defaults = parameters.names - parameters.required if parameters is not None else frozenset()
+    return frozenset(tensor.name for tensor in spec.inputs if tensor.optional) | defaults
+
+
+def plan_sources(
+    spec: ModelSpec, settings: Settings, input_axes: Mapping[str, tuple[int, ...]]
+) -> dict[str, dict[int, Source]]:
+    """Return which padded input each output's dimensions of -1 follow, as the setting `unpad` says.
+
+    Sizes alone don't tell: the five best of a request of length 3 are as long as a neighbour of length 5.
+
+    Raises:
+        ConfigError: `unpad` leaves out an output of variable size, names another one, or an input that is not
+            padded, or has more or fewer entries than the output has dimensions of -1.
+    """
+    subject = f"model {spec.name!r} setting 'unpad'"
+    said = settings.unpad or {}
+    dynamic = {tensor.name: _axes(tensor) for tensor in spec.outputs if tensor.is_dynamic}
+    if unknown := sorted(set(said) - set(dynamic)):
+        raise _unpad_error(subject, f"outputs with a dimension of -1, {sorted(dynamic)}", repr(unknown[0]))
+    sources: dict[str, dict[int, Source]] = {}
+    for name, axes in dynamic.items():
+        if name not in said:
+            expected = f"the padded input that output {name!r} is as long as, or None"
+            raise _unpad_error(subject, expected, "neither")
+        entries = said[name] * len(axes) if len(said[name]) == 1 else said[name]
+        if len(entries) != len(axes):
+            expected = f"an entry for each of the {len(axes)} dimensions of -1 of output {name!r}"
+            raise _unpad_error(subject, expected, f"{len(entries)}")
+        for number, (axis, entry) in enumerate(zip(axes, entries, strict=True)):
+            if entry is None:
+                continue
+            if entry not in input_axes:
+                raise _unpad_error(subject, f"inputs that pad names, {sorted(input_axes)}", repr(entry))
+            # The first dimension that follows an input follows its first, the second its second.
+            sources.setdefault(name, {})[axis] = (entry, entries[:number].count(entry))
+    return sources
 
 
 def _cut(value: Value, sizes: Mapping[int, tuple[int, ...]], index: int) -> Value:
@@ -237,12 +337,24 @@ def _config_error(subject: str, expected: str, got: str) -> ConfigError:
     return ConfigError.of(subject, expected=expected, got=got, remedy="correct pad, or leave it out")
 
 
-def _ambiguous(name: str, size: int) -> OutputError:
+def _unpad_error(subject: str, expected: str, got: str) -> ConfigError:
+    remedy = "write unpad = {'OUTPUT': 'INPUT'} to cut it back to each request's length, or {'OUTPUT': None}"
+    return ConfigError.of(subject, expected=expected, got=got, remedy=remedy)
+
+
+def _produced_error(name: str, expected: str, got: str) -> OutputError:
+    remedy = "correct preprocess, or the setting pad"
+    return OutputError(
+        message(f"preprocess input {name!r}, which is padded", expected=expected, got=got, remedy=remedy)
+    )
+
+
+def _unlike_source(name: str, expected: str, source: str, got: str) -> OutputError:
     return OutputError(
         message(
-            f"forward output {name!r}",
-            expected="a size that is that of one padded input only",
-            got=f"{size}, to which inputs of different lengths were padded",
-            remedy="cut the outputs in postprocess and declare them otherwise, or use collate instead of pad",
+            f"output {name!r}",
+            expected=f"{expected} input {source!r}",
+            got=got,
+            remedy="return it as long as that input, or write None for it in unpad",
         )
     )

@@ -26,6 +26,7 @@ from kindaware._errors import (
     message,
 )
 from kindaware._tensors.bytes_arrays import host_zeros
+from kindaware._tensors.rows import RaggedRows, Rows
 
 _MAX_SHAPES = 4096
 """Bound on the shapes that are remembered: clients choose them, so there is no end to them."""
@@ -57,7 +58,7 @@ class Pipeline:
         self._logger = plan.logger
         self._health = runner.device.health
         self._has_preprocess = plan.hooks.preprocess is not None
-        self._preprocessor = Preprocessor(plan, runner.device.runtime)
+        self._preprocessor = Preprocessor(plan, runner.device)
         self._splitter = Splitter(plan, runner.device)
         self._is_dynamic = any(tensor.is_dynamic for tensor in plan.spec.inputs)
         self._answered_shapes: set[object] = set()
@@ -239,7 +240,7 @@ class Pipeline:
         if not (self._is_dynamic and self.runner.has_answered) or is_known or self._health.fault:
             return None
         # On the host: created on the device, outside its scope, they would be queued on another stream.
-        zeros = {name: host_zeros(one) for name, one in request.inputs.items()}
+        zeros = {name: _zeros_of(one) for name, one in request.inputs.items()}
         result = self.runner.attempt([request.with_inputs(zeros)])
         if not isinstance(result, Exception) or self._health.fault:
             return None
@@ -301,6 +302,10 @@ def _not_settled(error: Exception) -> Exception:
             remedy="name them all at once",
         )
     )
+
+
+def _zeros_of(value: Rows) -> Rows:
+    return value.map(host_zeros) if isinstance(value, RaggedRows) else host_zeros(value)
 
 
 def _num_rows(request: Request) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -11,9 +11,10 @@ from kindaware._batch.hook_requests import HookRequests
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
-from kindaware._device.runtime import Runtime
+from kindaware._device.device import Device
 from kindaware._errors import OutputError, message
-from kindaware._tensors.bytes_arrays import Value, is_value
+from kindaware._tensors.bytes_arrays import is_value
+from kindaware._tensors.rows import RaggedRows, Rows, joinable, kind_of
 
 
 class Preprocessor:
@@ -21,17 +22,21 @@ class Preprocessor:
 
     Args:
         plan: plan of the instance.
-        runtime: the runtime of the device, which is current for the hook.
+        device: device of the instance, which is current for the hook.
     """
 
-    def __init__(self, plan: Plan, runtime: Runtime) -> None:
+    def __init__(self, plan: Plan, device: Device) -> None:
         self._model = plan.spec.name
         self._input_names = {tensor.name for tensor in plan.spec.inputs}
+        self._call = plan.hooks.call
+        # Where rows may have different sizes: they are padded, or joined by `collate`.
+        self._collates = plan.hooks.collate is not None
         self._required_names = {tensor.name for tensor in plan.spec.inputs if not tensor.optional}
         self._hook = plan.hooks.preprocess
         self._hook_requests = HookRequests(plan.spec, plan.hooks)
         self._padding = plan.padding
-        self._runtime = runtime
+        self._runtime = device.runtime
+        self._staging = device.staging
 
     def run(self, request: Request) -> Request:
         """Return the request with the inputs that `preprocess` returned.
@@ -51,8 +56,12 @@ class Preprocessor:
         with self._runtime.scope(), torch.no_grad(), RequestScope([request]):
             try:
                 extras = self._hook_requests.argument("preprocess", [request])
+                given = dict(request.inputs)
                 # A copy of the mapping, which the hook may change.
-                inputs = self._check(self._hook(dict(request.inputs), **extras), request)
+                inputs = self._check(self._hook(dict(given), **extras), request)
+                # What it has made may be a copy from the device that is only queued yet.
+                made = [one for name, one in inputs.items() if one is not given.get(name)]
+                self._staging.expect(joinable(made))
             except BaseException as error:
                 # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
                 if not self._runtime.is_fault(error):
@@ -60,25 +69,71 @@ class Preprocessor:
                 raise
         return request.with_inputs(inputs)
 
-    def _check(self, inputs: Any, request: Request) -> Mapping[str, Value]:
+    def _takes(self, names: Collection[str]) -> bool:
+        """Whether `forward` takes tensors of these names: the declared inputs', or its parameters'."""
+        # Optional inputs may be absent.
+        if self._call.takes_inputs and self._required_names <= set(names) <= self._input_names:
+            return True
+        return self._call.parameters is not None and self._call.parameters.take(names)
+
+    def _rows(self, name: str, value: Any, request: Request) -> Rows | None:
+        """Return the rows of one input; None if they are not the request's.
+
+        Raises:
+            OutputError: rows differ in size, and nothing would make them equal.
+        """
+        # A scalar's shape[:1] is (), so it has no rows.
+        if is_value(value):
+            is_whole = request.rows is None or value.shape[:1] == (request.rows,)
+            return value if is_whole else None
+        if not isinstance(value, (list, tuple)) or not value or len(value) != request.rows:
+            return None
+        if not all(map(is_value, value)) or len({(kind_of(one), one.ndim) for one in value}) > 1:
+            return None
+        rows = RaggedRows(value)
+        is_padded = self._padding is not None and name in self._padding.fills
+        if not (is_padded or self._collates) and len(set(rows.row_shapes)) > 1:
+            raise OutputError(
+                message(
+                    f"model {self._model!r} preprocess input {name!r}",
+                    expected="rows of one size, since pad does not name it",
+                    got=f"shapes {[list(shape) for shape in rows.row_shapes]}"[:200],
+                    remedy=f"write pad = {{{name!r}: 0}}, or define collate",
+                )
+            )
+        return rows
+
+    def _check(self, inputs: Any, request: Request) -> Mapping[str, Rows]:
         """Return what `preprocess` returned, checked for names, types and number of rows."""
-        # Optional inputs may be absent, and none may be added. A scalar's shape[:1] is (), so it has no rows.
-        is_mapping = isinstance(inputs, Mapping) and self._required_names <= set(inputs) <= self._input_names
-        if is_mapping and all(
-            is_value(one) and (request.rows is None or one.shape[:1] == (request.rows,))
-            for one in inputs.values()
-        ):
-            if self._padding is not None:
-                for name, one in inputs.items():
-                    self._padding.check_rank(name, one)
-            return inputs  # type: ignore[no-any-return]  # a mapping of tensors, as just checked
+        if isinstance(inputs, Mapping) and self._takes(inputs):
+            rows = {name: self._rows(name, one, request) for name, one in inputs.items()}
+            checked = {name: one for name, one in rows.items() if one is not None}
+            if len(checked) == len(rows):
+                if self._padding is not None:
+                    self._padding.check(checked)
+                return checked
         raise OutputError(
             message(
                 f"model {self._model!r} preprocess",
-                expected=f"a mapping of {sorted(self._input_names)} to tensors with {request.rows} rows",
-                got=repr({k: list(getattr(v, "shape", ())) for k, v in inputs.items()})
+                expected=f"a mapping of {self._names()} to tensors with {request.rows} rows",
+                got=repr({k: _shape_of(v) for k, v in inputs.items()})
                 if isinstance(inputs, Mapping)
                 else type(inputs).__name__,
-                remedy="return the inputs, changed, with as many rows as they had; BYTES in object arrays",
+                remedy="return one tensor per input, or a list of one per row, with as many rows as the "
+                "request has; BYTES in object arrays",
             )
         )
+
+    def _names(self) -> str:
+        """Return the names that `forward` takes, for a message."""
+        parameters = self._call.parameters
+        inputs, names = sorted(self._input_names), sorted(parameters.names if parameters is not None else ())
+        if not self._call.takes_inputs:
+            return str(names)
+        return str(inputs) if not names or names == inputs else f"{inputs}, or of {names},"
+
+
+def _shape_of(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return [list(getattr(one, "shape", ())) for one in value]
+    return list(getattr(value, "shape", ()))

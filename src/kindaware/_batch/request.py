@@ -15,7 +15,7 @@ import torch
 from kindaware._batch.request_context import RequestContext
 from kindaware._batch.request_info import RequestInfo
 from kindaware._tensors.bytes_arrays import Value
-from kindaware._tensors.rows import kind_of
+from kindaware._tensors.rows import Rows, kind_of
 
 
 class HostArray(Mapping[str, Value]):
@@ -53,7 +53,8 @@ class Request:
     Attributes:
         origin: the request's `RequestContext`; or the id of a request of the library's own, as text.
         inputs: tensors by name, [b, ...] if the model batches; BYTES are numpy arrays of dtype object. They
-            lie in host memory, or in GPU memory if Triton passes inputs there.
+            lie in host memory, or in GPU memory if Triton passes inputs there. `preprocess` may have put
+            others in their place, ragged rows among them.
         rows: b; None if the model does not batch.
         info: metadata of the request, if a hook asks for it.
     """
@@ -61,7 +62,7 @@ class Request:
     # Not a frozen dataclass, which takes three times as long to create.
 
     origin: Any
-    inputs: Mapping[str, Value]
+    inputs: Mapping[str, Rows]
     rows: int | None
     info: RequestInfo | None = None
 
@@ -74,7 +75,7 @@ class Request:
         """Return the context that calls of other models pass on; None for a request of the library's own."""
         return self.origin if isinstance(self.origin, RequestContext) else None
 
-    def with_inputs(self, inputs: Mapping[str, Value]) -> Request:
+    def with_inputs(self, inputs: Mapping[str, Rows]) -> Request:
         """Return a copy of the request with other inputs, of the same number of rows."""
         return replace(self, inputs=inputs)
 

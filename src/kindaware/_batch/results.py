@@ -11,8 +11,10 @@ from kindaware._batch.request_info import RequestInfo
 from kindaware._errors import ERROR_CODES, OutputError, RequestError, describe, message, text_of
 from kindaware._hooks.blame import hook_of, report
 from kindaware._tensors.bytes_arrays import Value
+from kindaware._tensors.rows import Output
 
 Tensors = Mapping[str, Value]
+Outputs = Mapping[str, Output]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Failure:
 
 Result = Tensors | Failure
 
-Split = Callable[[Tensors, Sequence[Request]], Sequence[Result]]
+Split = Callable[[Outputs, Sequence[Request]], Sequence[Result]]
 """Splits a batch's outputs into the result of each of its requests, in order."""
 
 
@@ -82,11 +84,11 @@ class Ledger:
         self._model = model
         self._arrivals = arrivals
         self._results: list[Result | None] = [one if isinstance(one, Failure) else None for one in arrivals]
-        self._answers: list[tuple[Sequence[int], Tensors]] = []
+        self._answers: list[tuple[Sequence[int], Outputs]] = []
         # Request ids by traceback, so that an error which failed several requests is logged once.
         self._to_log: dict[str, list[str]] = {}
 
-    def answer(self, part: Sequence[int], outputs: Tensors) -> None:
+    def answer(self, part: Sequence[int], outputs: Outputs) -> None:
         """Record the outputs of a batch, which are split into rows when all forwards of the call are done.
 
         Args:

@@ -11,7 +11,7 @@ from kindaware._batch.collate import Collator
 from kindaware._batch.counters import Counters, Stopwatch
 from kindaware._batch.hook_requests import HookRequests
 from kindaware._batch.output_stage import OutputStage
-from kindaware._batch.outputs import name_outputs
+from kindaware._batch.outputs import RowCountError, name_outputs
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
@@ -20,6 +20,7 @@ from kindaware._device.cuda_graphs import Graphs
 from kindaware._device.device import Device
 from kindaware._device.modules import gradients_off, prepare_input
 from kindaware._tensors.bytes_arrays import BytesArray, Value
+from kindaware._tensors.rows import Output
 
 
 class BatchRunner:
@@ -51,7 +52,7 @@ class BatchRunner:
         """Start a call of `execute`: the outputs of the previous call are no longer needed."""
         self.device.staging.begin_call()
 
-    def run(self, requests: Sequence[Request]) -> dict[str, Value]:
+    def run(self, requests: Sequence[Request]) -> dict[str, Output]:
         """Run one batch on the device.
 
         Args:
@@ -60,7 +61,7 @@ class BatchRunner:
         Returns:
             Contiguous tensors by name, [B, ...] if the model batches, computed, valid until `begin_call`: on
             the host, or with `output_device` `instance` where `forward` and `postprocess` left them. BYTES
-            are arrays on the host.
+            are arrays on the host. An output may be a list of one value per request instead, [b, ...] each.
 
         Raises:
             Exception: what a hook raised, or `OutputError` for what it returned.
@@ -71,7 +72,7 @@ class BatchRunner:
         """
         rows = [request.rows for request in requests]
         num_rows = None if rows[0] is None else sum(one or 0 for one in rows)
-        staging, padding = self.device.staging, self._plan.padding
+        staging = self.device.staging
         num_in, num_out = staging.statistics.bytes_in, staging.statistics.bytes_out
         stopwatch = Stopwatch(self.counters)
         with self.device.batch(), RequestScope(requests):
@@ -87,11 +88,13 @@ class BatchRunner:
                 if outputs is None:
                     outputs = self._forward(inputs, texts, extras)
                 stopwatch.lap("forward")
-                finished = self._output_stage.finish(outputs, requests, num_rows)
-            # Ambiguous lengths raise here and not when the rows are split, since here the batch is halved.
-            if padding is not None:
-                padding.cuts(finished, requests)
-            fetched = self._output_stage.fetch(finished)
+                try:
+                    finished = self._output_stage.finish(outputs, requests)
+                except RowCountError:
+                    # What `collate` returned may have any number of rows, if the outputs have the batch's.
+                    self._collator.check_rows(parts, texts, num_rows)
+                    raise
+            fetched = self._output_stage.fetch(self._unpadded(finished, requests))
             stopwatch.lap("copy_out")
         # `fetch` has waited for the device, so the batch has succeeded and counts.
         self.has_answered = True
@@ -102,7 +105,20 @@ class BatchRunner:
             self.counters.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
         return fetched
 
-    def attempt(self, requests: Sequence[Request]) -> dict[str, Value] | Exception:
+    def _unpadded(self, outputs: dict[str, Output], requests: Sequence[Request]) -> dict[str, Output]:
+        """Check that outputs are as long as the padded inputs they follow, and cut those that stay here.
+
+        Those that go to the host are cut there, behind one copy for the whole batch.
+        """
+        padding = self._plan.padding
+        if padding is None:
+            return outputs
+        if self._plan.settings.output_device == "instance":
+            return padding.cut(outputs, requests)
+        padding.cuts(outputs, requests)
+        return outputs
+
+    def attempt(self, requests: Sequence[Request]) -> dict[str, Output] | Exception:
         """Run a batch like `run`, but return what was raised instead of raising it.
 
         If memory ran out, the returned error references no tensors and unused memory has been released, so

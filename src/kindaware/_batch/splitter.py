@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
-from kindaware._batch.results import Result, Tensors, failure_of, log_failure
+from kindaware._batch.results import Outputs, Result, Tensors, failure_of, log_failure
 from kindaware._device.device import Device
 from kindaware._hooks.blame import report
 from kindaware._tensors.rows import split
@@ -23,9 +23,10 @@ class Splitter:
     def __init__(self, plan: Plan, device: Device) -> None:
         self._plan = plan
         self._device = device
-        self._is_on_device = plan.settings.output_device != "cpu"
+        # Outputs that stay on the device are cut there, before the batch's wait.
+        self._is_cut = plan.settings.output_device == "instance"
 
-    def split(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Result]:
+    def split(self, outputs: Outputs, requests: Sequence[Request]) -> Sequence[Result]:
         """Return the result of each request in a batch.
 
         Cutting padding off makes copies; if memory runs out for them, all requests of the batch fail.
@@ -43,12 +44,7 @@ class Splitter:
             log_failure(self._plan.logger, model, [one.id for one in requests], report(error))
             return [failure_of(error, model, one.id, "cutting padding off") for one in requests]
 
-    def _split(self, outputs: Tensors, requests: Sequence[Request]) -> Sequence[Tensors]:
-        padding = self._plan.padding
-        if padding is None:
-            return split(outputs, [request.rows for request in requests])
-        if not self._is_on_device:
-            return padding.split(outputs, requests)
-        # Cutting padding off queues copies, which belong on the instance's stream.
-        with self._device.runtime.scope():
-            return padding.split(outputs, requests)
+    def _split(self, outputs: Outputs, requests: Sequence[Request]) -> Sequence[Tensors]:
+        if self._plan.padding is not None and not self._is_cut:
+            outputs = self._plan.padding.cut(outputs, requests)
+        return split(outputs, [request.rows for request in requests])

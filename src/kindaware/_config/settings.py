@@ -49,6 +49,8 @@ class Settings:
             if forwards take long enough to justify the cost of asking.
         isolate_errors: whether a batch on which `forward` raises is halved to find the offending requests.
         pad: fill value by input name for inputs of different sizes, as written; None for no padding.
+        unpad: for each output of variable size, the padded inputs that its dimensions of -1 are as long as;
+            None for a dimension that follows none.
         max_streams: maximum number of asynchronous `stream` generators that run at once.
         max_sequences: maximum number of sequences whose state an instance keeps.
     """
@@ -73,6 +75,7 @@ class Settings:
     cancellation: str = "auto"
     isolate_errors: bool = True
     pad: Mapping[str, Any] | None = None
+    unpad: Mapping[str, tuple[str | None, ...]] | None = None
     max_streams: int = 64
     max_sequences: int = 1024
 
@@ -230,6 +233,26 @@ def _pad(value: object) -> Mapping[str, Any] | None:
     return dict(value)
 
 
+def _unpad(value: object) -> Mapping[str, tuple[str | None, ...]] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        # Text has no None; an input of that name can be named in the class.
+        value = {
+            name: [None if one == "none" else one for one in str(entries).split()]
+            for name, entries in (_pad(value) or {}).items()
+        }
+    if not isinstance(value, Mapping):
+        raise TypeError
+    read = {}
+    for name, entries in value.items():
+        listed = entries if isinstance(entries, (list, tuple)) else [entries]
+        if not listed or not all(isinstance(one, (str, type(None))) for one in (name, *listed)):
+            raise TypeError
+        read[name] = tuple(listed)
+    return read
+
+
 _SIZES = "'off' or batch sizes such as '1,8'"
 
 # In the order of the table in docs/settings.md.
@@ -256,6 +279,7 @@ _PARSERS = {
     "cancellation": _choice("auto", "on", "off"),
     "isolate_errors": _Parser("'true' or 'false'", _boolean),
     "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
+    "unpad": _Parser("inputs by output, such as 'OUTPUT=INPUT,OTHER=none'", _unpad),
     "max_streams": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
     "max_sequences": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
 }

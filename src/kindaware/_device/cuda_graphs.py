@@ -146,6 +146,15 @@ class Graphs:
 
     def _check(self, outputs: Mapping[str, torch.Tensor], num_rows: int) -> None:
         for name, output in outputs.items():
+            if not isinstance(output, torch.Tensor):
+                raise KindAwareError(
+                    message(
+                        f"forward output {name!r}",
+                        expected="one tensor for the whole batch, which a graph can write again",
+                        got=f"a {type(output).__name__}",
+                        remedy="make one value per request in postprocess",
+                    )
+                )
             if output.device != self._runtime.device or output.shape[:1] != (num_rows,):
                 raise KindAwareError(
                     message(

@@ -9,7 +9,7 @@ Source: python_backend `pb_stub.cc`, Stub::ProcessRequests.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,9 @@ import torch
 
 from kindaware._device.runtime import Runtime
 from kindaware._tensors.rows import concat, concat_into, pieces
+
+Outputs = dict[str, Any]
+"""A batch's outputs by name: a tensor each, or a list of one per request."""
 
 PIECE_BYTES = 2 * 2**20
 """Inputs larger than this are copied in pieces of about this size, so that the device copies one piece while
@@ -55,6 +58,19 @@ class Staging(Protocol):
     def begin_forward(self) -> None:
         """Start one forward of the call. Called inside the runtime's scope."""
 
+    def expect(self, values: Iterable[object]) -> None:
+        """Have the next `begin_forward` wait if any of these is a tensor on the host; see `land`."""
+
+    def land(self, values: Iterable[object]) -> None:
+        """Wait if any of what a hook has made is a tensor on the host: its copy may still be in flight.
+
+        A copy to the host with `non_blocking` is only queued, and whoever reads it before the wait reads
+        what was in that memory before.
+
+        Sync:
+            Host with stream, if there is such a tensor.
+        """
+
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
         """Concatenate the rows of one input, [b, ...] each, into [B, ...] on the device.
 
@@ -66,8 +82,11 @@ class Staging(Protocol):
             target: contiguous memory on the device to write to; None for memory that the staging chooses.
         """
 
-    def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def fetch(self, outputs: Mapping[str, Any]) -> Outputs:
         """Copy contiguous outputs to where the responses need them; valid until `begin_call`.
+
+        Args:
+            outputs: by name a tensor, or a list of one per request.
 
         Sync:
             Host with stream: when this returns, the outputs are computed.
@@ -86,9 +105,9 @@ class _Exposed:
     """
 
     def __init__(self) -> None:
-        self._batches: list[dict[str, Any]] = []
+        self._batches: list[Outputs] = []
 
-    def add(self, outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def add(self, outputs: Outputs) -> Outputs:
         """Remember a batch's outputs, and return the mapping, in which `protect` will replace them."""
         self._batches.append(outputs)
         return outputs
@@ -102,8 +121,9 @@ class _Exposed:
         for outputs in self._batches:
             for name, value in outputs.items():
                 # BYTES arrays were copied when they were checked.
-                if isinstance(value, torch.Tensor):
-                    outputs[name] = value.clone()
+                outputs[name] = _each(
+                    value, lambda one: one.clone() if isinstance(one, torch.Tensor) else one
+                )
         self._batches.clear()
 
 
@@ -122,13 +142,19 @@ class HostStaging:
         """Copy outputs that the next forward could overwrite."""
         self._exposed.protect()
 
+    def expect(self, values: Iterable[object]) -> None:
+        """Do nothing: nothing is ever queued."""
+
+    def land(self, values: Iterable[object]) -> None:
+        """Do nothing: nothing is ever queued."""
+
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
         """Concatenate the rows; a single request's tensor is copied only into a target."""
         joined = concat(tensors)
         # A target is the memory that a captured graph reads.
         return joined if target is None else target.copy_(joined)
 
-    def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def fetch(self, outputs: Mapping[str, Any]) -> Outputs:
         """Return the outputs without copying them."""
         return self._exposed.add(dict(outputs))
 
@@ -155,13 +181,14 @@ class PinnedStaging:
         self._limit_bytes = limit_bytes
         self._keeps_outputs = keeps_outputs
         self._exposed = _Exposed()
-        # Addresses of storages that belong to Triton, which it reclaims when `execute` returns.
-        self._borrowed: set[int] = set()
+        # Ranges of addresses that belong to Triton, which it reclaims when `execute` returns.
+        self._borrowed: list[range] = []
         # Each pinned buffer is in exactly one of these three lists.
         self._free: list[torch.Tensor] = []
         self._with_batch: list[torch.Tensor] = []
         self._with_call: list[torch.Tensor] = []
         self._is_pending = False
+        self._must_land = False
         self.statistics = StagingStatistics()
 
     def begin_call(self) -> None:
@@ -175,7 +202,19 @@ class PinnedStaging:
         """Copy outputs on the device that the next forward could overwrite; those on the host are safe."""
         # Before anything is queued: these copies, or what a hook does with inputs in Triton's memory.
         self._is_pending = True
+        if self._must_land:
+            self._runtime.wait_for_host_memory()
+            self._must_land = False
         self._exposed.protect()
+
+    def expect(self, values: Iterable[object]) -> None:
+        """Note that copies to the host may be in flight; one wait per call covers all of its requests."""
+        self._must_land = self._must_land or any(map(_is_on_host, values))
+
+    def land(self, values: Iterable[object]) -> None:
+        """Wait for copies to the host that a hook has queued, on any of the instance's devices."""
+        if any(map(_is_on_host, values)):
+            self._runtime.wait_for_host_memory()
 
     def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor | None = None) -> torch.Tensor:
         """Copy the rows into a pinned buffer, piece by piece, and queue a copy to the device for each piece.
@@ -197,7 +236,7 @@ class PinnedStaging:
             joined = concat([tensor.to(self._runtime.device) for tensor in tensors])
             # Not copied, so this is still Triton's memory, and so is any view of it that forward returns.
             if len(tensors) == 1:
-                self._borrowed.add(_start_of(joined))
+                self._borrowed.append(_addresses_of(joined))
             return joined if target is None else target.copy_(joined)
         shape = first.shape if len(tensors) == 1 else (sum(len(one) for one in tensors), *first.shape[1:])
         pinned = self._borrow(shape, first.dtype, self._with_batch)
@@ -210,7 +249,7 @@ class PinnedStaging:
         self.statistics.bytes_in += target.nbytes
         return target
 
-    def fetch(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def fetch(self, outputs: Mapping[str, Any]) -> Outputs:
         """Queue one copy per output into pinned memory, and wait once for all of them.
 
         Outputs that stay on the device are waited for as well, since inputs may lie in Triton's memory. An
@@ -221,27 +260,27 @@ class PinnedStaging:
             Host with stream.
         """
         # An output on another GPU would be read on a stream of that GPU, which `wait` doesn't cover.
-        near = {
-            name: output if output.device.type == "cpu" else output.to(self._runtime.device)
-            for name, output in outputs.items()
-        }
+        near = {name: _each(output, self._near) for name, output in outputs.items()}
         self._is_pending = True
-        fetched = self._exposed.add(self._owned(near)) if self._keeps_outputs else self._copied(near)
+        if self._keeps_outputs:
+            fetched = self._exposed.add({name: _each(one, self._owned) for name, one in near.items()})
+        else:
+            fetched = {name: _each(one, self._copied) for name, one in near.items()}
         self.settle()
         return fetched
 
-    def _owned(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {
-            name: output.clone() if _start_of(output) in self._borrowed else output
-            for name, output in outputs.items()
-        }
+    def _near(self, output: torch.Tensor) -> torch.Tensor:
+        return output if output.device.type == "cpu" else output.to(self._runtime.device)
 
-    def _copied(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        copied = {}
-        for name, output in outputs.items():
-            copied[name] = self._borrow(output.shape, output.dtype, self._with_call)
-            self._runtime.copy(copied[name], output)
-            self.statistics.bytes_out += output.nbytes
+    def _owned(self, output: torch.Tensor) -> torch.Tensor:
+        # By address: a slice that came back through DLPack has a storage of its own, inside of Triton's.
+        address = output.data_ptr()
+        return output.clone() if any(address in one for one in self._borrowed) else output
+
+    def _copied(self, output: torch.Tensor) -> torch.Tensor:
+        copied = self._borrow(output.shape, output.dtype, self._with_call)
+        self._runtime.copy(copied, output)
+        self.statistics.bytes_out += output.nbytes
         return copied
 
     def settle(self) -> None:
@@ -281,7 +320,10 @@ class PinnedStaging:
         """Allocate a buffer, dropping free ones to stay within the limit; None if that isn't enough."""
         # Powers of two, so that batches of different sizes reuse the same buffers.
         size = max(4096, 1 << max(num_bytes - 1, 0).bit_length())
-        # Any free buffer is too small for this tensor, or it would have been taken.
+        # Any free buffer is too small for this tensor, or it would have been taken. What is dropped here goes
+        # to torch's allocator, which keeps it page-locked for the next buffer of that size: returning it to
+        # the driver would wait for the whole device. So the limit is on what the staging holds; what torch
+        # keeps beside it is at most that much per power of two.
         while self._free and self.statistics.pinned_bytes + size > self._limit_bytes:
             self.statistics.pinned_bytes -= len(self._free.pop())
         if self.statistics.pinned_bytes + size > self._limit_bytes:
@@ -291,9 +333,21 @@ class PinnedStaging:
         return buffer
 
 
-def _start_of(tensor: torch.Tensor) -> int:
-    """Return the address of the storage that a tensor and its views share."""
-    return tensor.untyped_storage().data_ptr()
+def _each(output: Any, function: Callable[[Any], Any]) -> Any:
+    """Apply a function to an output, or to each of the values per request of which it consists."""
+    return [function(one) for one in output] if isinstance(output, list) else function(output)
+
+
+def _is_on_host(value: object) -> bool:
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], torch.Tensor):
+        return any(map(_is_on_host, value))
+    return isinstance(value, torch.Tensor) and value.device.type == "cpu"
+
+
+def _addresses_of(tensor: torch.Tensor) -> range:
+    """Return the addresses of the storage that a tensor and its views share."""
+    storage = tensor.untyped_storage()
+    return range(storage.data_ptr(), storage.data_ptr() + storage.nbytes())
 
 
 def open_staging(runtime: Runtime, limit_bytes: int, *, keeps_outputs: bool = False) -> Staging:

@@ -19,8 +19,7 @@ from kindaware._batch.request_context import reset_contexts, set_contexts
 from kindaware._batch.runner import BatchRunner
 from kindaware._batch.stages import COLLATE, FORWARD, POSTPROCESS, READ, RESPOND, Stage
 from kindaware._device.modules import gradients_off
-from kindaware._tensors.bytes_arrays import Value
-from kindaware._tensors.rows import split
+from kindaware._tensors.rows import Output, split
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.request import RequestContexts
 
@@ -93,7 +92,7 @@ class FastPath:
             with self._gradients_off:
                 returned = self._forward(rows)
                 computed = time.monotonic()
-                outputs = self._check(returned, len(rows))
+                outputs = self._check(returned, len(rows), arrays)
         except KeyboardInterrupt:  # of somebody who stops a test
             raise
         except BaseException as error:
@@ -130,7 +129,7 @@ class FastPath:
     def _forward(self, rows: torch.Tensor) -> Any:
         return self._call(self._hook, {self._input: rows})
 
-    def _check(self, returned: Any, num_rows: int) -> _Array | dict[str, Value]:
+    def _check(self, returned: Any, num_rows: int, arrays: list[_Array]) -> _Array | dict[str, Output]:
         """Return what `forward` returned: as an array if it needs no conversion, else checked and named.
 
         Raises:
@@ -151,11 +150,16 @@ class FastPath:
         spec = self._spec
         outputs = name_outputs(returned, spec, spec.hook)
         return check_outputs(
-            outputs, spec, num_rows=num_rows, cast=self._casts, computed_dtype=None, hook=spec.hook
+            outputs,
+            spec,
+            rows=[len(one) for one in arrays],
+            cast=self._casts,
+            computed_dtype=None,
+            hook=spec.hook,
         )
 
     def _respond(
-        self, requests: Sequence[Any], arrays: list[_Array], outputs: _Array | dict[str, Value]
+        self, requests: Sequence[Any], arrays: list[_Array], outputs: _Array | dict[str, Output]
     ) -> list[Any]:
         """Build one response per request, each with the request's rows of the batch's output."""
         # The requested outputs aren't read: an empty list means all of them, and there is only one.

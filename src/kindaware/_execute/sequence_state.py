@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -49,15 +49,18 @@ class SequenceState(MutableMapping[CorrelationId, Any]):
         for sequence in batch:
             self._changed.pop(sequence, None)
 
-    def seal(self) -> None:
+    def seal(self, wait: Callable[[], None]) -> None:
         """Copy what the forward has changed, so that later changes in place have no effect.
+
+        Args:
+            wait: called before a tensor on the host is copied, since it may be written by a queued copy.
 
         Raises:
             KindAwareError: a value can't be copied.
         """
         for sequence in self._batch:
             if sequence in self._changed:
-                self._changed[sequence] = _copied(self._changed[sequence], sequence)
+                self._changed[sequence] = _copied(self._changed[sequence], sequence, wait)
 
     def take(self, sequence: CorrelationId) -> Any:
         """Return the new value of a sequence whose request was answered; `ABSENT` if it has none."""
@@ -106,18 +109,20 @@ class SequenceState(MutableMapping[CorrelationId, Any]):
             )
 
 
-def _copied(value: Any, sequence: CorrelationId) -> Any:
+def _copied(value: Any, sequence: CorrelationId, wait: Callable[[], None] = lambda: None) -> Any:
     """Return a copy of a value that shares no memory with it."""
     if value is ABSENT or isinstance(value, (int, float, str, bytes, type(None))):
         return value
     # Not deepcopy, which copies the whole storage: a row of a batch would keep the entire batch.
     if isinstance(value, torch.Tensor):
+        if value.device.type == "cpu":
+            wait()
         return value.detach().clone()
     # Exact types only: a subclass may have a constructor or attributes of its own, which deepcopy handles.
     if type(value) is dict:
-        return {key: _copied(one, sequence) for key, one in value.items()}
+        return {key: _copied(one, sequence, wait) for key, one in value.items()}
     if type(value) is list or type(value) is tuple:
-        return type(value)(_copied(one, sequence) for one in value)
+        return type(value)(_copied(one, sequence, wait) for one in value)
     try:
         return copy.deepcopy(value)
     except (TypeError, copy.Error) as error:

@@ -104,23 +104,30 @@ class Sequences:
             self._longest_call_seconds = max(self._longest_call_seconds, self._clock() - started)
         return results
 
-    def watch(self, hooks: Hooks) -> Hooks:
-        """Return the hooks, wrapped so that the state follows their batches if they have `requests`."""
+    def watch(self, hooks: Hooks, wait: Callable[[], None]) -> Hooks:
+        """Return the hooks, wrapped so that the state follows their batches if they have `requests`.
+
+        Args:
+            hooks: the user's hooks.
+            wait: waits for the host memory that the device writes; see `SequenceState.seal`.
+        """
         names = [name for name in ("forward", "postprocess") if name in hooks.with_requests]
         # The first of them to see a batch begins it.
         watched: dict[str, Any] = {
-            name: self._watched(getattr(hooks, name), begins=name == names[0]) for name in names
+            name: self._watched(getattr(hooks, name), wait, begins=name == names[0]) for name in names
         }
         return replace(hooks, **watched)
 
-    def _watched(self, hook: Callable[..., Any], *, begins: bool) -> Callable[..., Any]:
+    def _watched(
+        self, hook: Callable[..., Any], wait: Callable[[], None], *, begins: bool
+    ) -> Callable[..., Any]:
         @functools.wraps(hook)
         def watched(*args: Any, requests: Sequence[RequestInfo], **named: Any) -> Any:
             if begins:
                 self._begin(requests)
             outputs = hook(*args, requests=requests, **named)
             # After each hook, since what it has stored may share memory with the batch's tensors.
-            self.state.seal()
+            self.state.seal(wait)
             return outputs
 
         return watched

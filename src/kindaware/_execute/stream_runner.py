@@ -17,6 +17,7 @@ from kindaware._batch.request import Request
 from kindaware._device.device import Device
 from kindaware._device.modules import gradients_off, hook_scope, prepare_input
 from kindaware._tensors.bytes_arrays import Value
+from kindaware._tensors.rows import concat_bytes, joinable, split
 
 
 class StreamRunner:
@@ -54,12 +55,14 @@ class StreamRunner:
         placed: dict[str, Value] = {}
         with self._counted("copy_in"), self.device.batch():
             for name, value in request.inputs.items():
-                placed[name] = value
-                if isinstance(value, torch.Tensor):
-                    tensor = self.device.staging.put([value])
-                    # A single tensor on a device is passed through by the staging: still Triton's memory.
-                    owned = tensor if value.device.type == "cpu" else tensor.clone()
-                    placed[name] = prepare_input(owned, plan.settings, plan.precision)
+                parts: list[Any] = joinable([value])
+                if not isinstance(parts[0], torch.Tensor):
+                    placed[name] = concat_bytes(parts)
+                    continue
+                tensor = self.device.staging.put(parts)
+                # A single tensor on a device is passed through by the staging: still Triton's memory.
+                owned = tensor if parts[0].device.type == "cpu" else tensor.clone()
+                placed[name] = prepare_input(owned, plan.settings, plan.precision)
         extras = self._hook_requests.argument("forward", [request])
         return plan.hooks.call(plan.hooks.forward, placed, **extras)
 
@@ -94,8 +97,9 @@ class StreamRunner:
             # The item's own scope has ended with the step that yielded it.
             with gradients_off(self._plan.settings):
                 outputs = name_outputs(item, self._plan.spec, self._plan.spec.hook)
-                finished = self._output_stage.finish(outputs, [request], request.rows)
-            return self._output_stage.fetch(finished)
+                finished = self._output_stage.finish(outputs, [request])
+            (answer,) = split(self._output_stage.fetch(finished), [request.rows])
+        return dict(answer)
 
     @contextlib.contextmanager
     def _counted(self, stage: str) -> Iterator[None]:

@@ -101,7 +101,7 @@ class Streams:
     def __init__(self, plan: Plan, runner: StreamRunner, loop: EventLoop | None) -> None:
         self._model = plan.spec.name
         self._asks_for_cancelled = plan.settings.cancellation != "off"
-        self._preprocessor = Preprocessor(plan, runner.device.runtime)
+        self._preprocessor = Preprocessor(plan, runner.device)
         self._runner = runner
         self._health = runner.device.health
         self._logger = plan.logger

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from kindaware._config.model_spec import ModelSpec
@@ -20,34 +20,94 @@ _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
+class Parameters:
+    """The parameters of `forward` that may get what `preprocess` returns, by name.
+
+    Attributes:
+        names: names of the parameters.
+        required: those without a default.
+        takes_any_name: whether it takes any further name, with `**inputs`.
+    """
+
+    names: frozenset[str]
+    required: frozenset[str]
+    takes_any_name: bool
+
+    @classmethod
+    def of(cls, parameters: Sequence[inspect.Parameter]) -> Parameters | None:
+        """Return the parameters; None if one of them can't be passed by name."""
+        if any(p.kind in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL) for p in parameters):
+            return None
+        named = _by_name(parameters)
+        required = frozenset(name for name, p in named.items() if p.default is p.empty)
+        return cls(frozenset(named), required, any(p.kind is p.VAR_KEYWORD for p in parameters))
+
+    def take(self, names: Collection[str]) -> bool:
+        """Whether `forward` can be called with tensors of these names."""
+        return self.required <= set(names) and (self.takes_any_name or self.names >= set(names))
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """How a batch's tensors are passed to `forward`.
 
     Attributes:
         positional: input names in positional order; None if tensors are passed by keyword.
         extras: those of `RESERVED_PARAMETERS` that it names; they are always passed by keyword.
+        parameters: the parameters that may get what `preprocess` returns under names of its own; None if
+            there is no such hook, or they can't.
+        takes_inputs: whether it can be called with the declared inputs.
     """
 
     positional: tuple[str, ...] | None
     extras: tuple[str, ...] = ()
+    parameters: Parameters | None = None
+    takes_inputs: bool = True
 
     def __call__(self, forward: Callable[..., Any], inputs: Mapping[str, Value], **extras: Any) -> Any:
         """Call `forward` with one batch."""
         if self.positional is None:
             return forward(**inputs, **extras)
+        # Names that differ from the inputs' are those of the parameters; see `Preprocessor`.
+        if self.parameters is not None and inputs.keys() != set(self.positional):
+            return forward(**inputs, **extras)
         return forward(*[inputs[name] for name in self.positional], **extras)
 
     @classmethod
-    def bind(cls, forward: Callable[..., Any], spec: ModelSpec, subject: str) -> Call:
-        """Determine from the parameters of `forward`, or of `stream`, how it gets the declared inputs.
+    def bind(
+        cls, forward: Callable[..., Any], spec: ModelSpec, subject: str, *, has_preprocess: bool = False
+    ) -> Call:
+        """Determine from the parameters of `forward`, or of `stream`, how it gets its tensors.
 
-        By keyword if there is a parameter of the same name for every declared input, by position in the
-        configuration's order if there is none for any. An optional input needs a parameter of its name with a
-        default.
+        With a hook `preprocess` they are passed by keyword if it returns them under the names of the
+        parameters. What it returns is known only when it runs; so then the parameters need not fit the
+        inputs, unless one looks like a misspelled input.
+
+        Declared inputs are passed by keyword if there is a parameter of the same name for every one, by
+        position in the configuration's order if there is none for any. An optional input needs a parameter of
+        its name with a default.
 
         Raises:
             ConfigError: only some inputs have a parameter of their name, or the number of parameters differs.
         """
+        parameters = list(inspect.signature(forward).parameters.values())
+        names = [spec.name for spec in spec.inputs]
+        named = _by_name(parameters)
+        extras = tuple(name for name in RESERVED_PARAMETERS if name in named and name not in names)
+        produced = Parameters.of([one for one in parameters if one.name not in extras])
+        if not has_preprocess or produced is None:
+            return cls._bind_inputs(forward, spec, subject)
+        try:
+            return replace(cls._bind_inputs(forward, spec, subject), parameters=produced)
+        except ConfigError:
+            missing = [name for name in names if name not in named]
+            is_misspelled = len(missing) < len(names) and _hint(missing, named)
+            if is_misspelled or (spec.sequences is not None and spec.sequences.controls & set(named)):
+                raise
+            return cls(None, extras, produced, takes_inputs=False)
+
+    @classmethod
+    def _bind_inputs(cls, forward: Callable[..., Any], spec: ModelSpec, subject: str) -> Call:
         parameters = list(inspect.signature(forward).parameters.values())
         names = [spec.name for spec in spec.inputs]
         named = _by_name(parameters)

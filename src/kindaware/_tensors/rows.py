@@ -6,7 +6,9 @@ Shapes: B is the rows of a batch, b the rows of one request.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +16,58 @@ import torch
 from kindaware._tensors.bytes_arrays import BytesArray, Value
 
 
-def kind_of(value: Value) -> object:
+@dataclass(frozen=True, slots=True, eq=False)
+class RaggedRows:
+    """The rows of one request, whose sizes may differ, as `preprocess` returned them.
+
+    Attributes:
+        rows: b tensors or BYTES arrays without the batch dimension, of one kind and number of dimensions.
+    """
+
+    rows: Sequence[Value]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the rows padded to the largest of them, [b, ...]."""
+        return len(self.rows), *(max(sizes) for sizes in zip(*self.row_shapes, strict=True))
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions, the batch dimension counted."""
+        return 1 + self.rows[0].ndim
+
+    @property
+    def row_shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each row."""
+        return [tuple(row.shape) for row in self.rows]
+
+    def map(self, function: Callable[[Value], Value]) -> RaggedRows:
+        """Return the rows with a function applied to each."""
+        return RaggedRows([function(row) for row in self.rows])
+
+
+Output = Value | list[Value]
+"""An output of a batch, [B, ...], or one value per request, [b, ...] each, whose sizes may differ."""
+
+Rows = Value | RaggedRows
+"""The rows of one request: joined, [b, ...], or apart."""
+
+
+def joinable(values: Sequence[Rows]) -> list[Value]:
+    """Return the requests' rows as values of shape [b, ...]; each of the ragged ones as [1, ...]."""
+    pieces: list[Value] = []
+    for value in values:
+        if isinstance(value, RaggedRows):
+            pieces += [row[None] for row in value.rows]
+        else:
+            pieces.append(value)
+    return pieces
+
+
+def kind_of(value: Rows) -> object:
     """Return the dtype and device, which rows must share to be concatenated."""
+    if isinstance(value, RaggedRows):
+        value = value.rows[0]
     return (value.dtype, value.device) if isinstance(value, torch.Tensor) else "BYTES"
 
 
@@ -98,23 +150,32 @@ class Answer(Mapping[str, Value]):
         return len(self.batch)
 
 
-def split(outputs: Mapping[str, Value], rows: Sequence[int | None]) -> Sequence[Mapping[str, Value]]:
+def split(outputs: Mapping[str, Output], rows: Sequence[int | None]) -> Sequence[Mapping[str, Value]]:
     """Split a batch's outputs, [B, ...] each, into one mapping per request: the inverse of `concat`.
 
     Args:
-        outputs: contiguous tensors and arrays by name.
+        outputs: contiguous tensors and arrays by name, or a list of one per request.
         rows: b of each request, in the order in which they were concatenated; None for a model that does
             not batch, whose outputs all belong to its only request.
 
     Returns:
         Views of the outputs. They are contiguous, since rows are sliced along dimension 0.
     """
+    joined: Any = outputs
+    apart = {name: value for name, value in outputs.items() if isinstance(value, list)}
+    if apart:
+        joined = {name: value for name, value in outputs.items() if name not in apart}
     if rows[0] is None:
-        return [outputs]
-    answers = []
+        return [joined]
+    answers: list[Mapping[str, Value]] = []
     start = 0
     for num_rows in rows:
         stop = start + (num_rows or 0)
-        answers.append(Answer(outputs, slice(start, stop)))
+        answers.append(Answer(joined, slice(start, stop)))
         start = stop
+    if apart:
+        names = list(outputs)
+        parts = [{name: values[place] for name, values in apart.items()} for place in range(len(rows))]
+        whole = [{**answer, **part} for answer, part in zip(answers, parts, strict=True)]
+        answers = [{name: one[name] for name in names} for one in whole]
     return answers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -299,6 +299,15 @@ class TritonAdapter:
     def reschedule(self, request: Any) -> None:
         """Set the flag for rescheduling a request; `execute` must return None for it."""
         request.set_release_flags(self._pb_utils.TRITONSERVER_REQUEST_RELEASE_RESCHEDULE)
+
+    def land(self, values: Iterable[object]) -> None:
+        """Wait if any of a call's inputs is a tensor on the host, whose copy may only be queued yet.
+
+        Sync:
+            Host with stream, if there is such a tensor and the instance is on a GPU.
+        """
+        if any(isinstance(one, torch.Tensor) and one.device.type == "cpu" for one in values):
+            self._runtime.wait_for_host_memory()
 
     def new_call(self, model: str, inputs: Mapping[str, Any], *, trace: Any, **options: Any) -> Any:
         """Build a request to another model, whose outputs should lie on this instance's device.

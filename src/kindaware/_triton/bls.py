@@ -196,6 +196,7 @@ class Calls:
         # Read now: the calling thread or task works for the request, and the thread that executes doesn't.
         check_parameters(parameters or {}, f"{subject} parameters")
         context = current_context()
+        self.adapter.land(inputs.values())
         request = self.adapter.new_call(
             model,
             {name: _to_value(value, f"{subject} input {name!r}") for name, value in inputs.items()},

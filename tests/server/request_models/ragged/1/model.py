@@ -7,6 +7,7 @@ from kindaware import KindAwareModel
 
 class TritonPythonModel(KindAwareModel):
     pad = {"IDS": -1}
+    unpad = {"TIMES_TEN": "IDS"}
 
     def load(self):
         return None
