@@ -124,7 +124,9 @@ MODULES = {
         "core/test_calls.py",
         "simulated/test_calls_on_gpu.py",
     ),
-    "_batch/graph_recording": _both("core/test_cuda_graphs.py", "simulated/test_graph_buckets.py"),
+    "_batch/graph_recording": _both(
+        "core/test_graph_recording.py", "core/test_cuda_graphs.py", "simulated/test_graph_buckets.py"
+    ),
     "_batch/pipeline": _both(
         "core/test_pipeline_isolation.py",
         "core/test_pipeline_faults.py",
@@ -202,7 +204,6 @@ EQUIVALENT = {
     "_execute/sequences.py Sequences._settle: isinstance(arrival, Failure) or arrival.info is...: without "
     "isinstance(arrival, Failure)": "_note_unread has done what would be done for a failure",
     "_tensors/rows.py pieces: len(tensor) > num_rows: GtE": "torch.split gives so many rows as one chunk",
-    "_tensors/rows.py split: num_rows or 0: without 0": "none is None where the first is not",
     "_batch/collate.py Collator.parts: if self._collate is None and (joined := concat_arr...: always False": (
         "the tensors are joined by the staging, later"
     ),
@@ -223,7 +224,6 @@ EQUIVALENT = {
     "_batch/pipeline.py _named: not error.rows or not all((0 <= row < len(owner...: without not error.rows": (
         "no rows have no owners"
     ),
-    "_batch/pipeline.py _where_raised: frames[-1].lineno or 0: without 0": "frames of Python code have one",
     "_batch/results.py Ledger.results: if len(answers) == len(self._results): always False": (
         "the answers go to the same places one by one"
     ),

@@ -276,7 +276,9 @@ def _asks_for_none(test: ast.expr, operator: type[ast.cmpop]) -> bool:
 
 
 def _guards_others(one: ast.expr, node: ast.BoolOp) -> bool:
-    """Whether an operand asks for None so that the others need not: without it they would fail."""
+    """Whether an operand asks for None so that the others need not, or is zero in the place of None."""
+    if isinstance(node.op, ast.Or) and isinstance(one, ast.Constant) and not one.value:
+        return True
     operator = ast.IsNot if isinstance(node.op, ast.And) else ast.Is
     if not (isinstance(one, ast.Compare) and _asks_for_none(one, operator)):
         return False

@@ -15,14 +15,13 @@ import os
 import resource
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FunctionType
 from typing import Any, TextIO
 
 import pytest
@@ -30,6 +29,9 @@ from mutations import Mutation, mutate
 
 Place = tuple[str, int]
 """Name and first line of a function's code."""
+
+_NOTE = "_note_call"
+"""What a function calls with its line, while the tests are measured."""
 
 
 @dataclass(slots=True)
@@ -80,8 +82,10 @@ class WarmRuns:
         ]
         gc.freeze()  # or each fork would copy the pages of what a collection looks at
         source = self._path.read_text()
-        spans = list(_spans(ast.parse(source)))
-        self._calls = {name: Calls(**one) for name, one in self._forked(partial(self._measure, items))}
+        spans = [(one.lineno, one.end_lineno or one.lineno) for one in _functions(ast.parse(source))]
+        self._calls = {
+            name: Calls(**one) for name, one in self._forked(partial(self._measure, items, source, functions))
+        }
         for name, one in self._calls.items():
             if not one.is_passed:
                 self._write(None, name, one.seconds)
@@ -154,22 +158,19 @@ class WarmRuns:
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         return not self._is_failed
 
-    def _measure(self, items: dict[str, pytest.Item]) -> Iterator[Any]:
+    def _measure(
+        self, items: dict[str, pytest.Item], source: str, functions: list[FunctionType]
+    ) -> Iterator[Any]:
         """Run each test with the library as it is; gives what it calls of the module."""
-        path, lines = str(self._path), set()
-
-        def trace(frame: FrameType, event: str, _: object) -> None:
-            if frame.f_code.co_filename == path:
-                lines.add(frame.f_code.co_firstlineno)
-
+        lines: set[int] = set()
+        codes = _codes_by_place(compile(_noting(ast.parse(source)), str(self._path), "exec"))
+        for function in functions:
+            function.__globals__[_NOTE] = lines.add
+            function.__code__ = codes[_place(function)]
         for name, item in items.items():
             lines.clear()
             started = time.process_time()
-            threading.settrace(trace)
-            sys.settrace(trace)
             is_passed = self._passes(item) or self._passes(item)  # the machine may have been busy
-            sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]  # as sys.settrace has it
             seconds = time.process_time() - started
             yield name, {"lines": sorted(lines), "seconds": seconds, "is_passed": is_passed}
 
@@ -205,13 +206,22 @@ class WarmRuns:
             raise RuntimeError("a fork has raised; see above")
 
 
-def _spans(tree: ast.Module) -> Iterator[tuple[int, int]]:
-    """List the lines of each function and method; those of one within another belong to the outer one."""
+def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """List functions and methods; one within another belongs to that."""
     for node in tree.body:
         for one in node.body if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
-                first = min([one.lineno, *(decorator.lineno for decorator in one.decorator_list)])
-                yield first, one.end_lineno or one.lineno
+                yield one
+
+
+def _noting(tree: ast.Module) -> ast.Module:
+    """Have each function note its line when it is called."""
+    for one in _functions(tree):
+        note = ast.parse(f"{_NOTE}({one.lineno})").body[0]
+        for node in ast.walk(note):
+            ast.copy_location(node, one.body[0])
+        one.body.insert(0, note)
+    return tree
 
 
 def _place(function: FunctionType) -> Place:

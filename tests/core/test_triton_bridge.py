@@ -57,6 +57,12 @@ def test_read_model_that_does_not_batch_has_no_rows(host, make_bridge):
     assert read.rows is None
 
 
+def test_read_one_input_of_several_keeps_its_name(host, make_bridge):
+    inputs = [TensorSpec(name, "FP32", [2], optional=True) for name in ("X", "W")]
+    [read] = make_bridge(make_spec(inputs=inputs)).read([host.request(W=floats([[1, 2]]))])
+    assert {name: one.tolist() for name, one in read.inputs.items()} == {"W": [[1, 2]]}
+
+
 def test_read_inputs_with_different_rows_are_an_invalid_argument(host, make_bridge):
     inputs = {"A": np.zeros((2, 2), np.float32), "B": np.zeros((3, 2), np.float32)}
     spec = make_spec(inputs=[TensorSpec("A", "FP32", [2]), TensorSpec("B", "FP32", [2])])

@@ -1,5 +1,7 @@
 """The forwards before the first request."""
 
+import dataclasses
+
 import pytest
 import torch
 from core_kit import Doubler, make_args, start, tensor
@@ -177,6 +179,65 @@ def test_initialize_zeros_that_the_model_refuses_skip_the_warm_up(caplog):
     assert "warm-up skipped (zeros are refused: an empty picture; define warmup_inputs(rows))" in caplog.text
 
 
+def test_initialize_inputs_of_the_users_that_the_model_refuses_are_a_config_error():
+    class Model(Doubler):
+        def warmup_inputs(self, rows):
+            return {"X": torch.ones(rows, 4)}
+
+        def forward(self, X):
+            raise RequestError("too bright")
+
+    with pytest.raises(
+        ConfigError, match="expected forward to answer what warmup_inputs made, got "
+    ) as caught:
+        start(Model)
+    assert "or define warmup_inputs" not in str(caught.value)
+
+
+def test_initialize_warm_up_that_somebody_stops_is_stopped():
+    class Model(Doubler):
+        def forward(self, X):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(Model)
+
+
+@pytest.mark.parametrize(("changes", "rows"), [({"max_batch_size": 0}, 1), ({}, 3)])
+def test_initialize_warm_up_that_fails_says_with_how_many_rows(changes, rows):
+    asked = []
+
+    class Failing(Doubler):
+        def forward(self, X):
+            raise AttributeError("no such attribute", name="weights")
+
+    class Odd(Doubler):
+        def warmup_inputs(self, rows):
+            asked.append(rows)
+            return {"Z": torch.ones(rows, 4)}
+
+    warmup = {"kindaware.warmup": "3"}
+    with pytest.raises(ConfigError, match=rf"model 'm' warm-up with {rows} row\(s\): expected") as caught:
+        start(Failing, parameters=warmup, **changes)
+    assert "correct forward, or define warmup_inputs(rows)" in str(caught.value)
+    with pytest.raises(
+        ConfigError, match=rf"model 'm' warmup_inputs\({rows}\): expected a mapping of \['X'\]"
+    ):
+        start(Odd, parameters=warmup, **changes)
+    assert asked == [rows]
+
+
+def test_initialize_warmup_inputs_may_leave_optional_inputs_out():
+    class Model(Doubler):
+        def warmup_inputs(self, rows):
+            return {"X": torch.ones(rows, 4)}
+
+        def forward(self, X, MASK=None):
+            return X
+
+    assert start(Model, input=[tensor("X", [4]), tensor("MASK", [4], optional=True)]).is_ready()
+
+
 def test_initialize_warm_up_size_above_max_batch_size_raises(recorder):
     with pytest.raises(ConfigError, match="expected batch sizes up to max_batch_size 8, got 9"):
         warm(recorder, parameters={"kindaware.warmup": "1,9"})
@@ -187,6 +248,8 @@ def test_plan_on_a_gpu_runs_the_preferred_sizes_too():
     gpu = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason="")
     assert WarmUp.plan(spec, Settings(), gpu, None).sizes == (1, 4, 8)
     assert WarmUp.plan(spec, Settings(warmup=(2,)), gpu, None).sizes == (2,)
+    streaming = dataclasses.replace(spec, decoupled=True)
+    assert WarmUp.plan(streaming, Settings(), gpu, None).sizes == (1,)
     assert WarmUp.plan(spec, Settings(compile="default"), gpu, None).sizes == (1, 2, 4, 8)
 
 
