@@ -31,6 +31,7 @@ from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._placement.malloc import plan_malloc
+from kindaware._placement.primitive_cache import limit_primitives
 from kindaware._placement.threads import count_cores
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
@@ -96,6 +97,8 @@ class Instance(PlacedInstance):
         check_transaction_policy(type(self._model), self.spec)
         call = Call.bind(self._hook(self.spec.hook), self.spec, f"model {self.spec.name!r}")
         on_host = not self.placement.uses_cuda
+        if on_host:
+            limit_primitives(self.settings.primitive_cache, self.spec, os.environ)
         keep_memory = plan_malloc(self.settings.keep_memory if on_host else "off", os.environ)
         started = time.monotonic()
         with self.runtime.scope():
