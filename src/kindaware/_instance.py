@@ -65,6 +65,9 @@ class Instance(PlacedInstance):
         super().__init__(type(model), args, SETTING_NAMES)
         self._model = model
         self.logger = open_logger(self.args.instance_name)
+        # Before the first tensor, which the check makes: torch then reads whether it is to use huge pages.
+        keeps_memory = "off" if self.placement.uses_cuda else self.settings.keep_memory
+        self._keep_memory = plan_malloc(keeps_memory, os.environ)
         self._pb_utils = find_pb_utils()
         if self._pb_utils is not None:
             check_pb_utils(self._pb_utils)
@@ -96,10 +99,8 @@ class Instance(PlacedInstance):
         # The hooks' parameters are checked before `load`, which may take minutes.
         check_transaction_policy(type(self._model), self.spec)
         call = Call.bind(self._hook(self.spec.hook), self.spec, f"model {self.spec.name!r}")
-        on_host = not self.placement.uses_cuda
-        if on_host:
+        if not self.placement.uses_cuda:
             limit_primitives(self.settings.primitive_cache, self.spec, os.environ)
-        keep_memory = plan_malloc(self.settings.keep_memory if on_host else "off", os.environ)
         started = time.monotonic()
         with self.runtime.scope():
             self._load()
@@ -109,7 +110,7 @@ class Instance(PlacedInstance):
             self.runtime.synchronize(device)
         load_seconds = time.monotonic() - started
         # Not before: a checkpoint's memory, freed during the load, goes back to the system.
-        keep_memory()
+        self._keep_memory()
         self._bind(call)
         warm_up = self._warm_up()
         self.logger.info(
