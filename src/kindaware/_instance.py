@@ -31,6 +31,7 @@ from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._placement.malloc import plan_malloc
+from kindaware._placement.primitive_cache import limit_primitives
 from kindaware._placement.threads import count_cores
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
@@ -72,6 +73,9 @@ class Instance(PlacedInstance):
         self._threads = LeftoverThreads()
         self._model = model
         self.logger = open_logger(self.args.instance_name)
+        # Before the first tensor, which the check makes: torch then reads whether it is to use huge pages.
+        keeps_memory = "off" if self.placement.uses_cuda else self.settings.keep_memory
+        self._keep_memory = plan_malloc(keeps_memory, os.environ)
         self._pb_utils = find_pb_utils()
         if self._pb_utils is not None:
             check_pb_utils(self._pb_utils)
@@ -142,8 +146,8 @@ class Instance(PlacedInstance):
         )
         if any(is_asynchronous(self._hook(name)) for name in ("load", "unload", self.spec.hook)):
             self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
-        on_host = not self.placement.uses_cuda
-        keep_memory = plan_malloc(self.settings.keep_memory if on_host else "off", os.environ)
+        if not self.placement.uses_cuda:
+            limit_primitives(self.settings.primitive_cache, self.spec, os.environ)
         started = time.monotonic()
         with self.runtime.scope():
             self._load()
@@ -153,7 +157,7 @@ class Instance(PlacedInstance):
             self.runtime.synchronize(device)
         load_seconds = time.monotonic() - started
         # Not before: a checkpoint's memory, freed during the load, goes back to the system.
-        keep_memory()
+        self._keep_memory()
         self._bind(call)
         warm_up = self._warm_up()
         self.logger.info(

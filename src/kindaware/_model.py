@@ -82,6 +82,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
 
     # Settings, with the defaults of `Settings`: attributes so that editors and type checkers know them.
     keep_memory: ClassVar[str] = "auto"
+    primitive_cache: ClassVar[int | str] = "auto"
     move_modules: ClassVar[bool] = True
     precision: ClassVar[str] = "32-true"
     inference_mode: ClassVar[bool] = True

@@ -32,6 +32,7 @@ def _restored_globals(monkeypatch):
     """Undo what `initialize` does to the process, and hide the variables that it reads."""
     for name in ("OMP_NUM_THREADS", "KINDAWARE_CPU_SHARE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "1024")
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")  # or a test would decide for those after it
     threads = torch.get_num_threads()
     yield

@@ -49,6 +49,7 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
         ({"model_devices": "all"}, "only for KIND_MODEL", {}),
         ({"num_threads": ALL_CORES}, "more than the cores of this process", {}),
         ({"keep_memory": "off"}, "on a GPU", {"kind": "GPU"}),
+        ({"primitive_cache": "8"}, "on a GPU", {"kind": "GPU"}),
         ({"move_modules": "false"}, "no module on self", {}),
         ({"memory_format": "channels_last"}, "no input with 4 dimensions", {}),
         ({"compile": "default"}, "no module on self", {}),
@@ -64,7 +65,7 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
     ],
 )
 def test_setting_without_effect_is_named(caplog, settings, why, changes):
-    [name] = settings
+    name = next(iter(settings))
     assert phrase(caplog, settings=settings, **changes) == f"{name} ({why})"
 
 

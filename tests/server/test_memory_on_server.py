@@ -1,10 +1,14 @@
 """Memory of a forward in a real stub: kept for the next one, unless the setting says otherwise."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from complete_models import serve_complete
 
 pytestmark = pytest.mark.server
+
+ALLOWED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 SOURCE = '''
 import resource
@@ -38,11 +42,7 @@ PAGES = 2**25 * 4 / 4096
 def test_forward_gets_the_pages_of_the_one_before_unless_keep_memory_is_off(connect, tmp_path, monkeypatch):
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     for name, setting in {"kept": "auto", "given_back": "off"}.items():
-        version = tmp_path / name / "1"
-        version.mkdir(parents=True)
-        (version / "model.py").write_text(SOURCE)
-        parameter = f'key: "kindaware.keep_memory" value {{ string_value: "{setting}" }}'
-        (tmp_path / name / "config.pbtxt").write_text(f"{CONFIG}parameters {{ {parameter} }}\n")
+        write_model(tmp_path, name, SOURCE, setting)
 
     with serve_complete(tmp_path) as server:
         client = connect(server)
@@ -53,3 +53,58 @@ def test_forward_gets_the_pages_of_the_one_before_unless_keep_memory_is_off(conn
 
     assert max(last["kept"]) < 0.01 * PAGES
     assert min(last["given_back"]) > 0.9 * PAGES
+
+
+HUGE = '''
+from pathlib import Path
+
+import torch
+
+from kindaware import KindAwareModel, TensorSpec
+
+
+class TritonPythonModel(KindAwareModel):
+    """Answers how many MiB of its memory are huge pages."""
+
+    inputs = (TensorSpec("X", "FP32", [1]),)
+    outputs = (TensorSpec("MIB", "FP32", [1]),)
+    max_batch_size = 8
+
+    def load(self):
+        self.kept = torch.ones(2**25)
+
+    def forward(self, X):
+        lines = Path("/proc/self/smaps").read_text().splitlines()
+        kib = sum(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages"))
+        return torch.full_like(X, kib / 1024)
+'''
+
+
+@pytest.mark.skipif(
+    not ALLOWED.exists() or "[madvise]" not in ALLOWED.read_text(), reason="the kernel gives none when asked"
+)
+def test_memory_of_an_instance_is_in_huge_pages(connect, tmp_path, monkeypatch):
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    for name, setting in {"asked": "auto", "unasked": "off"}.items():
+        write_model(tmp_path, name, HUGE, setting)
+
+    with TritonServer(tmp_path) as server:
+        client = connect(server)
+        found = {
+            name: client.infer(name, X=np.ones((1, 1), np.float32))["MIB"].item()
+            for name in ("asked", "unasked")
+        }
+
+    assert found["asked"] > 64
+    assert found["unasked"] < 64
+
+
+def write_model(repository, name, source, keep_memory):
+    """A model on the CPU with this setting."""
+    version = repository / name / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text(source)
+    parameter = f'key: "kindaware.keep_memory" value {{ string_value: "{keep_memory}" }}'
+    (repository / name / "config.pbtxt").write_text(
+        f'backend: "python"\ninstance_group [ {{ kind: KIND_CPU }} ]\nparameters {{ {parameter} }}\n'
+    )

@@ -61,6 +61,7 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("num_threads", "more than the cores of this process", lambda it: it.num_threads > it.num_cores),
     ("wait_policy", "a single thread waits for none", lambda it: it.num_threads == 1),
     ("keep_memory", "on a GPU", lambda it: not it.on_cpu),
+    ("primitive_cache", "on a GPU", lambda it: not it.on_cpu),
     ("move_modules", "no module on self", lambda it: not it.has_modules),
     ("memory_format", "no input with 4 dimensions", lambda it: not _has_images(it.spec)),
     ("compile", "no module on self", lambda it: not it.has_modules),

@@ -32,6 +32,7 @@ class Settings:
         wait_policy: `passive` to let torch's CPU threads sleep while they wait, or `default`.
         keep_memory: `on` to let a process on the CPU reuse the memory of one forward for the next, `off`, or
             `auto` for `on` unless the environment tunes malloc.
+        primitive_cache: maximum number of oneDNN's primitives that a process keeps; None for `auto`.
         move_modules: whether modules are moved to the instance's device; False if `load` has placed them.
         precision: one of `PRECISIONS`, Lightning's names.
         inference_mode: whether hooks compute in torch's inference mode; False for no_grad alone.
@@ -60,6 +61,7 @@ class Settings:
     num_threads: int | None = None
     wait_policy: str = "default"
     keep_memory: str = "auto"
+    primitive_cache: int | None = None
     move_modules: bool = True
     precision: str = "32-true"
     inference_mode: bool = True
@@ -187,6 +189,10 @@ def _num_threads(value: object) -> int | None:
     return number
 
 
+def _primitive_cache(value: object) -> int | None:
+    return None if value in ("auto", None) else _whole_number(value, 0)
+
+
 def _sizes(value: object) -> tuple[int, ...]:
     if value == "off":
         return ()
@@ -264,6 +270,7 @@ _PARSERS = {
     "num_threads": _Parser(f"'auto' or a whole number from 1 to {MAX_THREADS}", _num_threads),
     "wait_policy": _choice("default", "passive"),
     "keep_memory": _choice("auto", "on", "off"),
+    "primitive_cache": _Parser("'auto' or a whole number from 0 on", _primitive_cache),
     "move_modules": _Parser("'true' or 'false'", _boolean),
     "precision": _choice(*PRECISIONS),
     "inference_mode": _Parser("'true' or 'false'", _boolean),

@@ -55,7 +55,7 @@ def plan_malloc(setting: str, environment: MutableMapping[str, str]) -> Callable
         )
     if setting == "off" or mallopt is None or (setting == "auto" and _is_tuned(environment)):
         return lambda: None
-    # Now and not in `keep`: torch reads it once, when `load` makes the first tensor.
+    # Now and not in `keep`: torch reads it once, when it makes the first tensor.
     environment.setdefault(HUGE_PAGES, "1")
 
     def keep() -> None:
