@@ -88,7 +88,7 @@ def test_memory_of_an_instance_is_in_huge_pages(connect, tmp_path, monkeypatch):
     for name, setting in {"asked": "auto", "unasked": "off"}.items():
         write_model(tmp_path, name, HUGE, setting)
 
-    with TritonServer(tmp_path) as server:
+    with serve_complete(tmp_path) as server:
         client = connect(server)
         found = {
             name: client.infer(name, X=np.ones((1, 1), np.float32))["MIB"].item()
