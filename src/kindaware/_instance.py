@@ -135,44 +135,15 @@ class Instance(PlacedInstance):
             self.logger.error("%s", text if error is None else f"{text}\n{format_traceback(error)}")
 
     def _start(self) -> None:
-        # The hooks' parameters are checked before `load`, which may take minutes.
-        check_transaction_policy(type(self._model), self.spec)
-        has_preprocess = self._hook("preprocess") is not None
-        call = Call.bind(
-            self._hook(self.spec.hook),
-            self.spec,
-            f"model {self.spec.name!r}",
-            has_preprocess=has_preprocess,
-        )
-        if any(is_asynchronous(self._hook(name)) for name in ("load", "unload", self.spec.hook)):
-            self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
-        if not self.placement.uses_cuda:
-            limit_primitives(self.settings.primitive_cache, self.spec, os.environ)
+        call = self._bind_forward()
         started = time.monotonic()
-        with self.runtime.scope():
-            self._load()
-            prepare_modules(self._model, self.placement, self.settings)
-        # load() may have queued work on the default stream or its own, whose results this stream reads.
-        for device in self.placement.devices:
-            self.runtime.synchronize(device)
+        self._load()
+        self._prepare()
         load_seconds = time.monotonic() - started
-        # Not before: a checkpoint's memory, freed during the load, goes back to the system.
-        self._keep_memory()
         self._bind(call)
         warm_up = self._warm_up()
-        self.logger.info(
-            "kindaware instance %s ready: %s, precision %s, load %.2f s, %s%s",
-            self.args.instance_name,
-            self.describe_placement(),
-            self.settings.precision,
-            load_seconds,
-            warm_up,
-            describe_ineffective(self._facts()),
-        )
-        # Not earlier: while this model loads and warms up, the models that it calls may not be loaded.
-        self.calls.adapter = self._adapter
-        if self._pb_utils is not None and self.settings.metrics:
-            self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
+        self._log_ready(load_seconds, warm_up)
+        self._open()
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answer one call of Triton's; see `KindAwareModel.execute`."""
@@ -254,10 +225,22 @@ class Instance(PlacedInstance):
             return hook()
         return awaited(hook, self._loop, self.runtime.scope)()
 
+    def _bind_forward(self) -> Call:
+        """Check the hooks' parameters: before `load`, which may take minutes."""
+        check_transaction_policy(type(self._model), self.spec)
+        has_preprocess = self._hook("preprocess") is not None
+        hook, subject = self._hook(self.spec.hook), f"model {self.spec.name!r}"
+        return Call.bind(hook, self.spec, subject, has_preprocess=has_preprocess)
+
     def _load(self) -> None:
         """Run the user's `load`, and keep the module that it returned as `self.model`."""
+        if any(is_asynchronous(self._hook(name)) for name in ("load", "unload", self.spec.hook)):
+            self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
+        if not self.placement.uses_cuda:
+            limit_primitives(self.settings.primitive_cache, self.spec, os.environ)
         try:
-            loaded = check_loaded(self._call("load"), self.spec)
+            with self.runtime.scope():
+                loaded = check_loaded(self._call("load"), self.spec)
         except KeyboardInterrupt:  # of somebody who stops a test
             raise
         except BaseException as error:
@@ -275,6 +258,16 @@ class Instance(PlacedInstance):
                 remedy="return nothing from load() and keep the module yourself, or rename your attribute",
             )
         self._model.model = loaded
+
+    def _prepare(self) -> None:
+        """Prepare the modules that `load` has left on the model, and wait for its work on the devices."""
+        with self.runtime.scope():
+            prepare_modules(self._model, self.placement, self.settings)
+        # load() may have queued work on the default stream or its own, whose results this stream reads.
+        for device in self.placement.devices:
+            self.runtime.synchronize(device)
+        # Not before: a checkpoint's memory, freed during the load, goes back to the system.
+        self._keep_memory()
 
     def _bind(self, call: Call) -> None:
         """Bind the hooks, and build the pipeline or streams that call them."""
@@ -315,6 +308,23 @@ class Instance(PlacedInstance):
     def _make_warm_up_inputs(self) -> Any:
         hook = self._hook("warmup_inputs")
         return None if hook is None else blamed("warmup_inputs", hook)
+
+    def _log_ready(self, load_seconds: float, warm_up: str) -> None:
+        self.logger.info(
+            "kindaware instance %s ready: %s, precision %s, load %.2f s, %s%s",
+            self.args.instance_name,
+            self.describe_placement(),
+            self.settings.precision,
+            load_seconds,
+            warm_up,
+            describe_ineffective(self._facts()),
+        )
+
+    def _open(self) -> None:
+        """Allow calls of other models, which may not be loaded any earlier, and hand over metrics."""
+        self.calls.adapter = self._adapter
+        if self._pb_utils is not None and self.settings.metrics:
+            self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
 
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""

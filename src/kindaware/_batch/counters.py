@@ -81,10 +81,10 @@ class Stopwatch:
         counters: the counters to add to.
     """
 
-    __slots__ = ("_began", "_counts", "_started")
+    __slots__ = ("_began", "_counters", "_started")
 
     def __init__(self, counters: Counters) -> None:
-        self._counts = counters
+        self._counters = counters
         self._began = self._started = time.perf_counter()
 
     def restart(self) -> None:
@@ -94,7 +94,7 @@ class Stopwatch:
     def lap(self, stage: str) -> None:
         """End a stage, and start the next."""
         now = time.perf_counter()
-        self._counts.seconds[stage] += now - self._started
+        self._counters.seconds[stage] += now - self._started
         self._started = now
 
     def total(self) -> float:
