@@ -187,7 +187,7 @@ def test_tensor_that_is_handed_over_on_the_gpu_is_waited_for():
         np.testing.assert_array_equal(model.infer(X=ROW).outputs["Y"], 2 * ROW)
 
 
-CAPSULE = "on the default stream of cuda:1 while stream 0x[0-9a-f]+ of cuda:1 still writes"
+CAPSULE = "on the server's default stream of cuda:1 while stream 0x[0-9a-f]+ of cuda:1 still writes"
 
 
 def sending(model_class):

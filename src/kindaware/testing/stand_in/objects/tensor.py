@@ -184,10 +184,11 @@ def new_tensor(host: Host, wire: WireTensor) -> Tensor:
 def save(tensor: Tensor) -> WireTensor:
     """Return the data to send. The first call moves it to the server's memory, where it no longer changes."""
     state: TensorState = tensor._kindaware
-    if not state.is_saved:
-        state.buffer = state.buffer.frozen()
-        state.is_saved = True
-    gpu = state.buffer.device[1] if state.buffer.is_on_gpu else None
+    stream = state.buffer.default_stream()
     with tensor._host.server_memory():
+        if not state.is_saved:
+            state.buffer = state.buffer.frozen(stream)
+            state.is_saved = True
         data = state.buffer.read()
+    gpu = state.buffer.device[1] if state.buffer.is_on_gpu else None
     return WireTensor(shown(state.name), state.datatype, state.shape, data, gpu)

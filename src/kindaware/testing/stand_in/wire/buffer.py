@@ -80,20 +80,27 @@ class Buffer:
         capsule = _dlpack.export_capsule(self.address, (self.num_bytes,), (1, 8), self.device, self.owner)
         return bytes(torch.utils.dlpack.from_dlpack(capsule).cpu().numpy().tobytes())
 
-    def frozen(self) -> Buffer:
+    def default_stream(self) -> Any:
+        """Return the default stream of its GPU, in the process that asks; None for memory of the host."""
+        if not self.is_on_gpu:
+            return None
+        import torch
+
+        return torch.cuda.default_stream(self.device[1])
+
+    def frozen(self, stream: Any = None) -> Buffer:
         """Copy into memory that nobody else writes to; a GPU's stays where it is.
 
-        Sync:
-            A GPU's memory is copied on the default stream, after the work that is queued there, and the
-            host waits. Source: python_backend `pb_memory.cc`, PbMemory::CopyBuffer (commit f9088ff).
+        Args:
+            stream: the default stream of the model's process: a GPU's memory is copied after the work that is
+                queued there. Source: python_backend `pb_memory.cc`, PbMemory::CopyBuffer (commit f9088ff).
         """
         if not self.is_on_gpu:
             return Buffer.of_bytes(self.read())
         import torch
 
-        stream: Any = torch.cuda.default_stream(self.device[1])
+        if stream is not None:
+            torch.cuda.current_stream(self.device[1]).wait_stream(stream)
         capsule = _dlpack.export_capsule(self.address, (self.num_bytes,), (1, 8), self.device, self.owner)
-        with torch.cuda.stream(stream):
-            copy = torch.utils.dlpack.from_dlpack(capsule).clone()
-        stream.synchronize()
+        copy = torch.utils.dlpack.from_dlpack(capsule).clone()
         return Buffer(copy.data_ptr(), self.num_bytes, self.device, copy)
