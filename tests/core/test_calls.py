@@ -169,6 +169,23 @@ def test_call_passes_on_what_the_request_has_and_what_is_given():
     assert (second.id, dict(second.parameters)) == ("other", {"k": 3, "t": True})
 
 
+@pytest.mark.parametrize(
+    ("value", "got"), [(2**63, "9223372036854775808, which is no INT64"), ("a\0b", "text with a NUL")]
+)
+def test_call_with_parameters_that_triton_would_change_is_refused_and_not_made(value, got):
+    def work(self, X):
+        return self.call("echo", X=X, parameters={"ok": -(2**63), "odd": value})["Y"]
+
+    with open_harness(calling(work)) as model:
+        result = model.infer(X=X)
+        assert result.error.code().name == "INVALID_ARG"
+        subject, contract = "call of 'echo' parameters 'odd'", "booleans, text without NUL, and whole numbers"
+        assert f"{subject}: expected {contract} from -2**63 to 2**63 - 1, got {got}; " in (
+            result.error.message()
+        )
+        assert echo_of(model).seen == []
+
+
 def test_call_with_an_empty_id_does_not_pass_on_that_of_the_request():
     with open_harness(calling(lambda self, X: self.call("echo", X=X, request_id="")["Y"])) as model:
         assert model.infer(X=X, request_id="r1").error is None
@@ -304,6 +321,13 @@ def test_call_async_gives_outputs_by_name():
     assert answer(call_async, base=AsyncCaller).tolist() == [[2, 3]]
 
 
+def test_call_async_takes_inputs_as_a_mapping_too():
+    async def work(self, X):
+        return (await self.call_async("echo", {"X": X}))["Y"]
+
+    assert answer(work, base=AsyncCaller).tolist() == X
+
+
 def test_call_async_raises_as_call_does():
     async def work(self, X):
         return await self.call_async("echo", X=-X)
@@ -370,6 +394,14 @@ def test_call_stream_gives_each_answer_and_ends():
         stream = self.call_stream("count", X=X)
         assert numbers(stream) == [3, 4, 5]
         assert list(stream) == []
+        return X
+
+    assert answer(work, inputs=[[3, 0]]).tolist() == [[3, 0]]
+
+
+def test_call_stream_takes_inputs_as_a_mapping_too():
+    def work(self, X):
+        assert numbers(self.call_stream("count", {"X": X})) == [3, 4, 5]
         return X
 
     assert answer(work, inputs=[[3, 0]]).tolist() == [[3, 0]]

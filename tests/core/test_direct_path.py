@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kindaware import RequestError, TensorSpec
 from kindaware._batch.plan import Plan
-from kindaware._batch.request_context import RequestContext, current_context
+from kindaware._batch.request_context import RequestContext, RequestScope, current_context
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.sequence_spec import SequenceSpec
 from kindaware._config.settings import Settings
@@ -206,6 +206,27 @@ def test_what_forward_leaves_running_has_no_caller_when_execute_is_over(
     monkeypatch.setattr(pb_utils.InferenceRequest, "trace", freed)
     way(model_of(leaving)).execute([request_of(7)])
     assert contexts[0].run(current_context) == RequestContext()
+
+
+@pytest.mark.parametrize("way", [lambda model: model, long_way], ids=["short", "long"])
+def test_execute_leaves_the_caller_of_the_code_around_it_as_it_was(request_of, way):
+    with RequestScope([RequestContext("outer")]):
+        way(model_of(lambda X: X)).execute([request_of(7)])
+        assert current_context() == RequestContext("outer")
+
+
+def test_execute_that_somebody_stops_is_stopped(request_of):
+    def stopped(X):
+        raise KeyboardInterrupt
+
+    model = model_of(stopped)
+    with pytest.raises(KeyboardInterrupt):
+        model.execute([request_of(7)])
+
+
+def test_execute_output_that_numpy_lacks_is_refused_as_on_the_long_way(request_of):
+    [response] = model_of(lambda X: X.bfloat16()).execute([request_of(7)])
+    assert "output 'Y': expected data type FP32, got BF16; convert it in forward" in failure_of(response)[1]
 
 
 def test_forward_on_the_short_way_makes_inference_tensors(request_of):
