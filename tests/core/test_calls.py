@@ -12,6 +12,7 @@ from call_kit import DECOUPLED, Count, Echo, RequestContext, calling, echo_of, m
 from core_kit import start
 
 from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError
+from kindaware._triton.bls import _timeout
 from kindaware._triton.bls_stream import CallStream
 
 X = [[1.0, 2.0]]
@@ -244,6 +245,16 @@ def test_call_after_the_requests_time_is_unavailable_and_not_made():
         assert result.error.code().name == "UNAVAILABLE"
         assert "expected to be made within the timeout of the request" in result.error.message()
         assert echo_of(model).seen == []
+
+
+@pytest.mark.parametrize("given", [None, 70])
+def test_call_whose_time_ends_this_moment_is_unavailable(monkeypatch, given):
+    """A timeout of 0 would be none."""
+    monkeypatch.setattr("kindaware._triton.bls.time.monotonic", lambda: 100.0)
+    with pytest.raises(RequestError, match="got 0 us more than that") as caught:
+        _timeout(given, 100.0, "call")
+    assert caught.value.code == "UNAVAILABLE"
+    assert _timeout(given, 100.0 + 50e-6, "call") == pytest.approx(50, abs=1)
 
 
 @pytest.mark.parametrize("hook", ["preprocess", "postprocess"])
