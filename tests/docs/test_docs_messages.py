@@ -69,6 +69,13 @@ def pinned_module(self):
     return Pinned()
 
 
+VARYING = CONFIG | {
+    "input": [{"name": "A", "data_type": "TYPE_FP32", "dims": [-1]}],
+    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [-1]}],
+}
+"""An input and an output of any length."""
+
+
 def load_with_share(share):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KINDAWARE_CPU_SHARE", share)
@@ -153,6 +160,7 @@ LOADS = [
     lambda: load(parameters={"num_thread": "1"}),
     lambda: load(parameters={"precision": "fp16"}),
     lambda: load(parameters={"pad": "A=0"}),
+    lambda: load(VARYING, parameters={"pad": "A=0"}),
     lambda: load(parameters={"cuda_graphs": "8", "compile": "reduce-overhead"}),
     lambda: load(parameters={"warmup": "16"}),
     lambda: load(forward=no_zeros),
