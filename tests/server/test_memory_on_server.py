@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from complete_models import serve_complete
+
+from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 
@@ -44,7 +45,7 @@ def test_forward_gets_the_pages_of_the_one_before_unless_keep_memory_is_off(conn
     for name, setting in {"kept": "auto", "given_back": "off"}.items():
         write_model(tmp_path, name, SOURCE, setting)
 
-    with serve_complete(tmp_path) as server:
+    with TritonServer(tmp_path) as server:
         client = connect(server)
         last = {
             name: [client.infer(name, X=np.ones((1, 1), np.float32))["FAULTS"].item() for _ in range(20)][-5:]
@@ -88,7 +89,7 @@ def test_memory_of_an_instance_is_in_huge_pages(connect, tmp_path, monkeypatch):
     for name, setting in {"asked": "auto", "unasked": "off"}.items():
         write_model(tmp_path, name, HUGE, setting)
 
-    with serve_complete(tmp_path) as server:
+    with TritonServer(tmp_path) as server:
         client = connect(server)
         found = {
             name: client.infer(name, X=np.ones((1, 1), np.float32))["MIB"].item()
