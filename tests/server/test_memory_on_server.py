@@ -16,11 +16,15 @@ import resource
 
 import torch
 
-from kindaware import KindAwareModel
+from kindaware import KindAwareModel, TensorSpec
 
 
 class TritonPythonModel(KindAwareModel):
     """Answers how many new pages its forward, of 128 MiB, has taken."""
+
+    inputs = (TensorSpec("X", "FP32", [1]),)
+    outputs = (TensorSpec("FAULTS", "FP32", [1]),)
+    max_batch_size = 8
 
     def load(self):
         torch.ones(2**25)
@@ -30,13 +34,6 @@ class TritonPythonModel(KindAwareModel):
         torch.ones(2**25).add_(1)
         return torch.full_like(X, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 '''
-CONFIG = """
-backend: "python"
-max_batch_size: 8
-input [ { name: "X" data_type: TYPE_FP32 dims: [ 1 ] } ]
-output [ { name: "FAULTS" data_type: TYPE_FP32 dims: [ 1 ] } ]
-instance_group [ { kind: KIND_CPU } ]
-"""
 PAGES = 2**25 * 4 / 4096
 
 

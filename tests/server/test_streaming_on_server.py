@@ -186,7 +186,7 @@ def test_stream_that_fails_over_the_generate_endpoint_ends_with_an_error_event(s
 
 
 def test_stream_that_raises_logs_its_traceback_once(streaming_server):
-    marker = "ValueError: it broke\\n"
+    marker = "\n    ValueError: it broke\n"  # the last line of a traceback
     before = streaming_server.log_text().count(marker)
     run(streaming_server, lambda client: stream(client, "misbehaved", **how(RAISES)))
     assert streaming_server.log_text().count(marker) == before + 1
