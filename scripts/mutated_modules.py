@@ -230,9 +230,6 @@ EQUIVALENT = {
     "_batch/pipeline.py Pipeline._groups: if self._is_uniform: always False": (
         "requests of a uniform model have one shape, so that they are one group, later"
     ),
-    "_execute/fast_path.py FastPath.answer: runner.has_answered = True: dropped": (
-        "asked of models with shapes that vary, which do not go this way"
-    ),
     "_execute/fast_path.py FastPath._check: if type(returned) is torch.Tensor: always False": (
         "check_outputs says the same, later"
     ),

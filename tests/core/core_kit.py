@@ -63,6 +63,18 @@ def make_config(**changes):
     }
 
 
+def written_config(width=1, **changes):
+    """A configuration as a user writes it for a harness: one input X and one output Y, FP32 [width]."""
+    return {
+        "name": "m",
+        "backend": "python",
+        "max_batch_size": 8,
+        "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [width]}],
+        "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [width]}],
+        **changes,
+    }
+
+
 def make_args(config=None, *, kind="CPU", device_id=0, instance="m_0_0", parameters=None, **changes):
     """The dict of seven strings that Triton hands to `initialize`."""
     config = make_config(**changes) if config is None else config

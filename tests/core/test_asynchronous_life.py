@@ -6,19 +6,13 @@ import threading
 
 import pytest
 import torch
-from core_kit import Doubler, start
+from core_kit import Doubler, start, written_config
 from torch import nn
 
 from kindaware import ConfigError
 from kindaware.testing import ModelHarness
 
-CONFIG = {
-    "name": "m",
-    "backend": "python",
-    "max_batch_size": 8,
-    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [1]}],
-    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [1]}],
-}
+CONFIG = written_config()
 DECOUPLED = CONFIG | {"model_transaction_policy": {"decoupled": True}}
 
 

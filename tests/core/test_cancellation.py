@@ -3,18 +3,12 @@
 import time
 
 import pytest
-from core_kit import Doubler
+from core_kit import Doubler, written_config
 
 from kindaware._execute.executor import ASK_SECONDS, WORTH, asks_from
 from kindaware.testing import ModelHarness
 
-CONFIG = {
-    "name": "m",
-    "backend": "python",
-    "max_batch_size": 8,
-    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [1]}],
-    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [1]}],
-}
+CONFIG = written_config()
 
 
 class Watched(Doubler):

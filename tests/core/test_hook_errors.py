@@ -7,18 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, answers_of, make_pipeline, run
+from core_kit import Doubler, answers_of, make_pipeline, run, written_config
 
 from kindaware import KindAwareModel, RequestError
 from kindaware.testing import ModelHarness
 
-CONFIG = {
-    "name": "m",
-    "backend": "python",
-    "max_batch_size": 8,
-    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [1]}],
-    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [1]}],
-}
+CONFIG = written_config()
 DECOUPLED = CONFIG | {"model_transaction_policy": {"decoupled": True}}
 NEEDS_GROUPS = pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are of Python 3.11")
 
@@ -57,6 +51,26 @@ def row(value):
 
 def values_or_codes(results):
     return [one.error.code().name if one.error else float(one.outputs["Y"][0, 0]) for one in results]
+
+
+HOOKS = ["preprocess", "collate", "forward", "postprocess"]
+
+
+def pipeline_that_raises(hook, error):
+    """A pipeline of which one hook raises where a number is below 0."""
+
+    def raise_if_bad(value):
+        if (value < 0).any():
+            raise error
+        return value
+
+    hooks = {
+        "preprocess": lambda inputs: {"X": raise_if_bad(inputs["X"])},
+        "collate": lambda name, tensors: raise_if_bad(torch.cat(tensors)),
+        "postprocess": lambda outputs: {"Y": raise_if_bad(outputs["Y"])},
+    }
+    forward = raise_if_bad if hook == "forward" else lambda X: 1 * X
+    return make_pipeline(forward, **{name: one for name, one in hooks.items() if name == hook})
 
 
 # Tasks and generators of the model's own.
@@ -171,44 +185,20 @@ def test_stream_that_dies_of_anything_ends_with_an_error_that_is_logged_and_coun
 
 
 @pytest.mark.parametrize("error", ODD_ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("hook", ["preprocess", "collate", "forward", "postprocess"])
+@pytest.mark.parametrize("hook", HOOKS)
 def test_error_of_any_kind_in_a_hook_fails_its_own_request_alone(hook, error, caplog):
-    def raise_if_bad(value):
-        if (value < 0).any():
-            raise error
-        return value
-
-    hooks = {
-        "preprocess": lambda inputs: {"X": raise_if_bad(inputs["X"])},
-        "collate": lambda name, tensors: raise_if_bad(torch.cat(tensors)),
-        "postprocess": lambda outputs: {"Y": raise_if_bad(outputs["Y"])},
-    }
-    forward = raise_if_bad if hook == "forward" else lambda X: 1 * X
-    chosen = {} if hook == "forward" else {hook: hooks[hook]}
-    results = run(make_pipeline(forward, **chosen), [1, -1, 3])
+    results = run(pipeline_that_raises(hook, error), [1, -1, 3])
     assert answers_of(results) == [1, "INTERNAL", 3]
     assert type(error).__name__ in results[1].text
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("hook", ["preprocess", "collate", "forward", "postprocess"])
+@pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize(
     ("error", "code"), [(TooLongError(7), "INVALID_ARG"), (TeapotError(), "INTERNAL")], ids=["bare", "teapot"]
 )
 def test_refusal_by_a_class_of_the_users_fails_its_own_request_alone(hook, error, code):
-    def raise_if_bad(value):
-        if (value < 0).any():
-            raise error
-        return value
-
-    hooks = {
-        "preprocess": lambda inputs: {"X": raise_if_bad(inputs["X"])},
-        "collate": lambda name, tensors: raise_if_bad(torch.cat(tensors)),
-        "postprocess": lambda outputs: {"Y": raise_if_bad(outputs["Y"])},
-    }
-    forward = raise_if_bad if hook == "forward" else lambda X: 1 * X
-    chosen = {} if hook == "forward" else {hook: hooks[hook]}
-    results = run(make_pipeline(forward, **chosen), [1, -1, 3])
+    results = run(pipeline_that_raises(hook, error), [1, -1, 3])
     assert answers_of(results) == [1, code, 3]
 
 

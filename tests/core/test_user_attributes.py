@@ -9,24 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from core_kit import make_args
+from core_kit import Doubler, make_args, written_config
 from torch import nn
 
 import kindaware
-from kindaware import ConfigError, DevicePlacement, KindAwareModel
+from kindaware import ConfigError, DevicePlacement
 from kindaware._errors import KindAwareError
 from kindaware._hooks.class_rules import PLACEMENT_ATTRIBUTES
 from kindaware.testing import ModelHarness
 
 SOURCE = Path(kindaware.__file__).parent
 LIFE_CYCLE = {"initialize", "execute", "finalize"}
-CONFIG = {
-    "name": "m",
-    "backend": "python",
-    "max_batch_size": 4,
-    "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [2]}],
-    "output": [{"name": "Y", "data_type": "TYPE_FP32", "dims": [2]}],
-}
+CONFIG = written_config(2, max_batch_size=4)
 
 
 def names_in(tree):
@@ -49,16 +43,6 @@ def collect_names():
 
 
 NAMES = collect_names()
-
-
-class Doubler(KindAwareModel):
-    """Y = 2 X."""
-
-    def load(self):
-        """Make nothing."""
-
-    def forward(self, X):
-        return 2 * X
 
 
 def own(self, *_, **__):

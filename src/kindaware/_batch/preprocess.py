@@ -56,12 +56,12 @@ class Preprocessor:
         with self._runtime.scope(), torch.no_grad(), RequestScope([request]):
             try:
                 extras = self._hook_requests.argument("preprocess", [request])
-                given = dict(request.inputs)
                 # A copy of the mapping, which the hook may change.
-                inputs = self._check(self._hook(dict(given), **extras), request)
-                # What it has made may be a copy from the device that is only queued yet.
-                made = [one for name, one in inputs.items() if one is not given.get(name)]
-                self._staging.expect(joinable(made))
+                inputs = self._check(self._hook(dict(request.inputs), **extras), request)
+                if not self._runtime.is_host:
+                    # What it has made may be a copy from the device that is only queued yet.
+                    made = [one for name, one in inputs.items() if one is not request.inputs.get(name)]
+                    self._staging.expect(joinable(made))
             except BaseException as error:
                 # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
                 if not self._runtime.is_fault(error):

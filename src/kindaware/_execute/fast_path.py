@@ -102,9 +102,7 @@ class FastPath:
             contexts.end()
         checked = time.monotonic()
         responses = self._respond(requests, arrays, outputs)
-        runner = self._runner
-        runner.has_answered = True
-        counters = runner.counters
+        counters = self._runner.counters
         counters.add_batch(len(requests), len(rows), checked - read)
         seconds = counters.seconds
         seconds["read"] += read - started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -242,17 +243,21 @@ class Sequences:
         """
         kept_seconds = _IDLE_TIMES * self._spec.idle_seconds + _QUEUED_CALLS * self._longest_call_seconds
         limit = self._clock() - kept_seconds
-        for sequence in [one for one, used in self._last_used.items() if used < limit]:
-            if sequence not in called:
-                self._forget(sequence)
+        # The longest idle come first, so the first that is not idle ends the search.
+        idle = itertools.takewhile(lambda item: item[1] < limit, self._last_used.items())
+        for sequence in [one for one, _ in idle if one not in called]:
+            self._forget(sequence)
 
     def _make_room(self, num_new: int, called: set[CorrelationId]) -> bool:
-        """Drop the sequences that are longest idle until one more can be kept; return whether it can."""
-        idle = [one for one in self._last_used if one not in called]
-        num_missing = len(self._last_used) + num_new + 1 - self._max_sequences
-        for sequence in idle[: max(num_missing, 0)]:
-            self._forget(sequence)
-        return num_missing <= len(idle)
+        """Return whether one more sequence can be kept, if need be in place of the longest idle one."""
+        if len(self._last_used) + num_new < self._max_sequences:
+            return True
+        # Never more than the maximum are kept, so one that goes is room enough.
+        longest_idle = next((one for one in self._last_used if one not in called), None)
+        if longest_idle is None:
+            return False
+        self._forget(longest_idle)
+        return True
 
     def _forget(self, sequence: CorrelationId) -> None:
         self._last_used.pop(sequence, None)

@@ -59,9 +59,10 @@ def report(error: BaseException) -> str:
 
 def headline(error: BaseException) -> str:
     """Return one line such as `model.py:10, in forward: RuntimeError: ...`."""
-    frame = _user_frame(ungrouped(error))
+    error = ungrouped(error)
+    frame = _user_frame(error)
     where = "" if frame is None else f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}: "
-    return where + describe(ungrouped(error)).partition("\n")[0]
+    return where + describe(error).partition("\n")[0]
 
 
 def _user_frame(error: BaseException) -> traceback.FrameSummary | None:

@@ -1,4 +1,4 @@
-"""Detection of names in a user's class that are misspelled, or that belong to another framework."""
+"""The names in a user's class: the hooks, misspellings of them, and names of other frameworks."""
 
 from __future__ import annotations
 
@@ -54,18 +54,25 @@ SETTING_COUNTERPARTS = {
 _WORDS = frozenset(
     {
         "already",
+        "collated",
+        "compiled",
+        "compiler",
         "decision",
         "input",
         "loads",
         "metric",
         "num_heads",
         "output",
+        "pads",
+        "postprocessed",
+        "postprocessor",
+        "preprocessed",
+        "preprocessor",
         "provision",
         "reload",
+        "streams",
         "upload",
     }
-    | {"collated", "compiled", "compiler", "pads", "postprocessed", "postprocessor", "preprocessed"}
-    | {"preprocessor", "streams"}
 )
 """Words within the allowed edits of a hook or setting, which a class may mean for itself."""
 
