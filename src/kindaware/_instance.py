@@ -36,12 +36,12 @@ from kindaware._placement.threads import count_cores
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
 from kindaware._triton.leftover_threads import LeftoverThreads
+from kindaware._triton.log import open_logger
 from kindaware._triton.metrics import Metrics
 from kindaware._triton.module import (
     check_pb_utils,
     find_pb_utils,
     is_stand_in,
-    open_logger,
     require_pb_utils,
 )
 from kindaware._triton.reload import Reload

@@ -15,7 +15,8 @@ from kindaware import ConfigError, RequestError, TensorSpec
 from kindaware._batch.results import Failure
 from kindaware._device.runtime import CpuRuntime
 from kindaware._triton.adapter import TritonAdapter
-from kindaware._triton.module import check_pb_utils, find_pb_utils, open_logger
+from kindaware._triton.log import open_logger
+from kindaware._triton.module import check_pb_utils, find_pb_utils
 
 CODES = [
     "UNKNOWN",

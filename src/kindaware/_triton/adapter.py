@@ -18,7 +18,8 @@ from kindaware._errors import RequestError, describe, message
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.dtypes import NO_NUMPY
 from kindaware._tensors.rows import Answer
-from kindaware._triton.module import check_parameters, is_stand_in, require_response_parameters
+from kindaware._triton.module import is_stand_in
+from kindaware._triton.parameters import check_parameters, require_response_parameters
 from kindaware._triton.request import TritonRequest, read_info, read_sequence, readable_id
 
 

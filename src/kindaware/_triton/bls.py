@@ -19,7 +19,8 @@ from kindaware._tensors.bytes_arrays import Value, to_bytes
 from kindaware._tensors.dtypes import DTYPES, triton_name
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls_stream import CallStream
-from kindaware._triton.module import check_parameters, require_pb_utils
+from kindaware._triton.module import require_pb_utils
+from kindaware._triton.parameters import check_parameters
 
 
 class ModelCalls:

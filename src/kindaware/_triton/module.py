@@ -1,18 +1,15 @@
-"""Triton's module `triton_python_backend_utils`: how it is found and checked, and logging through it."""
+"""Triton's module `triton_python_backend_utils`: how it is found and checked."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 
-from kindaware._errors import ConfigError, KindAwareError, RequestError, message
+from kindaware._errors import ConfigError, KindAwareError, message
 
 PB_UTILS = "triton_python_backend_utils"
 _STUB_ONLY = "c_python_backend_utils"
@@ -90,63 +87,6 @@ def _check_shadow(pb_utils: ModuleType) -> None:
     )
 
 
-class TritonLogHandler(logging.Handler):
-    """Writes log records to Triton's log, at the corresponding level."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record; a call to the server's process, about 70 us."""
-        # Looked up per record: in tests the stand-in may be gone while the logger lives on.
-        logger = getattr(sys.modules.get(PB_UTILS), "Logger", None)
-        if logger is None:
-            return
-        try:
-            text = self.format(record)
-            if record.levelno >= logging.ERROR:
-                logger.log_error(text)
-            elif record.levelno >= logging.WARNING:
-                logger.log_warn(text)
-            elif record.levelno >= logging.INFO:
-                logger.log_info(text)
-            else:
-                logger.log_verbose(text)
-        except Exception:
-            self.handleError(record)
-
-
-class TritonLogger(logging.Logger):
-    """A logger that `logging` doesn't know, so that no configuration of it can silence this one.
-
-    `dictConfig` and `fileConfig` disable the loggers that exist, and a model may call them in `load`.
-    """
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # of logging
-        """Return whether the level is logged; `logging.disable` has no say in it."""
-        return level >= self.getEffectiveLevel()
-
-    def makeRecord(self, *args: Any) -> logging.LogRecord:  # noqa: N802  # of logging
-        """Return a plain record, whatever `logging.setLogRecordFactory` was given."""
-        record = logging.LogRecord(*args[:8])
-        extra, record.stack_info = args[8:]
-        record.__dict__.update(extra or {})
-        return record
-
-    def getChild(self, suffix: str) -> TritonLogger:  # noqa: N802  # of logging
-        """Return a logger that writes to the same log under a longer name."""
-        child = TritonLogger(f"{self.name}.{suffix}")
-        child.parent = self
-        return child
-
-
-def open_logger(instance_name: str) -> logging.Logger:
-    """Return the instance's logger: writes to Triton's log in a server, plain `logging` elsewhere."""
-    name = f"kindaware.{instance_name}"
-    if find_pb_utils() is None:
-        return logging.getLogger(name)
-    logger = TritonLogger(name, logging.INFO)
-    logger.addHandler(TritonLogHandler())
-    return logger
-
-
 def require_pb_utils(what: str) -> ModuleType:
     """Return Triton's module.
 
@@ -167,44 +107,3 @@ def require_pb_utils(what: str) -> ModuleType:
             )
         )
     return pb_utils
-
-
-def check_parameters(parameters: Mapping[str, object], subject: str) -> None:
-    """Refuse parameters of a response or a call that Triton can't pass on unchanged.
-
-    A server of 26.x aborts on a whole number that is not INT64, and every server cuts text at a NUL.
-    Source: measured on tritonserver 2.51.0 and 2.73.0dev.
-
-    Raises:
-        RequestError: a name or value can't be passed on.
-    """
-    for name, value in parameters.items():
-        got = ""
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            got = f"{value}, which is no INT64"
-        elif "\0" in name or (isinstance(value, str) and "\0" in value):
-            got = "text with a NUL"
-        if got:
-            text = message(
-                f"{subject} {name!r}",
-                expected="booleans, text without NUL, and whole numbers from -2**63 to 2**63 - 1",
-                got=got,
-                remedy="send it as text in another form, or as an output",
-            )
-            raise RequestError(text)
-
-
-def require_response_parameters(pb_utils: ModuleType, model: str) -> None:
-    """Refuse response parameters on a server that doesn't support them.
-
-    Raises:
-        RequestError: the server is older than 25.02.
-    """
-    if not hasattr(pb_utils.InferenceResponse, "parameters"):
-        text = message(
-            f"model {model!r} response_parameters",
-            expected="a server whose responses have parameters",
-            got="one before release 25.02",
-            remedy="use a newer server, or an output",
-        )
-        raise RequestError(text, code="UNSUPPORTED")
