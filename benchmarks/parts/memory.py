@@ -46,7 +46,11 @@ def run_memory(run: Run) -> dict[str, Any]:
 def descendants(pid: int) -> Iterator[int]:
     """Yield the processes that a process has started, and those that they have."""
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, children.read_text().split()):
+        try:
+            listed = children.read_text()
+        except OSError:  # the thread has ended meanwhile
+            continue
+        for child in map(int, listed.split()):
             yield child
             yield from descendants(child)
 

@@ -100,6 +100,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
     pad: ClassVar[str | Mapping[str, Any] | None] = None
     unpad: ClassVar[str | Mapping[str, str | Sequence[str | None] | None] | None] = None
     max_streams: ClassVar[int] = 64
+    max_stream_bytes: ClassVar[int] = 256 * 2**20
     max_sequences: ClassVar[int] = 1024
 
     # Declarations, for models without a config.pbtxt.

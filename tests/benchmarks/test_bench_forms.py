@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -133,12 +134,13 @@ def test_memory_of_this_process_is_read():
 def test_descendants_are_children_and_their_children():
     script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as child:
-        found = []
-        while len(found) < 2 and child.poll() is None:
-            found = [pid for pid in descendants(os.getpid()) if pid == child.pid or child.pid in found]
+        while not (grandchildren := list(descendants(child.pid))) and child.poll() is None:
+            time.sleep(0.01)
+        found = list(descendants(os.getpid()))
         child.stdin.close()
 
-    assert found[0] == child.pid
+    assert len(grandchildren) == 1
+    assert {child.pid, *grandchildren} <= set(found)
 
 
 def test_crops_are_enough_and_differ():

@@ -291,6 +291,10 @@ def test_initialize_gpu_instance_loads_on_its_device_and_stream(calls, caplog):
         "load",
         "leave stream",
         "leave device",
+        "enter device",  # to place the modules
+        "enter stream",
+        "leave stream",
+        "leave device",
         "synchronize",
     ]
     assert calls[-1] == ("synchronize", GPU1)

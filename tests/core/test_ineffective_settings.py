@@ -61,6 +61,7 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
         ({"pad": "X=0", "unpad": "Y=X"}, "allow_ragged_batch is not true", SHAPES_APART),
         ({"max_streams": "2"}, "no asynchronous stream", {}),
         ({"max_streams": "2"}, "no asynchronous stream", {"model_class": Stream, **DECOUPLED}),
+        ({"max_stream_bytes": "2"}, "no stream", {}),
         ({"max_sequences": "2"}, "no sequence_batching", {}),
     ],
 )

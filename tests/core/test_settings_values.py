@@ -44,6 +44,8 @@ GOOD = [
     ("unpad", {"A": "X", "B": None}, "A=X, B = none", {"A": ("X",), "B": (None,)}),
     ("unpad", {"A": ["X", None]}, "A=X none", {"A": ("X", None)}),
     ("max_streams", 128, "128", 128),
+    ("max_stream_bytes", 0, "0", 0),
+    ("max_stream_bytes", 2**40, "1099511627776", 2**40),
     ("max_sequences", 1, "1", 1),
 ]
 
@@ -91,6 +93,7 @@ BAD = [
     ("pad", ["INPUT", "", "A=0,", "A=0,A=1", {}, 0, {1: 2}], "'off' or values by input"),
     ("unpad", ["INPUT", "", "A=", "A=X,", 0, {1: "X"}, {"A": []}, {"A": 0}], "inputs by output"),
     ("max_streams", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
+    ("max_stream_bytes", [-1, "all", "", True, 1.5, None], "a number of bytes, 0 or more"),
     ("max_sequences", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
 ]
 
@@ -149,7 +152,7 @@ def test_resolve_unknown_key_lists_the_allowed(key):
     with pytest.raises(ConfigError, match=f"^parameter '{key}': expected a setting out of") as caught:
         Settings.resolve({}, {key: "1"})
     for name in SETTING_NAMES:
-        assert f"kindaware.{name}" in str(caught.value)
+        assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,7 @@ def test_resolve_unknown_key_lists_the_allowed(key):
 def test_resolve_unknown_key_names_the_nearest_first(key, nearest):
     with pytest.raises(ConfigError) as caught:
         Settings.resolve({}, {key: "1"})
-    assert f"expected a setting out of kindaware.{nearest}, kindaware." in str(caught.value)
+    assert f"expected a setting out of kindaware.{nearest}, " in str(caught.value)
     assert str(caught.value).endswith(f"; correct the key in config.pbtxt: did you mean kindaware.{nearest}?")
 
 
@@ -201,7 +204,7 @@ def test_device_placement_refuses_settings_that_it_does_not_have(name):
     assert f"parameter 'kindaware.{name}': expected a setting out of kindaware.on_missing_gpu" in str(
         caught.value
     )
-    assert "kindaware.wait_policy, got" in str(caught.value)
+    assert ", wait_policy, got" in str(caught.value)
 
 
 def test_device_placement_takes_settings_that_it_has():

@@ -50,10 +50,13 @@ def test_stream_without_a_batch_dimension_gives_items_as_declared():
 
 def test_stream_async_requests_run_side_by_side():
     open_at_once = []
+    latest = time.monotonic() + 20
 
     class Watched(Async):
         async def stream(self, N):
             async for item in super().stream(N):
+                while self.begun < 5 and time.monotonic() < latest:
+                    await asyncio.sleep(0.001)
                 open_at_once.append(self.begun - self.ended)
                 yield item
 
@@ -90,12 +93,15 @@ def test_stream_plain_requests_run_one_after_another():
 
 def test_stream_async_beyond_max_streams_waits_in_execute():
     most = []
+    latest = time.monotonic() + 20
 
     class Few(Async):
         max_streams = 2
 
         async def stream(self, N):
             async for item in super().stream(N):
+                while self.begun - self.ended < 2 and self.begun < 7 and time.monotonic() < latest:
+                    await asyncio.sleep(0.001)
                 most.append(self.begun - self.ended)
                 yield item
 

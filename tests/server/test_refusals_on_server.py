@@ -50,7 +50,7 @@ REFUSALS = {
     "unknown_setting": (
         MODEL,
         CONFIG + parameter("kindaware.precission", "bf16-true"),
-        "parameter 'kindaware.precission': expected a setting out of kindaware.precision, kindaware.on_",
+        "parameter 'kindaware.precission': expected a setting out of kindaware.precision, on_",
     ),
     "graph_too_large": (
         MODEL,

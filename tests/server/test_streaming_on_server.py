@@ -1,6 +1,7 @@
 """Streams on the real server: over gRPC and the generate endpoint, errors, cancellation, several at once."""
 
 import asyncio
+import os
 import time
 import urllib.error
 import urllib.request
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from complete_models import serve_complete
-from streaming_client import count_to, generate, run, stream, stream_with_finals
+from streaming_client import Answer, count_to, generate, pack, run, stream, stream_with_finals
 
 from kindaware._batch.counters import TIMED_STAGES
 
@@ -99,6 +100,39 @@ def test_stream_that_waits_for_an_hour_is_closed_when_its_client_has_gone(stream
             await asyncio.sleep(0.1)
 
     run(streaming_server, wait_then_go)
+
+
+def test_stream_whose_client_does_not_read_takes_no_more_than_its_limit_in_the_server(streaming_server):
+    def resident_mib():
+        pages = Path(f"/proc/{streaming_server.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    async def read_late(client):
+        async def requests():
+            yield {
+                "model_name": "chatty",
+                "request_id": "r",
+                "inputs": pack({"N": np.array([[100]], np.int32)}),
+            }
+
+        before = resident_mib()
+        responses = client.stream_infer(requests())
+        deadline = time.monotonic() + 30
+        taken = [resident_mib() - before]
+        while len(set(taken[-20:])) > 1 or len(taken) < 20 or taken[-1] < 40:
+            assert time.monotonic() < deadline, taken[-20:]
+            await asyncio.sleep(0.05)
+            taken.append(resident_mib() - before)
+        answer = Answer()
+        async for result, error in responses:
+            answer.take(result, error)
+        return max(taken), answer
+
+    taken, answer = run(streaming_server, read_late)
+    assert 40 < taken < 150  # 400 without the limit
+    assert [item["I"][0, 0] for item in answer.items] == list(range(15))
+    [text] = answer.errors
+    assert text.startswith("model 'chatty' request 'r': expected a stream of at most 67108864 bytes")
 
 
 @pytest.mark.parametrize("model", ["counter", "plain"])

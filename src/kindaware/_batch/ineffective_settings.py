@@ -72,6 +72,7 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("isolate_errors", "no request shares a batch", lambda it: it.spec.decoupled or not it.spec.batches),
     ("pad", "allow_ragged_batch is not true", lambda it: it.unpadded()),
     ("max_streams", "no asynchronous stream", lambda it: not (it.spec.decoupled and it.is_async)),
+    ("max_stream_bytes", "no stream", lambda it: not it.spec.decoupled),
     ("max_sequences", "no sequence_batching", lambda it: it.spec.sequences is None),
 )
 """Name of a setting, why it has no effect, and when that is so."""

@@ -53,6 +53,7 @@ class Settings:
         unpad: for each output of variable size, the padded inputs that its dimensions of -1 are as long as;
             None for a dimension that follows none.
         max_streams: maximum number of asynchronous `stream` generators that run at once.
+        max_stream_bytes: most bytes that the items of one stream may come to; 0 for no limit.
         max_sequences: maximum number of sequences whose state an instance keeps.
     """
 
@@ -79,6 +80,7 @@ class Settings:
     pad: Mapping[str, Any] | None = None
     unpad: Mapping[str, tuple[str | None, ...]] | None = None
     max_streams: int = 64
+    max_stream_bytes: int = 256 * 2**20
     max_sequences: int = 1024
 
     @classmethod
@@ -123,7 +125,7 @@ def _unknown(key: str, known: Collection[str]) -> ConfigError:
     names = [*nearest, *(one for one in known if one not in nearest)]
     return ConfigError.of(
         f"parameter {key!r}",
-        expected="a setting out of " + ", ".join(PREFIX + one for one in names),
+        expected=f"a setting out of {PREFIX}" + ", ".join(names),
         got=repr(key),
         remedy="correct the key in config.pbtxt"
         + (f": did you mean {PREFIX}{nearest[0]}?" if nearest else ""),
@@ -288,6 +290,7 @@ _PARSERS = {
     "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
     "unpad": _Parser("inputs by output, such as 'OUTPUT=INPUT,OTHER=none'", _unpad),
     "max_streams": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
+    "max_stream_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
     "max_sequences": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
 }
 

@@ -100,6 +100,7 @@ class Streams:
 
     def __init__(self, plan: Plan, runner: StreamRunner, loop: EventLoop | None) -> None:
         self._model = plan.spec.name
+        self._max_bytes = plan.settings.max_stream_bytes
         self._asks_for_cancelled = plan.settings.cancellation != "off"
         self._preprocessor = Preprocessor(plan, runner.device)
         self._runner = runner
@@ -236,6 +237,8 @@ class Streams:
                     return None
                 # No await between these two: another stream would reuse the buffers of the outputs.
                 outputs = self._runner.bring_back(item, request)
+                if 0 < self._max_bytes < responses.num_bytes + responses.size_of(outputs):
+                    return self._too_long(request, responses.num_sent)
                 stopwatch = Stopwatch(self._runner.counters)
                 responses.send(outputs)
                 stopwatch.lap("respond")
@@ -280,6 +283,16 @@ class Streams:
             remedy="send the request again when the model is loaded",
         )
         return Failure(text, "UNAVAILABLE")
+
+    def _too_long(self, request: Request, num_sent: int) -> Failure:
+        text = message(
+            f"model {self._model!r} request {request.id!r}",
+            expected=f"a stream of at most {self._max_bytes} bytes (max_stream_bytes)",
+            got=f"more after {num_sent} items",
+            remedy="ask for less at once, or raise kindaware.max_stream_bytes: the server keeps what its "
+            "client has not read yet, without a limit of its own",
+        )
+        return Failure(text, "INVALID_ARG")
 
     def _unavailable(self) -> Failure:
         return Failure(self._health.unavailable(), "UNAVAILABLE")

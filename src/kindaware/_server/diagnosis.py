@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from kindaware._errors import message
 from kindaware._server import log as _log
 from kindaware._server.failure import ServerError
@@ -11,6 +13,18 @@ _ON_CPU = "kindaware serve --kind CPU, or TritonServer(kind='CPU'), puts all ins
 _HELD = (
     "Its process has failed and does not end: a thread that it has started, and that is no daemon, holds it."
 )
+_HINTS = (
+    (
+        re.compile(r"module '[^']*' has no attribute 'TritonPythonModel'"),
+        "Triton looks for a class with this name in model.py: rename yours.",
+    ),
+    (
+        re.compile(r"ModuleNotFoundError: No module named '(?P<name>[^'.]+)"),
+        "Its process takes packages from the python3 first on PATH: python3 -m pip install {name}, or put "
+        "the module beside model.py.",
+    ),
+)
+"""What a reason of the server's leaves open, and what to do about it; a name in it is filled in."""
 
 
 def diagnose(got: str, log: str) -> ServerError:
@@ -47,12 +61,13 @@ def diagnose(got: str, log: str) -> ServerError:
     else:
         remedy = "check that it is a tritonserver: it has printed nothing"
     parts = [message("tritonserver", expected="a server that is ready", got=got, remedy=remedy)]
-    parts += [f"model {name!r}: {_strip_kind(reason)}" for name, reason in models.items()]
+    parts += [f"model {name!r}: {_explain(reason)}" for name, reason in models.items()]
     if ending:
         parts.append("the log ends:\n" + ending)
     return ServerError("\n\n".join(parts), models=models, log=log)
 
 
-def _strip_kind(reason: str) -> str:
-    """Return a model's reason without the server's own `Internal: `."""
-    return reason.removeprefix("Internal: ")
+def _explain(reason: str) -> str:
+    """Return a model's reason without the server's own `Internal: `, and what to do where it doesn't say."""
+    hints = [hint.format_map(found.groupdict()) for text, hint in _HINTS if (found := text.search(reason))]
+    return "\n\n".join([reason.removeprefix("Internal: ").rstrip("\n"), *hints])

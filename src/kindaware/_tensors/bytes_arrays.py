@@ -29,6 +29,14 @@ def host_zeros(value: Value) -> Value:
     return empty_bytes(value.shape)
 
 
+def num_bytes(value: Value) -> int:
+    """Return the bytes that a value takes in a response; Triton writes four before each element of BYTES."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    texts: list[bytes] = value.ravel().tolist()
+    return 4 * len(texts) + sum(map(len, texts))
+
+
 def is_value(value: object) -> bool:
     """Whether this is a tensor, or an array whose dtype can hold BYTES."""
     return isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype == object)

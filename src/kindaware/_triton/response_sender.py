@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from kindaware._batch.results import Failure, Tensors
+from kindaware._tensors.bytes_arrays import num_bytes
 from kindaware._triton.adapter import TritonAdapter
 
 CANCEL_CHECK_SECONDS = 0.02
 """Minimum time between two checks for cancellation by one stream; each costs about 50 us."""
+
+ITEM_BYTES = 1024
+"""Bytes that an item takes in the server besides its outputs, about."""
 
 _FINAL = 1
 """`pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL`."""
@@ -28,6 +32,10 @@ class ResponseSender:
         request: Triton's request.
         parameters: parameters of each response, read when it is sent; None for none.
         asks_for_cancelled: whether to ask the server if the client has cancelled.
+
+    Attributes:
+        num_sent: number of items that were sent.
+        num_bytes: what they came to: their outputs, and `ITEM_BYTES` each.
     """
 
     def __init__(
@@ -42,7 +50,8 @@ class ResponseSender:
         self._requested: set[str] = request.requested_output_names()
         self._sender = request.get_response_sender()
         self._parameters = parameters
-        self._num_sent = 0
+        self.num_sent = 0
+        self.num_bytes = 0
         self._is_ended = False
         self._is_cancelled = False
         # In seconds of time.monotonic; infinity never comes, so nothing is asked.
@@ -63,7 +72,13 @@ class ResponseSender:
             Source: python_backend `response_sender.cc`, ResponseSender::Send.
         """
         self._sender.send(self._adapter.answer(outputs, self._requested, self._parameters))
-        self._num_sent += 1
+        self.num_sent += 1
+        self.num_bytes += self.size_of(outputs)
+
+    def size_of(self, outputs: Tensors) -> int:
+        """Return the bytes that an item would take in the server; outputs that nobody asked for take none."""
+        sent = (value for name, value in outputs.items() if name in self._requested)
+        return ITEM_BYTES + sum(map(num_bytes, sent))
 
     def is_cancelled(self) -> bool:
         """Whether the client has cancelled, as of the last `CANCEL_CHECK_SECONDS`."""
@@ -90,7 +105,7 @@ class ResponseSender:
         self._is_ended = True
         if failure is None:
             self._sender.send(flags=_FINAL)
-        elif not self._num_sent:
+        elif not self.num_sent:
             self._sender.send(self._adapter.refuse(failure), flags=_FINAL)
         else:
             # FINAL must be sent even if the error can't be: the client would wait forever.

@@ -1,6 +1,9 @@
 """A call of a model's code that never returns ends, and the error says which and where."""
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -132,6 +135,21 @@ def test_a_hook_that_waits_for_a_child_that_works_is_no_hang(tmp_path):
     folder = write_model(tmp_path, "m", hooks(INITIALIZE=waits))
     with ModelHarness(folder, hang_timeout_seconds=0.3):
         pass
+
+
+def test_a_hang_shows_while_a_child_of_the_tests_own_works(tmp_path):
+    """As a tritonserver of the same session does."""
+    folder = write_model(tmp_path, "m", hooks(EXECUTE=WAITS["event"]))
+    busy = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
+    with subprocess.Popen([sys.executable, "-c", busy], start_new_session=True) as child:
+        try:
+            with (
+                pytest.raises(TritonContractError, match="execute has not returned"),
+                ModelHarness(folder, hang_timeout_seconds=0.3) as harness,
+            ):
+                harness.infer(X=floats(2))
+        finally:
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def test_a_call_of_another_model_that_hangs_names_that_model(tmp_path):

@@ -243,6 +243,47 @@ def test_a_model_that_fails_to_import_shows_its_own_traceback_then_one_line(tmp_
     assert caught.value.reason.startswith("JSONDecodeError: Expecting property name")
 
 
+@pytest.mark.parametrize("name", ["Model", "TritonPythonModle"])
+def test_a_class_of_another_name_is_named_with_its_line(tmp_path, name):
+    body = "    def execute(self, requests):\n        pass\n" if name == "Model" else "    pass\n"
+    folder = write_model(tmp_path, "m", f"#\n\n\nclass {name}:\n{body}")
+    with pytest.raises(ModelLoadError) as caught:
+        ModelHarness(folder).start()
+    assert caught.value.reason.startswith(
+        "AttributeError: module '1.model' has no attribute 'TritonPythonModel'"
+    )
+    assert f"(model.py:4 defines {name}; Triton looks for TritonPythonModel alone: rename it)" in str(
+        caught.value
+    )
+
+
+def test_a_class_that_is_no_model_is_not_taken_for_one(tmp_path):
+    folder = write_model(tmp_path, "m", "class Helper:\n    pass\n")
+    with pytest.raises(ModelLoadError) as caught:
+        ModelHarness(folder).start()
+    assert "Helper" not in str(caught.value)
+
+
+def test_a_module_that_is_missing_is_told_with_its_line(tmp_path):
+    folder = write_model(tmp_path, "m", "#\nimport not_here_at_all\n")
+    with pytest.raises(ModelLoadError) as caught:
+        ModelHarness(folder).start()
+    assert caught.value.reason == (
+        f"ModuleNotFoundError: No module named 'not_here_at_all'\n\nAt:\n  {folder}/1/model.py(2): <module>\n"
+    )
+
+
+def test_a_module_of_the_models_that_fails_is_told_with_both_lines(tmp_path):
+    folder = write_model(tmp_path, "m", "#\nimport helper_of_m\n")
+    (folder / "1" / "helper_of_m.py").write_text("\n\n1 / 0\n")
+    with pytest.raises(ModelLoadError) as caught:
+        ModelHarness(folder).start()
+    lines = [
+        line for line in caught.value.reason.splitlines() if "helper_of_m.py" in line or "model.py" in line
+    ]
+    assert lines == [f"  {folder}/1/helper_of_m.py(3): <module>", f"  {folder}/1/model.py(2): <module>"]
+
+
 @pytest.mark.parametrize(
     "version",
     ["twenty", "24-10", 24, ("24", "10"), "22.01", "24.9", "99.99", "25.13", (25, 1, 1), None],

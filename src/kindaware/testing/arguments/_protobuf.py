@@ -100,5 +100,5 @@ def _import(name: str) -> Any:
             "kindaware.testing",
             expected="protobuf and tritonclient, which know the format of config.pbtxt",
             got=f"{error}",
-            remedy="pip install 'kindaware[test]'",
+            remedy="pip install 'tritonclient[grpc]', which brings both",
         ) from error

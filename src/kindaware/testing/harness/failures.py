@@ -9,6 +9,8 @@ from kindaware._errors import KindAwareError, message
 from kindaware.testing.stand_in import Failure, TritonError
 
 _HARNESS = f"{Path(__file__).resolve().parent}/"
+_IMPORT_HOOK = f"{Path(__file__).resolve().parent / 'process' / 'modules.py'}"
+"""In place of Python's own `__import__`, so between a model's line and what it imports."""
 _STAND_IN = f"{Path(__file__).resolve().parents[1] / 'stand_in'}/"
 
 
@@ -95,9 +97,12 @@ def _frames(traceback: TracebackType | None) -> list[str]:
     while traceback is not None:
         frame, traceback = traceback.tb_frame, traceback.tb_next
     found: list[str] = []
-    while frame is not None and not frame.f_code.co_filename.startswith(_HARNESS):
-        if not frame.f_code.co_filename.startswith(_STAND_IN):
-            found.append(f"{frame.f_code.co_filename}({frame.f_lineno}): {frame.f_code.co_name}")
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        if filename.startswith(_HARNESS) and filename != _IMPORT_HOOK:
+            break
+        if not filename.startswith((_STAND_IN, _IMPORT_HOOK)):
+            found.append(f"{filename}({frame.f_lineno}): {frame.f_code.co_name}")
         frame = frame.f_back
     while found and found[-1].startswith("<frozen importlib"):
         del found[-1]  # of the import of model.py

@@ -66,6 +66,7 @@ class Pending:
 
     Attributes:
         error: what those who wait for an answer raise instead.
+        thread: runs the model for it, beside the one that waits; None if that one does.
     """
 
     def __init__(self, sent: ClientRequest, cancelled: Cancelled = False) -> None:
@@ -74,6 +75,7 @@ class Pending:
         self.answers: list[Answer] = []
         self.is_done = False
         self.error: BaseException | None = None
+        self.thread: threading.Thread | None = None
         self._cancelled = cancelled
 
     def take(self, answer: Answer) -> None:
@@ -90,6 +92,10 @@ class Pending:
         with self.changed:
             self.error = error
             self.changed.notify_all()
+
+    def is_running(self) -> bool:
+        """Return whether a thread of its own runs the model, or is about to."""
+        return self.thread is not None and self.thread.is_alive()
 
     def cancel(self) -> None:
         """Cancel from now on."""

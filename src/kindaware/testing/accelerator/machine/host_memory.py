@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -121,10 +122,12 @@ class HostMemory:
 
     Args:
         report: called with each violation, as (what would happen, remedy).
+        lock: held while its blocks change; threads of a model share them.
     """
 
-    def __init__(self, report: Callable[[str, str], None]) -> None:
+    def __init__(self, report: Callable[[str, str], None], lock: AbstractContextManager[Any]) -> None:
         self._report = report
+        self._lock = lock
         self._blocks: list[_HostBlock] = []
 
     def pin(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -168,12 +171,13 @@ class HostMemory:
 
     def _block_of(self, tensor: torch.Tensor) -> _HostBlock:
         address = tensor.data_ptr()
-        for block in self._blocks:
-            if block.holds(address):
-                return block
-        self._blocks = [block for block in self._blocks if not block.is_freed()]
-        self._blocks.append(_HostBlock(tensor.untyped_storage(), is_pinned=False))
-        return self._blocks[-1]
+        with self._lock:
+            for block in self._blocks:
+                if block.holds(address):
+                    return block
+            block = _HostBlock(tensor.untyped_storage(), is_pinned=False)
+            self._blocks = [*(one for one in self._blocks if not one.is_freed()), block]
+            return block
 
 
 def _fill(value: torch.Tensor, target: torch.Tensor) -> None:

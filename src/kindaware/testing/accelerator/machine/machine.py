@@ -50,7 +50,7 @@ class Machine:
         self.violations: list[tuple[str, str]] = []
         self.fault = fault
         self.timeline = Timeline(schedule or Latest(), self._fail)
-        self.host = HostMemory(self.report)
+        self.host = HostMemory(self.report, self.timeline.lock)
         self.devices: list[Device] = []
         self.memory_bytes = memory_bytes
         self.num_devices = num_devices

@@ -143,7 +143,9 @@ class DeviceMemory:
 
     def find(self, address: int) -> Allocation | None:
         """Return the memory in use that contains an address, or None."""
-        for allocation in self._live:
+        with self._timeline.lock:  # another thread may allocate
+            live = list(self._live)
+        for allocation in live:
             start = allocation.block.address
             if start <= address < start + allocation.block.num_bytes:
                 return allocation

@@ -39,20 +39,21 @@ class Process:
 
     def default_stream(self, ordinal: int) -> Stream:
         """Return the default stream of a device."""
-        if ordinal not in self._default:
-            self._default[ordinal] = self.timeline.open_stream(
-                ordinal, is_default=True, is_servers=self.is_server
-            )
-        return self._default[ordinal]
+        with self.timeline.lock:
+            if ordinal not in self._default:
+                self._default[ordinal] = self.timeline.open_stream(
+                    ordinal, is_default=True, is_servers=self.is_server
+                )
+            return self._default[ordinal]
 
     def open_stream(self, ordinal: int) -> Stream:
         """Return the next stream of the pool for a device."""
-        pool = self._pool.setdefault(ordinal, [])
-        number = next(self._num_made.setdefault(ordinal, itertools.count())) % POOL_SIZE
-        if number >= len(pool):
-            pool.append(self.timeline.open_stream(ordinal))
-            return pool[-1]
-        return pool[number]
+        with self.timeline.lock:
+            pool = self._pool.setdefault(ordinal, [])
+            number = next(self._num_made.setdefault(ordinal, itertools.count())) % POOL_SIZE
+            if number >= len(pool):
+                pool.append(self.timeline.open_stream(ordinal))
+            return pool[number]
 
     def streams(self, ordinal: int) -> list[Stream]:
         """Return all streams of a device."""

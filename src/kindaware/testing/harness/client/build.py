@@ -92,14 +92,24 @@ def build_request(
     return Pending(replace(sent, inputs=tuple(wires)), cancelled)
 
 
-def check_names(named: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Refuse an input given by keyword that the model lacks and that looks like an argument of `infer`.
+def join_inputs(given: Any, named: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inputs given as a mapping and those given by keyword in one.
 
     Raises:
-        HarnessError: there is one.
+        HarnessError: the first are no mapping; or one given by keyword is not the model's, and looks like an
+            argument of `infer`.
     """
-    inputs = {tensor["name"] for tensor in config["input"]}
-    for name in named.keys() - inputs:
+    inputs = [tensor["name"] for tensor in config["input"]]
+    if given is not None and not isinstance(given, Mapping):
+        first = inputs[0] if inputs else "INPUT"
+        call = f"infer({first}=...)" if first.isidentifier() else f"infer({{{first!r}: ...}})"
+        raise HarnessError.of(
+            "infer",
+            expected=f"values by the names of the model's inputs {inputs}",
+            got=f"{type(given).__name__} without a name",
+            remedy=f"write {call}",
+        )
+    for name in named.keys() - set(inputs):
         close = get_close_matches(name.lower(), _OPTIONS, n=1, cutoff=0.8)
         if close:
             raise HarnessError.of(
@@ -108,6 +118,7 @@ def check_names(named: Mapping[str, Any], config: Mapping[str, Any]) -> None:
                 got=repr(name),
                 remedy=f"did you mean {close[0]}? pass an input of that name in inputs=",
             )
+    return {**(given or {}), **named}
 
 
 def _parse_device(device: str) -> int | None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kindaware.testing.harness.client.build import build_batch_entry, build_request, check_names
+from kindaware.testing.harness.client.build import build_batch_entry, build_request, join_inputs
 from kindaware.testing.harness.client.result import Result, unpack
 from kindaware.testing.harness.client.stream import Stream
 from kindaware.testing.harness.failures import HarnessError
@@ -98,10 +98,9 @@ class ModelClient(ABC):
             InferenceError: the request failed, and `raise_errors` is set.
             TritonContractError: a server would crash, hang, or corrupt data.
         """
-        check_names(named, self.config)
         pending = build_request(
             self.config,
-            inputs={**(inputs or {}), **named},
+            inputs=join_inputs(inputs, named, self.config),
             request_id=request_id,
             correlation_id=correlation_id,
             flags=flags,
@@ -189,10 +188,9 @@ class ModelClient(ABC):
             empty_final: show a FINAL that was sent without a response as an empty Result.
             named: further inputs, by name.
         """
-        check_names(named, self.config)
         pending = build_request(
             self.config,
-            inputs={**(inputs or {}), **named},
+            inputs=join_inputs(inputs, named, self.config),
             request_id=request_id,
             correlation_id=correlation_id,
             flags=flags,
@@ -240,6 +238,7 @@ class ModelClient(ABC):
             for instance, batch in served.split(admitted, index):
                 instance.run(batch)
         finally:
+            self._server.context.join_callees()
             self._server.settle(served)
             self._server.context.raise_violations()
         return instance
@@ -248,6 +247,7 @@ class ModelClient(ABC):
         try:
             wait_for(pending, instance, self._server.context.hang_timeout_seconds, num_answers)
         finally:
+            self._server.context.join_callees()
             self._server.context.raise_violations()
 
     @staticmethod

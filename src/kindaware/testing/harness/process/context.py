@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from kindaware.testing.accelerator import SimulatedAccelerator
+from kindaware.testing.harness.pending import Pending
 from kindaware.testing.harness.process.hang_guard import HangGuard
 from kindaware.testing.harness.process.log import ServerLog
 from kindaware.testing.harness.process.loop import BackgroundLoop
@@ -45,7 +46,8 @@ class ServerContext:
         self.surroundings = Surroundings()
         self.hosts: list[Host] = []
         self._loops: list[BackgroundLoop] = []
-        self._callees: list[threading.Thread] = []
+        self._callees: list[Pending] = []
+        self._lock = threading.Lock()
         self._seen: list[TritonContractError] = []
         self._stack = ExitStack()
         if accelerator is not None:
@@ -56,13 +58,20 @@ class ServerContext:
         self.hosts.append(host)
         self._loops.append(loop)
 
-    def start_callee(self, run: Callable[[], None]) -> threading.Thread:
+    def start_callee(self, run: Callable[[], None], pending: Pending) -> None:
         """Run a called model beside its caller, on a thread that is not one of the model's."""
         context = contextvars.copy_context()
         thread = threading.Thread(target=context.run, args=(run,), name="kindaware-callee", daemon=True)
-        self._callees = [*(one for one in self._callees if one.is_alive()), thread]
         thread.start()
-        return thread
+        pending.thread = thread
+        with self._lock:
+            self._callees = [*(one for one in self._callees if one.is_running()), pending]
+
+    def join_callees(self, *, all_of_them: bool = False) -> None:
+        """Wait for the called models that have answered, or for all, to come to the end of `execute`."""
+        for pending in self._callees:
+            if pending.thread is not None and (pending.is_done or all_of_them):
+                pending.thread.join(self.hang_timeout_seconds)
 
     def _blame(self, outcome: str, remedy: str) -> None:
         """Hold the instance whose code runs responsible for a violation of CUDA's rules."""
@@ -79,7 +88,11 @@ class ServerContext:
 
     def is_thread_left(self) -> bool:
         """Return whether a thread that a model's code has started is still running."""
-        own = {self.guard.thread, *self._callees, *(loop.thread for loop in self._loops)}
+        own = {
+            self.guard.thread,
+            *(one.thread for one in self._callees),
+            *(loop.thread for loop in self._loops),
+        }
         return any(thread not in own for thread in self.surroundings.other_threads())
 
     def raise_violations(self) -> None:
@@ -96,8 +109,7 @@ class ServerContext:
 
     def close(self) -> Leftovers:
         """Restore this process, and return what stays changed."""
-        for thread in self._callees:
-            thread.join(self.hang_timeout_seconds)
+        self.join_callees(all_of_them=True)
         self.guard.close()
         try:
             return self.surroundings.restore()

@@ -38,27 +38,29 @@ class _Watch:
         thread: which runs it.
         seconds: how long it may take.
         is_patient: whether time in which the process works does not count.
+        others: children of the process that are none of the model's, so that their work does count.
         place: where it was when it was interrupted; empty if it was not.
     """
 
-    def __init__(self, seconds: float, is_patient: bool) -> None:
+    def __init__(self, seconds: float, is_patient: bool, others: frozenset[int]) -> None:
         self.thread = threading.get_ident()
         self.seconds = seconds
         self.is_patient = is_patient
+        self.others = others
         self.place = ""
         self.start()
 
     def start(self) -> None:
-        """Begin to count."""
+        """Begin to count; a patient watch does so when it is first asked, which most calls end before."""
         self._since = self._last = time.monotonic()
-        self._work = _work_seconds() if self.is_patient else 0.0
+        self._work: float | None = None
 
     def is_due(self) -> bool:
         """Return whether the time is over."""
         now = time.monotonic()
         if self.is_patient:
-            work = _work_seconds()
-            if work - self._work > _BUSY_SHARE * (now - self._last):
+            work = _work_seconds(self.others)
+            if self._work is None or work - self._work > _BUSY_SHARE * (now - self._last):
                 self._since = now
             self._work, self._last = work, now
         return now - self._since >= self.seconds
@@ -84,6 +86,8 @@ class HangGuard:
         self._changed = threading.Condition()
         self._watches: list[_Watch] = []
         self._is_closed = False
+        # Such as a tritonserver of the same test session, which is never quite idle.
+        self._others = frozenset(_children(os.getpid()))
 
     @contextmanager
     def limited(
@@ -96,7 +100,7 @@ class HangGuard:
             blame: makes the error to raise then, given where the thread was.
             is_patient: whether only time counts in which neither this process nor its children work.
         """
-        watch = _Watch(seconds, is_patient)
+        watch = _Watch(seconds, is_patient, self._others)
         try:
             with _can_be_interrupted():
                 self._add(watch)
@@ -165,23 +169,24 @@ def _raise(number: int, frame: FrameType | None) -> None:
     raise Interruption
 
 
-def _work_seconds() -> float:
+def _work_seconds(others: frozenset[int]) -> float:
     """Return the processor time of this process and its children; a read from a disk counts as some."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     reads = usage.ru_majflt + usage.ru_inblock
-    return usage.ru_utime + usage.ru_stime + reads * 0.001 + sum(map(_ticks, _children(os.getpid()))) / _HERTZ
+    children = _children(os.getpid(), others)
+    return usage.ru_utime + usage.ru_stime + reads * 0.001 + sum(map(_ticks, children)) / _HERTZ
 
 
 _HERTZ = os.sysconf("SC_CLK_TCK")
 
 
-def _children(pid: int) -> list[int]:
-    """Return the processes below a process."""
+def _children(pid: int, others: frozenset[int] = frozenset()) -> list[int]:
+    """Return the processes below a process, without the others and those below them."""
     found: list[int] = []
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *_children(child)]
+            for child in set(map(int, (task / "children").read_text().split())) - others:
+                found += [child, *_children(child, others)]
     return found
 
 

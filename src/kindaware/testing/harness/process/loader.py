@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import difflib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -18,6 +20,9 @@ from kindaware.testing.stand_in import Host, attach_classes, new_c_module, new_m
 
 PB_UTILS = "triton_python_backend_utils"
 C_PB_UTILS = "c_python_backend_utils"
+_CLASS = "TritonPythonModel"
+_ALIKE = 0.7
+"""How alike a name must be to count as a misspelling of it."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +141,22 @@ def load_code(code: ModelCode, host: Host) -> LoadedCode:
     with space.entered():
         module = _import(f"{code.version}.{code.file.stem}", code.file)
     attach_classes(pb_utils, c_pb_utils, host)
-    if not hasattr(module, "TritonPythonModel"):
-        raise AttributeError(f"module '{module.__name__}' has no attribute 'TritonPythonModel'")
+    if not hasattr(module, _CLASS):
+        raise AttributeError(
+            f"module '{module.__name__}' has no attribute '{_CLASS}'{_hint_of_class(module, code.file)}"
+        )
     return LoadedCode(module.TritonPythonModel, space, pb_utils)
+
+
+def _hint_of_class(module: ModuleType, file: Path) -> str:
+    """Name the class that was probably meant; the server's text ends before it."""
+    for node in ast.parse(file.read_bytes()).body:
+        if isinstance(node, ast.ClassDef):
+            likeness = difflib.SequenceMatcher(None, node.name, _CLASS).ratio()
+            if likeness > _ALIKE or hasattr(vars(module).get(node.name), "execute"):
+                place = f"{file.name}:{node.lineno}"
+                return f" ({place} defines {node.name}; Triton looks for {_CLASS} alone: rename it)"
+    return ""
 
 
 def _import(name: str, file: Path) -> ModuleType:

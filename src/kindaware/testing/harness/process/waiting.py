@@ -25,7 +25,9 @@ def wait_for(
         while not pending.is_done and (num_answers is None or len(pending.answers) < num_answers):
             if pending.error is not None:
                 raise pending.error
-            if time.monotonic() >= deadline or not instance.is_anyone_left():
+            # A model that runs beside its caller may not have begun, so that no instance is busy yet.
+            is_anyone_left = pending.is_running() or instance.is_anyone_left()
+            if time.monotonic() >= deadline or not is_anyone_left:
                 raise _hang(pending, instance)
             pending.changed.wait(_STEP_SECONDS)
 

@@ -125,7 +125,7 @@ class SimulatedServer:
             except BaseException as error:
                 pending.fail(error)
 
-        self.context.start_callee(run)
+        self.context.start_callee(run, pending)
         return self._answers(call, instance, pending)
 
     def _answers(self, call: BlsCall, instance: Instance, pending: Pending) -> Iterator[Answer]:
