@@ -4,11 +4,14 @@ import pytest
 import torch
 from core_kit import group, start
 
-from kindaware import ConfigError, InstanceArgs
+from kindaware import ConfigError, DevicePlacement, InstanceArgs
 from kindaware._config.model_spec import InstanceGroup, instance_groups_of
+from kindaware._config.settings import PLACEMENT_SETTINGS
+from kindaware._device.placed_instance import PlacedInstance
 from kindaware._placement import threads as threads_module
 from kindaware._placement.placement import Placement
 from kindaware._placement.threads import ThreadBudget, count_cores
+from kindaware._placement.versions import count_versions
 
 CPU = Placement("CPU", (torch.device("cpu"),), moves_modules=True, reason="")
 GPU = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason="")
@@ -25,6 +28,7 @@ def budget_of(args):
         num_threads=None,
         model_devices=None,
         num_cores=8,
+        num_versions=1,
         **environment,
     ):
         config = {"name": "m", "instance_group": list(groups)}
@@ -35,6 +39,7 @@ def budget_of(args):
             num_threads=num_threads,
             model_devices=model_devices,
             num_cores=num_cores,
+            num_versions=num_versions,
             environment=environment,
         )
 
@@ -55,6 +60,60 @@ def test_of_instance_omp_num_threads_is_honoured(budget_of, text):
 @pytest.mark.parametrize("text", ["", "0", "-3", "many", "²", "99999", "9" * 5000])
 def test_of_instance_omp_num_threads_no_number_is_ignored(budget_of, text):
     assert budget_of(group(), OMP_NUM_THREADS=text) == ThreadBudget(8, "8 cores / 1 CPU instance")
+
+
+def test_of_instance_versions_share_the_cores(budget_of):
+    assert budget_of(group(count=2), num_versions=2) == ThreadBudget(
+        2, "8 cores / 2 CPU instances / 2 versions"
+    )
+    assert budget_of(group(), num_versions=20).num_threads == 1
+    assert budget_of(placement=GPU, num_versions=2).num_threads == 4
+    assert budget_of(group(), num_versions=2, num_threads=7).num_threads == 7
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (None, 1),
+        ({}, 1),
+        ({"latest": {}}, 1),
+        ({"latest": {"num_versions": 2}}, 2),
+        ({"latest": {"num_versions": 9}}, 3),
+        ({"all": {}}, 3),
+        ({"specific": {"versions": [1, 10]}}, 2),
+        ({"specific": {"versions": ["1", "7"]}}, 1),
+        ({"specific": {"versions": ["8"]}}, 1),
+    ],
+)
+def test_count_versions_follows_the_policy(tmp_path, policy, expected):
+    for name in ("1", "2", "10", "docs"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "3").write_text("no directory")
+    assert count_versions(str(tmp_path), {} if policy is None else {"version_policy": policy}) == expected
+
+
+def test_count_versions_without_a_directory_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for version in ("1", "2"):
+        (tmp_path / version).mkdir()
+    assert count_versions("", {"version_policy": {"all": {}}}) == 1
+    assert count_versions("/nowhere", {"version_policy": {"all": {}}}) == 1
+
+
+def test_instance_of_a_model_with_two_versions_gets_half_the_cores(tmp_path, args, monkeypatch):
+    monkeypatch.setattr("kindaware._device.placed_instance.count_cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for version in ("1", "2"):
+        (tmp_path / version).mkdir()
+    config = {"name": "m", "instance_group": [group()], "version_policy": {"all": {}}}
+    given = {**args(config, instance="m_0_0"), "model_repository": str(tmp_path)}
+    before = torch.get_num_threads()
+    try:
+        assert PlacedInstance(DevicePlacement, given, PLACEMENT_SETTINGS).thread_budget == ThreadBudget(
+            4, "8 cores / 1 CPU instance / 2 versions"
+        )
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_of_instance_kind_model_on_the_cpu_shares_the_cores(budget_of):

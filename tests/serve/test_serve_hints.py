@@ -16,8 +16,8 @@ LINE = "E1128 21:00:00.000000 1 model_lifecycle.cc:654] failed to load 'm' versi
         ),
         (
             "ModuleNotFoundError: No module named 'tokenizers.models'",
-            "Its process takes packages from the python3 first on PATH: python3 -m pip install tokenizers, or "
-            "put the module beside model.py.",
+            "Its process takes packages from the python3 first on PATH: "
+            "python3 -m pip install tokenizers, or put the module beside model.py.",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from kindaware._device.runtime import count_devices, open_runtime
 from kindaware._placement.openmp import stop_spinning
 from kindaware._placement.placement import Placement
 from kindaware._placement.threads import ThreadBudget, count_cores
+from kindaware._placement.versions import count_versions
 
 
 class PlacedInstance:
@@ -55,6 +56,7 @@ class PlacedInstance:
             num_threads=self.settings.num_threads,
             model_devices=self.settings.model_devices,
             num_cores=count_cores(),
+            num_versions=count_versions(self.args.repository, self.args.config),
             environment=os.environ,
         )
         torch.set_num_threads(self.thread_budget.num_threads)

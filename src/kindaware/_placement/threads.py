@@ -41,6 +41,7 @@ class ThreadBudget:
         num_threads: int | None,
         model_devices: str | None = None,
         num_cores: int,
+        num_versions: int = 1,
         environment: Mapping[str, str],
     ) -> ThreadBudget:
         """Divide the cores of this process among the instances that share them.
@@ -52,6 +53,7 @@ class ThreadBudget:
             num_threads: the setting of that name; None for `auto`.
             model_devices: the setting of that name; with `cpu`, instances of KIND_MODEL share the cores too.
             num_cores: number of cores that this process may use; see `count_cores`.
+            num_versions: versions of the model that are loaded beside each other, each with these groups.
             environment: read for OMP_NUM_THREADS and KINDAWARE_CPU_SHARE.
 
         Raises:
@@ -75,8 +77,10 @@ class ThreadBudget:
             )
         kinds = ("KIND_CPU", "KIND_MODEL") if model_devices == "cpu" else ("KIND_CPU",)
         sharers = _count_sharers(args.instance_name, groups, kinds)
-        instances = "CPU instance" if sharers == 1 else "CPU instances"
-        return cls(max(1, _whole(cores / sharers)), f"{of_cores} / {sharers} {instances}")
+        reason = f"{of_cores} / {sharers} CPU instance{'s' if sharers > 1 else ''}"
+        if num_versions > 1:
+            reason += f" / {num_versions} versions"
+        return cls(max(1, _whole(cores / sharers / num_versions)), reason)
 
 
 def _whole(cores: float) -> int:
