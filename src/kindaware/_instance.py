@@ -17,6 +17,7 @@ from kindaware._batch.runner import BatchRunner
 from kindaware._batch.stages import Stage
 from kindaware._batch.warmup import WarmUp
 from kindaware._config.model_spec import ModelSpec
+from kindaware._config.response_cache import check_response_cache
 from kindaware._config.settings import SETTING_NAMES
 from kindaware._device.device import Device
 from kindaware._device.modules import Precision, check_loaded, has_modules, hook_scope, prepare_modules
@@ -89,6 +90,7 @@ class Instance(PlacedInstance):
                 got="none, in config.pbtxt and in the class",
                 remedy="write config.pbtxt with input and output, or declare inputs and outputs in the class",
             )
+        check_response_cache(self.args.config, self.spec.name, is_allowed=self.settings.allow_response_cache)
         self.calls = Calls(self.spec.name)
         self.sequences: Sequences | None = None
         self._device = Device.open(self.runtime, self.settings, self.spec.name, self.logger)

@@ -93,6 +93,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
     pinned_limit_bytes: ClassVar[int] = 256 * 2**20
     warmup: ClassVar[str | Sequence[int] | None] = None
     cast_outputs: ClassVar[bool] = False
+    allow_response_cache: ClassVar[bool] = False
     reload_on_fault: ClassVar[bool] = False
     metrics: ClassVar[bool] = True
     cancellation: ClassVar[str] = "auto"

@@ -56,6 +56,7 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
         ({"cuda_graphs": "1"}, "on the CPU", {}),
         ({"output_device": "instance"}, "on the CPU", {}),
         ({"pinned_limit_bytes": "0"}, "on the CPU", {}),
+        ({"allow_response_cache": "true"}, "no response_cache", {}),
         ({"reload_on_fault": "true"}, "on the CPU", {}),
         ({"isolate_errors": "false"}, "no request shares a batch", {"max_batch_size": 0}),
         ({"pad": "X=0", "unpad": "Y=X"}, "allow_ragged_batch is not true", SHAPES_APART),

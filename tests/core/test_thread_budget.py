@@ -86,7 +86,7 @@ def test_of_instance_versions_share_the_cores(budget_of):
     ],
 )
 def test_count_versions_follows_the_policy(tmp_path, policy, expected):
-    for name in ("1", "2", "10", "docs"):
+    for name in ("1", "2", "10", "010", "docs"):
         (tmp_path / name).mkdir()
     (tmp_path / "3").write_text("no directory")
     assert count_versions(str(tmp_path), {} if policy is None else {"version_policy": policy}) == expected

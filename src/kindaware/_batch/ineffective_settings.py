@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindaware._config.model_spec import ModelSpec
+from kindaware._config.response_cache import has_response_cache
 from kindaware._config.settings import Settings
 from kindaware._placement.placement import Placement
 
@@ -68,6 +69,7 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("cuda_graphs", _ON_CPU, lambda it: it.on_cpu),
     ("output_device", _ON_CPU, lambda it: it.on_cpu),
     ("pinned_limit_bytes", _ON_CPU, lambda it: it.on_cpu),
+    ("allow_response_cache", "no response_cache", lambda it: not has_response_cache(it.config)),
     ("reload_on_fault", _ON_CPU, lambda it: it.on_cpu),
     ("isolate_errors", "no request shares a batch", lambda it: it.spec.decoupled or not it.spec.batches),
     ("pad", "allow_ragged_batch is not true", lambda it: it.unpadded()),

@@ -44,6 +44,7 @@ class Settings:
         warmup: batch sizes, in rows, to run once before the instance is ready; empty for `off`, None if
             unset.
         cast_outputs: whether an output of another dtype is converted to the declared one.
+        allow_response_cache: whether the configuration may have `response_cache`.
         reload_on_fault: whether the server is asked to reload the model after a device fault.
         metrics: whether the instance's counters are exported on Triton's `/metrics`.
         cancellation: `on` to drop cancelled requests before their batch is formed, `off`, or `auto` for `on`
@@ -73,6 +74,7 @@ class Settings:
     pinned_limit_bytes: int = 256 * 2**20
     warmup: tuple[int, ...] | None = None
     cast_outputs: bool = False
+    allow_response_cache: bool = False
     reload_on_fault: bool = False
     metrics: bool = True
     cancellation: str = "auto"
@@ -283,6 +285,7 @@ _PARSERS = {
     "pinned_limit_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
     "warmup": _Parser(_SIZES, _warmup),
     "cast_outputs": _Parser("'true' or 'false'", _boolean),
+    "allow_response_cache": _Parser("'true' or 'false'", _boolean),
     "reload_on_fault": _Parser("'true' or 'false'", _boolean),
     "metrics": _Parser("'true' or 'false'", _boolean),
     "cancellation": _choice("auto", "on", "off"),

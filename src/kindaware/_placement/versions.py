@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ def count_versions(directory: str, config: Mapping[str, Any]) -> int:
     if not directory:
         return 1
     try:
-        found = {
-            int(path.name) for path in Path(directory).iterdir() if path.is_dir() and path.name.isdecimal()
-        }
+        names = [path.name for path in Path(directory).iterdir() if path.is_dir()]
     except OSError:
         return 1
+    # The server ignores names with leading zeros.
+    found = {int(name) for name in names if re.fullmatch(r"0|[1-9]\d*", name)}
     policy = config.get("version_policy") or {}
     # 64-bit integers are text in JSON.
     if "specific" in policy:

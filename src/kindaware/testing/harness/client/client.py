@@ -235,13 +235,11 @@ class ModelClient(ABC):
             if not admitted:
                 return None
             self._check_rows(served, admitted)
-            for instance, batch in served.split(admitted, index):
-                instance.run(batch)
+            return served.run(admitted, index)
         finally:
             self._server.context.join_callees()
             self._server.settle(served)
             self._server.context.raise_violations()
-        return instance
 
     def _wait(self, instance: Instance, pending: Pending, num_answers: int | None) -> None:
         try:

@@ -22,6 +22,7 @@ from kindaware.testing.harness.process.loader import find_code
 from kindaware.testing.harness.server.input_check import HangingRequest, InputCheck
 from kindaware.testing.harness.server.option_check import check_index, check_kind
 from kindaware.testing.harness.server.options import ModelOptions, ModelSource
+from kindaware.testing.harness.server.response_cache import ResponseCache
 from kindaware.testing.harness.server.sequences import SequenceBatcher
 from kindaware.testing.harness.server.warmup import Warmup
 from kindaware.testing.stand_in import TritonContractError, WireTensor
@@ -67,6 +68,7 @@ class ServedModel:
         self._takes_gpu_inputs = forced.get("string_value") == "no"
         has_sequences = "sequence_batching" in self.config
         self._sequences = SequenceBatcher(self.config, context.server_version) if has_sequences else None
+        self._cache = ResponseCache.of_model(self.config)
         self._warn_of_queue()
         try:
             for index in range(options.instances):
@@ -191,10 +193,12 @@ class ServedModel:
             inputs = tuple(replace(wire, gpu=None) for wire in inputs)
         return Admitted(pending, sent, inputs, self._check.output_names(sent), place=place)
 
-    def split(
+    def _split(
         self, admitted: Sequence[Admitted], index: int | None = None
     ) -> list[tuple[Instance, list[Admitted]]]:
         """Return the calls of `execute` that requests make: one, or more where each sequence has a slot."""
+        if not admitted:
+            return []
         if not any(one.place for one in admitted):
             return [(self.choose(index), list(admitted))]
         calls, left = [], list(admitted)
@@ -209,6 +213,17 @@ class ServedModel:
             batch = [slots.get((number, slot)) or _filler(taken[0]) for slot in range(last + 1)]
             calls.append((self.instances[number], batch))
         return calls
+
+    def run(self, admitted: Sequence[Admitted], index: int | None = None) -> Instance:
+        """Have instances answer requests, but for those whose answer is cached; return the last of them."""
+        instance = self.choose(index)
+        asked = [one for one in admitted if self._cache is None or not self._cache.answer(one)]
+        for instance, batch in self._split(asked, index):
+            instance.run(batch)
+        if self._cache is not None:
+            for one in asked:
+                self._cache.keep(one)
+        return instance
 
     def choose(self, index: int | None = None) -> Instance:
         """Return an instance: the one with this index, else an idle one."""

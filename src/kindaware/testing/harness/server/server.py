@@ -112,16 +112,16 @@ class SimulatedServer:
             admitted = model.admit(pending)
         except RefusedRequest as error:
             raise RefusalError(error.failure.message) from None
-        ((instance, batch),) = model.split([admitted])
         self._calls[id(call)] = pending
         if not call.is_decoupled:
-            instance.run(batch)
+            instance = model.run([admitted])
             self.settle(model)
             return self._answers(call, instance, pending)
+        instance = model.choose(admitted.place[0] if admitted.place else None)
 
         def run() -> None:
             try:
-                instance.run(batch)
+                model.run([admitted], model.instances.index(instance))
             except BaseException as error:
                 pending.fail(error)
 
