@@ -80,18 +80,3 @@ def test_the_oldest_strategy_has_no_slots(tmp_path):
     with ModelHarness(write_model(tmp_path, "m", ECHO, OLDEST)) as model:
         for identity in range(1, 6):
             assert add(model, identity, 7.0, 1) == 7.0
-
-
-@pytest.mark.parametrize(
-    ("policy", "text"),
-    [
-        ("default_timeout_microseconds: 5", "default_timeout_microseconds of the queue policy"),
-        ("max_queue_size: 5", "max_queue_size of the queue policy"),
-        ("timeout_action: REJECT", ""),
-    ],
-)
-def test_a_queue_policy_is_said_to_have_no_effect(tmp_path, policy, text):
-    config = PLAIN + f"max_batch_size: 2 dynamic_batching {{ default_queue_policy {{ {policy} }} }}"
-    with ModelHarness(write_model(tmp_path, "m", ECHO, config)) as model:
-        assert ("the harness has no queue" in model.log_text()) is bool(text)
-        assert text in model.log_text()

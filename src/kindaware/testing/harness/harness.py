@@ -56,7 +56,7 @@ class ModelHarness(ModelClient):
         name: the model's name; by default that of configuration or directory.
         version: the version; by default the highest of the directory that `version_policy` allows.
         parameters: of the model, over those of the configuration.
-        instances: how many; a server would start as many as the configuration's `count`.
+        instances: how many; by default as many as the configuration's `count`.
         group_index: which of the configuration's groups they are of.
         num_gpus: what the simulated host has; by default as many as it takes.
         auto_complete: let the model complete its configuration.
@@ -86,7 +86,7 @@ class ModelHarness(ModelClient):
         name: str | None = None,
         version: str | int | None = None,
         parameters: Mapping[str, str] | None = None,
-        instances: int = 1,
+        instances: int | None = None,
         group_index: int = 0,
         num_gpus: int | None = None,
         auto_complete: bool = True,

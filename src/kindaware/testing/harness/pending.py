@@ -119,6 +119,7 @@ class Admitted:
         output_names: all that are wanted.
         is_warmup: whether it bypasses the scheduler, which would add control tensors.
         place: of its sequence, if each has one: number of the instance, and of the slot there.
+        deadline: until when it may wait for the model, as `time.monotonic` counts; None for ever.
         is_filler: whether it stands for a slot whose sequence has sent nothing; nobody reads its answer.
     """
 
@@ -128,4 +129,5 @@ class Admitted:
     output_names: tuple[str, ...]
     is_warmup: bool = False
     place: tuple[int, int] | None = None
+    deadline: float | None = None
     is_filler: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from kindaware.testing.harness.process.readiness import ASKED_SINCE, find_obstac
 from kindaware.testing.stand_in import (
     Answer,
     BlsCall,
+    Failure,
     Host,
     InferenceRequest,
     RequestHandle,
@@ -48,6 +50,7 @@ class Instance(Host):
         model: the object, once it was made.
         args: what `initialize` got.
         num_calls: how often `execute` was called.
+        num_waiting: requests that wait for it, since it is busy.
         occasion: what its requests are for, in error texts; empty for a client's.
     """
 
@@ -74,6 +77,7 @@ class Instance(Host):
         self.model: Any = None
         self.args: dict[str, str] = {}
         self.num_calls = 0
+        self.num_waiting = 0
         self.occasion = ""
         self.loop = BackgroundLoop(lambda error: self.log("ERROR", describe(error), "pb_stub.cc", 0))
         self.loaded: LoadedCode | None = None
@@ -84,6 +88,7 @@ class Instance(Host):
         self._ready_check: Callable[[], Any] | None = None
         self._pendings: dict[RequestHandle, Pending] = {}
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
         self._owner: int | None = None
         context.add_process(self, self.loop)
 
@@ -181,7 +186,11 @@ class Instance(Host):
         Raises:
             TritonContractError: a server would crash, hang or corrupt data.
         """
-        with self._occupied(), self.running():
+        with self._occupied(len(batch)) as has_waited, self.running():
+            if has_waited:
+                batch = [one for one in batch if not _refuse_late(one)]
+                if not batch:
+                    return
             for round_ in range(_MAX_ROUNDS):
                 with self.server_memory():
                     requests = [self._new_request(one, is_first=round_ == 0) for one in batch]
@@ -259,23 +268,32 @@ class Instance(Host):
         )
 
     @contextmanager
-    def _occupied(self) -> Iterator[None]:
-        """Let one batch run at a time."""
+    def _occupied(self, num_requests: int) -> Iterator[bool]:
+        """Let one batch run at a time; say whether this one has waited for another."""
+        has_waited = not self._lock.acquire(blocking=False)
+        if has_waited:
+            self._wait_for_turn(num_requests)
+        self._owner = threading.get_ident()
+        try:
+            yield has_waited
+        finally:
+            self._owner = None
+            self._lock.release()
+
+    def _wait_for_turn(self, num_requests: int) -> None:
         is_own = self._owner == threading.get_ident()
+        with self._counting:
+            self.num_waiting += num_requests
         # Shorter than a caller waits, since this is the reason.
-        seconds = 0.0 if is_own else 0.9 * self._context.hang_timeout_seconds
-        if is_own or not self._lock.acquire(timeout=seconds):
+        is_free = not is_own and self._lock.acquire(timeout=0.9 * self._context.hang_timeout_seconds)
+        with self._counting:
+            self.num_waiting -= num_requests
+        if not is_free:
             raise self.violation(
                 f"wait for ever: model {self.model_name!r} is called while all its instances are busy, in a "
                 "call that waits for the answer",
                 "give it more instances, or don't call it from itself",
             )
-        self._owner = threading.get_ident()
-        try:
-            yield
-        finally:
-            self._owner = None
-            self._lock.release()
 
     def is_ready(self) -> bool:
         """Return what the model answers to a readiness query; one without `is_ready` is ready."""
@@ -345,3 +363,11 @@ class Instance(Host):
                 "this model must be loaded later, through the repository API"
             )
             self.log("WARNING", text, "kindaware.testing", 0)
+
+
+def _refuse_late(one: Admitted) -> bool:
+    """Refuse a request that has waited for longer than it may; return whether it has."""
+    if one.deadline is None or time.monotonic() < one.deadline:
+        return False
+    one.pending.take(Answer(failure=Failure("Request timeout expired", "UNAVAILABLE"), is_final=True))
+    return True

@@ -73,9 +73,9 @@ def check_count(instances: Any) -> None:
     """Refuse a number of instances that no server starts.
 
     Raises:
-        HarnessError: it is less than 1.
+        HarnessError: it is less than 1; None is the configuration's number.
     """
-    if type(instances) is not int or instances < 1:
+    if instances is not None and (type(instances) is not int or instances < 1):
         raise HarnessError.of(
             "instances", expected="an int, at least 1", got=repr(instances), remedy="start one or more"
         )

@@ -22,7 +22,7 @@ class ModelOptions:
     name: str | None = None
     version: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
-    instances: int = 1
+    instances: int | None = None
     group_index: int = 0
     num_gpus: int | None = None
     auto_complete: bool = True

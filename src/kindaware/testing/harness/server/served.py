@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from kindaware.testing.harness.process.loader import find_code
 from kindaware.testing.harness.server.input_check import HangingRequest, InputCheck
 from kindaware.testing.harness.server.option_check import check_index, check_kind
 from kindaware.testing.harness.server.options import ModelOptions, ModelSource
+from kindaware.testing.harness.server.queue_policy import QueuePolicy
 from kindaware.testing.harness.server.response_cache import ResponseCache
 from kindaware.testing.harness.server.sequences import SequenceBatcher
 from kindaware.testing.harness.server.warmup import Warmup
@@ -69,9 +70,10 @@ class ServedModel:
         has_sequences = "sequence_batching" in self.config
         self._sequences = SequenceBatcher(self.config, context.server_version) if has_sequences else None
         self._cache = ResponseCache.of_model(self.config)
+        self._queue = QueuePolicy(self.config)
         self._warn_of_queue()
         try:
-            for index in range(options.instances):
+            for index in range(_count_instances(options, self.config)):
                 self._start(arguments, index)
         except BaseException:
             self.stop()
@@ -109,15 +111,8 @@ class ServedModel:
 
     def _warn_of_queue(self) -> None:
         """Say in the log what a queue would do that the harness has not."""
-        batching = self.config.get("dynamic_batching", {})
-        policies = [
-            batching.get("default_queue_policy", {}),
-            *batching.get("priority_queue_policy", {}).values(),
-        ]
-        limits = {"default_timeout_microseconds", "max_queue_size"}
-        found = sorted({name for policy in policies for name in limits & policy.keys() if policy[name]})
-        if found:
-            text = f"the harness has no queue: {', '.join(found)} of the queue policy refuses no request here"
+        if self.config.get("dynamic_batching", {}).get("priority_queue_policy"):
+            text = "the harness knows no priorities: priority_queue_policy has no effect here"
             self._context.log.add("WARNING", text, "kindaware.testing", 0, self.name)
 
     def _start(self, arguments: ModelArguments, index: int) -> None:
@@ -189,9 +184,12 @@ class ServedModel:
         if self._sequences is not None:
             sent = self._sequences.admit(sent)
             place = self._sequences.place(sent, len(self.instances), index)
+        if all(instance.is_busy() for instance in self.instances):
+            self._queue.check_size(sent, sum(instance.num_waiting for instance in self.instances))
         if not self._takes_gpu_inputs:
             inputs = tuple(replace(wire, gpu=None) for wire in inputs)
-        return Admitted(pending, sent, inputs, self._check.output_names(sent), place=place)
+        names, deadline = self._check.output_names(sent), self._queue.deadline(sent)
+        return Admitted(pending, sent, inputs, names, place=place, deadline=deadline)
 
     def _split(
         self, admitted: Sequence[Admitted], index: int | None = None
@@ -231,6 +229,16 @@ class ServedModel:
             check_index(index, len(self.instances))
             return self.instances[index]
         return next((one for one in self.instances if not one.is_busy()), self.instances[0])
+
+
+def _count_instances(options: ModelOptions, config: Mapping[str, Any]) -> int:
+    """Return how many instances to start: as the test says, else as the group of the configuration does."""
+    if options.instances is not None:
+        return options.instances
+    groups = config.get("instance_group", ())
+    return (
+        max(1, int(groups[options.group_index].get("count", 1))) if options.group_index < len(groups) else 1
+    )
 
 
 def _filler(other: Admitted) -> Admitted:
