@@ -20,10 +20,12 @@ def fill_defaults(config: Any, name: str) -> None:
         config.name = name
     if not config.backend and not config.platform:
         config.backend = "python"
-    if not config.default_model_filename:
-        config.default_model_filename = "model.py"
     if not config.HasField("version_policy"):
         config.version_policy.latest.num_versions = 1
+    if config.HasField("ensemble_scheduling"):
+        return
+    if not config.default_model_filename:
+        config.default_model_filename = "model.py"
     _fill_batchers(config)
     if not config.optimization.HasField("input_pinned_memory"):
         config.optimization.input_pinned_memory.enable = True
@@ -49,6 +51,8 @@ def fill_groups(config: Any, num_gpus: int) -> None:
 
     Source: core `model_config_utils.cc`, NormalizeInstanceGroup (commit 05295b7).
     """
+    if config.HasField("ensemble_scheduling"):
+        return
     kinds = type(config.instance_group.add())
     del config.instance_group[-1]
     if not config.instance_group:

@@ -14,7 +14,7 @@ _FORCED = "FORCE_CPU_ONLY_INPUT_TENSORS"
 def validate_config(config: Any) -> None:
     """Refuse what the server refuses when it loads a model; the message has the server's words.
 
-    Not mirrored: sequence batching's controls, ensembles, and what only TensorRT models may say.
+    Not mirrored: sequence batching's controls, ensembles' steps, and what only TensorRT models may say.
 
     Args:
         config: `inference.ModelConfig` with the defaults filled in.
@@ -65,7 +65,7 @@ def _group_problem(kind: str, group: Any, num_gpus: int) -> str:
 
 def _problems(config: Any) -> Iterator[str]:
     name = config.name
-    if config.backend != "python":
+    if not config.HasField("ensemble_scheduling") and config.backend != "python":
         yield f"backend {config.backend or config.platform!r} is not 'python' for {name}"
     if config.max_batch_size < 0:
         yield f"'max_batch_size' must be non-negative value for {name}"

@@ -13,11 +13,11 @@ from kindaware.testing.harness.client.client import ModelClient
 from kindaware.testing.harness.failures import HarnessError
 from kindaware.testing.harness.process.context import ServerContext
 from kindaware.testing.harness.process.log import LogLine
+from kindaware.testing.harness.process.modules import ModuleSpace
 from kindaware.testing.harness.server.metrics_text import write_metrics
 from kindaware.testing.harness.server.option_check import check_models, check_source, parse_version
 from kindaware.testing.harness.server.options import ModelOptions, ModelSource
-from kindaware.testing.harness.server.served import ServedModel
-from kindaware.testing.harness.server.server import SimulatedServer
+from kindaware.testing.harness.server.server import Served, SimulatedServer
 
 
 class LoadedModel(ModelClient):
@@ -29,7 +29,7 @@ class LoadedModel(ModelClient):
         self.raise_errors = raise_errors
 
     @property
-    def served(self) -> ServedModel:
+    def served(self) -> Served:
         """The model as the simulated server has it now."""
         return self._server.find(self._name)
 
@@ -46,7 +46,8 @@ class ModelHarness(ModelClient):
     back at the end.
 
     Args:
-        model: a model's directory, or a class.
+        model: a model's directory, or a class. Of an ensemble, the models beside it that are its steps are
+            loaded too.
         config: path, dict, or text of a config.pbtxt; by default the directory's. A class needs one.
         kind: `CPU`, `GPU` or `MODEL`, whatever the configuration's instance_group says; None takes its kind,
             and needs the GPU that it asks for, or `accelerator`. `CPU` holds for the further models too.
@@ -118,6 +119,7 @@ class ModelHarness(ModelClient):
         self._open: SimulatedServer | None = None
         self._last: SimulatedServer | None = None
         self._name = ""
+        self._entered: ModuleSpace | None = None
 
     def __enter__(self) -> ModelHarness:
         return self.start()
@@ -149,7 +151,7 @@ class ModelHarness(ModelClient):
                 self.add_model(*other) if isinstance(other, tuple) else self.add_model(other)
             self._name = self._open.load(self._source, self._options).name
             self._open.context.raise_violations()
-            self._space().enter()
+            self._enter()
         except BaseException:
             server, self._open = self._open, None
             server.close()
@@ -166,7 +168,8 @@ class ModelHarness(ModelClient):
         if server is None:
             return
         try:
-            self._entered.leave()
+            if self._entered is not None:
+                self._entered.leave()
         finally:
             self._open = None
             left = server.close()
@@ -201,14 +204,14 @@ class ModelHarness(ModelClient):
         return LoadedModel(self._server, name, self.raise_errors)
 
     @property
-    def served(self) -> ServedModel:
+    def served(self) -> Served:
         """The model as the simulated server has it now."""
         return self._server.find(self._name)
 
     @property
     def pb_utils(self) -> ModuleType:
         """The first instance's `triton_python_backend_utils`."""
-        loaded = self.served.instances[0].loaded
+        loaded = self._first.loaded
         assert loaded is not None
         return loaded.pb_utils
 
@@ -252,12 +255,12 @@ class ModelHarness(ModelClient):
             )
         return self._open
 
-    def _space(self) -> Any:
-        """Return the modules that stay in place while the test's own code runs."""
-        loaded = self.served.instances[0].loaded
-        assert loaded is not None
-        self._entered = loaded.space
-        return self._entered
+    def _enter(self) -> None:
+        """Keep the first instance's modules in place while the test's code runs; an ensemble has none."""
+        loaded = self.served.instances[0].loaded if self.served.instances else None
+        self._entered = None if loaded is None else loaded.space
+        if self._entered is not None:
+            self._entered.enter()
 
 
 def _open_accelerator(

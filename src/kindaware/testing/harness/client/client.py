@@ -14,8 +14,7 @@ from kindaware.testing.harness.pending import Admitted, Cancelled, Pending
 from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.harness.process.waiting import wait_for
 from kindaware.testing.harness.server.input_check import RefusedRequest
-from kindaware.testing.harness.server.served import ServedModel
-from kindaware.testing.harness.server.server import SimulatedServer
+from kindaware.testing.harness.server.server import Served, SimulatedServer
 from kindaware.testing.stand_in import Answer, Failure
 
 _NO_STREAM = Failure("ModelInfer RPC doesn't support models with decoupled transaction policy", "UNSUPPORTED")
@@ -29,7 +28,7 @@ class ModelClient(ABC):
 
     @property
     @abstractmethod
-    def served(self) -> ServedModel:
+    def served(self) -> Served:
         """The model as the simulated server has it now."""
 
     @property
@@ -44,13 +43,29 @@ class ModelClient(ABC):
 
     @property
     def instance(self) -> Any:
-        """The `TritonPythonModel` object of the first instance."""
-        return self.instances[0]
+        """The `TritonPythonModel` object of the first instance; an ensemble has none."""
+        return self._first.model
 
     @property
     def args(self) -> dict[str, str]:
         """What `initialize` of the first instance got."""
-        return self.served.instances[0].args
+        return self._first.args
+
+    @property
+    def _first(self) -> Instance:
+        """The first instance.
+
+        Raises:
+            HarnessError: it is an ensemble.
+        """
+        if not self.served.instances:
+            raise HarnessError.of(
+                f"ensemble {self.served.name!r}",
+                expected="an instance",
+                got="none: its steps have them",
+                remedy="ask for one of its models, as in harness.model('...').instance",
+            )
+        return self.served.instances[0]
 
     def is_ready(self) -> bool:
         """Ask whether the model is ready, as a client's readiness query does.
@@ -249,7 +264,7 @@ class ModelClient(ABC):
             self._server.context.raise_violations()
 
     @staticmethod
-    def _check_rows(served: ServedModel, admitted: list[Admitted]) -> None:
+    def _check_rows(served: Served, admitted: list[Admitted]) -> None:
         limit = served.config["max_batch_size"]
         num_rows = sum(one.inputs[0].shape[0] for one in admitted if one.inputs and one.inputs[0].shape)
         if limit and num_rows > limit:

@@ -37,6 +37,7 @@ class ServedModel:
         models: that server's models, for the code of this one.
         source: a model's directory, or a class.
         options: how to load it.
+        arguments: its configuration.
 
     Raises:
         ConfigError: there is no model.py, or the configuration is wrong.
@@ -45,13 +46,17 @@ class ServedModel:
     """
 
     def __init__(
-        self, context: ServerContext, models: ModelControl, source: ModelSource, options: ModelOptions
+        self,
+        context: ServerContext,
+        models: ModelControl,
+        source: ModelSource,
+        options: ModelOptions,
+        arguments: ModelArguments,
     ) -> None:
         self._context = context
         self._models = models
         self.source = source
         self.options = options
-        arguments = _read_arguments(source, options, self._context.accelerator)
         self.name = arguments.name
         config = arguments.config
         allowed = config["version_policy"].get("specific", {}).get("versions")
@@ -148,7 +153,7 @@ class ServedModel:
         Raises:
             ConfigError: it can't be parsed or would be refused.
         """
-        arguments = _read_arguments(source, options, self._context.accelerator)
+        arguments = read_arguments(source, options, self._context.accelerator)
         arguments.validate()
         return {**arguments.config, "instance_group": None} == {**self.config, "instance_group": None}
 
@@ -223,6 +228,10 @@ class ServedModel:
                 self._cache.keep(one)
         return instance
 
+    def pick(self, admitted: Admitted) -> int:
+        """Return the index of the instance that is to get a request: its sequence's, else an idle one's."""
+        return admitted.place[0] if admitted.place else self.instances.index(self.choose())
+
     def choose(self, index: int | None = None) -> Instance:
         """Return an instance: the one with this index, else an idle one."""
         if index is not None:
@@ -270,7 +279,7 @@ class _Loading:
         )
 
 
-def _read_arguments(
+def read_arguments(
     source: ModelSource, options: ModelOptions, accelerator: SimulatedAccelerator | None
 ) -> ModelArguments:
     """Read a configuration; without a kind, the host has as many GPUs as the accelerator has devices."""

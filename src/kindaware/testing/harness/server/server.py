@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -14,15 +14,18 @@ from kindaware.testing.harness.process.context import ServerContext
 from kindaware.testing.harness.process.instance import Instance
 from kindaware.testing.harness.process.surroundings import Leftovers
 from kindaware.testing.harness.process.waiting import wait_for
+from kindaware.testing.harness.server.ensemble import ServedEnsemble, Step, read_steps
 from kindaware.testing.harness.server.input_check import RefusedRequest
 from kindaware.testing.harness.server.option_check import check_gpu, check_source
 from kindaware.testing.harness.server.options import ModelOptions, ModelSource
 from kindaware.testing.harness.server.repository import ModelRepository, StoredModel
-from kindaware.testing.harness.server.served import ServedModel
+from kindaware.testing.harness.server.served import ServedModel, read_arguments
 from kindaware.testing.stand_in import Answer, BlsCall, RefusalError
 
 NOT_FOUND_SINCE = (26, 7)
 """Since then an unknown model or version is `not found`, before it is `not ready`."""
+
+Served = ServedModel | ServedEnsemble
 
 
 class SimulatedServer:
@@ -37,8 +40,8 @@ class SimulatedServer:
     def __init__(self, context: ServerContext, default_kind: str | None = None) -> None:
         self.context = context
         self.default_kind = default_kind
-        self.models: dict[str, ServedModel] = {}
-        self._retired: list[ServedModel] = []
+        self.models: dict[str, Served] = {}
+        self._retired: list[Served] = []
         self._repository = ModelRepository(ModelOptions(kind=default_kind))
         self._loaded: dict[str, StoredModel] = {}
         self._calls: dict[int, Pending] = {}
@@ -53,7 +56,7 @@ class SimulatedServer:
             devices = None if self.context.accelerator is None else len(self.context.accelerator.devices)
             check_gpu(ordinal, torch.cuda.device_count() if devices is None else devices)
 
-    def load(self, source: ModelSource, options: ModelOptions) -> ServedModel:
+    def load(self, source: ModelSource, options: ModelOptions) -> Served:
         """Load a model that the test names."""
         check_source(source)
         stored = self._repository.open(source, options)
@@ -61,19 +64,47 @@ class SimulatedServer:
         self._repository.add(model.name, stored)
         return model
 
-    def _serve(self, stored: StoredModel) -> ServedModel:
+    def _serve(self, stored: StoredModel) -> Served:
         """Start a model; one of the same name is replaced, and finalized when it is idle."""
-        model = ServedModel(self.context, self, stored.source, stored.options)
+        arguments = read_arguments(stored.source, stored.options, self.context.accelerator)
+        model: Served
+        if steps := read_steps(arguments.config):
+            self._load_steps(arguments.name, steps)
+            version = self.context.server_version
+            model = ServedEnsemble(self, stored.source, stored.options, arguments, version)
+        else:
+            model = ServedModel(self.context, self, stored.source, stored.options, arguments)
         self._retire(self.models.pop(model.name, None))
         self.models[model.name] = model
         self._note_loaded(model.name, stored)
         return model
 
+    def _load_steps(self, name: str, steps: Sequence[Step]) -> None:
+        """Load the models of an ensemble that are not loaded, from the directories beside it.
+
+        Raises:
+            ConfigError: there is no such model.
+        """
+        for missing in dict.fromkeys(step.model for step in steps if step.model not in self.models):
+            stored = self._repository.find(missing)
+            if stored is None:
+                raise ConfigError.of(
+                    f"ensemble {name!r}",
+                    expected="steps of models that are loaded, or lie beside it",
+                    got=f"{missing!r}, which is neither",
+                    remedy="pass it in models=, or put its directory beside the ensemble's",
+                )
+            self._serve(stored)
+
+    def is_streaming(self, name: str) -> bool:
+        """Return whether a loaded model may send any number of responses."""
+        return name in self.models and self.models[name].is_decoupled
+
     def _note_loaded(self, name: str, stored: StoredModel) -> None:
         self._loaded[name] = stored
         self.context.log.add("INFO", f"successfully loaded '{name}'", "model_lifecycle.cc", 0, name)
 
-    def find(self, name: str) -> ServedModel:
+    def find(self, name: str) -> Served:
         """Return a loaded model.
 
         Raises:
@@ -117,18 +148,19 @@ class SimulatedServer:
             instance = model.run([admitted])
             self.settle(model)
             return self._answers(call, instance, pending)
-        instance = model.choose(admitted.place[0] if admitted.place else None)
+        index = model.pick(admitted)
+        instance = model.choose(index)
 
         def run() -> None:
             try:
-                model.run([admitted], model.instances.index(instance))
+                model.run([admitted], index)
             except BaseException as error:
                 pending.fail(error)
 
         self.context.start_callee(run, pending)
         return self._answers(call, instance, pending)
 
-    def _answers(self, call: BlsCall, instance: Instance, pending: Pending) -> Iterator[Answer]:
+    def _answers(self, call: BlsCall, instance: Instance | None, pending: Pending) -> Iterator[Answer]:
         index = 0
         try:
             while True:
@@ -141,7 +173,7 @@ class SimulatedServer:
             self._calls.pop(id(call), None)
             self._settle_all()
 
-    def _find_for_call(self, call: BlsCall) -> ServedModel:
+    def _find_for_call(self, call: BlsCall) -> Served:
         name = call.model_name
         model = self.models.get(name)
         is_there = model is not None and call.model_version in (-1, int(model.version))
@@ -233,7 +265,7 @@ class SimulatedServer:
             return False
         return model.is_ready()
 
-    def _retire(self, model: ServedModel | None) -> None:
+    def _retire(self, model: Served | None) -> None:
         """Finalize a model, at once or when it is idle."""
         if model is not None:
             self._retired.append(model)
@@ -243,7 +275,7 @@ class SimulatedServer:
         for model in list(self._retired):
             self.settle(model)
 
-    def settle(self, model: ServedModel) -> None:
+    def settle(self, model: Served) -> None:
         """Finalize a model that was replaced, if it is idle."""
         if model in self._retired and not any(instance.is_busy() for instance in model.instances):
             self._retired.remove(model)
