@@ -7,23 +7,34 @@ from typing import Annotated
 
 import typer
 
+from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
 from kindaware.cli._serve import serve
 from kindaware.cli.profile import profile
+
+_DEBUG = "--debug"
 
 app = typer.Typer(
     name="kindaware",
     help="Serve PyTorch models from Triton's Python backend, on the device their instance_group asks for.",
+    epilog=EXIT_CODES,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def run(argv: list[str]) -> None:
-    """Run the command; what follows `--` is for the server, and is passed on as the context's object."""
+    """Run the command, and exit with its status.
+
+    What follows `--` is for the server, and is passed on as the context's object. `--debug` may stand
+    anywhere before it.
+    """
     end = argv.index("--") if "--" in argv else len(argv)
-    app(args=argv[:end], obj=tuple(argv[end + 1 :]), prog_name="kindaware")
+    shows_tracebacks.set(_DEBUG in argv[:end])
+    own = [one for one in argv[:end] if one != _DEBUG]
+    app(args=own, obj=tuple(argv[end + 1 :]), prog_name="kindaware")
 
 
 def _print_version(wanted: bool) -> None:
@@ -36,8 +47,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _kindaware(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Print the traceback of an error too.")] = False,
 ) -> None:
     """Serve PyTorch models from Triton's Python backend, on the device their instance_group asks for."""
 
@@ -45,7 +58,7 @@ def _kindaware(
 app.command(
     "serve",
     epilog="What follows -- goes to tritonserver unchanged: kindaware serve models -- --log-verbose=1",
-)(serve)
+)(reported("serve", serve))
 app.command(
     "profile", epilog="The model runs in this process, on a stand-in for Triton's module: see docs/profile.md"
-)(profile)
+)(reported("profile", profile))

@@ -33,7 +33,7 @@ def profile_model(
     """Profile a model and print the report; the arguments are the options of the command.
 
     Raises:
-        typer.Exit: with status 1, once the error has been printed.
+        KindAwareError: an option or the model is wrong; the warnings and errors of its log are printed.
     """
     harness = None
     try:
@@ -64,12 +64,11 @@ def profile_model(
             }
             measured = measure(model, made, num_executes=batches, trace=output, about=about)
         typer.echo(write_report({**about, "trace": str(output)}, measured, num_requests))
-    except KindAwareError as error:
+    except KindAwareError:
         for line in [] if harness is None else harness.logs:
             if line.level in ("WARNING", "ERROR"):
                 typer.echo(line.text, err=True)
-        typer.echo(f"kindaware profile: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise
 
 
 def _check_model(model_dir: Path) -> None:
