@@ -18,10 +18,12 @@ SLOW = {
     "core/test_loaded_modules": ("test_compile_default_compiles_for_every_batch_size",),
     "core/test_memory": ("test_keep_memory_",),
     "core/test_openmp": ("test_start_team_keeps_it_on_a_thread_that_does_not_hold_up_the_end",),
+    "cli/test_command_line": ALL,
     "docs/test_docs_blocks": (
         "test_model_block_answers_requests",
         "test_unit_tests_of_a_page_pass_in_plain_pytest",
     ),
+    "docs/test_docs_recipes": ALL,
     "docs/test_docs_tables": ("test_command_is_one_that_exists",),
     "examples/test_example_models": ("test_resnet50_",),
     "gpu/test_gpu_benchmark": ALL,
@@ -40,6 +42,7 @@ SLOW = {
     "testing/stand_in/test_stand_in_surface": ("test_stand_in_import_needs_neither_tritonclient",),
     "testing/stand_in/test_stand_in_to_dlpack": ("test_dlpack_objects_alive_at_exit_do_no_harm",),
     "testing/stand_in/test_stand_in_typings": ("test_typings_serve_mypy",),
+    "typing/test_types": ALL,
 }
 """What the names of the slow tests of a file begin with."""
 
