@@ -35,8 +35,9 @@ def test_fast_tests_run_on_every_python_that_the_package_names():
 
 def test_server_tests_run_only_where_the_server_extra_has_a_server():
     (bound,) = set(re.findall(r"python_version < '3\.(\d+)'", PYPROJECT))
-    versions = jobs_of(GITHUB / "workflows/ci.yml")["server"]["strategy"]["matrix"]["python"]
-    assert all(int(version.split(".")[1]) < int(bound) for version in versions)
+    runs = jobs_of(GITHUB / "workflows/ci.yml")["server"]["strategy"]["matrix"]["include"]
+    assert all(int(run["python"].split(".")[1]) < int(bound) for run in runs)
+    assert {run["target"] for run in runs} == {"coverage", "test"}
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=name_of)
