@@ -11,6 +11,7 @@ from docs_models import args_for
 from docs_pages import OUR_PAGES, ROOT, blocks_of, code_in, headings_of, name_of, table_with, without_blocks
 
 import kindaware
+import kindaware.client
 import kindaware.testing
 from kindaware import KindAwareModel, Placement
 from kindaware._batch.counters import TIMED_STAGES
@@ -194,7 +195,8 @@ def test_design_page_names_classes_and_methods_that_exist():
 def test_api_page_has_every_public_name():
     text = (DOCS / "api.md").read_text()
     public = [f"kindaware.{name}" for name in kindaware.__all__]
-    public += [f"kindaware.testing.{name}" for name in kindaware.testing.__all__]
+    for package in (kindaware.testing, kindaware.client):
+        public += [f"{package.__name__}.{name}" for name in package.__all__]
     assert sorted(re.findall(r"auto\w+:: (\S+)", text)) == sorted(public)
 
 

@@ -1,0 +1,153 @@
+"""What a server says about a model, and arrays as it wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from kindaware.client._errors import ModelClientError
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+_KINDS = {"b": "b", "i": "iub", "u": "iub", "f": "fiub"}
+"""Kinds of numpy's dtypes that may become one of a kind: what is left out would lose more than precision."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output.
+
+    Attributes:
+        name: its name.
+        datatype: Triton's wire name, such as `FP32`.
+        dims: sizes of one row, -1 for any; all of the shape for a model that does not batch.
+    """
+
+    name: str
+    datatype: str
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """A model's tensors.
+
+    Attributes:
+        model: name of the model.
+        inputs: its inputs, in order.
+        outputs: its outputs, in order.
+        batches: whether tensors have a batch dimension before `dims`.
+    """
+
+    model: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    batches: bool
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> Metadata:
+        """Read what the server answers about a model, as JSON parses."""
+        batches = int(config.get("max_batch_size", 0)) > 0
+
+        def read(entries: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:
+            return tuple(
+                Tensor(one["name"], one["datatype"], tuple(int(size) for size in one["shape"])[batches:])
+                for one in entries
+            )
+
+        return cls(metadata["name"], read(metadata["inputs"]), read(metadata.get("outputs", ())), batches)
+
+    def find(self, name: str) -> Tensor:
+        """Return an input.
+
+        Raises:
+            ModelClientError: the model has none of this name.
+        """
+        names = [one.name for one in self.inputs]
+        if name not in names:
+            nearest = get_close_matches(name, names, n=1)
+            raise ModelClientError.of(
+                f"model {self.model!r} input {name!r}",
+                expected=f"one of the model's inputs {names}",
+                got="another name",
+                remedy=f"did you mean {nearest[0]}?" if nearest else "pass inputs by these names",
+            )
+        return self.inputs[names.index(name)]
+
+    def prepare(self, inputs: Mapping[str, Any]) -> tuple[Arrays, bool]:
+        """Return arrays as the server takes them, and whether they were single rows, without a batch.
+
+        Raises:
+            ModelClientError: a name, data type or rank is not the model's.
+        """
+        arrays, are_rows = {}, set()
+        for name, value in inputs.items():
+            tensor = self.find(name)
+            array = self._convert(tensor, value)
+            rank = len(tensor.dims)
+            if array.ndim == rank + self.batches:
+                are_rows.add(False)
+            elif self.batches and array.ndim == rank:
+                array = array[np.newaxis]
+                are_rows.add(True)
+            else:
+                shape = (
+                    f"[rows, {', '.join(map(str, tensor.dims))}]" if self.batches else f"{list(tensor.dims)}"
+                )
+                raise self._wrong(tensor, f"shape {shape}", f"{list(array.shape)}", "reshape it")
+            arrays[name] = array
+        if len(are_rows) > 1:
+            raise ModelClientError.of(
+                f"model {self.model!r}",
+                expected="inputs that all have a batch dimension, or all have none",
+                got=", ".join(f"{name} {list(np.shape(value))}" for name, value in inputs.items()),
+                remedy="add the dimension to the single rows: array[None]",
+            )
+        return arrays, are_rows == {True}
+
+    def _convert(self, tensor: Tensor, value: Any) -> np.ndarray[Any, Any]:
+        """Return a value as an array of the input's data type; only conversions that keep the values."""
+        if hasattr(value, "detach"):  # torch's; its bfloat16 has no counterpart in numpy
+            value = value.detach().cpu()
+            value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+        if tensor.datatype == "BYTES":
+            return self._convert_text(tensor, value)
+        array = np.asarray(value)
+        wanted = np.dtype(np.float32 if tensor.datatype == "BF16" else _NUMPY[tensor.datatype])
+        if array.dtype == wanted:
+            return array
+        if array.dtype.kind not in _KINDS[wanted.kind]:
+            raise self._wrong(tensor, f"data type {tensor.datatype}", f"{array.dtype}", "convert it first")
+        converted = array.astype(wanted)
+        if wanted.kind in "iub" and not np.array_equal(converted, array):
+            raise self._wrong(
+                tensor, f"values that {tensor.datatype} has", f"{array.dtype}", "convert it first"
+            )
+        return converted
+
+    def _convert_text(self, tensor: Tensor, value: Any) -> np.ndarray[Any, Any]:
+        array = np.asarray(value, dtype=object)
+        texts = [one.encode() if isinstance(one, str) else one for one in array.ravel().tolist()]
+        for one in texts:
+            if not isinstance(one, bytes):
+                raise self._wrong(tensor, "str or bytes", type(one).__name__, "convert it first")
+        found = np.empty(len(texts), dtype=object)
+        found[:] = texts
+        return found.reshape(array.shape)
+
+    def _wrong(self, tensor: Tensor, expected: str, got: str, remedy: str) -> ModelClientError:
+        subject = f"model {self.model!r} input {tensor.name!r}"
+        return ModelClientError.of(subject, expected=expected, got=got, remedy=remedy)
+
+
+_NUMPY = {
+    "BOOL": "bool",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+    **{f"{sign}INT{bits}": f"{sign.lower()}int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)},
+}

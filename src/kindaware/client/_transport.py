@@ -1,0 +1,247 @@
+"""gRPC and HTTP behind one interface: tritonclient's clients, with arrays in and out."""
+
+from __future__ import annotations
+
+import importlib
+import queue
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kindaware._errors import message
+from kindaware.client._errors import ModelClientError
+from kindaware.client._metadata import Arrays, Metadata
+
+_CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 499: "CANCELLED", 500: "INTERNAL", 501: "UNIMPLEMENTED"}
+_CODES |= {409: "ALREADY_EXISTS", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request.
+
+    Attributes:
+        arrays: inputs by name, with their batch dimension.
+        datatypes: Triton's wire names of the inputs.
+        outputs: names of the outputs to ask for; None for all.
+        request_id: empty for none.
+        parameters: bool, int and str by name.
+        sequence_id: 0 for none.
+        sequence_start: whether it begins the sequence.
+        sequence_end: whether it ends the sequence.
+        timeout_seconds: how long to wait for the answer.
+    """
+
+    arrays: Arrays
+    datatypes: Mapping[str, str]
+    outputs: tuple[str, ...] | None
+    request_id: str
+    parameters: Mapping[str, Any] | None
+    sequence_id: int | str
+    sequence_start: bool
+    sequence_end: bool
+    timeout_seconds: float
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """Return the scheme, `grpc` or `http`, and the address; gRPC unless the URL says otherwise.
+
+    Raises:
+        ModelClientError: it is another scheme.
+    """
+    scheme, found, address = url.rpartition("://")
+    if scheme not in ("", "grpc", "http"):
+        raise ModelClientError.of(
+            f"url {url!r}",
+            expected="grpc://HOST:PORT or http://HOST:PORT",
+            got=scheme,
+            remedy="8001 is Triton's usual port of gRPC, 8000 that of HTTP",
+        )
+    return scheme if found else "grpc", address.rstrip("/")
+
+
+class Transport:
+    """A connection to one server.
+
+    Args:
+        url: `grpc://HOST:PORT`, `http://HOST:PORT`, or `HOST:PORT` for gRPC.
+        timeout_seconds: of connecting, and of an answer over HTTP.
+
+    Raises:
+        ModelClientError: the URL is wrong, or tritonclient is missing.
+    """
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        self.scheme, self.address = split_url(url)
+        self._module = _import_client(self.scheme)
+        if self.scheme == "grpc":
+            self._client = self._module.InferenceServerClient(self.address)
+        else:
+            self._client = self._module.InferenceServerClient(
+                self.address, network_timeout=timeout_seconds, connection_timeout=timeout_seconds
+            )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def metadata(self, model: str, version: str, timeout_seconds: float) -> Metadata:
+        """Ask for a model's tensors.
+
+        Raises:
+            ModelClientError: the server can't be reached, or has no such model.
+        """
+        options: dict[str, Any] = {}
+        if self.scheme == "grpc":
+            options = {"as_json": True, "client_timeout": timeout_seconds}
+        with _told(self, model):
+            metadata = self._client.get_model_metadata(model, version, **options)
+            config = self._client.get_model_config(model, version, **options)
+        return Metadata.of(metadata, config.get("config", config))
+
+    def infer(self, model: str, version: str, call: Call) -> Arrays:
+        """Send a request, and wait for its answer.
+
+        Raises:
+            ModelClientError: the server has refused it, or can't be reached, or took too long.
+        """
+        options = self._options(call)
+        if self.scheme == "grpc":
+            options["client_timeout"] = call.timeout_seconds
+        with _told(self, model):
+            result = self._client.infer(model, model_version=version, **options)
+            return _read(result)
+
+    def stream(self, model: str, version: str, call: Call) -> Iterator[Arrays]:
+        """Send a request to a decoupled model, and yield its answers as they come.
+
+        Raises:
+            ModelClientError: an answer is an error, or none comes in time.
+        """
+        answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        client = self._module.InferenceServerClient(self.address)
+        try:
+            client.start_stream(callback=lambda result, error: answers.put((result, error)))
+            client.async_stream_infer(
+                model, model_version=version, enable_empty_final_response=True, **self._options(call)
+            )
+            while True:
+                try:
+                    result, error = answers.get(timeout=call.timeout_seconds)
+                except queue.Empty:
+                    raise _late(model, call.timeout_seconds) from None
+                if error is not None:
+                    raise ModelClientError(error.message(), _code(error) or "UNKNOWN")
+                response = result.get_response()
+                if response.outputs:
+                    yield _read(result)
+                if response.parameters["triton_final_response"].bool_param:
+                    return
+        finally:
+            # Also where the caller has stopped iterating: the server learns that nobody waits.
+            client.stop_stream(cancel_requests=True)
+            client.close()
+
+    def _options(self, call: Call) -> dict[str, Any]:
+        inputs = []
+        for name, array in call.arrays.items():
+            tensor = self._module.InferInput(name, list(array.shape), call.datatypes[name])
+            inputs.append(tensor.set_data_from_numpy(array))
+        outputs = call.outputs and [self._module.InferRequestedOutput(name) for name in call.outputs]
+        return {
+            "inputs": inputs,
+            "outputs": outputs or None,
+            "request_id": call.request_id,
+            "parameters": dict(call.parameters) if call.parameters else None,
+            "sequence_id": call.sequence_id,
+            "sequence_start": call.sequence_start,
+            "sequence_end": call.sequence_end,
+        }
+
+
+def _import_client(scheme: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"tritonclient.{scheme}")
+    except (ImportError, RuntimeError) as error:  # it raises RuntimeError for what it lacks itself
+        raise ModelClientError.of(
+            "kindaware.client",
+            expected=f"tritonclient[{scheme}]",
+            got=str(error).splitlines()[0],
+            remedy=f"pip install 'tritonclient[{scheme}]'",
+        ) from error
+
+
+def _read(result: Any) -> Arrays:
+    """Return the outputs of an answer as arrays."""
+    response = result.get_response()
+    outputs = response["outputs"] if isinstance(response, dict) else response.outputs
+    names = [one["name"] if isinstance(one, dict) else one.name for one in outputs]
+    return {name: _plain(result.as_numpy(name)) for name in names}
+
+
+def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return an array that can be written, of a data type that numpy has: BF16 becomes float32."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else np.array(array)
+
+
+@contextmanager
+def _told(transport: Transport, model: str) -> Iterator[None]:
+    """Turn what tritonclient, and the libraries below it, raise into an error of this library."""
+    try:
+        yield
+    except ModelClientError:
+        raise
+    except Exception as error:
+        raise _translate(error, transport, model) from error
+
+
+def _translate(error: Exception, transport: Transport, model: str) -> ModelClientError:
+    code = _code(error)
+    text = str(error.message() if hasattr(error, "message") else error) or type(error).__name__
+    if _is_refused(error, text):
+        return _unreachable(transport, text)
+    if code == "DEADLINE_EXCEEDED" or isinstance(error, TimeoutError):
+        return _late(model, None)
+    return ModelClientError(text if code else f"{type(error).__name__}: {text}", code or "UNAVAILABLE")
+
+
+def _is_refused(error: Exception, text: str) -> bool:
+    """Whether there was no connection, so that no server has seen the request."""
+    return isinstance(error, (ConnectionRefusedError, socket.gaierror)) or (
+        _code(error) == "UNAVAILABLE" and ("failed to connect" in text or "resolution" in text)
+    )
+
+
+def _unreachable(transport: Transport, text: str) -> ModelClientError:
+    words = message(
+        f"{transport.scheme}://{transport.address}",
+        expected="a server that answers",
+        got=text,
+        remedy="start it, or correct the url; gRPC has usually port 8001, HTTP 8000",
+    )
+    return ModelClientError(words, "UNAVAILABLE", was_sent=False)
+
+
+def _late(model: str, timeout_seconds: float | None) -> ModelClientError:
+    within = "" if timeout_seconds is None else f" within {timeout_seconds:g} s"
+    return ModelClientError.of(
+        f"model {model!r}",
+        expected=f"an answer{within}",
+        got="none",
+        remedy="raise timeout_seconds, or look at the server's queue",
+        code="DEADLINE_EXCEEDED",
+    )
+
+
+def _code(error: Any) -> str | None:
+    """Return gRPC's name of a server's status; None for an error that is none of a server."""
+    status = error.status() if hasattr(error, "status") else None
+    if status is None:
+        return None
+    text = str(status)
+    return _CODES.get(int(text), "UNKNOWN") if text.isdigit() else text.removeprefix("StatusCode.")
