@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from kindaware.cli._infer import infer
 from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
 from kindaware.cli._serve import serve
 from kindaware.cli.profile import profile
@@ -59,6 +60,11 @@ app.command(
     "serve",
     epilog="What follows -- goes to tritonserver unchanged: kindaware serve models -- --log-verbose=1",
 )(reported("serve", serve))
+app.command(
+    "infer",
+    epilog="Examples: kindaware infer resnet50 -i cat.jpg --top 5; kindaware infer add -i A=[1,2] -i B=b.npy; "
+    "kindaware infer storyteller -i 'Once upon a time'; kindaware infer iris --random --json",
+)(reported("infer", infer))
 app.command(
     "profile", epilog="The model runs in this process, on a stand-in for Triton's module: see docs/profile.md"
 )(reported("profile", profile))

@@ -41,12 +41,14 @@ class Metadata:
         inputs: its inputs, in order.
         outputs: its outputs, in order.
         batches: whether tensors have a batch dimension before `dims`.
+        decoupled: whether the model streams: any number of answers to a request.
     """
 
     model: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     batches: bool
+    decoupled: bool
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> Metadata:
@@ -59,7 +61,13 @@ class Metadata:
                 for one in entries
             )
 
-        return cls(metadata["name"], read(metadata["inputs"]), read(metadata.get("outputs", ())), batches)
+        return cls(
+            metadata["name"],
+            read(metadata["inputs"]),
+            read(metadata.get("outputs", ())),
+            batches,
+            bool(config.get("model_transaction_policy", {}).get("decoupled")),
+        )
 
     def find(self, name: str) -> Tensor:
         """Return an input.

@@ -1,0 +1,54 @@
+"""`kindaware infer`: one request to a running server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def infer(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", show_default=False)],
+    url: Annotated[str, typer.Option(help="HOST:PORT of gRPC, or http://HOST:PORT.")] = "localhost:8001",
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="NAME=VALUE",
+            help="A .npy file, a picture, JSON or text; the name may be left out where there is one input.",
+            show_default=False,
+        ),
+    ] = None,
+    is_random: Annotated[bool, typer.Option("--random", help="Random values for the other inputs.")] = False,
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option("--output", "-o", metavar="NAME", help="An output to ask for.", show_default="all"),
+    ] = None,
+    top: Annotated[int, typer.Option(min=0, metavar="K", help="List the K best classes of each row.")] = 0,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Names of the classes, one per line.", show_default=False),
+    ] = None,
+    is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each answer.")] = False,
+    version: Annotated[
+        str, typer.Option(help="Version of the model.", show_default="the server chooses")
+    ] = "",
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long one answer may take.")] = 60.0,
+) -> None:
+    """Send one request to a running server, and print the answer; a stream is printed as it comes."""
+    # Here, since `kindaware serve` imports this file too, and has no use for a client.
+    from kindaware.cli._outputs import write_json, write_outputs
+    from kindaware.cli._values import read_inputs
+    from kindaware.client import ModelClient
+
+    names = labels.read_text(encoding="utf-8").splitlines() if labels is not None else []
+    with ModelClient(url, model, version=version, timeout_seconds=timeout) as client:
+        metadata = client.metadata
+        values = read_inputs(inputs or (), metadata.inputs, random_rest=is_random)
+        answers = (
+            client.stream if metadata.decoupled else lambda *args, **options: [client.infer(*args, **options)]
+        )
+        for found in answers(values, outputs=outputs):
+            typer.echo(write_json(found) if is_json else write_outputs(found, top=top, labels=names))

@@ -1,0 +1,57 @@
+"""Outputs on the terminal: shapes and first values, the best classes, or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_NUM_VALUES = 8
+
+
+def write_json(outputs: Mapping[str, Any]) -> str:
+    """Return outputs as one line of JSON; bytes that are not UTF-8 are escaped."""
+    return json.dumps({name: _plain(array) for name, array in outputs.items()}, ensure_ascii=False)
+
+
+def write_outputs(outputs: Mapping[str, Any], *, top: int = 0, labels: Sequence[str] = ()) -> str:
+    """Return a line for each output, with its data type, shape and first values.
+
+    Args:
+        outputs: arrays by name.
+        top: how many of the best classes to list for each row; 0 for none.
+        labels: names of the classes.
+    """
+    lines = []
+    for name, array in outputs.items():
+        kind = "BYTES" if array.dtype == object else str(array.dtype)
+        lines.append(f"{name}  {kind} {list(array.shape)}  {_first_values(array)}".rstrip())
+        if top and array.ndim and array.dtype.kind == "f" and array.shape[-1] > 1:
+            for number, row in enumerate(array.reshape(-1, array.shape[-1])):
+                lines += [f"  row {number}"] * (array.ndim > 1) + _best(row, top, labels)
+    return "\n".join(lines)
+
+
+def _first_values(array: np.ndarray[Any, Any]) -> str:
+    values = _plain(array.ravel()[:_NUM_VALUES])
+    shown = ", ".join(
+        f"{one:.6g}" if isinstance(one, float) else json.dumps(one, ensure_ascii=False) for one in values
+    )
+    return f"[{shown}{', ...' if array.size > _NUM_VALUES else ''}]"
+
+
+def _best(row: np.ndarray[Any, Any], top: int, labels: Sequence[str]) -> list[str]:
+    order = np.argsort(row)[::-1][:top]
+    return [
+        f"  {row[index]:10.4f}  {index:5d}  {labels[index] if index < len(labels) else ''}".rstrip()
+        for index in order.tolist()
+    ]
+
+
+def _plain(array: np.ndarray[Any, Any]) -> Any:
+    if array.dtype != object:
+        return array.tolist()
+    texts = [one.decode("utf-8", "backslashreplace") for one in array.ravel().tolist()]
+    return np.array(texts, dtype=object).reshape(array.shape).tolist()

@@ -1,0 +1,99 @@
+"""`kindaware infer` against a real server."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from kindaware.cli._app import app
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def infer(url):
+    return lambda *args: CliRunner().invoke(app, ["infer", *map(str, args), "--url", url])
+
+
+@pytest.mark.parametrize("value", ["[1, 2]", "X=[1,2]", "X=[[1, 2]]"])
+def test_json_is_sent_and_the_answer_has_shape_and_values(infer, value):
+    done = infer("adds", "-i", value)
+    shape = "[1, 2]" if "[[" in value else "[2]"
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.splitlines()[0] == f"Y  float32 {shape}  [2, 3]"
+
+
+def test_json_comes_out_for_machines(infer):
+    done = infer("adds", "-i", "[1,2]", "--output", "Y", "--json")
+    assert json.loads(done.stdout) == {"Y": [2.0, 3.0]}
+
+
+def test_array_in_a_file_is_sent(infer, tmp_path):
+    np.save(tmp_path / "x.npy", np.full((3, 2), 7.0))
+    assert infer("adds", "-i", f"X={tmp_path / 'x.npy'}", "-o", "Y").stdout.startswith(
+        "Y  float32 [3, 2]  [8, 8"
+    )
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.txt"])
+def test_json_in_a_file_is_sent(infer, tmp_path, name):
+    (tmp_path / name).write_text("[1, 2]")
+    assert "Y  float32 [2]  [2, 3]" in infer("adds", "-i", tmp_path / name).stdout
+
+
+def test_picture_is_sent_and_the_best_classes_are_named(infer, tmp_path):
+    Image.new("RGB", (5, 4), (0, 255, 51)).save(tmp_path / "green.png")
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    done = infer("resnet50", "-i", tmp_path / "green.png", "--top", 2, "--labels", tmp_path / "labels.txt")
+    lines = [line.split() for line in done.stdout.splitlines()[1:]]
+    assert lines == [["1.0000", "1", "green"], ["0.2000", "2", "blue"]]
+
+
+def test_text_is_sent_to_inputs_of_text(infer):
+    done = infer("echo", "-i", "IN_STRING=grün und = rot")
+    assert done.stdout == 'OUT_STRING  BYTES [1]  ["grün und = rot"]\n'
+
+
+def test_random_values_fill_the_other_inputs(infer):
+    done = infer("echo", "--random", "-i", "IN_INT8=[5]", "--json")
+    found = json.loads(done.stdout)
+    assert len(found) == 13
+    assert found["OUT_INT8"] == [5]
+    assert 0 <= found["OUT_FP32"][0] <= 1
+
+
+def test_stream_is_printed_item_by_item(server):
+    done = CliRunner().invoke(app, ["infer", "counts", "-i", "[3,0]", "--json", "--url", server.grpc_url])
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"Y": [n, n]} for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["adds", "-i", "Z=[1]"], "expected NAME=VALUE with an input of the model, one of ['X'], got 'Z'"),
+        (["adds", "-i", "X=nowhere.npy"], "got no such file; correct the path"),
+        (["adds", "-i", "X=one two"], "got what is no JSON"),
+        (["adds", "-i", "[-1,0]"], "kindaware infer: negative"),
+        (["nobody", "-i", "[1]"], "nobody"),
+        (["adds", "--random", "--labels", "/nowhere"], "No such file or directory: '/nowhere'"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_a_failure(infer, args, text):
+    done = infer(*args)
+    assert done.exit_code == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("kindaware infer: ")
+    assert text in line
+
+
+def test_server_that_is_not_there_is_told_in_a_process_of_its_own():
+    command = [sys.executable, "-m", "kindaware.cli", "infer", "m", "--random", "--url", "127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "kindaware infer: grpc://127.0.0.1:1: expected a server that ans"
+    )
