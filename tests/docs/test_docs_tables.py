@@ -291,7 +291,7 @@ def command_help():
         command = [sys.executable, "-m", "kindaware.cli", name, "--help"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    return {name: read(name) for name in ("serve", "profile")}
+    return {name: read(name) for name in ("infer", "profile", "serve")}
 
 
 @pytest.mark.parametrize("command", [*commands(), *inline_commands()])

@@ -62,7 +62,7 @@ app.command(
 )(reported("serve", serve))
 app.command(
     "infer",
-    epilog="Examples: kindaware infer resnet50 -i cat.jpg --top 5; kindaware infer add -i A=[1,2] -i B=b.npy; "
+    epilog="Examples: kindaware infer resnet50 -i cat.jpg --top 5; kindaware infer add -i A=[1] -i B=b.npy; "
     "kindaware infer storyteller -i 'Once upon a time'; kindaware infer iris --random --json",
 )(reported("infer", infer))
 app.command(
