@@ -236,7 +236,5 @@ EQUIVALENT = {
     "_execute/fast_path.py FastPath._check: if fits and array.flags.c_contiguous: always False": (
         "check_outputs says the same, later"
     ),
-    "_execute/fast_path.py FastPath.suits: spec.decoupled or spec.sequences is not None or...: without "
-    "plan.padding is not None": "a uniform model has no dimension that could be padded",
 }
 """Mutants that no test can notice, by `Mutation.key`, and why. One that fails or is gone is an error."""

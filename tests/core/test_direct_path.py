@@ -16,7 +16,7 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.request_context import RequestContext, RequestScope, current_context
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.sequence_spec import SequenceSpec
-from kindaware._config.settings import Settings
+from kindaware._config.settings import FAST_PATH_SETTINGS, SETTING_NAMES, Settings
 from kindaware._device.modules import Precision
 from kindaware._execute.fast_path import FastPath
 from kindaware._hooks.binding import Call, Hooks
@@ -290,6 +290,17 @@ def test_suits_the_plainest_model():
     assert suits()
 
 
+def test_suits_a_model_with_settings_that_it_can_do_with():
+    changed = {"num_threads": 1, "warmup": (8,), "cast_outputs": True, "metrics": False, "cuda_graphs": (8,)}
+    assert suits(settings=Settings(**changed))
+    assert set(SETTING_NAMES) >= FAST_PATH_SETTINGS >= set(changed)
+
+
+def test_suits_no_model_with_a_setting_that_it_does_not_know(monkeypatch):
+    monkeypatch.setattr("kindaware._execute.fast_path.FAST_PATH_SETTINGS", FAST_PATH_SETTINGS - {"metrics"})
+    assert not suits(settings=Settings(metrics=False))
+
+
 @pytest.mark.parametrize(
     "differing",
     [
@@ -315,6 +326,8 @@ def test_suits_the_plainest_model():
         {"settings": Settings(precision="bf16-true")},
         {"settings": Settings(precision="bf16-mixed")},
         {"settings": Settings(memory_format="channels_last")},
+        {"settings": Settings(pad={"X": 0.0})},
+        {"settings": Settings(unpad={"Y": ("X",)})},
     ],
 )
 def test_suits_no_model_for_which_there_is_more_to_do(differing):
