@@ -145,10 +145,10 @@ MODULES = {
         "simulated/test_memory_limits.py",
     ),
     "_triton/request": _logic(
-        "core/test_hot_path.py", "core/test_request_info.py", "core/test_calls.py", "core/test_direct_path.py"
+        "core/test_hot_path.py", "core/test_request_info.py", "core/test_calls.py", "core/test_fast_path.py"
     ),
     "_triton/adapter": _both(
-        "core/test_triton_bridge.py",
+        "core/test_triton_adapter.py",
         "core/test_hot_path.py",
         "core/test_response_parameters.py",
         "core/test_sequences.py",
@@ -164,12 +164,12 @@ MODULES = {
     "_execute/sequence_state": _logic("core/test_sequences.py"),
     "_execute/sequences": _logic("core/test_sequences.py"),
     "_execute/fast_path": _logic(
-        "core/test_direct_path.py", "core/test_cancellation.py", "core/test_metrics.py"
+        "core/test_fast_path.py", "core/test_cancellation.py", "core/test_metrics.py"
     ),
     "_execute/executor": _logic(
         "core/test_executor.py",
         "core/test_sequences.py",
-        "core/test_direct_path.py",
+        "core/test_fast_path.py",
         "core/test_cancellation.py",
         "core/test_response_parameters.py",
         "profile/test_profile_stages.py",
@@ -185,7 +185,7 @@ MODULES = {
         "core/test_metrics.py",
         "core/test_reload.py",
         "core/test_memory.py",
-        "core/test_triton_bridge.py",
+        "core/test_triton_adapter.py",
         "core/test_gpu_instance.py",
         "simulated/test_order_of_copies.py",
         "simulated/test_state_of_hooks.py",

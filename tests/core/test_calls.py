@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from call_kit import DECOUPLED, Count, Echo, RequestContext, calling, echo_of, make_config, open_harness
+from call_kit import DECOUPLED, Caller, Count, Echo, calling, echo_of, make_config, open_harness
 from core_kit import start
 
 from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError
@@ -18,7 +18,7 @@ from kindaware._triton.bls_stream import CallStream
 X = [[1.0, 2.0]]
 
 
-def answer(work, *, base=RequestContext, inputs=X, request=(), **options):
+def answer(work, *, base=Caller, inputs=X, request=(), **options):
     """What a client reads: outputs, or code and text."""
     with open_harness(calling(work, base), **options) as model:
         result = model.infer(X=inputs, **dict(request))
@@ -263,7 +263,7 @@ def test_call_in_other_hooks_is_made_for_their_request(hook):
         [name] = values
         return {name: self.call("echo", X=values[name])["Y"]}
 
-    caller = calling(lambda self, X: X, RequestContext, **{hook: work})
+    caller = calling(lambda self, X: X, Caller, **{hook: work})
     with open_harness(caller) as model:
         assert model.infer(X=X, request_id="r1").outputs["Y"].tolist() == X
         assert [one.id for one in echo_of(model).seen] == ["r1"]
@@ -314,7 +314,7 @@ def test_initialize_class_with_a_method_of_that_name_is_refused(name):
         start(type("Model", (Echo,), {name: lambda self: None}))
 
 
-class AsyncCaller(RequestContext):
+class AsyncCaller(Caller):
     """The same, with an asynchronous forward."""
 
     async def forward(self, X):

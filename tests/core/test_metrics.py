@@ -42,7 +42,7 @@ class FakeClock:
 
 
 class FakeUtils:
-    """Counters the calls that would cost a hop to the server."""
+    """Counts the calls that would cost a hop to the server."""
 
     def __init__(self):
         self.calls = []
