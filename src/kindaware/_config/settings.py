@@ -159,7 +159,7 @@ class ModelSettings:
 
 
 def _unknown(key: str, known: Collection[str]) -> ConfigError:
-    """Return the error for a key that is no setting; the nearest setting comes first."""
+    """Return the error for a key that isn't a setting; it lists the nearest setting first."""
     # All of the key's last part, so that the prefix, which is in all of them, doesn't count.
     name = re.sub(r"(?i)^kind_?aware[\W_]", "", key)
     is_elsewhere = name in SETTING_NAMES and name not in known
