@@ -153,7 +153,7 @@ class CallTooEarlyError(KindAwareError):
 
 
 class ProcessExitError(KindAwareError):
-    """A hook raised something other than an `Exception`, such as `SystemExit`, which would end the process."""
+    """A hook raised something other than an `Exception`, such as `SystemExit`: it would end the process."""
 
 
 class NotInitializedError(KindAwareError, AttributeError):

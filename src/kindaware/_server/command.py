@@ -154,7 +154,7 @@ def _lay_out_backend(location: Location, interpreter: Interpreter, directory: Pa
 
 
 def _lay_out_library(interpreter: Interpreter, directory: Path) -> Path:
-    """Build a directory with nothing but the interpreter's libpython, so that no library beside it is found."""
+    """Build a directory with nothing but the interpreter's libpython, so that no other library is found."""
     assert interpreter.library is not None, "check_for has seen it"
     library = directory / "lib"
     library.mkdir()
