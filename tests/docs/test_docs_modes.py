@@ -172,7 +172,7 @@ STREAM_CASES = {
     "waiting while the client disconnects": (NUMBERS, {"upstream": upstream}, [3, 4]),
     "Calls of models that stream": (config(X, **STREAMS), {}, [3, 4]),
 }
-WITHOUT_CODE = ("Deadlines in the queue", "over the generate endpoint")
+WITHOUT_CODE = ("Deadlines in the queue", "through the generate endpoint")
 
 
 def find_row(part):
