@@ -93,7 +93,11 @@ MODULES = {
         "core/test_padding.py", "simulated/test_padding_on_gpu.py", "simulated/test_text_and_padding.py"
     ),
     "_batch/collate": _logic(
-        "core/test_pipeline_outputs.py", "core/test_padding.py", "core/test_bytes.py", "core/test_hot_path.py"
+        "core/test_pipeline_outputs.py",
+        "core/test_collate_rows.py",
+        "core/test_padding.py",
+        "core/test_bytes.py",
+        "core/test_hot_path.py",
     ),
     "_batch/outputs": _device("core/test_pipeline_outputs.py", "simulated/test_order_of_copies.py"),
     "_batch/output_stage": _both(
@@ -204,8 +208,8 @@ EQUIVALENT = {
     "_execute/sequences.py Sequences._settle: isinstance(arrival, Failure) or arrival.info is...: without "
     "isinstance(arrival, Failure)": "_note_unread has done what would be done for a failure",
     "_tensors/rows.py pieces: len(tensor) > num_rows: GtE": "torch.split gives so many rows as one chunk",
-    "_batch/collate.py Collator.parts: if self._collate is None and (joined := concat_arr...: always False": (
-        "the tensors are joined by the staging, later"
+    "_batch/collate.py Collator.parts: if self._collate is None and (concatenated := conc...: always False": (
+        "the tensors are concatenated by the staging, later"
     ),
     "_batch/collate.py Collator.lengths: self._padding is not None and self._gives_lengths: without "
     "self._padding is not None": "lengths that forward names without pad are refused while the model loads",
