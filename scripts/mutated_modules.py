@@ -93,7 +93,11 @@ MODULES = {
         "core/test_padding.py", "simulated/test_padding_on_gpu.py", "simulated/test_text_and_padding.py"
     ),
     "_batch/collate": _logic(
-        "core/test_pipeline_outputs.py", "core/test_padding.py", "core/test_bytes.py", "core/test_hot_path.py"
+        "core/test_pipeline_outputs.py",
+        "core/test_collate_rows.py",
+        "core/test_padding.py",
+        "core/test_bytes.py",
+        "core/test_hot_path.py",
     ),
     "_batch/outputs": _device("core/test_pipeline_outputs.py", "simulated/test_order_of_copies.py"),
     "_batch/output_stage": _both(
@@ -145,10 +149,10 @@ MODULES = {
         "simulated/test_memory_limits.py",
     ),
     "_triton/request": _logic(
-        "core/test_hot_path.py", "core/test_request_info.py", "core/test_calls.py", "core/test_direct_path.py"
+        "core/test_hot_path.py", "core/test_request_info.py", "core/test_calls.py", "core/test_fast_path.py"
     ),
     "_triton/adapter": _both(
-        "core/test_triton_bridge.py",
+        "core/test_triton_adapter.py",
         "core/test_hot_path.py",
         "core/test_response_parameters.py",
         "core/test_sequences.py",
@@ -164,12 +168,12 @@ MODULES = {
     "_execute/sequence_state": _logic("core/test_sequences.py"),
     "_execute/sequences": _logic("core/test_sequences.py"),
     "_execute/fast_path": _logic(
-        "core/test_direct_path.py", "core/test_cancellation.py", "core/test_metrics.py"
+        "core/test_fast_path.py", "core/test_cancellation.py", "core/test_metrics.py"
     ),
     "_execute/executor": _logic(
         "core/test_executor.py",
         "core/test_sequences.py",
-        "core/test_direct_path.py",
+        "core/test_fast_path.py",
         "core/test_cancellation.py",
         "core/test_response_parameters.py",
         "profile/test_profile_stages.py",
@@ -185,7 +189,7 @@ MODULES = {
         "core/test_metrics.py",
         "core/test_reload.py",
         "core/test_memory.py",
-        "core/test_triton_bridge.py",
+        "core/test_triton_adapter.py",
         "core/test_gpu_instance.py",
         "simulated/test_order_of_copies.py",
         "simulated/test_state_of_hooks.py",
@@ -204,8 +208,8 @@ EQUIVALENT = {
     "_execute/sequences.py Sequences._settle: isinstance(arrival, Failure) or arrival.info is...: without "
     "isinstance(arrival, Failure)": "_note_unread has done what would be done for a failure",
     "_tensors/rows.py pieces: len(tensor) > num_rows: GtE": "torch.split gives so many rows as one chunk",
-    "_batch/collate.py Collator.parts: if self._collate is None and (joined := concat_arr...: always False": (
-        "the tensors are joined by the staging, later"
+    "_batch/collate.py Collator.parts: if self._collate is None and (concatenated := conc...: always False": (
+        "the tensors are concatenated by the staging, later"
     ),
     "_batch/collate.py Collator.lengths: self._padding is not None and self._gives_lengths: without "
     "self._padding is not None": "lengths that forward names without pad are refused while the model loads",
@@ -236,7 +240,5 @@ EQUIVALENT = {
     "_execute/fast_path.py FastPath._check: if fits and array.flags.c_contiguous: always False": (
         "check_outputs says the same, later"
     ),
-    "_execute/fast_path.py FastPath.suits: spec.decoupled or spec.sequences is not None or...: without "
-    "plan.padding is not None": "a uniform model has no dimension that could be padded",
 }
 """Mutants that no test can notice, by `Mutation.key`, and why. One that fails or is gone is an error."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
 from kindaware._config.args import InstanceArgs
-from kindaware._config.settings import PLACEMENT_SETTINGS, Settings
+from kindaware._config.settings import PLACEMENT_SETTINGS, PlacementSettings, Settings
 from kindaware._device.placed_instance import PlacedInstance
 from kindaware._hooks.attachment import attach, attached
 from kindaware._hooks.class_rules import PLACEMENT_ATTRIBUTES, refuse_assignment
@@ -16,7 +16,7 @@ from kindaware._placement.placement import Placement
 from kindaware._placement.threads import ThreadBudget
 
 
-class DevicePlacement:
+class DevicePlacement(PlacementSettings):
     """Mixin that places an instance on the device of its `instance_group`, and does nothing else.
 
         class TritonPythonModel(DevicePlacement):
@@ -37,12 +37,6 @@ class DevicePlacement:
     Raises:
         KindAwareError: a property was read before `initialize` had run.
     """
-
-    # Settings, with the defaults of `Settings`: attributes so that editors and type checkers know them.
-    on_missing_gpu: ClassVar[str] = "error"
-    model_devices: ClassVar[str | None] = None
-    num_threads: ClassVar[int | str] = "auto"
-    wait_policy: ClassVar[str] = "default"
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute; raise `ConfigError` for one that the library provides."""

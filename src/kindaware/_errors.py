@@ -45,7 +45,7 @@ _ABOUT_GRADIENTS = re.compile(r"[Ii]nference ?([Tt]ensor|[Mm]ode)|does not requi
 def describe(error: BaseException) -> str:
     """Return an exception's class and text, also of an exception whose `__str__` raises.
 
-    An error of torch about gradients is told with the setting that is likely to be behind it.
+    To torch's errors about gradients it adds the setting that is likely to be the cause.
     """
     text = text_of(error)
     if isinstance(error, RuntimeError) and _ABOUT_GRADIENTS.search(text):
@@ -153,7 +153,7 @@ class CallTooEarlyError(KindAwareError):
 
 
 class ProcessExitError(KindAwareError):
-    """A hook raised what is no `Exception`, such as `SystemExit`, which would have ended the process."""
+    """A hook raised something other than an `Exception`, such as `SystemExit`: it would end the process."""
 
 
 class NotInitializedError(KindAwareError, AttributeError):

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from kindaware._config.model_spec import ModelSpec, TensorSpec
+from kindaware._config.settings import ModelSettings
 from kindaware._device_placement import DevicePlacement
 from kindaware._execute.sequence_mixin import SequenceMixin
 from kindaware._hooks.attachment import attach, attached
@@ -26,7 +27,7 @@ from kindaware._instance import Instance
 from kindaware._triton.bls import ModelCalls
 
 
-class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
+class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
     """Base class of a model.py that runs on the device of its `instance_group` and answers in batches.
 
     Quick start, a complete model.py:
@@ -79,30 +80,6 @@ class KindAwareModel(ModelCalls, SequenceMixin, DevicePlacement):
         ConfigError: on definition, if a subclass overrides `initialize`, `execute` or `finalize`.
         KindAwareError: a property was read before `initialize` had run.
     """
-
-    # Settings, with the defaults of `Settings`: attributes so that editors and type checkers know them.
-    keep_memory: ClassVar[str] = "auto"
-    primitive_cache: ClassVar[int | str] = "auto"
-    move_modules: ClassVar[bool] = True
-    precision: ClassVar[str] = "32-true"
-    inference_mode: ClassVar[bool] = True
-    memory_format: ClassVar[str] = "contiguous"
-    compile: ClassVar[str] = "off"
-    cuda_graphs: ClassVar[str | Sequence[int]] = "off"
-    output_device: ClassVar[str] = "cpu"
-    pinned_limit_bytes: ClassVar[int] = 256 * 2**20
-    warmup: ClassVar[str | Sequence[int] | None] = None
-    cast_outputs: ClassVar[bool] = False
-    allow_response_cache: ClassVar[bool] = False
-    reload_on_fault: ClassVar[bool] = False
-    metrics: ClassVar[bool] = True
-    cancellation: ClassVar[str] = "auto"
-    isolate_errors: ClassVar[bool] = True
-    pad: ClassVar[str | Mapping[str, Any] | None] = None
-    unpad: ClassVar[str | Mapping[str, str | Sequence[str | None] | None] | None] = None
-    max_streams: ClassVar[int] = 64
-    max_stream_bytes: ClassVar[int] = 256 * 2**20
-    max_sequences: ClassVar[int] = 1024
 
     # Declarations, for models without a config.pbtxt.
     inputs: ClassVar[Sequence[TensorSpec]] = ()

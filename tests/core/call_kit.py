@@ -64,7 +64,7 @@ def open_harness(caller, *, data_type="TYPE_FP32", **options):
     return ModelHarness(caller, config=config, models=others, raise_errors=False, **options)
 
 
-class RequestContext(KindAwareModel):
+class Caller(KindAwareModel):
     """Calls what its test says."""
 
     warmup = "off"
@@ -76,7 +76,7 @@ class RequestContext(KindAwareModel):
         return self.work(X)
 
 
-def calling(work, base=RequestContext, **members):
+def calling(work, base=Caller, **members):
     """A calling model whose forward is a function of self and X."""
     return type("Calling", (base,), {"work": work, **members})
 

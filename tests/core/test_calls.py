@@ -8,17 +8,22 @@ import time
 import numpy as np
 import pytest
 import torch
-from call_kit import DECOUPLED, Count, Echo, RequestContext, calling, echo_of, make_config, open_harness
-from core_kit import start
+from call_kit import DECOUPLED, Caller, Count, Echo, calling, echo_of, make_config, open_harness
+from core_kit import make_spec, start
+from host_kit import RecordingHost
 
 from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError
+from kindaware._device.runtime import CpuRuntime
+from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import _timeout
 from kindaware._triton.bls_stream import CallStream
+from kindaware.testing.stand_in import Answer, Failure, WireTensor
+from kindaware.testing.stand_in.objects.bls import STREAM_ERRORS_SINCE
 
 X = [[1.0, 2.0]]
 
 
-def answer(work, *, base=RequestContext, inputs=X, request=(), **options):
+def answer(work, *, base=Caller, inputs=X, request=(), **options):
     """What a client reads: outputs, or code and text."""
     with open_harness(calling(work, base), **options) as model:
         result = model.infer(X=inputs, **dict(request))
@@ -263,7 +268,7 @@ def test_call_in_other_hooks_is_made_for_their_request(hook):
         [name] = values
         return {name: self.call("echo", X=values[name])["Y"]}
 
-    caller = calling(lambda self, X: X, RequestContext, **{hook: work})
+    caller = calling(lambda self, X: X, Caller, **{hook: work})
     with open_harness(caller) as model:
         assert model.infer(X=X, request_id="r1").outputs["Y"].tolist() == X
         assert [one.id for one in echo_of(model).seen] == ["r1"]
@@ -314,7 +319,7 @@ def test_initialize_class_with_a_method_of_that_name_is_refused(name):
         start(type("Model", (Echo,), {name: lambda self: None}))
 
 
-class AsyncCaller(RequestContext):
+class AsyncCaller(Caller):
     """The same, with an asynchronous forward."""
 
     async def forward(self, X):
@@ -484,44 +489,43 @@ def test_call_stream_left_early_is_read_to_its_end_aside(how):
                 thread.join(5)
 
 
-class Responses:
-    """Stands for `pb_utils.ResponseIterator`: gives numbers, and tells when the last was taken."""
+class CountDown(RecordingHost):
+    """Answers a call with the numbers below `num`, downwards; 7 is an error.
 
-    def __init__(self, num):
-        self.left = num
-        self.is_read = threading.Event()
+    Each takes some seconds. `is_read` tells when the caller has read to the end, and a call begins when
+    `goes_on` is set.
+    """
 
-    def __iter__(self):
-        return self
+    def __init__(self, num, *, seconds=0.0):
+        super().__init__(server_version=STREAM_ERRORS_SINCE)
+        self.num, self.seconds = num, seconds
+        self.is_read, self.goes_on = threading.Event(), threading.Event()
+        self.goes_on.set()
 
-    def __next__(self):
-        if not self.left:
-            self.is_read.set()
-            raise StopIteration
-        self.left -= 1
-        return self.left
+    def run_bls(self, call):
+        self.goes_on.wait(5)
+        return self.answers()
 
+    def answers(self):
+        for number in reversed(range(self.num)):
+            time.sleep(self.seconds)
+            if number == 7:
+                yield Answer(failure=Failure("seven"))
+            else:
+                yield Answer((WireTensor.of("Y", np.array([number])),), is_final=number == 0)
+        self.is_read.set()
 
-class FakeCall:
-    """Stands for the request, and for the adapter that reads its responses."""
-
-    def __init__(self, num):
-        self.responses = Responses(num)
-
-    def exec(self, decoupled):
-        assert decoupled
-        return self.responses
-
-    def read_outputs(self, response):
-        if response == 7:
-            raise RequestError("seven")
-        return {"Y": response}
+    def stream(self):
+        requested = self.pb_utils.InferenceRequest(
+            model_name="count", inputs=[], requested_output_names=["Y"]
+        )
+        return CallStream(TritonAdapter(self.pb_utils, make_spec(), CpuRuntime()), requested)
 
 
 @pytest.mark.parametrize("how", ["close", "delete", "error"])
 def test_call_stream_left_early_leaves_nothing_unread(how):
-    call = FakeCall(10)
-    stream = CallStream(call, call)
+    host = CountDown(10)
+    stream = host.stream()
     assert next(stream) == {"Y": 9}
     if how == "close":
         stream.close()
@@ -533,15 +537,7 @@ def test_call_stream_left_early_leaves_nothing_unread(how):
             next(stream)
         with pytest.raises(StopIteration):
             next(stream)
-    assert call.responses.is_read.wait(5)
-
-
-class Late(Responses):
-    """Responses that take their time."""
-
-    def __next__(self):
-        time.sleep(0.02)
-        return super().__next__()
+    assert host.is_read.wait(5)
 
 
 def answers_with_timeouts(stream, seconds):
@@ -562,15 +558,12 @@ def answers_with_timeouts(stream, seconds):
 
 @pytest.mark.parametrize("seconds", [0.005, 0.05])
 def test_call_stream_whose_waits_are_cancelled_loses_no_answer(seconds):
-    call = FakeCall(6)
-    call.responses.__class__ = Late
-    assert answers_with_timeouts(CallStream(call, call), seconds) == [5, 4, 3, 2, 1, 0]
+    stream = CountDown(6, seconds=0.02).stream()
+    assert answers_with_timeouts(stream, seconds) == [5, 4, 3, 2, 1, 0]
 
 
 def test_call_stream_whose_wait_was_cancelled_goes_on_without_asyncio():
-    call = FakeCall(6)
-    call.responses.__class__ = Late
-    stream = CallStream(call, call)
+    stream = CountDown(6, seconds=0.02).stream()
 
     async def give_up():
         with pytest.raises(asyncio.TimeoutError):
@@ -581,44 +574,40 @@ def test_call_stream_whose_wait_was_cancelled_goes_on_without_asyncio():
 
 
 def test_call_stream_whose_wait_was_cancelled_raises_the_error_that_came():
-    call = FakeCall(8)
-    call.responses.__class__ = Late
+    host = CountDown(8, seconds=0.02)
     with pytest.raises(RequestError, match="seven"):
-        answers_with_timeouts(CallStream(call, call), 0.005)
-    assert call.responses.is_read.wait(5)
+        answers_with_timeouts(host.stream(), 0.005)
+    assert host.is_read.wait(5)
 
 
 @pytest.mark.parametrize("is_begun", [False, True])
-def test_call_stream_closed_while_a_thread_waits_for_an_answer_leaves_nothing_unread(is_begun):
-    call, goes_on = FakeCall(10), threading.Event()
-    stream = CallStream(call, call)
+def test_call_stream_closed_while_a_thread_waits_for_an_answer_leaves_nothing_unread(is_begun, monkeypatch):
+    host = CountDown(10)
+    stream = host.stream()
     if is_begun:
         next(stream)
-    execute, take = call.exec, Responses.__next__
-    call.exec = lambda decoupled: goes_on.wait(5) and execute(decoupled)
+    host.goes_on.clear()
+    takers, most_takers, take = [], [], host.classes.ResponseIterator.__next__
 
-    takers, most_takers = [], []
+    def take_slowly(responses):
+        takers.append(threading.current_thread())
+        most_takers.append(len(takers))
+        host.goes_on.wait(5)
+        try:
+            return take(responses)
+        finally:
+            takers.remove(threading.current_thread())
 
-    class Slow(Responses):
-        def __next__(self):
-            takers.append(threading.current_thread())
-            most_takers.append(len(takers))
-            goes_on.wait(5)
-            try:
-                return take(self)
-            finally:
-                takers.remove(threading.current_thread())
-
-    call.responses.__class__ = Slow
+    monkeypatch.setattr(host.classes.ResponseIterator, "__next__", take_slowly)
     got = []
     thread = threading.Thread(target=lambda: got.extend(stream))
     thread.start()
     time.sleep(0.05)
     stream.close()
     time.sleep(0.05)
-    assert not call.responses.is_read.is_set()
-    goes_on.set()
-    assert call.responses.is_read.wait(5)
+    assert not host.is_read.is_set()
+    host.goes_on.set()
+    assert host.is_read.wait(5)
     thread.join(5)
     assert got == []
     assert list(stream) == []
@@ -626,9 +615,9 @@ def test_call_stream_closed_while_a_thread_waits_for_an_answer_leaves_nothing_un
 
 
 def test_call_stream_read_to_its_end_starts_no_thread():
-    call = FakeCall(3)
+    stream = CountDown(3).stream()
     before = threading.enumerate()
-    assert list(CallStream(call, call)) == [{"Y": 2}, {"Y": 1}, {"Y": 0}]
+    assert list(stream) == [{"Y": 2}, {"Y": 1}, {"Y": 0}]
     assert [one for one in threading.enumerate() if one not in before] == []
 
 

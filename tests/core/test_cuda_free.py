@@ -9,7 +9,9 @@ from pathlib import Path
 import kindaware
 
 SOURCE = Path(kindaware.__file__).parent
-CORE = sorted(SOURCE.glob("_*.py")) + sorted(SOURCE.glob("_[!s]*/*.py"))
+# What runs in the process of a model: all but the server's own process, the test kit and the command.
+CORE = [path for path in sorted(SOURCE.glob("_*/**/*.py")) if path.parts[len(SOURCE.parts)] != "_server"]
+CORE += sorted(SOURCE.glob("_*.py"))
 
 CPU_INSTANCE = """
 import sys

@@ -22,7 +22,7 @@ def loop():
 
 
 class Scope:
-    """Counters how deep the thread is in it."""
+    """Counts how deep the thread is in it."""
 
     def __init__(self):
         self.depth = self.entered = 0

@@ -58,7 +58,7 @@ class Adapter:
 
 
 def open_executor(adapter, forward=lambda X: 2 * X, **options):
-    """An executor of a model with a preprocess, which goes the long way."""
+    """An executor of a model with a preprocess, which keeps it off the fast path."""
     options.setdefault("preprocess", lambda inputs: inputs)
     plan = make_plan(forward, **options)
     return Executor(plan, adapter, make_pipeline(forward, runtime=Faulty(), **options), None)
@@ -101,7 +101,7 @@ def test_execute_asks_which_requests_were_cancelled_as_the_setting_says(cancella
     assert adapter.asked == [asks]
 
 
-def test_execute_what_the_short_way_has_raised_is_not_run_again_for_the_whole_batch(request_of):
+def test_execute_what_the_fast_path_has_raised_is_not_run_again_for_the_whole_batch(request_of):
     batches = []
 
     class Failing(Doubler):

@@ -10,7 +10,7 @@ import pytest
 from core_kit import Doubler, start
 
 from kindaware import ConfigError
-from kindaware._placement import malloc as _memory
+from kindaware._placement import malloc
 from kindaware._placement.malloc import HUGE_PAGES, plan_malloc
 from kindaware.testing.accelerator import SimulatedAccelerator
 
@@ -62,7 +62,7 @@ def told(monkeypatch):
         return 1
 
     library = SimpleNamespace(mallopt=mallopt)
-    monkeypatch.setattr(_memory, "ctypes", SimpleNamespace(CDLL=lambda name: library))
+    monkeypatch.setattr(malloc, "ctypes", SimpleNamespace(CDLL=lambda name: library))
     return calls
 
 
@@ -123,7 +123,7 @@ def test_keep_memory_leaves_a_choice_about_huge_pages_alone(told):
 
 
 def test_keep_memory_without_the_malloc_of_glibc_is_refused_only_when_asked_for(monkeypatch):
-    monkeypatch.setattr(_memory, "ctypes", SimpleNamespace(CDLL=lambda name: object()))
+    monkeypatch.setattr(malloc, "ctypes", SimpleNamespace(CDLL=lambda name: object()))
     environment = {}
     plan_malloc("auto", environment)()
     assert environment == {}

@@ -41,30 +41,17 @@ class FakeClock:
         return self.now
 
 
-class FakeUtils:
-    """Counters the calls that would cost a hop to the server."""
+@pytest.fixture
+def increments(host, monkeypatch):
+    """The numbers that were added to metrics; each costs a call to the server's process."""
+    added, increment = [], host.classes.Metric.increment
 
-    def __init__(self):
-        self.calls = []
-        utils = self
+    def record(self, value):
+        added.append(value)
+        increment(self, value)
 
-        class MetricFamily:
-            COUNTER = 0
-
-            def __init__(self, *, name, description, kind):
-                self.name = name
-
-            def Metric(self, *, labels):
-                return Metric(self.name, labels)
-
-        class Metric:
-            def __init__(self, name, labels):
-                self.name, self.labels = name, labels
-
-            def increment(self, value):
-                utils.calls.append((self.name, tuple(sorted(self.labels.items())), value))
-
-        self.MetricFamily = MetricFamily
+    monkeypatch.setattr(host.classes.Metric, "increment", record)
+    return added
 
 
 def rows(value, count=1):
@@ -163,31 +150,35 @@ def test_counts_of_a_batch_too_large_for_memory_are_told_apart():
         assert (counts.out_of_memory, counts.retries, counts.requests) == (1, 2, 2)
 
 
-def test_metrics_within_a_second_are_handed_over_once():
-    utils, clock, counts = FakeUtils(), FakeClock(), Counters()
-    metrics = Metrics(utils, LABELS, clock)
+def test_metrics_within_a_second_are_handed_over_once(host, increments):
+    clock, counts = FakeClock(), Counters()
+    metrics = Metrics(host.pb_utils, LABELS, clock)
     for now in (0.5, 0.9, 1.0, 1.5, 1.9):
         clock.now = now
         counts.add_batch(1, 2)
         if now >= metrics.due_at:
             metrics.flush(counts)
-    assert [(name, value) for name, _, value in utils.calls] == [
-        ("kindaware_batches_total", 3),
-        ("kindaware_requests_total", 3),
-        ("kindaware_rows_total", 6),
+    assert [(one.name, one.labels, one.value) for one in host.metrics.samples()] == [
+        ("kindaware_batches_total", LABELS, 3),
+        ("kindaware_requests_total", LABELS, 3),
+        ("kindaware_rows_total", LABELS, 6),
     ]
+    assert increments == [3, 3, 6]
 
 
-def test_metrics_hand_over_what_was_added_and_nothing_else():
-    utils, clock, counts = FakeUtils(), FakeClock(), Counters()
-    metrics = Metrics(utils, LABELS, clock)
+def test_metrics_hand_over_what_was_added_and_nothing_else(host, increments):
+    counts = Counters()
+    metrics = Metrics(host.pb_utils, LABELS, FakeClock())
     counts.add_errors(["INTERNAL", "INTERNAL", "UNAVAILABLE"])
     metrics.flush(counts)
     metrics.flush(counts)
     counts.add_errors(["INTERNAL"])
     metrics.flush(counts)
-    codes = [(dict(labels)["code"], value) for _, labels, value in utils.calls]
-    assert codes == [("INTERNAL", 2), ("UNAVAILABLE", 1), ("INTERNAL", 1)]
+    assert increments == [2, 1, 1]
+    assert {one.labels["code"]: one.value for one in host.metrics.samples()} == {
+        "INTERNAL": 3,
+        "UNAVAILABLE": 1,
+    }
 
 
 def test_metrics_at_the_end_hand_over_the_last_second():

@@ -21,7 +21,7 @@ LOGGER = logging.getLogger("kindaware.tests")
 
 
 class Server:
-    """What a adapter leads to; notes what it is asked to load."""
+    """What an adapter leads to; notes what it is asked to load."""
 
     def __init__(self, *, is_stand_in=True, error=None):
         self.is_stand_in = is_stand_in

@@ -154,25 +154,25 @@ CASES = {
     ),
     "[Calls of other models]": (config(X), {}, [{"X": floats(2)}], [[[3]]]),
     "Calls side by side": (config(X), {}, [{"X": floats(2)}], [[[16 * 2 + 15 * 8]]]),
-    "within the time of the request": (config(X), {}, [{"X": floats(2)}], [[[2]]]),
+    "within the request's timeout": (config(X), {}, [{"X": floats(2)}], [[[2]]]),
     "Metrics": (config(X), {}, [{"X": floats(2)}], [[[2]]]),
-    "The end": (config(X), {"file": io.StringIO()}, [{"X": floats(2)}], [[[2]]]),
+    "Shutdown": (config(X), {"file": io.StringIO()}, [{"X": floats(2)}], [[[2]]]),
     "Readiness": (config(X), {"is_filled": True}, [{"X": floats(2)}], [[[2]]]),
 }
 N = tensor("N", data_type="TYPE_INT32")
 NUMBERS = config(N, output=tensor("Y", data_type="TYPE_INT32"), **STREAMS)
 STREAM_CASES = {
     ", by a generator": (NUMBERS, {}, [0, 1, 2]),
-    ", side by side": (NUMBERS, {}, [0, 1, 2]),
+    ", several streams at once": (NUMBERS, {}, [0, 1, 2]),
     "to a client that cancels": (
         NUMBERS,
         {"steps": lambda self, N: iter([N, N + 1]), "close": lambda self: None},
         [3, 4],
     ),
-    "that waits while its client goes": (NUMBERS, {"upstream": upstream}, [3, 4]),
+    "waiting while the client disconnects": (NUMBERS, {"upstream": upstream}, [3, 4]),
     "Calls of models that stream": (config(X, **STREAMS), {}, [3, 4]),
 }
-WITHOUT_CODE = ("Deadlines in the queue", "over the generate endpoint")
+WITHOUT_CODE = ("Deadlines in the queue", "through the generate endpoint")
 
 
 def find_row(part):

@@ -54,7 +54,7 @@ def stages_of(model, num_requests=2):
     return set(recorder.seconds)
 
 
-def test_stages_of_a_plain_model_on_a_cpu_are_those_of_the_short_way(write_model):
+def test_stages_of_a_plain_model_on_a_cpu_are_those_of_the_fast_path(write_model):
     with ModelHarness(write_model()) as model:
         assert stages_of(model) == {EXECUTE, "read", "collate", FORWARD, "postprocess", "respond"}
 

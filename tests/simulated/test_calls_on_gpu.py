@@ -45,7 +45,7 @@ class AddEach(AddOne):
             yield X + number
 
 
-class RequestContext(KindAwareModel):
+class Caller(KindAwareModel):
     """Calls `add_one` with what its forward has only queued, and computes with what comes back."""
 
     warmup = "off"
@@ -61,24 +61,24 @@ class RequestContext(KindAwareModel):
         return outputs["Y"]
 
 
-class AsyncCaller(RequestContext):
+class AsyncCaller(Caller):
     async def forward(self, X):
         calls = [self.call_async("add_one", X=X - 1 + n) for n in range(4)]
         return sum(self.checked(one) - n for n, one in enumerate(await asyncio.gather(*calls))) / 2
 
 
-class OneAsyncCaller(RequestContext):
+class OneAsyncCaller(Caller):
     async def forward(self, X):
         return 2 * self.checked(await self.call_async("add_one", X=X - 1))
 
 
-class StreamCaller(RequestContext):
+class StreamCaller(Caller):
     def forward(self, X):
         items = [self.checked(one) for one in self.call_stream("add_each", X=X - 1)]
         return sum(item - n for n, item in enumerate(items)) * 2 / 3
 
 
-class AsyncStreamCaller(RequestContext):
+class AsyncStreamCaller(Caller):
     async def forward(self, X):
         items = [self.checked(one) async for one in self.call_stream("add_each", X=X - 1)]
         return sum(item - n for n, item in enumerate(items)) * 2 / 3
@@ -97,7 +97,7 @@ def serve_with_others(caller, place, *, checks=True, **options):
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("caller", [RequestContext, AsyncCaller, StreamCaller, AsyncStreamCaller])
+@pytest.mark.parametrize("caller", [Caller, AsyncCaller, StreamCaller, AsyncStreamCaller])
 @pytest.mark.parametrize("schedule", [None, 1, 2])
 def test_call_from_a_gpu_takes_what_was_computed_and_gives_tensors_there(caller, place, schedule):
     options = {} if schedule is None else {"schedule": Seeded(schedule)}
@@ -121,13 +121,13 @@ def test_call_from_a_gpu_gives_memory_that_is_the_callers(monkeypatch):
 
     monkeypatch.setattr(TritonAdapter, "read_outputs", read_and_compare)
     sent = entries(2)
-    with serve_with_others(RequestContext, SAME_GPU) as harness:
+    with serve_with_others(Caller, SAME_GPU) as harness:
         assert_answers(harness.infer_batch(sent), sent)
     assert seen == [False]
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("caller", [RequestContext, AsyncCaller, StreamCaller])
+@pytest.mark.parametrize("caller", [Caller, AsyncCaller, StreamCaller])
 def test_call_from_a_gpu_asks_for_outputs_there_and_brings_others_there(caller, place, monkeypatch):
     """A server without CUDA leaves them on the host."""
     asked = []
@@ -143,7 +143,7 @@ def test_call_from_a_gpu_asks_for_outputs_there_and_brings_others_there(caller, 
     assert set(asked) == {("GPU", 1)}
 
 
-class FromHost(RequestContext):
+class FromHost(Caller):
     """Sends tensors of the host, and strided ones of the GPU."""
 
     def forward(self, X):
@@ -164,7 +164,7 @@ class Bfloat16(AddOne):
         return (X + 1).to(torch.bfloat16)
 
 
-class Bfloat16Caller(RequestContext):
+class Bfloat16Caller(Caller):
     def forward(self, X):
         return 2 * self.checked(self.call("bf16", X=X - 1)).float()
 
@@ -187,7 +187,7 @@ class Two(AddOne):
         return {"Y": X + 1, "Z": X + 2}
 
 
-class TwoCaller(RequestContext):
+class TwoCaller(Caller):
     def forward(self, X):
         return 2 * self.checked(self.call("two", X=X - 1))
 
@@ -232,7 +232,7 @@ def test_call_from_a_gpu_whose_second_output_fails_waits_for_the_first(is_sticky
             assert_answers(harness.infer_batch(sent), sent)
 
 
-@pytest.mark.parametrize("caller", [RequestContext, OneAsyncCaller])
+@pytest.mark.parametrize("caller", [Caller, OneAsyncCaller])
 def test_call_from_a_gpu_that_is_refused_costs_only_its_request(caller):
     good, bad = entries(1, 2), entries(1, first=-50)
     with serve_with_others(caller, SAME_GPU) as harness:

@@ -38,9 +38,9 @@ class Collator:
         Raises:
             OutputError: `collate` returned something other than a tensor or an array of dtype object.
         """
-        # On the CPU requests may hold arrays, which are joined without making a tensor of each.
-        if self._collate is None and (joined := concat_arrays(requests)) is not None:
-            return {next(iter(requests[0].inputs)): [joined]}, {}
+        # On the CPU requests may hold arrays, which are concatenated without making a tensor of each.
+        if self._collate is None and (concatenated := concat_arrays(requests)) is not None:
+            return {next(iter(requests[0].inputs)): [concatenated]}, {}
         parts: dict[str, Sequence[torch.Tensor]] = {}
         texts: dict[str, BytesArray] = {}
         for name in requests[0].inputs:
@@ -84,7 +84,7 @@ class Collator:
                         f"collate of input {name!r}",
                         expected=f"{num_rows} rows, as many as the requests have",
                         got=f"shape {list(value.shape)}, and outputs of another number of rows too",
-                        remedy="return the rows of all requests, joined",
+                        remedy="return the rows of all requests in one tensor or array",
                     )
                 )
 
@@ -108,6 +108,6 @@ def _check_collated(name: str, value: object) -> None:
                 f"collate of input {name!r}",
                 expected="a torch.Tensor, or an array of dtype object",
                 got=type(value).__name__,
-                remedy="return the rows of all requests, joined",
+                remedy="return the rows of all requests in one tensor or array",
             )
         )

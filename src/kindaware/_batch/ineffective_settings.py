@@ -79,17 +79,12 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
 )
 """Name of a setting, why it has no effect, and when that is so."""
 
-_DEFAULTS = Settings()
-
 
 def describe_ineffective(facts: Facts) -> str:
-    """Return a phrase that names the settings which were changed from their defaults in vain; "" for none."""
-    named = [
-        f"{name} ({why})"
-        for name, why, holds in _RULES
-        if getattr(facts.settings, name) != getattr(_DEFAULTS, name) and holds(facts)
-    ]
-    # Not a setting of this library's, but in vain in the same way.
+    """Return a phrase that names the settings that were changed without effect; "" for none."""
+    changed = facts.settings.changed()
+    named = [f"{name} ({why})" for name, why, holds in _RULES if name in changed and holds(facts)]
+    # Not a setting of this library's, but just as ineffective.
     spec = facts.spec
     if spec.max_batch_size > 1 and not spec.decoupled and not facts.is_dynamic:
         named.append(f"max_batch_size {spec.max_batch_size} (dynamic_batching is off: one request per call)")

@@ -29,7 +29,7 @@ class Preprocessor:
         self._model = plan.spec.name
         self._input_names = {tensor.name for tensor in plan.spec.inputs}
         self._call = plan.hooks.call
-        # Where rows may have different sizes: they are padded, or joined by `collate`.
+        # Where rows may have different sizes: they are padded, or collated by the hook.
         self._collates = plan.hooks.collate is not None
         self._required_names = {tensor.name for tensor in plan.spec.inputs if not tensor.optional}
         self._hook = plan.hooks.preprocess

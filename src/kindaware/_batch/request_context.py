@@ -37,7 +37,7 @@ class HasContext(Protocol):
 
 # Not passed as an argument: user code between `forward` and `self.call` doesn't know of it. A context
 # variable and not a thread-local, since asynchronous hooks of several requests share a thread.
-_current: ContextVar[Iterable[HasContext]] = ContextVar("kindaware_caller", default=())
+_current: ContextVar[Iterable[HasContext]] = ContextVar("kindaware_request_context", default=())
 
 
 set_contexts = _current.set

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 from kindaware._errors import ConfigError
 
@@ -117,9 +117,49 @@ class Settings:
                 values[name] = _read(name, text, f"parameter {key!r}")
         return cls(**values)
 
+    def changed(self) -> frozenset[str]:
+        """Return the names of the settings that don't have their default values."""
+        return frozenset(one.name for one in fields(self) if getattr(self, one.name) != one.default)
+
+
+class PlacementSettings:
+    """The settings of `DevicePlacement` as class attributes, so that editors and type checkers know them."""
+
+    on_missing_gpu: ClassVar[str] = "error"
+    model_devices: ClassVar[str | None] = None
+    num_threads: ClassVar[int | str] = "auto"
+    wait_policy: ClassVar[str] = "default"
+
+
+class ModelSettings:
+    """The settings that `KindAwareModel` has beyond those of `DevicePlacement`, as class attributes."""
+
+    keep_memory: ClassVar[str] = "auto"
+    primitive_cache: ClassVar[int | str] = "auto"
+    move_modules: ClassVar[bool] = True
+    precision: ClassVar[str] = "32-true"
+    inference_mode: ClassVar[bool] = True
+    memory_format: ClassVar[str] = "contiguous"
+    compile: ClassVar[str] = "off"
+    cuda_graphs: ClassVar[str | Sequence[int]] = "off"
+    output_device: ClassVar[str] = "cpu"
+    pinned_limit_bytes: ClassVar[int] = 256 * 2**20
+    warmup: ClassVar[str | Sequence[int] | None] = None
+    cast_outputs: ClassVar[bool] = False
+    allow_response_cache: ClassVar[bool] = False
+    reload_on_fault: ClassVar[bool] = False
+    metrics: ClassVar[bool] = True
+    cancellation: ClassVar[str] = "auto"
+    isolate_errors: ClassVar[bool] = True
+    pad: ClassVar[str | Mapping[str, Any] | None] = None
+    unpad: ClassVar[str | Mapping[str, str | Sequence[str | None] | None] | None] = None
+    max_streams: ClassVar[int] = 64
+    max_stream_bytes: ClassVar[int] = 256 * 2**20
+    max_sequences: ClassVar[int] = 1024
+
 
 def _unknown(key: str, known: Collection[str]) -> ConfigError:
-    """Return the error for a key that is no setting; the nearest setting comes first."""
+    """Return the error for a key that isn't a setting; it lists the nearest setting first."""
     # All of the key's last part, so that the prefix, which is in all of them, doesn't count.
     name = re.sub(r"(?i)^kind_?aware[\W_]", "", key)
     is_elsewhere = name in SETTING_NAMES and name not in known
@@ -299,5 +339,33 @@ _PARSERS = {
 
 SETTING_NAMES = tuple(_PARSERS)
 
-PLACEMENT_SETTINGS = ("on_missing_gpu", "model_devices", "num_threads", "wait_policy")
+PLACEMENT_SETTINGS = tuple(PlacementSettings.__annotations__)
 """Names of the settings of `DevicePlacement`."""
+
+FAST_PATH_SETTINGS = frozenset(
+    {
+        # They take effect before the first call, or beside the calls.
+        *PLACEMENT_SETTINGS,
+        "keep_memory",
+        "primitive_cache",
+        "move_modules",
+        "compile",
+        "warmup",
+        "allow_response_cache",
+        "reload_on_fault",
+        "metrics",
+        # The fast path applies them, or the executor does around it.
+        "inference_mode",
+        "cast_outputs",
+        "cancellation",
+        "isolate_errors",
+        # They concern models that the fast path doesn't serve: on a GPU, with streams or sequences.
+        "cuda_graphs",
+        "output_device",
+        "pinned_limit_bytes",
+        "max_streams",
+        "max_stream_bytes",
+        "max_sequences",
+    }
+)
+"""Names of the settings that the fast path can do with; a change to any other keeps a model off it."""

@@ -18,6 +18,7 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.request_context import reset_contexts, set_contexts
 from kindaware._batch.runner import BatchRunner
 from kindaware._batch.stages import COLLATE, FORWARD, POSTPROCESS, READ, RESPOND, Stage
+from kindaware._config.settings import FAST_PATH_SETTINGS
 from kindaware._device.modules import gradients_off
 from kindaware._tensors.rows import Output, split
 from kindaware._triton.adapter import TritonAdapter
@@ -53,18 +54,17 @@ class FastPath:
         """Whether a call only has to be read, concatenated, passed to `forward` and split.
 
         That is: on the CPU, with one input and one output of data types that numpy has, rows that can always
-        be concatenated, no hook but `forward`, which gets nothing but the input, full precision, and no
-        conversion of inputs.
+        be concatenated, no hook but `forward`, which gets nothing but the input, and no changed setting but
+        those in `FAST_PATH_SETTINGS`.
         """
         spec = plan.spec
         if not (is_host and spec.is_uniform and plan.hooks.is_plain):
             return False
-        if spec.decoupled or spec.sequences is not None or plan.padding is not None:
+        if spec.decoupled or spec.sequences is not None or plan.settings.changed() - FAST_PATH_SETTINGS:
             return False
         tensors = (*spec.inputs, *spec.outputs)
         has_numpy = all(None not in (one.dtype.torch, one.dtype.numpy) for one in tensors)
-        converts = plan.precision.dtype is not None or plan.converts_inputs
-        return len(spec.inputs) == len(spec.outputs) == 1 and has_numpy and not converts
+        return len(spec.inputs) == len(spec.outputs) == 1 and has_numpy
 
     def answer(self, requests: Sequence[Any]) -> list[Any] | Exception | None:
         """Answer all requests of one call with one forward.

@@ -137,13 +137,13 @@ class Streams:
             is_placed = threading.Event()
             # Before the coroutine starts: it must not reference Triton's request, which ends with `execute`.
             detached = _detached(arrival, outlives_execute=self._loop is not None)
-            answering = self._answer(detached, responses, is_placed)
+            answer = self._answer(detached, responses, is_placed)
             if self._loop is None:
-                drive(answering)
+                drive(answer)
                 continue
             # Released when the stream ends, however it ends.
             self._free.acquire()
-            self._loop.submit(answering).add_done_callback(lambda _: self._free.release())
+            self._loop.submit(answer).add_done_callback(lambda _: self._free.release())
             # Triton reclaims GPU memory when `execute` returns; on the host, the arrays keep it alive.
             if isinstance(arrival, Request) and arrival.is_on_device:
                 is_placed.wait()

@@ -128,7 +128,7 @@ def check_transaction_policy(model_class: type, spec: ModelSpec) -> None:
             subject,
             expected="collate only beside forward",
             got="collate and stream",
-            remedy="remove collate: requests to stream are not joined",
+            remedy="remove collate: requests to stream are not collated",
         )
 
 

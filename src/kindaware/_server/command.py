@@ -144,7 +144,7 @@ def _name_directories(location: Location, args: Sequence[str]) -> list[str]:
 
 
 def _lay_out_backend(location: Location, interpreter: Interpreter, directory: Path) -> Path:
-    """Make a backend directory of links, with the one stub that fits."""
+    """Build a backend directory of links, with only the stub that fits, and return its path."""
     backend = directory / "backends" / "python"
     backend.mkdir(parents=True)
     for name in ("libtriton_python.so", "triton_python_backend_utils.py"):
@@ -154,7 +154,7 @@ def _lay_out_backend(location: Location, interpreter: Interpreter, directory: Pa
 
 
 def _lay_out_library(interpreter: Interpreter, directory: Path) -> Path:
-    """Make a directory with nothing but the interpreter's libpython: no library beside it may be found."""
+    """Build a directory with nothing but the interpreter's libpython, so that no other library is found."""
     assert interpreter.library is not None, "check_for has seen it"
     library = directory / "lib"
     library.mkdir()

@@ -137,7 +137,7 @@ class Endpoint:
         body: dict[str, Any] | None = None,
         timeout_seconds: float | None = 30.0,
     ) -> Any:
-        """Make one request, and return the answer's JSON, or None when it has no body."""
+        """Send one request, and return the JSON of the answer, or None if it has no body."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://{self._address}{path}", data=data)
         try:

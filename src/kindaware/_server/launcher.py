@@ -23,7 +23,7 @@ from kindaware._server.repository_links import describe_moves, is_shell_safe
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What the caller of `TritonServer` asked for; described there.
+    """The arguments of `TritonServer`, where they are described.
 
     Args:
         repository: one or several paths.
@@ -146,7 +146,7 @@ def _merge_environment(changes: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _make_log(path: Path, note: str) -> None:
-    """Make a log file with nothing but a note in it, which is said to whoever starts the server, too."""
+    """Create the log file, with the note as its first line; the note is logged in this process as well."""
     try:
         path.write_text(f"kindaware: {note}\n" if note else "")
     except OSError as error:

@@ -67,7 +67,7 @@ class LoadWatch:
             time.sleep(_POLL_SECONDS)
 
     def load(self, endpoint: Endpoint, model: str, config: str | None) -> None:
-        """Have a model loaded; waits without a limit, but not for a stub that has ended.
+        """Load a model; waits without a limit, unless the model's stub has ended.
 
         Raises:
             ServerError: with the server's words, or it waits for a stub that has ended.

@@ -71,7 +71,7 @@ def _check_repository(text: str, *, may_be_empty: bool) -> str:
 
 
 def _describe_wrong_level(path: Path) -> tuple[str, str] | None:
-    """Return what a path that is no repository is, and which one to pass; None for a repository."""
+    """Return what a path is that isn't a repository, and what to pass instead; None for a repository."""
     if not path.is_dir():
         is_code = path.name == "model.py" and path.parent.name.isdecimal()
         return "a file", f"pass {path.parents[2]}" if is_code else "check the path"

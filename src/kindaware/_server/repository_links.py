@@ -83,7 +83,7 @@ def _list_models(repositories: Sequence[str]) -> list[Path]:
 
 
 def _link_entries(repository: Path, link: Path, *, on_cpu: bool) -> None:
-    """Make a directory of links to all of a repository but clutter: a model may read what lies beside it."""
+    """Link all of a repository but clutter into a directory: a model may read what lies beside it."""
     link.mkdir()
     for entry in repository.iterdir():
         if is_clutter(entry):
@@ -95,7 +95,7 @@ def _link_entries(repository: Path, link: Path, *, on_cpu: bool) -> None:
 
 
 def _link_model(model: Path, link: Path) -> None:
-    """Make a directory of links to all of a model but its configurations, which are copied with kind CPU."""
+    """Link all of a model but its configurations into a directory; these are copied with kind CPU."""
     link.mkdir()
     for entry in model.iterdir():
         if entry.name == "configs" and entry.is_dir():

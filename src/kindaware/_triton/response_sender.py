@@ -35,7 +35,7 @@ class ResponseSender:
 
     Attributes:
         num_sent: number of items that were sent.
-        num_bytes: what they came to: their outputs, and `ITEM_BYTES` each.
+        num_bytes: the bytes of their outputs, plus `ITEM_BYTES` for each item.
     """
 
     def __init__(

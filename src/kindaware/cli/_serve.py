@@ -144,7 +144,7 @@ def _report(error: KindAwareError, log_path: Path) -> None:
 
 
 def _make_log_file() -> Path:
-    """Make an empty file in the temporary directory."""
+    """Create an empty file in the temporary directory."""
     descriptor, name = tempfile.mkstemp(prefix="kindaware-serve-", suffix=".log")
     os.close(descriptor)
     return Path(name)

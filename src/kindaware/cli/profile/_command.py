@@ -58,7 +58,7 @@ def profile(
         ),
     ] = None,
 ) -> None:
-    """Say where the time of execute goes, without a server: a table of stages, and a trace for Perfetto."""
+    """Show where execute spends its time, without a server: a table of stages, and a trace for Perfetto."""
     # Here, since `kindaware serve` imports this file too, and has no use for the harness.
     from kindaware.cli.profile._session import profile_model
 

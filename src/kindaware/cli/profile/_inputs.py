@@ -89,7 +89,7 @@ def make_requests(
     shapes: Mapping[str, tuple[int, ...]],
     data: Mapping[str, np.ndarray[Any, Any]],
 ) -> list[dict[str, Any]]:
-    """Make the inputs of each request, by name: [rows, ...] where the model batches.
+    """Return the inputs of each request, by name: [rows, ...] where the model batches.
 
     Args:
         config: the model's, completed.

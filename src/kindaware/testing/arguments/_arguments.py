@@ -113,7 +113,7 @@ class ModelArguments:
         return instance
 
     def args(self, instance: Instance, version: str) -> dict[str, str]:
-        """Make the dict for `initialize`, in the server's order."""
+        """Return the dict for `initialize`, in the server's order."""
         return {
             "model_config": dump_config(self._message),
             "model_instance_kind": instance.kind,

@@ -12,7 +12,7 @@ from kindaware._errors import ConfigError
 
 
 def new_config() -> Any:
-    """Make an empty `inference.ModelConfig`.
+    """Return an empty `inference.ModelConfig`.
 
     Raises:
         ConfigError: tritonclient or protobuf isn't installed.

@@ -64,7 +64,7 @@ class HarnessError(KindAwareError):
 
 
 def triton_error(failure: Failure) -> TritonError:
-    """Make the object that `Result.error` holds."""
+    """Return the object that `Result.error` holds."""
     return TritonError(failure.message, getattr(TritonError, failure.code))
 
 

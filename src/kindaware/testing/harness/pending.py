@@ -38,7 +38,7 @@ class ClientRequest:
 
     @classmethod
     def of_call(cls, call: BlsCall) -> ClientRequest:
-        """Make the request of a BLS call."""
+        """Return the request of a BLS call."""
         return cls(
             inputs=call.inputs,
             requested_outputs=call.requested_output_names,

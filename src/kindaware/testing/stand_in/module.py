@@ -68,7 +68,7 @@ _ON_PB_UTILS = (
 
 
 def new_module(host: Host) -> ModuleType:
-    """Make `triton_python_backend_utils` as model.py finds it while it is imported.
+    """Return `triton_python_backend_utils` as model.py finds it while it is imported.
 
     It has no file, so its `__file__` is None; in a server it is the path of the backend's own.
     """
@@ -81,7 +81,7 @@ def new_module(host: Host) -> ModuleType:
 
 
 def new_c_module(host: Host) -> ModuleType:
-    """Make `c_python_backend_utils`, which is built into the stub: model.py can import it at once."""
+    """Return `c_python_backend_utils`, which is built into the stub: model.py can import it at once."""
     module = _module(MODULE)
     host.classes = SimpleNamespace(**_bound_classes(host))
     names: dict[str, Any] = {
@@ -114,14 +114,14 @@ def attach_classes(module: ModuleType, c_module: ModuleType, host: Host) -> None
 
 
 def _module(name: str, doc: str | None = None) -> ModuleType:
-    """Make a module with a spec, so that `importlib.util.find_spec` finds it among the loaded ones."""
+    """Return a module with a spec, so that `importlib.util.find_spec` finds it among the loaded ones."""
     module = ModuleType(name, doc)
     module.__spec__ = ModuleSpec(name, None)
     return module
 
 
 def _bound_classes(host: Host) -> dict[str, Any]:
-    """Make the classes that know their host, with the methods that its version has."""
+    """Return the classes bound to their host, with the methods that its version has."""
     return {
         "InferenceRequest": bind(InferenceRequest, host),
         "InferenceResponse": bind(InferenceResponse, host),

@@ -27,7 +27,7 @@ def new_server_request(
     trace: str | None = None,
     **said: Any,
 ) -> InferenceRequest:
-    """Make a request as the server hands it to `execute`; `new_c_module` must have been called.
+    """Return a request as the server hands it to `execute`; `new_c_module` must have been called.
 
     Args:
         host: the instance that gets it; it says whether the model is decoupled.

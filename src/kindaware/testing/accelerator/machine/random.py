@@ -10,7 +10,7 @@ import torch
 
 
 class DeviceRandom:
-    """Gives each random operation of a device a seed of its own, in the order of the calls."""
+    """Seeds each random operation of a device on its own, in the order of the calls."""
 
     def __init__(self) -> None:
         self._seed = 0

@@ -15,7 +15,7 @@ _NUMBER_KINDS = "biuf"
 
 
 def to_wire(name: str, value: Any, datatype: str | None) -> WireTensor:
-    """Make the tensor of an input; of its value only digits of floats may be lost.
+    """Return the tensor of an input; the conversion may lose digits of floats, and nothing else.
 
     Args:
         name: of the input.

@@ -34,7 +34,7 @@ def check_metadata(
     requested_outputs: Any,
     trace: Any,
 ) -> ClientRequest:
-    """Make a request without inputs from the arguments of `ModelHarness.infer`; see there.
+    """Return a request without inputs, built from the arguments of `ModelHarness.infer`; see there.
 
     Raises:
         HarnessError: no client can send it.

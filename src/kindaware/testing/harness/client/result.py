@@ -48,7 +48,7 @@ class Result:
 
 
 def unpack(answer: Answer, request_id: str, *, raise_errors: bool) -> Result:
-    """Make the Result, or raise its error.
+    """Return the Result, or raise its error.
 
     Raises:
         InferenceError: `raise_errors` is set, and the request failed.

@@ -222,7 +222,7 @@ class Instance(Host):
             return self.loop.run(returned)
 
     def _new_request(self, one: Admitted, *, is_first: bool) -> InferenceRequest:
-        """Make the request; one that comes again has lost its flags."""
+        """Build the request; a rescheduled one has lost its flags."""
         flags = one.sent.flags if is_first else 0
         controls = (
             ()

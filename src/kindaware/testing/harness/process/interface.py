@@ -34,4 +34,4 @@ class Sequences(Protocol):
     is_iterative: bool
 
     def controls(self, request: ClientRequest, flags: int, is_ready: bool) -> tuple[WireTensor, ...]:
-        """Make the control tensors that the model sees."""
+        """Return the control tensors that the model sees."""

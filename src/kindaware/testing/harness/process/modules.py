@@ -48,7 +48,7 @@ class ModuleSpace:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Put the space in place for as long as the block lasts."""
+        """Install the space for as long as the block lasts."""
         self.enter()
         token = _current.set(self)
         try:
@@ -58,7 +58,7 @@ class ModuleSpace:
             self.leave()
 
     def enter(self) -> None:
-        """Put the space in place of the one that is."""
+        """Install the space in place of the current one."""
         with _lock:
             if _stack and _stack[-1] is not self:
                 _stack[-1]._remove()

@@ -23,7 +23,7 @@ class Setting(NamedTuple):
 
 
 def attribute(owner: Any, name: str, *, is_of_thread: bool = False) -> Setting:
-    """Make the setting that is an attribute; one that is missing stays so."""
+    """Return the setting that an attribute holds; an attribute that is missing stays missing."""
 
     def write(value: Any) -> None:
         if value is not _MISSING:
@@ -35,7 +35,7 @@ def attribute(owner: Any, name: str, *, is_of_thread: bool = False) -> Setting:
 
 
 def contents(found: Any) -> Setting:
-    """Make the setting that is what a list or a dict has in it."""
+    """Return the setting that the contents of a list or dict are."""
 
     def write(value: Any) -> None:
         found.clear()

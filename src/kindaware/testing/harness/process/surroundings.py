@@ -124,7 +124,7 @@ def _loggers() -> list[tuple[str, logging.Logger]]:
 
 
 class _LoggerState(NamedTuple):
-    """What a logger is like; by default, as one that is new."""
+    """The state of a logger; the defaults are those of a new one."""
 
     handlers: tuple[logging.Handler, ...] = ()
     filters: tuple[Any, ...] = ()

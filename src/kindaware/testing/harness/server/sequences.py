@@ -134,7 +134,7 @@ class SequenceBatcher:
         return self._places.pop(identity) if request.flags & END else self._places[identity]
 
     def controls(self, request: ClientRequest, flags: int, is_ready: bool) -> tuple[WireTensor, ...]:
-        """Make the control tensors that the model sees.
+        """Return the control tensors that the model sees.
 
         Args:
             request: the client's request.

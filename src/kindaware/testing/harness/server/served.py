@@ -115,7 +115,7 @@ class ServedModel:
         arguments.complete(completed.as_dict())
 
     def _warn_of_queue(self) -> None:
-        """Say in the log what a queue would do that the harness has not."""
+        """Log a warning for settings of the queue that have no effect in the harness."""
         if self.config.get("dynamic_batching", {}).get("priority_queue_policy"):
             text = "the harness knows no priorities: priority_queue_policy has no effect here"
             self._context.log.add("WARNING", text, "kindaware.testing", 0, self.name)
@@ -218,7 +218,7 @@ class ServedModel:
         return calls
 
     def run(self, admitted: Sequence[Admitted], index: int | None = None) -> Instance:
-        """Have instances answer requests, but for those whose answer is cached; return the last of them."""
+        """Run the requests whose answers aren't cached; return the instance that ran the last of them."""
         instance = self.choose(index)
         asked = [one for one in admitted if self._cache is None or not self._cache.answer(one)]
         for instance, batch in self._split(asked, index):
@@ -251,7 +251,7 @@ def _count_instances(options: ModelOptions, config: Mapping[str, Any]) -> int:
 
 
 def _filler(other: Admitted) -> Admitted:
-    """Make what stands for a slot without a request: inputs of the same shapes, with anything in them."""
+    """Return a filler for a slot without a request: inputs of the same shapes, with arbitrary contents."""
     inputs = [replace(wire, data=_anything(wire)) for wire in other.inputs]
     return Admitted(Pending(ClientRequest()), ClientRequest(), tuple(inputs), (), is_filler=True)
 

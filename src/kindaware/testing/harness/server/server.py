@@ -226,7 +226,7 @@ class SimulatedServer:
             raise self._poll_error(name, text) from error
 
     def _poll_error(self, name: str, reason: str) -> RefusalError:
-        """Make the error for what is wrong in the repository; the reason is only logged."""
+        """Return the error for a model that can't be read from the repository; the reason is only logged."""
         self.context.log.add("ERROR", reason, "model_repository_manager.cc", 0, name)
         return RefusalError(f"failed to load '{name}', failed to poll from model repository")
 

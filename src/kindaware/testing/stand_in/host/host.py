@@ -62,7 +62,7 @@ class Host:
         self.classes: Any = None  # of the stand-in: the classes bound to this host
 
     def violation(self, outcome: str, remedy: str) -> TritonContractError:
-        """Make and record the error to raise: `the server would <outcome>; <remedy>`."""
+        """Record the error to raise, and return it: `the server would <outcome>; <remedy>`."""
         error = TritonContractError(f"model {self.model_name!r}: the server would {outcome}; {remedy}")
         self.violations.append(error)
         return error

@@ -34,7 +34,7 @@ _ORPHAN = (
 
 
 def refusal(host: Host, prefix: str, reason: object) -> TritonModelException:
-    """Make the error that a request to the server ends with."""
+    """Return the error that a request to the server ends with."""
     return TritonModelException(
         f"{prefix}: Failed to process the request for model '{host.instance_name}', message: {reason}"
     )
@@ -98,7 +98,7 @@ class MetricFamily(pybind11_object):
         returns=f"{MODULE}.Metric",
     )
     def Metric(self, labels: Any = None, buckets: Any = None) -> Any:  # noqa: N802 - the server's name
-        """Make a metric; equal labels share a value."""
+        """Return a metric; metrics with equal labels share a value."""
         host, state = self._host, self._kindaware
         if labels is not None and not isinstance(labels, dict):
             raise TritonModelException("Failed to create metric. Labels must be a dictionary.")

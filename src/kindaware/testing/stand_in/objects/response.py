@@ -112,7 +112,7 @@ def answer_of(response: InferenceResponse, requested: Collection[str] | None) ->
 
 
 def new_response(host: Host, answer: Answer) -> InferenceResponse:
-    """Make the response that a BLS call gets for an Answer."""
+    """Return the response that a BLS call gets for an Answer."""
     if answer.failure is not None:
         error = TritonError(answer.failure.message, ErrorCode.__members__[answer.failure.code])
         return make(host.classes.InferenceResponse, ResponseState([], error, ""))  # type: ignore[no-any-return]

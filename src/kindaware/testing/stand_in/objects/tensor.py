@@ -146,7 +146,7 @@ class Tensor(pybind11_object):
 
 
 def _export(tensor: Tensor) -> Any:
-    """Make a capsule that holds a reference to the tensor."""
+    """Return a capsule that holds a reference to the tensor."""
     state: TensorState = tensor._kindaware
     if state.datatype == "BYTES":
         raise TritonModelException("DLPack does not have support for string tensors.")
@@ -170,7 +170,7 @@ def _copy(datatype: str, shape: tuple[int, ...], buffer: Buffer) -> np.ndarray[A
 
 
 def new_tensor(host: Host, wire: WireTensor) -> Tensor:
-    """Make a tensor of data that the server holds: an input, or an output of a BLS call."""
+    """Return a tensor of data that the server holds: an input, or an output of a BLS call."""
     if wire.gpu is None or not wire.data or wire.datatype == "BYTES":
         buffer = Buffer.of_bytes(wire.data)
     else:

@@ -52,7 +52,7 @@ class Enum(pybind11_object):
 
 
 def new_enum(qualname: str, names: Sequence[str]) -> type[Enum]:
-    """Make an enumeration whose members count from 0."""
+    """Return an enumeration whose members count from 0."""
     namespace = {
         "__doc__": "Members:\n\n" + "\n\n".join(f"  {name}" for name in names),
         "__slots__": (),

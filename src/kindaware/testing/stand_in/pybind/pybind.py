@@ -91,7 +91,7 @@ class pybind11_type(type):  # noqa: N801 - the name of the real one
                 function.owner = cls
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Make an object, and refuse it if its `__init__` was not reached."""
+        """Create an object; raise TypeError if its `__init__` was not reached."""
         made = super().__call__(*args, **kwargs)
         if not hasattr(made, "_kindaware"):
             base = next(one for one in cls.__mro__ if one.__module__ == MODULE)
@@ -148,7 +148,7 @@ def named_as_server(cls: type[_Object]) -> type[_Object]:
 
 
 def bind(cls: type[_Object], host: Host, **namespace: Any) -> type[_Object]:
-    """Make the class that the models of one host see."""
+    """Return the class that the models of one host see."""
     later = vars(cls).get("_later", {})
     namespace.update({name: one for name, (since, one) in later.items() if host.server_version >= since})
     namespace.update(__slots__=(), __module__=MODULE, __qualname__=cls.__qualname__, __doc__=cls.__doc__)
@@ -170,7 +170,7 @@ def later(cls: type, since: tuple[int, int]) -> Callable[[_Function], _Function]
 
 
 def make(cls: type[_Object], state: Any) -> _Object:
-    """Make an object without its constructor."""
+    """Return an object created without its constructor."""
     made = cls.__new__(cls)
     made._kindaware = state
     return made

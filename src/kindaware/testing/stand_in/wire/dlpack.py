@@ -100,7 +100,7 @@ def export_capsule(
     owner: object,
     strides: Sequence[int] | None = None,
 ) -> Any:
-    """Make a capsule of memory.
+    """Return a capsule of memory.
 
     numpy makes it, since its deleter is C: a deleter in Python fails while an exception is passing.
 

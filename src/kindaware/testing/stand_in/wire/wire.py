@@ -51,7 +51,7 @@ class WireTensor:
         return cls(name, wanted, tuple(contiguous.shape), data)
 
     def value(self) -> Any:
-        """Make a new array of the elements: numpy's; BYTES as `object` of `bytes`; torch's for BF16."""
+        """Return a new array of the elements: numpy's; BYTES as `object` of `bytes`; torch's for BF16."""
         dtype = DTYPES[self.datatype]
         if dtype.numpy is None and dtype.torch is not None:
             import torch

@@ -1,4 +1,4 @@
-"""The short way of plain models on the CPU: the same answers as the long way, and when it is not taken."""
+"""The fast path of plain models on the CPU: the same answers as the pipeline, and when it is not taken."""
 
 import contextvars
 import sys
@@ -16,7 +16,7 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.request_context import RequestContext, RequestScope, current_context
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.sequence_spec import SequenceSpec
-from kindaware._config.settings import Settings
+from kindaware._config.settings import FAST_PATH_SETTINGS, SETTING_NAMES, Settings
 from kindaware._device.modules import Precision
 from kindaware._execute.fast_path import FastPath
 from kindaware._hooks.binding import Call, Hooks
@@ -48,8 +48,8 @@ def model_of(function, **changes):
     return start(Model, **changes)
 
 
-def long_way(model):
-    """The same model without the short way."""
+def without_fast_path(model):
+    """The same model without the fast path."""
     assert model._kindaware_instance._executor.fast_path is not None
     model._kindaware_instance._executor.fast_path = None
     return model
@@ -67,7 +67,7 @@ def guilty(X):
     return 2 * X
 
 
-def test_execute_plain_model_goes_the_short_way(request_of, monkeypatch):
+def test_execute_plain_model_takes_the_fast_path(request_of, monkeypatch):
     model = model_of(lambda X: 2 * X)
     monkeypatch.setattr(model._kindaware_instance._adapter, "read", None)
     monkeypatch.setattr(model._kindaware_instance._pipeline, "run", None)
@@ -76,11 +76,11 @@ def test_execute_plain_model_goes_the_short_way(request_of, monkeypatch):
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 2, BAD]), st.integers(0, 3)), max_size=6))
-def test_execute_short_and_long_way_answer_the_same(asked):
+def test_execute_fast_path_and_pipeline_answer_the_same(asked):
     with pytest.MonkeyPatch.context() as patch:
         host = RecordingHost()
         patch.setitem(sys.modules, PB_UTILS, host.pb_utils)
-        models = model_of(guilty), long_way(model_of(guilty))
+        models = model_of(guilty), without_fast_path(model_of(guilty))
         short, long = (shown(model.execute([new_request(host, *one) for one in asked])) for model in models)
     assert short == long
     assert models[0].num_forwards == models[1].num_forwards
@@ -112,14 +112,14 @@ def test_execute_short_and_long_way_answer_the_same(asked):
     ],
     ids=lambda function: None,
 )
-def test_execute_whatever_forward_returns_both_ways_answer_the_same(request_of, function):
-    models = model_of(function), long_way(model_of(function))
+def test_execute_whatever_forward_returns_fast_path_and_pipeline_answer_the_same(request_of, function):
+    models = model_of(function), without_fast_path(model_of(function))
     short, long = (shown(model.execute([request_of(1), request_of(2, 2)])) for model in models)
     assert short == long
     assert models[0].num_forwards == models[1].num_forwards
 
 
-def test_execute_cast_outputs_converts_on_the_short_way(request_of):
+def test_execute_cast_outputs_converts_on_the_fast_path(request_of):
     model = model_of(torch.Tensor.double, parameters={"kindaware.cast_outputs": "true"})
     [response] = model.execute([request_of(3)])
     assert outputs_of(response)[0].dtype == np.float32
@@ -177,7 +177,7 @@ def test_execute_refusal_of_one_row_costs_one_more_forward(request_of):
     assert (failure_of(second)[1], model.num_forwards) == ("odd", 2)
 
 
-def test_forward_on_the_short_way_works_on_behalf_of_its_requests(pb_utils, request_of, monkeypatch):
+def test_forward_on_the_fast_path_works_on_behalf_of_its_requests(pb_utils, request_of, monkeypatch):
     seen = []
 
     def asking(X):
@@ -190,7 +190,7 @@ def test_forward_on_the_short_way_works_on_behalf_of_its_requests(pb_utils, requ
     assert current_context() == RequestContext()
 
 
-@pytest.mark.parametrize("way", [lambda model: model, long_way], ids=["short", "long"])
+@pytest.mark.parametrize("way", [lambda model: model, without_fast_path], ids=["fast path", "pipeline"])
 def test_what_forward_leaves_running_has_no_caller_when_execute_is_over(
     pb_utils, request_of, monkeypatch, way
 ):
@@ -208,7 +208,7 @@ def test_what_forward_leaves_running_has_no_caller_when_execute_is_over(
     assert contexts[0].run(current_context) == RequestContext()
 
 
-@pytest.mark.parametrize("way", [lambda model: model, long_way], ids=["short", "long"])
+@pytest.mark.parametrize("way", [lambda model: model, without_fast_path], ids=["fast path", "pipeline"])
 def test_execute_leaves_the_caller_of_the_code_around_it_as_it_was(request_of, way):
     with RequestScope([RequestContext("outer")]):
         way(model_of(lambda X: X)).execute([request_of(7)])
@@ -224,12 +224,12 @@ def test_execute_that_somebody_stops_is_stopped(request_of):
         model.execute([request_of(7)])
 
 
-def test_execute_output_that_numpy_lacks_is_refused_as_on_the_long_way(request_of):
+def test_execute_output_that_numpy_lacks_is_refused_as_on_the_pipeline(request_of):
     [response] = model_of(lambda X: X.bfloat16()).execute([request_of(7)])
     assert "output 'Y': expected data type FP32, got BF16; convert it in forward" in failure_of(response)[1]
 
 
-def test_forward_on_the_short_way_makes_inference_tensors(request_of):
+def test_forward_on_the_fast_path_makes_inference_tensors(request_of):
     seen = []
 
     def looking(X):
@@ -240,7 +240,7 @@ def test_forward_on_the_short_way_makes_inference_tensors(request_of):
     assert seen == [True, False]
 
 
-def test_answers_on_the_short_way_are_slices_of_one_memory(request_of):
+def test_answers_on_the_fast_path_are_slices_of_one_memory(request_of):
     kept = []
 
     def keeping(X):
@@ -252,7 +252,7 @@ def test_answers_on_the_short_way_are_slices_of_one_memory(request_of):
     assert starts == [kept[0][row].data_ptr() for row in (0, 1, 4)]
 
 
-def test_input_of_one_request_is_not_copied_on_the_short_way(request_of):
+def test_input_of_one_request_is_not_copied_on_the_fast_path(request_of):
     seen = []
     request = request_of(1, 2)
     model = model_of(lambda X: seen.append(X.data_ptr()) or X)
@@ -260,7 +260,7 @@ def test_input_of_one_request_is_not_copied_on_the_short_way(request_of):
     assert seen == [array_of(request).ctypes.data]
 
 
-def test_seconds_of_the_short_way_are_counted_by_stage(request_of):
+def test_seconds_of_the_fast_path_are_counted_by_stage(request_of):
     model = model_of(lambda X: X + float(torch.linalg.det(torch.rand(400, 400))) * 0)
     model.execute([request_of(1), request_of(2)])
     seconds = model._kindaware_instance._counters.seconds
@@ -268,7 +268,7 @@ def test_seconds_of_the_short_way_are_counted_by_stage(request_of):
     assert seconds["forward"] > sum(seconds.values()) / 2
 
 
-def test_cancelled_requests_are_asked_for_on_the_long_way(host, request_of):
+def test_cancelled_requests_are_asked_for_on_the_pipeline(host, request_of):
     host.cancelled = True
     model = model_of(guilty, parameters={"kindaware.cancellation": "on"})
     [response] = model.execute([request_of(1)])
@@ -288,6 +288,17 @@ def suits(spec=None, settings=None, *, is_host=True, forward=lambda X: X, **hook
 
 def test_suits_the_plainest_model():
     assert suits()
+
+
+def test_suits_a_model_with_settings_that_it_can_do_with():
+    changed = {"num_threads": 1, "warmup": (8,), "cast_outputs": True, "metrics": False, "cuda_graphs": (8,)}
+    assert suits(settings=Settings(**changed))
+    assert set(SETTING_NAMES) >= FAST_PATH_SETTINGS >= set(changed)
+
+
+def test_suits_no_model_with_a_setting_that_it_does_not_know(monkeypatch):
+    monkeypatch.setattr("kindaware._execute.fast_path.FAST_PATH_SETTINGS", FAST_PATH_SETTINGS - {"metrics"})
+    assert not suits(settings=Settings(metrics=False))
 
 
 @pytest.mark.parametrize(
@@ -315,6 +326,8 @@ def test_suits_the_plainest_model():
         {"settings": Settings(precision="bf16-true")},
         {"settings": Settings(precision="bf16-mixed")},
         {"settings": Settings(memory_format="channels_last")},
+        {"settings": Settings(pad={"X": 0.0})},
+        {"settings": Settings(unpad={"Y": ("X",)})},
     ],
 )
 def test_suits_no_model_for_which_there_is_more_to_do(differing):
