@@ -57,6 +57,12 @@ def test_initialize_missing_hook_raises_with_remedy(model_class, text):
         ("colate", "collate"),
         ("unlaod", "unload"),
         ("isready", "is_ready"),
+        ("fowrard", "forward"),
+        ("laod", "load"),
+        ("strem", "stream"),
+        ("is_raedy", "is_ready"),
+        ("pre_proces", "preprocess"),
+        ("warmupinput", "warmup_inputs"),
     ],
 )
 def test_initialize_misspelt_hook_raises_with_the_right_name(name, meant):
@@ -81,6 +87,12 @@ def test_initialize_misspelt_only_hook_is_named_rather_than_missed():
         ("max_batchsize", "max_batch_size"),
         ("ouputs", "outputs"),
         ("isolate_error", "isolate_errors"),
+        ("num_thread", "num_threads"),
+        ("max_seqences", "max_sequences"),
+        ("mxa_batch_size", "max_batch_size"),
+        ("modle_devices", "model_devices"),
+        ("infernce_mode", "inference_mode"),
+        ("Pad", "pad"),
     ],
 )
 def test_initialize_misspelt_setting_raises_with_the_right_name(name, meant):
@@ -90,7 +102,8 @@ def test_initialize_misspelt_setting_raises_with_the_right_name(name, meant):
 
 HELPERS = """download reload preload upload encode decode preprocess_image postprocess_boxes forward_features
 load_weights read process tokenize collate_images ready streaming_load process_output run predict
-preprocessor postprocessor preprocess_one compiled upstream stem collapse collator warm_up setup handle"""
+preprocessor postprocessor preprocess_one compiled upstream stem collapse collator warm_up setup handle
+reprocess collage onload preprocess2 steam scream lead road loan aload is_read my_preprocess forward_"""
 
 
 @pytest.mark.parametrize("name", HELPERS.split())
@@ -121,6 +134,19 @@ def test_initialize_helper_of_ones_own_is_left_alone(name):
         "n_inputs",
         "padding",
         "dtype",
+        "min_batch_size",
+        "min_streams",
+        "min_sequences",
+        "max_sentences",
+        "max_patch_size",
+        "inference_model",
+        "cuda_graph",
+        "model_device",
+        "on_missing_cpu",
+        "num_reads",
+        "last_outputs",
+        "outputs2",
+        "inputs1",
     ],
 )
 def test_initialize_attribute_of_ones_own_is_left_alone(name):

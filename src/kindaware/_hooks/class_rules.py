@@ -104,6 +104,27 @@ def check_class(model_class: type, base: type) -> None:
         check_declaration(subject, name, getattr(model_class, name))
 
 
+def check_placement_class(model_class: type, base: type, settings: Collection[str]) -> None:
+    """Refuse a class with `DevicePlacement` that can't work as written.
+
+    Args:
+        model_class: the user's class.
+        base: the library's base class.
+        settings: the settings that such a class has.
+
+    Raises:
+        ConfigError: the class defines an attribute that the library provides, or what looks like a misspelled
+            setting.
+    """
+    subject = f"class {model_class.__name__}"
+    for name, value in _own_names(model_class, base).items():
+        if name in PLACEMENT_ATTRIBUTES:
+            raise own_attribute_error(subject, name)
+        # Its methods are its own affair: none of them is a hook.
+        if not name.startswith("_") and not callable(value) and name not in SETTING_COUNTERPARTS:
+            _refuse_near(subject, name, settings)
+
+
 def check_transaction_policy(model_class: type, spec: ModelSpec) -> None:
     """Refuse a class that can't answer in the way that the configuration's transaction policy requires.
 
@@ -291,7 +312,13 @@ def _own_names(model_class: type, base: type) -> dict[str, Any]:
 def _refuse_misspelled(subject: str, name: str, value: object) -> None:
     known = tuple(HOOKS) if callable(value) else (*SETTING_NAMES, *DECLARATIONS)
     counterparts = COUNTERPARTS if callable(value) else SETTING_COUNTERPARTS
-    candidate = None if name in counterparts else find_misspelled(name, known)
+    if name not in counterparts:
+        _refuse_near(subject, name, known)
+
+
+def _refuse_near(subject: str, name: str, known: Collection[str]) -> None:
+    """Refuse a name that looks like a misspelling of one of those known."""
+    candidate = find_misspelled(name, known)
     if candidate is not None:
         raise ConfigError.of(
             f"{subject} attribute {name!r}",
