@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kindaware._batch.counters import Counters
@@ -47,6 +47,8 @@ from kindaware._triton.module import (
 )
 from kindaware._triton.reload import Reload
 
+Answer = Callable[[list[Any]], list[Any] | None]
+
 
 class Instance(PlacedInstance):
     """One instance of a user's model, with everything that the library needs to run it.
@@ -64,6 +66,7 @@ class Instance(PlacedInstance):
         logger: writes to Triton's log.
         calls: the calls of other models that the hooks make.
         sequences: state of the sequences, once the hooks are bound; None if requests belong to none.
+        execute: answers one call of Triton's; see `KindAwareModel.execute`.
 
     Raises:
         ConfigError: the settings or the configuration can't be served as they are.
@@ -102,6 +105,9 @@ class Instance(PlacedInstance):
         self._executor: Executor | None = None
         self._streams: Streams | None = None
         self._pipeline: Pipeline | None = None
+        # Both are set anew with the adapter.
+        self.execute: Answer = self._connect_late
+        self._answer: Answer = self._connect_late
 
     def start(self) -> None:
         """Load the model and make it ready for requests.
@@ -147,18 +153,14 @@ class Instance(PlacedInstance):
         self._log_ready(load_seconds, warm_up)
         self._open()
 
-    def execute(self, requests: list[Any]) -> list[Any] | None:
-        """Answer one call of Triton's; see `KindAwareModel.execute`."""
-        # Only in a unit test, which may install its stand-in for Triton's module after `initialize`.
-        if self._adapter is None:
-            self._connect()
-            self.calls.adapter = self._adapter
-        assert self._adapter is not None
-        responses = None
-        if self._executor is not None:
-            responses = self._executor.execute(requests)
-        elif self._streams is not None:
-            self._streams.serve(self._adapter, requests)
+    def _connect_late(self, requests: list[Any]) -> list[Any] | None:
+        """Answer the first call of a unit test that installs its stand-in for Triton's module only now."""
+        self._connect()
+        self.calls.adapter = self._adapter
+        return self.execute(requests)
+
+    def _execute(self, requests: list[Any]) -> list[Any] | None:
+        responses = self._answer(requests)
         if self._reload is not None and self._device.health.fault is not None:
             self._reload.begin()
         # At most once a second: each value costs a call to the server's process.
@@ -302,8 +304,12 @@ class Instance(PlacedInstance):
         plan = self._plan
         adapter = TritonAdapter(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
         self._adapter = adapter
-        if self._pipeline is not None:
+        if self._streams is not None:
+            self._answer = functools.partial(self._streams.serve, adapter)
+        elif self._pipeline is not None:
             self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
+            self._answer = self._executor.execute
+        self.execute = self._execute
         if self.settings.reload_on_fault:
             self._reload = Reload(self.args, self.parameters, adapter, self.logger)
 

@@ -156,10 +156,7 @@ def test_initialize_attribute_of_ones_own_is_left_alone(name):
 @pytest.mark.parametrize(
     ("name", "value", "hook"),
     [
-        ("predict", lambda self, X: X, "forward"),
-        ("setup", lambda self: None, "load"),
         ("decode_request", lambda self, request: request, "preprocess"),
-        ("handle", lambda self, data: data, "forward"),
         ("warm_up", lambda self: None, "warmup_inputs"),
         ("collator", lambda self, rows: rows, "collate"),
         ("streaming", lambda self: None, "stream"),
@@ -172,6 +169,24 @@ def test_initialize_name_of_another_framework_is_logged_with_its_counterpart(nam
     start(make_class(**{name: value}))
     [text] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"attribute {name!r}: expected {hook}, which is what kindaware looks for" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "counterpart"),
+    [
+        ("predict", lambda self, X: X, {}),
+        ("handle", lambda self, data: data, {}),
+        ("setup", lambda self: None, {}),
+        ("collator", lambda self, rows: rows, {"collate": lambda self, name, rows: torch.cat(rows)}),
+        ("dtype", torch.float16, {"precision": "32-true"}),
+        ("batch_size", 8, {"max_batch_size": 8}),
+    ],
+)
+def test_initialize_name_of_another_framework_beside_its_counterpart_is_a_helper(
+    name, value, counterpart, caplog
+):
+    start(make_class(**{name: value}, **counterpart))
+    assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == []
 
 
 def test_initialize_underscore_makes_a_close_name_ones_own():

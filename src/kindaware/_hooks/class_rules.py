@@ -208,13 +208,15 @@ def refuse_late_definition(model_class: type, name: str) -> None:
 
 
 def describe_counterparts(model_class: type, base: type) -> list[str]:
-    """Return a message for each name that another framework uses, naming kindaware's counterpart."""
+    """Return a message for each name that another framework uses, naming kindaware's counterpart.
+
+    No message if the class defines the counterpart too: then the other name is a helper's.
+    """
     lines = []
     own = _own_names(model_class, base)
     for name, value in own.items():
         counterpart = (COUNTERPARTS if callable(value) else SETTING_COUNTERPARTS).get(name)
-        # No message if the counterpart is defined too: then the other name is a helper's.
-        if counterpart is not None:
+        if counterpart is not None and counterpart not in own:
             lines.append(
                 message(
                     f"class {model_class.__name__} attribute {name!r}",
