@@ -27,10 +27,11 @@ from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
 from kindaware._execute.stream_runner import StreamRunner
 from kindaware._execute.streams import Streams
-from kindaware._hooks.binding import Call, Hooks
+from kindaware._hooks.binding import Call
 from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
+from kindaware._hooks.hooks import HOOKS_OF_INSTANCE, Hooks
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
 from kindaware._placement.threads import count_cores
@@ -46,8 +47,6 @@ from kindaware._triton.module import (
     require_pb_utils,
 )
 from kindaware._triton.reload import Reload
-
-Answer = Callable[[list[Any]], list[Any] | None]
 
 
 class Instance(PlacedInstance):
@@ -66,7 +65,6 @@ class Instance(PlacedInstance):
         logger: writes to Triton's log.
         calls: the calls of other models that the hooks make.
         sequences: state of the sequences, once the hooks are bound; None if requests belong to none.
-        execute: answers one call of Triton's; see `KindAwareModel.execute`.
 
     Raises:
         ConfigError: the settings or the configuration can't be served as they are.
@@ -105,9 +103,7 @@ class Instance(PlacedInstance):
         self._executor: Executor | None = None
         self._streams: Streams | None = None
         self._pipeline: Pipeline | None = None
-        # Both are set anew with the adapter.
-        self.execute: Answer = self._connect_late
-        self._answer: Answer = self._connect_late
+        self._answer: Callable[[list[Any]], list[Any] | None] = self._connect_late
 
     def start(self) -> None:
         """Load the model and make it ready for requests.
@@ -153,13 +149,8 @@ class Instance(PlacedInstance):
         self._log_ready(load_seconds, warm_up)
         self._open()
 
-    def _connect_late(self, requests: list[Any]) -> list[Any] | None:
-        """Answer the first call of a unit test that installs its stand-in for Triton's module only now."""
-        self._connect()
-        self.calls.adapter = self._adapter
-        return self.execute(requests)
-
-    def _execute(self, requests: list[Any]) -> list[Any] | None:
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Answer one call of Triton's; see `KindAwareModel.execute`."""
         responses = self._answer(requests)
         if self._reload is not None and self._device.health.fault is not None:
             self._reload.begin()
@@ -238,7 +229,7 @@ class Instance(PlacedInstance):
 
     def _load(self) -> None:
         """Run the user's `load`, and keep the module that it returned as `self.model`."""
-        if any(is_asynchronous(self._hook(name)) for name in ("load", "unload", self.spec.hook)):
+        if any(is_asynchronous(self._hook(name)) for name in (*HOOKS_OF_INSTANCE, self.spec.hook)):
             self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
         if not self.placement.uses_cuda:
             limit_primitives(self.settings.primitive_cache, self.spec, os.environ)
@@ -309,9 +300,14 @@ class Instance(PlacedInstance):
         elif self._pipeline is not None:
             self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
             self._answer = self._executor.execute
-        self.execute = self._execute
         if self.settings.reload_on_fault:
             self._reload = Reload(self.args, self.parameters, adapter, self.logger)
+
+    def _connect_late(self, requests: list[Any]) -> list[Any] | None:
+        """Answer the first call of a unit test that installs its stand-in for Triton's module only now."""
+        self._connect()
+        self.calls.adapter = self._adapter
+        return self._answer(requests)
 
     def _make_warm_up_inputs(self) -> Any:
         hook = self._hook("warmup_inputs")

@@ -6,7 +6,7 @@ from core_kit import Doubler, start
 from torch import nn
 
 from kindaware import ConfigError, KindAwareModel
-from kindaware._hooks.names import ASYNCHRONOUS
+from kindaware._hooks.hooks import HOOKS
 
 
 def make_class(base=Doubler, /, **members):
@@ -292,7 +292,7 @@ def test_initialize_async_hook_raises(name):
     async def generator(self, *_):
         yield 1
 
-    coroutines = () if name in ASYNCHRONOUS else (hook, staticmethod(hook))
+    coroutines = () if HOOKS[name].may_be_async else (hook, staticmethod(hook))
     for function in (generator, *coroutines):
         with pytest.raises(ConfigError, match=f"hook {name}: expected a plain method, got async def"):
             start(make_class(**{name: function}))

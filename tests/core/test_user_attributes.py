@@ -21,7 +21,7 @@ from kindaware._config.settings import PLACEMENT_SETTINGS
 from kindaware._errors import KindAwareError
 from kindaware._hooks.attachment import ATTRIBUTE
 from kindaware._hooks.class_rules import PLACEMENT_ATTRIBUTES
-from kindaware._hooks.names import HOOKS
+from kindaware._hooks.hooks import HOOKS
 from kindaware.testing import InferenceError, ModelHarness, ModelLoadError
 
 SOURCE = Path(kindaware.__file__).parent

@@ -1,27 +1,8 @@
-"""The names in a user's class: the hooks, misspellings of them, and names of other frameworks."""
+"""The names in a user's class: misspellings of hooks and settings, and names of other frameworks."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-
-HOOKS = {
-    "load": 0,
-    "forward": None,
-    "preprocess": 1,
-    "collate": 2,
-    "postprocess": 1,
-    "warmup_inputs": 1,
-    "unload": 0,
-    "is_ready": 0,
-    "stream": None,
-}
-"""The hooks, and the number of arguments of each without self; None if its parameters are bound to inputs."""
-
-ASYNCHRONOUS = ("load", "forward", "unload")
-"""The hooks, beside `stream`, that may be written with `async def`; all run on one event loop."""
-
-WITH_REQUESTS = ("preprocess", "postprocess")
-"""The hooks, besides `forward`, that may have an additional parameter `requests`."""
 
 COUNTERPARTS = {
     "predict": "forward",
