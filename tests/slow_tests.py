@@ -19,6 +19,7 @@ SLOW = {
     "core/test_memory": ("test_keep_memory_",),
     "core/test_openmp": ("test_start_team_keeps_it_on_a_thread_that_does_not_hold_up_the_end",),
     "cli/test_command_line": ALL,
+    "core/test_user_attributes": ("test_attribute_of_any_name_", "test_method_of_any_name_"),
     "docs/test_docs_blocks": (
         "test_model_block_answers_requests",
         "test_unit_tests_of_a_page_pass_in_plain_pytest",

@@ -11,7 +11,7 @@ from kindaware._config.args import InstanceArgs
 from kindaware._config.settings import PLACEMENT_SETTINGS, PlacementSettings, Settings
 from kindaware._device.placed_instance import PlacedInstance
 from kindaware._hooks.attachment import attach, attached
-from kindaware._hooks.class_rules import PLACEMENT_ATTRIBUTES, refuse_assignment
+from kindaware._hooks.class_rules import PLACEMENT_ATTRIBUTES, check_placement_class, refuse_assignment
 from kindaware._placement.placement import Placement
 from kindaware._placement.threads import ThreadBudget
 
@@ -85,9 +85,11 @@ class DevicePlacement(PlacementSettings):
             args: the dict of strings that Triton passes.
 
         Raises:
-            ConfigError: the args are not those that Triton passes, a setting is unknown or invalid, or the
-                requested GPU isn't visible.
+            ConfigError: the class defines an attribute that the library provides, the args are not those that
+                Triton passes, a setting is unknown, misspelled or invalid, or the requested GPU isn't
+                visible.
         """
+        check_placement_class(type(self), DevicePlacement, PLACEMENT_SETTINGS)
         attach(self, PlacedInstance(type(self), args, PLACEMENT_SETTINGS))
 
 

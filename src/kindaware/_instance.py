@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kindaware._batch.counters import Counters
@@ -27,10 +27,11 @@ from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
 from kindaware._execute.stream_runner import StreamRunner
 from kindaware._execute.streams import Streams
-from kindaware._hooks.binding import Call, Hooks
+from kindaware._hooks.binding import Call
 from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
+from kindaware._hooks.hooks import HOOKS_OF_INSTANCE, Hooks
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
 from kindaware._placement.threads import count_cores
@@ -102,6 +103,7 @@ class Instance(PlacedInstance):
         self._executor: Executor | None = None
         self._streams: Streams | None = None
         self._pipeline: Pipeline | None = None
+        self._answer: Callable[[list[Any]], list[Any] | None] = self._connect_late
 
     def start(self) -> None:
         """Load the model and make it ready for requests.
@@ -149,16 +151,7 @@ class Instance(PlacedInstance):
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answer one call of Triton's; see `KindAwareModel.execute`."""
-        # Only in a unit test, which may install its stand-in for Triton's module after `initialize`.
-        if self._adapter is None:
-            self._connect()
-            self.calls.adapter = self._adapter
-        assert self._adapter is not None
-        responses = None
-        if self._executor is not None:
-            responses = self._executor.execute(requests)
-        elif self._streams is not None:
-            self._streams.serve(self._adapter, requests)
+        responses = self._answer(requests)
         if self._reload is not None and self._device.health.fault is not None:
             self._reload.begin()
         # At most once a second: each value costs a call to the server's process.
@@ -236,7 +229,7 @@ class Instance(PlacedInstance):
 
     def _load(self) -> None:
         """Run the user's `load`, and keep the module that it returned as `self.model`."""
-        if any(is_asynchronous(self._hook(name)) for name in ("load", "unload", self.spec.hook)):
+        if any(is_asynchronous(self._hook(name)) for name in (*HOOKS_OF_INSTANCE, self.spec.hook)):
             self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
         if not self.placement.uses_cuda:
             limit_primitives(self.settings.primitive_cache, self.spec, os.environ)
@@ -302,10 +295,19 @@ class Instance(PlacedInstance):
         plan = self._plan
         adapter = TritonAdapter(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
         self._adapter = adapter
-        if self._pipeline is not None:
+        if self._streams is not None:
+            self._answer = functools.partial(self._streams.serve, adapter)
+        elif self._pipeline is not None:
             self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
+            self._answer = self._executor.execute
         if self.settings.reload_on_fault:
             self._reload = Reload(self.args, self.parameters, adapter, self.logger)
+
+    def _connect_late(self, requests: list[Any]) -> list[Any] | None:
+        """Answer the first call of a unit test that installs its stand-in for Triton's module only now."""
+        self._connect()
+        self.calls.adapter = self._adapter
+        return self._answer(requests)
 
     def _make_warm_up_inputs(self) -> Any:
         hook = self._hook("warmup_inputs")

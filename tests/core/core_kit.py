@@ -19,7 +19,8 @@ from kindaware._device.device import Device
 from kindaware._device.health import Health
 from kindaware._device.runtime import CpuRuntime
 from kindaware._device.staging import HostStaging
-from kindaware._hooks.binding import Call, Hooks
+from kindaware._hooks.binding import Call
+from kindaware._hooks.hooks import Hooks
 
 LOGGER = logging.getLogger("kindaware.tests")
 

@@ -6,7 +6,7 @@ from core_kit import Doubler, start
 from torch import nn
 
 from kindaware import ConfigError, KindAwareModel
-from kindaware._hooks.names import ASYNCHRONOUS
+from kindaware._hooks.hooks import HOOKS
 
 
 def make_class(base=Doubler, /, **members):
@@ -57,6 +57,12 @@ def test_initialize_missing_hook_raises_with_remedy(model_class, text):
         ("colate", "collate"),
         ("unlaod", "unload"),
         ("isready", "is_ready"),
+        ("fowrard", "forward"),
+        ("laod", "load"),
+        ("strem", "stream"),
+        ("is_raedy", "is_ready"),
+        ("pre_proces", "preprocess"),
+        ("warmupinput", "warmup_inputs"),
     ],
 )
 def test_initialize_misspelt_hook_raises_with_the_right_name(name, meant):
@@ -81,6 +87,12 @@ def test_initialize_misspelt_only_hook_is_named_rather_than_missed():
         ("max_batchsize", "max_batch_size"),
         ("ouputs", "outputs"),
         ("isolate_error", "isolate_errors"),
+        ("num_thread", "num_threads"),
+        ("max_seqences", "max_sequences"),
+        ("mxa_batch_size", "max_batch_size"),
+        ("modle_devices", "model_devices"),
+        ("infernce_mode", "inference_mode"),
+        ("Pad", "pad"),
     ],
 )
 def test_initialize_misspelt_setting_raises_with_the_right_name(name, meant):
@@ -90,7 +102,8 @@ def test_initialize_misspelt_setting_raises_with_the_right_name(name, meant):
 
 HELPERS = """download reload preload upload encode decode preprocess_image postprocess_boxes forward_features
 load_weights read process tokenize collate_images ready streaming_load process_output run predict
-preprocessor postprocessor preprocess_one compiled upstream stem collapse collator warm_up setup handle"""
+preprocessor postprocessor preprocess_one compiled upstream stem collapse collator warm_up setup handle
+reprocess collage onload preprocess2 steam scream lead road loan aload is_read my_preprocess forward_"""
 
 
 @pytest.mark.parametrize("name", HELPERS.split())
@@ -121,6 +134,19 @@ def test_initialize_helper_of_ones_own_is_left_alone(name):
         "n_inputs",
         "padding",
         "dtype",
+        "min_batch_size",
+        "min_streams",
+        "min_sequences",
+        "max_sentences",
+        "max_patch_size",
+        "inference_model",
+        "cuda_graph",
+        "model_device",
+        "on_missing_cpu",
+        "num_reads",
+        "last_outputs",
+        "outputs2",
+        "inputs1",
     ],
 )
 def test_initialize_attribute_of_ones_own_is_left_alone(name):
@@ -130,10 +156,7 @@ def test_initialize_attribute_of_ones_own_is_left_alone(name):
 @pytest.mark.parametrize(
     ("name", "value", "hook"),
     [
-        ("predict", lambda self, X: X, "forward"),
-        ("setup", lambda self: None, "load"),
         ("decode_request", lambda self, request: request, "preprocess"),
-        ("handle", lambda self, data: data, "forward"),
         ("warm_up", lambda self: None, "warmup_inputs"),
         ("collator", lambda self, rows: rows, "collate"),
         ("streaming", lambda self: None, "stream"),
@@ -146,6 +169,24 @@ def test_initialize_name_of_another_framework_is_logged_with_its_counterpart(nam
     start(make_class(**{name: value}))
     [text] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert f"attribute {name!r}: expected {hook}, which is what kindaware looks for" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "counterpart"),
+    [
+        ("predict", lambda self, X: X, {}),
+        ("handle", lambda self, data: data, {}),
+        ("setup", lambda self: None, {}),
+        ("collator", lambda self, rows: rows, {"collate": lambda self, name, rows: torch.cat(rows)}),
+        ("dtype", torch.float16, {"precision": "32-true"}),
+        ("batch_size", 8, {"max_batch_size": 8}),
+    ],
+)
+def test_initialize_name_of_another_framework_beside_its_counterpart_is_a_helper(
+    name, value, counterpart, caplog
+):
+    start(make_class(**{name: value}, **counterpart))
+    assert [one.getMessage() for one in caplog.records if one.levelname == "WARNING"] == []
 
 
 def test_initialize_underscore_makes_a_close_name_ones_own():
@@ -251,7 +292,7 @@ def test_initialize_async_hook_raises(name):
     async def generator(self, *_):
         yield 1
 
-    coroutines = () if name in ASYNCHRONOUS else (hook, staticmethod(hook))
+    coroutines = () if HOOKS[name].may_be_async else (hook, staticmethod(hook))
     for function in (generator, *coroutines):
         with pytest.raises(ConfigError, match=f"hook {name}: expected a plain method, got async def"):
             start(make_class(**{name: function}))

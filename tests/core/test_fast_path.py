@@ -19,7 +19,8 @@ from kindaware._config.sequence_spec import SequenceSpec
 from kindaware._config.settings import FAST_PATH_SETTINGS, SETTING_NAMES, Settings
 from kindaware._device.modules import Precision
 from kindaware._execute.fast_path import FastPath
-from kindaware._hooks.binding import Call, Hooks
+from kindaware._hooks.binding import Call
+from kindaware._hooks.hooks import Hooks
 
 
 @pytest.fixture

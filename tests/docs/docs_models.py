@@ -9,7 +9,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from kindaware._batch.request import Request
 from kindaware._errors import RequestError
-from kindaware._hooks.names import HOOKS
+from kindaware._hooks.hooks import HOOKS
 
 
 def parse_config(text):

@@ -63,6 +63,50 @@ def test_recipe_for_a_setting_makes_one_that_works(copy):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+FIELD = """\
+    transform: Callable[..., Any] | None = field(
+        default=None, kw_only=True, metadata={_RULE: Rule(1, takes_requests=True, sees_batch=True)}
+    )
+"""
+USES_FIELD = """
+from core_kit import Doubler, plan_of, start
+
+def transform(self, inputs, requests):
+    return inputs
+
+def forward(self, X, requests):
+    return X
+
+hooks = plan_of(start(type("Model", (Doubler,), {"transform": transform, "forward": forward}))).hooks
+assert hooks.transform and not hooks.is_plain
+assert hooks.seeing_batch == ("transform", "forward")
+for wrong in ({"tranform": transform}, {"transform": lambda self: None}):
+    try:
+        start(type("Model", (Doubler,), wrong))
+    except Exception as error:
+        print(error)
+"""
+
+
+def test_recipe_for_a_hook_checks_and_binds_one_by_its_field(copy):
+    path = copy / "src" / "kindaware" / "_hooks" / "hooks.py"
+    text = path.read_text()
+    place = "    forward: Callable[..., Any] = field(\n"
+    assert text.count(place) == 1
+    path.write_text(text.replace(place, FIELD + place))
+    done = subprocess.run(
+        [sys.executable, "-c", USES_FIELD],
+        env=os.environ | {"PYTHONPATH": f"{copy / 'src'}:{copy / 'tests' / 'core'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    misspelled, uncallable = done.stdout.splitlines()
+    assert "attribute 'tranform': expected the name 'transform'" in misspelled
+    assert "hook transform(self): expected to be called with 1 argument(s)" in uncallable
+
+
 def test_recipes_name_files_that_exist():
     paths = [code for code in code_in(TEXT) if re.fullmatch(r"[\w./]+(\.(py|md|toml)|/\w*)", code)]
     assert len(paths) > 40

@@ -23,7 +23,8 @@ from kindaware._device.modules import Precision
 from kindaware._errors import ERROR_CODES
 from kindaware._hooks.attachment import ATTRIBUTE
 from kindaware._hooks.class_rules import OWN_ATTRIBUTES
-from kindaware._hooks.names import COUNTERPARTS, HOOKS, SETTING_COUNTERPARTS
+from kindaware._hooks.hooks import HOOKS
+from kindaware._hooks.names import COUNTERPARTS, SETTING_COUNTERPARTS
 from kindaware._placement.threads import ThreadBudget
 from kindaware._triton.metrics import FAMILIES
 from kindaware.testing.harness.process.readiness import ASKED_SINCE

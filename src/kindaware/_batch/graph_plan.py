@@ -5,7 +5,7 @@ from __future__ import annotations
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
 from kindaware._errors import ConfigError
-from kindaware._hooks.binding import Hooks
+from kindaware._hooks.hooks import Hooks
 from kindaware._placement.placement import Placement
 
 _OWN_GRAPHS = ("reduce-overhead", "max-autotune")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from kindaware._batch.request import Request
 from kindaware._batch.request_info import SEQUENCE_END, SEQUENCE_START, RequestInfo
 from kindaware._config.model_spec import ModelSpec
-from kindaware._hooks.binding import Hooks
+from kindaware._hooks.hooks import Hooks
 
 
 class HookRequests:
@@ -24,8 +24,7 @@ class HookRequests:
         self._named_by = hooks.with_requests
         # The first hook of a batch that sees the infos resets what a failed forward has left in them; a
         # stream is never run again.
-        first = "forward" if "forward" in hooks.with_requests else "postprocess"
-        self._first_of_batch = None if spec.decoupled else first
+        self._first_of_batch = None if spec.decoupled else next(iter(hooks.seeing_batch), None)
 
     def argument(self, hook: str, requests: Sequence[Request]) -> dict[str, list[RequestInfo]]:
         """Return the keyword argument `requests` of a hook; empty if the hook has no such parameter."""

@@ -17,7 +17,7 @@ from kindaware._batch.request import Request
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import Settings
 from kindaware._errors import ConfigError, OutputError, message
-from kindaware._hooks.binding import Hooks
+from kindaware._hooks.hooks import Hooks
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.dtypes import DTYPES, DType, triton_name
 from kindaware._tensors.rows import Output, RaggedRows, Rows, kind_of, split

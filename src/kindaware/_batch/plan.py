@@ -10,7 +10,7 @@ from kindaware._batch.padding import Padding
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
 from kindaware._device.modules import Precision, converts_inputs
-from kindaware._hooks.binding import Hooks
+from kindaware._hooks.hooks import Hooks
 
 
 @dataclass(frozen=True, slots=True)

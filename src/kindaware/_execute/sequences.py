@@ -17,7 +17,7 @@ from kindaware._config.sequence_spec import SequenceSpec
 from kindaware._config.settings import Settings
 from kindaware._errors import RequestError, message
 from kindaware._execute.sequence_state import ABSENT, CorrelationId, SequenceState
-from kindaware._hooks.binding import Hooks
+from kindaware._hooks.hooks import Hooks
 
 RESCHEDULED = Failure("rescheduled", "INTERNAL")
 """Result of a request that is rescheduled; never sent to a client."""
@@ -112,7 +112,7 @@ class Sequences:
             hooks: the user's hooks.
             wait: waits for the host memory that the device writes; see `SequenceState.seal`.
         """
-        names = [name for name in ("forward", "postprocess") if name in hooks.with_requests]
+        names = hooks.seeing_batch
         # The first of them to see a batch begins it.
         watched: dict[str, Any] = {
             name: self._watched(getattr(hooks, name), wait, begins=name == names[0]) for name in names

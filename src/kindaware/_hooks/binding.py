@@ -1,18 +1,15 @@
-"""The user's hooks, bound to an instance, and the way in which `forward` gets its inputs."""
+"""The way in which `forward`, or `stream`, gets its inputs."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kindaware._config.model_spec import ModelSpec
 from kindaware._errors import ConfigError
-from kindaware._hooks.blame import blamed
-from kindaware._hooks.class_rules import names_requests
-from kindaware._hooks.names import WITH_REQUESTS
 from kindaware._tensors.bytes_arrays import Value
 
 RESERVED_PARAMETERS = ("lengths", "requests")
@@ -148,59 +145,6 @@ class Call:
 
 def _by_name(parameters: Sequence[inspect.Parameter]) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """The user's hooks, bound to an instance; None for those that the class doesn't define.
-
-    Attributes:
-        forward: called with a batch's tensors through `call`; `stream` if the model is decoupled, which is
-            called with a single request's.
-        call: how tensors are passed to `forward`.
-        preprocess: called per request.
-        collate: called per input of a batch.
-        postprocess: called per batch.
-        is_async: whether `forward` was defined with `async def`; here it is a blocking function already.
-        with_requests: names of the hooks that get the requests' `RequestInfo`.
-    """
-
-    forward: Callable[..., Any]
-    call: Call
-    preprocess: Callable[..., Mapping[str, Value]] | None = None
-    collate: Callable[[str, list[Any]], Value] | None = None
-    postprocess: Callable[..., Any] | None = None
-    is_async: bool = False
-    with_requests: frozenset[str] = field(init=False)
-
-    @classmethod
-    def of(cls, model: object, forward: Callable[..., Any], call: Call, *, is_async: bool) -> Hooks:
-        """Return the hooks of a model.
-
-        Args:
-            model: the user's object; the optional hooks that its class defines are bound.
-            forward: its `forward` or `stream`.
-            call: how `forward` gets its inputs.
-            is_async: whether `forward` is asynchronous.
-        """
-        defined = {name: getattr(model, name, None) for name in _OPTIONAL}
-        optional = {name: hook and blamed(name, hook) for name, hook in defined.items()}
-        return cls(forward, call, is_async=is_async, **optional)
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether `forward` is the only hook, and gets nothing but its inputs."""
-        # The optional hooks are the fields that default to None.
-        return all(getattr(self, name) is None for name in _OPTIONAL) and not self.call.extras
-
-    def __post_init__(self) -> None:
-        # For `forward` the call decides: its parameter `requests` may be an input of that name.
-        named = {name for name in WITH_REQUESTS if names_requests(getattr(self, name))}
-        forward = {"forward"} if "requests" in self.call.extras else set()
-        object.__setattr__(self, "with_requests", frozenset(named | forward))
-
-
-_OPTIONAL = tuple(one.name for one in fields(Hooks) if one.default is None)
 
 
 def _signature(forward: Callable[..., Any]) -> str:

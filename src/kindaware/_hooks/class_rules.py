@@ -10,14 +10,8 @@ from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import SETTING_NAMES
 from kindaware._errors import ConfigError, message
 from kindaware._hooks.attachment import ATTRIBUTE
-from kindaware._hooks.names import (
-    ASYNCHRONOUS,
-    COUNTERPARTS,
-    HOOKS,
-    SETTING_COUNTERPARTS,
-    WITH_REQUESTS,
-    find_misspelled,
-)
+from kindaware._hooks.hooks import HOOKS, names_requests
+from kindaware._hooks.names import COUNTERPARTS, SETTING_COUNTERPARTS, find_misspelled
 
 DECLARATIONS = ("inputs", "outputs", "max_batch_size")
 LIFE_CYCLE = {"initialize": "load", "execute": "forward", "finalize": "unload"}
@@ -104,6 +98,27 @@ def check_class(model_class: type, base: type) -> None:
         check_declaration(subject, name, getattr(model_class, name))
 
 
+def check_placement_class(model_class: type, base: type, settings: Collection[str]) -> None:
+    """Refuse a class with `DevicePlacement` that can't work as written.
+
+    Args:
+        model_class: the user's class.
+        base: the library's base class.
+        settings: the settings that such a class has.
+
+    Raises:
+        ConfigError: the class defines an attribute that the library provides, or what looks like a misspelled
+            setting.
+    """
+    subject = f"class {model_class.__name__}"
+    for name, value in _own_names(model_class, base).items():
+        if name in PLACEMENT_ATTRIBUTES:
+            raise own_attribute_error(subject, name)
+        # Its methods are its own affair: none of them is a hook.
+        if not name.startswith("_") and not callable(value) and name not in SETTING_COUNTERPARTS:
+            _refuse_near(subject, name, settings)
+
+
 def check_transaction_policy(model_class: type, spec: ModelSpec) -> None:
     """Refuse a class that can't answer in the way that the configuration's transaction policy requires.
 
@@ -187,13 +202,15 @@ def refuse_late_definition(model_class: type, name: str) -> None:
 
 
 def describe_counterparts(model_class: type, base: type) -> list[str]:
-    """Return a message for each name that another framework uses, naming kindaware's counterpart."""
+    """Return a message for each name that another framework uses, naming kindaware's counterpart.
+
+    No message if the class defines the counterpart too: then the other name is a helper's.
+    """
     lines = []
     own = _own_names(model_class, base)
     for name, value in own.items():
         counterpart = (COUNTERPARTS if callable(value) else SETTING_COUNTERPARTS).get(name)
-        # No message if the counterpart is defined too: then the other name is a helper's.
-        if counterpart is not None:
+        if counterpart is not None and counterpart not in own:
             lines.append(
                 message(
                     f"class {model_class.__name__} attribute {name!r}",
@@ -208,21 +225,21 @@ def describe_counterparts(model_class: type, base: type) -> list[str]:
 def _check_hook(subject: str, model_class: type, name: str) -> None:
     hook = getattr(model_class, name)
     _check_kind(f"{subject} hook {name}", name, hook)
-    num_arguments = HOOKS[name]
+    rule = HOOKS[name]
     if hook is None:
         return
     _check_self(f"{subject} hook {name}", inspect.getattr_static(model_class, name))
-    if num_arguments is None:
+    if rule.num_arguments is None:
         return
     # Looked up on the class, a plain function still takes self; a classmethod or staticmethod doesn't.
     is_bound = not inspect.isfunction(inspect.getattr_static(model_class, name))
-    by_name = {"requests": None} if name in WITH_REQUESTS and names_requests(hook) else {}
+    by_name = {"requests": None} if rule.takes_requests and names_requests(hook) else {}
     try:
-        inspect.signature(hook).bind(*[None] * (num_arguments + (not is_bound)), **by_name)
+        inspect.signature(hook).bind(*[None] * (rule.num_arguments + (not is_bound)), **by_name)
     except TypeError as error:
         raise ConfigError.of(
             f"{subject} hook {name}{inspect.signature(hook)}",
-            expected=f"to be called with {num_arguments} argument(s) beside self",
+            expected=f"to be called with {rule.num_arguments} argument(s) beside self",
             got=str(error),
             remedy="correct its parameters; docs/hooks.md has the signature",
         ) from None
@@ -252,17 +269,12 @@ def is_asynchronous(hook: Any) -> bool:
     return inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written)
 
 
-def names_requests(hook: Any) -> bool:
-    """Whether a hook has a parameter `requests`, and so gets a `RequestInfo` per request."""
-    return hook is not None and "requests" in inspect.signature(hook).parameters
-
-
 def _check_kind(subject: str, name: str, hook: Any) -> None:
     """Refuse `async def` and `yield` where they aren't supported, and a `stream` without `yield`."""
     # A decorator such as torch.no_grad hides what it wraps.
     written = inspect.unwrap(hook) if callable(hook) else hook
     is_generator = inspect.isgeneratorfunction(written) or inspect.isasyncgenfunction(written)
-    may_be_async = name in ASYNCHRONOUS and inspect.iscoroutinefunction(written)
+    may_be_async = HOOKS[name].may_be_async and inspect.iscoroutinefunction(written)
     is_async = is_asynchronous(hook) and not may_be_async
     if name == "stream" and hook is not None:
         if not is_generator:
@@ -291,7 +303,13 @@ def _own_names(model_class: type, base: type) -> dict[str, Any]:
 def _refuse_misspelled(subject: str, name: str, value: object) -> None:
     known = tuple(HOOKS) if callable(value) else (*SETTING_NAMES, *DECLARATIONS)
     counterparts = COUNTERPARTS if callable(value) else SETTING_COUNTERPARTS
-    candidate = None if name in counterparts else find_misspelled(name, known)
+    if name not in counterparts:
+        _refuse_near(subject, name, known)
+
+
+def _refuse_near(subject: str, name: str, known: Collection[str]) -> None:
+    """Refuse a name that looks like a misspelling of one of those known."""
+    candidate = find_misspelled(name, known)
     if candidate is not None:
         raise ConfigError.of(
             f"{subject} attribute {name!r}",

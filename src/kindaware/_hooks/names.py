@@ -1,25 +1,8 @@
-"""The names in a user's class: the hooks, misspellings of them, and names of other frameworks."""
+"""The names in a user's class: misspellings of hooks and settings, and names of other frameworks."""
 
 from __future__ import annotations
 
-HOOKS = {
-    "load": 0,
-    "forward": None,
-    "preprocess": 1,
-    "collate": 2,
-    "postprocess": 1,
-    "warmup_inputs": 1,
-    "unload": 0,
-    "is_ready": 0,
-    "stream": None,
-}
-"""The hooks, and the number of arguments of each without self; None if its parameters are bound to inputs."""
-
-ASYNCHRONOUS = ("load", "forward", "unload")
-"""The hooks, beside `stream`, that may be written with `async def`; all run on one event loop."""
-
-WITH_REQUESTS = ("preprocess", "postprocess")
-"""The hooks, besides `forward`, that may have an additional parameter `requests`."""
+from collections.abc import Collection
 
 COUNTERPARTS = {
     "predict": "forward",
@@ -51,46 +34,126 @@ SETTING_COUNTERPARTS = {
 }
 """Attributes that other frameworks read, and the corresponding setting."""
 
-_WORDS = frozenset(
+_NAMES = frozenset(
     {
-        "already",
+        "aforward",
+        "aload",
+        "astream",
+        "collage",
         "collated",
+        "collates",
         "compiled",
         "compiler",
+        "compiles",
+        "cuda_graph",
         "decision",
+        "deprocess",
         "input",
+        "lead",
         "loads",
+        "loan",
         "metric",
-        "num_heads",
+        "model_device",
+        "offload",
+        "onload",
         "output",
+        "output_devices",
         "pads",
         "postprocessed",
+        "postprocesses",
         "postprocessor",
         "preprocessed",
+        "preprocesses",
         "preprocessor",
         "provision",
         "reload",
+        "reprocess",
+        "revision",
+        "road",
+        "scream",
+        "steam",
         "streams",
+        "unpads",
         "upload",
     }
 )
-"""Words within the allowed edits of a hook or setting, which a class may mean for itself."""
+"""Names within the allowed edits of a hook or setting, which a class may mean for itself."""
+
+_PARTS = frozenset(
+    {
+        "case",
+        "code",
+        "cost",
+        "deep",
+        "fast",
+        "last",
+        "made",
+        "match",
+        "mixed",
+        "model",
+        "more",
+        "node",
+        "past",
+        "patch",
+        "read",
+        "reads",
+        "sentences",
+        "steam",
+        "threats",
+        "watch",
+    }
+)
+"""Words within the allowed edits of a part of such a name, which make it another name."""
+
+_MAX_EDITS = 2
 
 
-def find_misspelled(name: str, known: tuple[str, ...]) -> str | None:
+def find_misspelled(name: str, known: Collection[str]) -> str | None:
     """Return the known name of which a name is a likely misspelling; None if it may be the author's own.
 
-    One letter may be wrong, missing, extra or swapped with its neighbour; two in a name of eight letters or
-    more, and none in one of three, which is misspelled only if its case differs.
+    The parts between underscores are compared one by one. One letter of a part may be wrong, missing, extra
+    or swapped with its neighbour; two in a part of eight letters or more, and in one of up to three only an s
+    may be extra, or letters swapped. Underscores and case may differ. A name is the author's own if it ends
+    in a digit, begins or ends with a known name as a part of its own, or differs by a word of `_PARTS`.
     """
-    plain = name.lower().rstrip("0123456789")  # input1 and input2 are names of the class's own
-    if plain in _WORDS or name in known:
+    plain = name.lower()
+    if name in known or plain[-1:].isdigit() or _is_word(plain):
         return None
-    edits, candidate = min((_count_edits(plain, one), one) for one in known)
-    allowed = 0 if len(candidate) < 4 else 1 if len(candidate) < 8 else 2
-    # preprocess_1 is within two edits of preprocess, and clearly a helper.
-    is_longer = plain.startswith(candidate + "_")
-    return candidate if edits <= allowed and not is_longer else None
+    found = [(edits, one) for one in known if (edits := _edits_if_misspelled(plain, one)) is not None]
+    return min(found)[1] if found else None
+
+
+def _is_word(plain: str) -> bool:
+    return plain in _NAMES or plain.replace("_", "") in _NAMES
+
+
+def _edits_if_misspelled(plain: str, known: str) -> int | None:
+    """Return by how many edits a name is a misspelling of a known one; None if it is no misspelling."""
+    parts, wanted = plain.split("_"), known.split("_")
+    if len(parts) != len(wanted):
+        # preprocess_image is clearly a helper, and so is my_preprocess.
+        if plain.startswith(known + "_") or plain.endswith("_" + known):
+            return None
+        parts, wanted = ["".join(parts)], ["".join(wanted)]
+    pairs = [(one, other) for one, other in zip(parts, wanted, strict=True) if one != other]
+    # Lengths first: they rule out most names, of which a class may have many.
+    if any(one in _PARTS or abs(len(one) - len(other)) > _MAX_EDITS for one, other in pairs):
+        return None
+    edits = [_count_edits(one, other) for one, other in pairs]
+    is_close = all(count <= _allowed_in(*pair) for count, pair in zip(edits, pairs, strict=True))
+    return sum(edits) if is_close and sum(edits) <= _allowed("".join(wanted)) else None
+
+
+def _allowed_in(part: str, wanted: str) -> int:
+    # Another letter makes another word of a short one, such as cpu of gpu.
+    if len(wanted) < 4 and (sorted(part) == sorted(wanted) or part == wanted + "s"):
+        return 1
+    return _allowed(wanted)
+
+
+def _allowed(word: str) -> int:
+    """Return how many edits make a misspelling of a word, by its length."""
+    return 0 if len(word) < 4 else 1 if len(word) < 8 else _MAX_EDITS
 
 
 def _count_edits(one: str, other: str) -> int:
