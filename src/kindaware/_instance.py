@@ -152,7 +152,7 @@ class Instance(PlacedInstance):
         # Only in a unit test, which may install its stand-in for Triton's module after `initialize`.
         if self._adapter is None:
             self._connect()
-            self.calls.adapter = self._adapter
+            self._allow_calls()
         assert self._adapter is not None
         responses = None
         if self._executor is not None:
@@ -300,12 +300,12 @@ class Instance(PlacedInstance):
         """Build the objects that use Triton's module."""
         pb_utils = require_pb_utils("execute")
         plan = self._plan
-        adapter = TritonAdapter(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
+        adapter = TritonAdapter.open(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
         self._adapter = adapter
         if self._pipeline is not None:
             self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
         if self.settings.reload_on_fault:
-            self._reload = Reload(self.args, self.parameters, adapter, self.logger)
+            self._reload = Reload(self.args, self.parameters, pb_utils, self.logger)
 
     def _make_warm_up_inputs(self) -> Any:
         hook = self._hook("warmup_inputs")
@@ -324,9 +324,13 @@ class Instance(PlacedInstance):
 
     def _open(self) -> None:
         """Allow calls of other models, which may not be loaded any earlier, and hand over metrics."""
-        self.calls.adapter = self._adapter
+        self._allow_calls()
         if self._pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
+
+    def _allow_calls(self) -> None:
+        if self._adapter is not None:
+            self.calls.adapter = self._adapter.calls
 
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""
