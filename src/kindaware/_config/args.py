@@ -10,6 +10,10 @@ from typing import Any
 from kindaware._errors import ConfigError
 
 KINDS = ("CPU", "GPU", "MODEL")
+"""Kinds of instances, as Triton passes them."""
+
+KINDS_TEXT = f"{', '.join(map(repr, KINDS[:-1]))} or {KINDS[-1]!r}"
+"""The kinds, in the words of an error message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,7 @@ class InstanceArgs:
     """The args dict that Triton passes to `initialize`, typed and checked.
 
     Attributes:
-        kind: `CPU`, `GPU` or `MODEL`.
+        kind: one of `KINDS`.
         device_id: ordinal of the GPU in this process, after `CUDA_VISIBLE_DEVICES`; 0 for the other kinds.
         instance_name: name of the instance; not unique where a group lists several GPUs.
         model_name: name of the model.
@@ -69,7 +73,7 @@ def parse_kind(args: Mapping[str, str]) -> tuple[str, int]:
         bare = kind.removeprefix("KIND_")
         raise ConfigError.of(
             "args['model_instance_kind']",
-            expected="'CPU', 'GPU' or 'MODEL'",
+            expected=KINDS_TEXT,
             got=repr(kind),
             remedy=f"pass {bare!r}, as Triton does"
             if bare in KINDS
