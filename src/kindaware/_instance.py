@@ -22,7 +22,7 @@ from kindaware._config.settings import SETTING_NAMES
 from kindaware._device.device import Device
 from kindaware._device.modules import Precision, check_loaded, has_modules, hook_scope, prepare_modules
 from kindaware._device.placed_instance import PlacedInstance
-from kindaware._errors import ConfigError, format_traceback, message
+from kindaware._errors import ConfigError, message
 from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
 from kindaware._execute.stream_runner import StreamRunner
@@ -34,6 +34,7 @@ from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
 from kindaware._placement.threads import count_cores
+from kindaware._tracebacks import format_traceback
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
 from kindaware._triton.leftover_threads import LeftoverThreads
