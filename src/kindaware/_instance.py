@@ -10,7 +10,6 @@ from typing import Any
 
 from kindaware._batch.counters import Counters
 from kindaware._batch.graph_recording import record_graphs
-from kindaware._batch.ineffective_settings import Facts, describe_ineffective
 from kindaware._batch.pipeline import Pipeline
 from kindaware._batch.plan import Plan
 from kindaware._batch.runner import BatchRunner
@@ -31,6 +30,7 @@ from kindaware._hooks.binding import Call, Hooks
 from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
+from kindaware._ineffective_settings import Facts, describe_ineffective
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
 from kindaware._placement.threads import count_cores
