@@ -21,7 +21,7 @@ class InstanceArgs:
     """The args dict that Triton passes to `initialize`, typed and checked.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: `CPU`, `GPU` or `MODEL`.
         device_id: ordinal of the GPU in this process, after `CUDA_VISIBLE_DEVICES`; 0 for the other kinds.
         instance_name: name of the instance; not unique where a group lists several GPUs.
         model_name: name of the model.

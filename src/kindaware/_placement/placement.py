@@ -26,7 +26,7 @@ class Placement:
     """The devices of one instance.
 
     Attributes:
-        kind: one of `KINDS`, as Triton passes it.
+        kind: `CPU`, `GPU` or `MODEL`, as Triton passes it.
         devices: the devices that the instance may use; at least one.
         moves_modules: whether the library moves the model's modules to `device`; False if the model spreads
             itself over several devices.
