@@ -151,16 +151,22 @@ MODULES = {
     "_triton/request": _logic(
         "core/test_hot_path.py", "core/test_request_info.py", "core/test_calls.py", "core/test_fast_path.py"
     ),
-    "_triton/adapter": _both(
+    "_triton/request_reader": _both(
+        "core/test_triton_adapter.py",
+        "core/test_hot_path.py",
+        "core/test_sequences.py",
+        "core/test_cancellation.py",
+        "simulated/test_faults_at_every_call.py",
+    ),
+    "_triton/response": _both(
         "core/test_triton_adapter.py",
         "core/test_hot_path.py",
         "core/test_response_parameters.py",
         "core/test_sequences.py",
-        "core/test_calls.py",
-        "core/test_cancellation.py",
         "simulated/test_faults_at_every_call.py",
-        "simulated/test_calls_on_gpu.py",
     ),
+    "_triton/tensor": _both("core/test_triton_adapter.py", "core/test_calls.py"),
+    "_triton/bls_adapter": _both("core/test_calls.py", "simulated/test_calls_on_gpu.py"),
     "_triton/response_sender": _logic("core/test_responses.py", "core/test_streams.py"),
     "_triton/bls": _both("core/test_calls.py", "simulated/test_calls_on_gpu.py"),
     "_triton/bls_stream": _device("core/test_calls.py", "simulated/test_calls_on_gpu.py"),

@@ -10,7 +10,6 @@ from typing import Any
 
 from kindaware._batch.counters import Counters
 from kindaware._batch.graph_recording import record_graphs
-from kindaware._batch.ineffective_settings import Facts, describe_ineffective
 from kindaware._batch.pipeline import Pipeline
 from kindaware._batch.plan import Plan
 from kindaware._batch.runner import BatchRunner
@@ -22,7 +21,7 @@ from kindaware._config.settings import SETTING_NAMES
 from kindaware._device.device import Device
 from kindaware._device.modules import Precision, check_loaded, has_modules, hook_scope, prepare_modules
 from kindaware._device.placed_instance import PlacedInstance
-from kindaware._errors import ConfigError, format_traceback, message
+from kindaware._errors import ConfigError, message
 from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
 from kindaware._execute.stream_runner import StreamRunner
@@ -32,9 +31,11 @@ from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._hooks.hooks import HOOKS_OF_INSTANCE, Hooks
+from kindaware._ineffective_settings import Facts, describe_ineffective
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
 from kindaware._placement.threads import count_cores
+from kindaware._tracebacks import format_traceback
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
 from kindaware._triton.leftover_threads import LeftoverThreads
@@ -293,7 +294,7 @@ class Instance(PlacedInstance):
         """Build the objects that use Triton's module."""
         pb_utils = require_pb_utils("execute")
         plan = self._plan
-        adapter = TritonAdapter(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
+        adapter = TritonAdapter.open(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
         self._adapter = adapter
         if self._streams is not None:
             self._answer = functools.partial(self._streams.serve, adapter)
@@ -301,12 +302,12 @@ class Instance(PlacedInstance):
             self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
             self._answer = self._executor.execute
         if self.settings.reload_on_fault:
-            self._reload = Reload(self.args, self.parameters, adapter, self.logger)
+            self._reload = Reload(self.args, self.parameters, pb_utils, self.logger)
 
     def _connect_late(self, requests: list[Any]) -> list[Any] | None:
         """Answer the first call of a unit test that installs its stand-in for Triton's module only now."""
         self._connect()
-        self.calls.adapter = self._adapter
+        self._allow_calls()
         return self._answer(requests)
 
     def _make_warm_up_inputs(self) -> Any:
@@ -326,9 +327,13 @@ class Instance(PlacedInstance):
 
     def _open(self) -> None:
         """Allow calls of other models, which may not be loaded any earlier, and hand over metrics."""
-        self.calls.adapter = self._adapter
+        self._allow_calls()
         if self._pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
+
+    def _allow_calls(self) -> None:
+        if self._adapter is not None:
+            self.calls.adapter = self._adapter.calls
 
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""

@@ -41,6 +41,7 @@ class Adapter:
     def __init__(self, raises_in="", error=None):
         self.raises_in, self.error = raises_in, error
         self.asked = []
+        self.requests = self.responses = self
 
     def _call(self, name):
         if name == self.raises_in:

@@ -70,7 +70,7 @@ def guilty(X):
 
 def test_execute_plain_model_takes_the_fast_path(request_of, monkeypatch):
     model = model_of(lambda X: 2 * X)
-    monkeypatch.setattr(model._kindaware_instance._adapter, "read", None)
+    monkeypatch.setattr(model._kindaware_instance._adapter.requests, "read", None)
     monkeypatch.setattr(model._kindaware_instance._pipeline, "run", None)
     assert shown(model.execute([request_of(1, 2), request_of(2)])) == [[[2.0] * 4] * 2, [[4.0] * 4]]
     assert model.num_forwards == 1
@@ -159,7 +159,7 @@ def test_execute_response_that_cannot_be_built_fails_alone(pb_utils, monkeypatch
         return real(tensors, **options)
 
     monkeypatch.setattr(pb_utils, "InferenceResponse", picky)
-    monkeypatch.setattr(model._kindaware_instance._adapter, "new_response", picky)
+    monkeypatch.setattr(model._kindaware_instance._adapter.responses, "new_response", picky)
     good, bad = model.execute([request_of(1), request_of(2)])
     assert (good.has_error(), model.num_forwards) == (False, 1)
     assert "no memory" in failure_of(bad)[1]

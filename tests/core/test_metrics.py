@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from kindaware import KindAwareModel, RequestError
-from kindaware._batch.counters import Counters
-from kindaware._triton.metrics import FAMILIES, Metrics
+from kindaware._batch.counters import FAMILIES, Counters
+from kindaware._triton.metrics import Metrics
 from kindaware.testing import ModelHarness
 
 CONFIG = """
@@ -64,7 +64,7 @@ def finished(*batches, **options):
         for batch in batches:
             model.infer_batch(batch)
         model.instance._kindaware_instance._metrics.flush(model.instance._kindaware_instance._counters)
-        return {name: _values(model, name) for name in FAMILIES}
+        return {family.name: _values(model, family.name) for family in FAMILIES.values()}
 
 
 def _values(model, family):
@@ -197,7 +197,7 @@ def test_metrics_that_are_off_make_none():
         assert model.metrics_text() == ""
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [family.name for family in FAMILIES.values()])
 def test_metrics_names_follow_the_conventions_of_prometheus(name):
     assert name.startswith("kindaware_")
     assert name.endswith("_total")

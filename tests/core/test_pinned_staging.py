@@ -9,6 +9,7 @@ from recording_runtime import RecordingRuntime
 
 from kindaware import TensorSpec
 from kindaware._batch.results import Failure
+from kindaware._config.settings import Settings
 from kindaware._device import staging as _staging
 from kindaware._device.runtime import CpuRuntime
 from kindaware._device.staging import HostStaging, PinnedStaging, open_staging
@@ -32,9 +33,9 @@ def pointers(tensors):
 
 
 def test_open_staging_copies_only_where_the_device_has_its_own_memory(runtime):
-    assert isinstance(open_staging(CpuRuntime(), MIB), HostStaging)
-    assert isinstance(open_staging(CpuRuntime(), MIB, keeps_outputs=True), HostStaging)
-    assert isinstance(open_staging(runtime, MIB), PinnedStaging)
+    assert isinstance(open_staging(CpuRuntime(), Settings()), HostStaging)
+    assert isinstance(open_staging(CpuRuntime(), Settings(output_device="instance")), HostStaging)
+    assert isinstance(open_staging(runtime, Settings()), PinnedStaging)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.int64, torch.bfloat16, torch.uint8])

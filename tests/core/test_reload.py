@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from core_kit import MESSAGE, Doubler, group, make_args, make_config, start
@@ -21,10 +22,10 @@ LOGGER = logging.getLogger("kindaware.tests")
 
 
 class Server:
-    """What an adapter leads to; notes what it is asked to load."""
+    """As Triton's module, complete where it is a stand-in; notes what it is asked to load."""
 
     def __init__(self, *, is_stand_in=True, error=None):
-        self.is_stand_in = is_stand_in
+        self.Tensor = SimpleNamespace(from_dlpack=None) if is_stand_in else None
         self.asked = []
         self._error = error
 

@@ -10,7 +10,7 @@ from core_kit import Doubler, make_pipeline, make_request, make_spec, run, start
 from kindaware import ConfigError, KindAwareModel, RequestError, RequestInfo, TensorSpec
 from kindaware._device.runtime import CpuRuntime
 from kindaware._execute.streams import _detached
-from kindaware._triton import adapter as _adapter
+from kindaware._triton import request_reader as reader
 from kindaware._triton.request import TritonRequest, read_info
 from kindaware.testing import ModelHarness
 
@@ -105,7 +105,7 @@ def test_warm_up_has_requests_that_say_only_what_they_are():
 def test_model_that_does_not_ask_has_nothing_read(monkeypatch):
     """Reading it costs every request; a request without its getters is answered all the same."""
     asked = []
-    monkeypatch.setattr(_adapter, "read_info", lambda *args: asked.append(read_info(*args)) or asked[-1])
+    monkeypatch.setattr(reader, "read_info", lambda *args: asked.append(read_info(*args)) or asked[-1])
     with ModelHarness(Doubler, config=CONFIG) as model:
         model.infer(X=X)
     assert asked == []
@@ -183,7 +183,7 @@ def test_id_that_is_not_utf8_is_refused_where_it_is_passed_on():
 
 
 def test_request_whose_id_is_not_utf8_is_refused_alone_where_a_hook_asks(host):
-    adapter = _adapter.TritonAdapter(host.pb_utils, make_spec(), CpuRuntime(), reads_info=True)
-    [refused] = adapter.read([host.request("odd \udcff", X=np.ones((1, 4), np.float32))])
+    by = reader.RequestReader(make_spec(), CpuRuntime(), reads_info=True)
+    [refused] = by.read([host.request("odd \udcff", X=np.ones((1, 4), np.float32))])
     assert refused.code == "INVALID_ARG"
     assert "expected an id, parameters and a correlation id in UTF-8, got UnicodeDecodeError" in refused.text

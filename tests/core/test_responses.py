@@ -15,6 +15,7 @@ from kindaware import KindAwareModel
 from kindaware._batch.results import Failure
 from kindaware._device.runtime import CpuRuntime
 from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.response import ResponseBuilder
 from kindaware._triton.response_sender import CANCEL_CHECK_SECONDS, ResponseSender
 from kindaware.testing.stand_in import InferenceRequest
 
@@ -22,8 +23,8 @@ FAILURE = Failure("broken", "UNSUPPORTED")
 
 
 def open_responses(host, requested=("Y",)):
-    adapter = TritonAdapter(host.pb_utils, make_spec(), CpuRuntime())
-    return ResponseSender(adapter, host.request(requested=requested))
+    builder = ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime())
+    return ResponseSender(builder, host.request(requested=requested))
 
 
 def shown(host):
@@ -143,7 +144,7 @@ class Seen:
 
 def test_serve_keeps_no_request_whose_inputs_would_stay_in_shared_memory(host):
     model = start(Endless, model_transaction_policy={"decoupled": True})
-    adapter = TritonAdapter(host.pb_utils, model.spec, CpuRuntime())
+    adapter = TritonAdapter.open(host.pb_utils, model.spec, CpuRuntime())
     request = Seen(host.request(X=np.ones((1, 4), np.float32)))
     alive = weakref.ref(request)
     model._kindaware_instance._streams.serve(adapter, [request])

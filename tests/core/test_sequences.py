@@ -422,6 +422,9 @@ def test_request_that_fills_a_place_is_answered_and_seen_by_nobody():
 class Adapter:
     """Reads what it is given, and shows what is to be answered."""
 
+    def __init__(self):
+        self.requests = self.responses = self
+
     def read(self, requests, *, asks_for_cancelled):
         return requests
 

@@ -26,7 +26,6 @@ def budget_of(args):
         instance="m_0_0",
         placement=CPU,
         num_threads=None,
-        model_devices=None,
         num_cores=8,
         num_versions=1,
         **environment,
@@ -37,7 +36,6 @@ def budget_of(args):
             instance_groups_of(config),
             placement,
             num_threads=num_threads,
-            model_devices=model_devices,
             num_cores=num_cores,
             num_versions=num_versions,
             environment=environment,
@@ -116,11 +114,14 @@ def test_instance_of_a_model_with_two_versions_gets_half_the_cores(tmp_path, arg
         torch.set_num_threads(before)
 
 
-def test_of_instance_kind_model_on_the_cpu_shares_the_cores(budget_of):
+def test_of_instance_kind_model_on_the_cpu_shares_the_cores(args, budget_of):
     groups = [group(count=1), group("m_1", "KIND_MODEL", count=3)]
-    for instance in ("m_0_0", "m_1_0"):
-        assert budget_of(*groups, instance=instance, model_devices="cpu").num_threads == 2
-    assert budget_of(*groups, model_devices="all").num_threads == 8
+    for instance, kind in (("m_0_0", "CPU"), ("m_1_0", "MODEL")):
+        given = args(kind=kind, instance=instance)
+        placement = Placement.from_args(given, num_devices=0, model_devices="cpu")
+        assert budget_of(*groups, instance=instance, placement=placement).num_threads == 2
+    placement = Placement.from_args(args(), num_devices=0, model_devices="all")
+    assert budget_of(*groups, placement=placement).num_threads == 8
 
 
 def test_of_instance_share_loses_no_core_to_floating_point(budget_of):

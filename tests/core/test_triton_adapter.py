@@ -32,7 +32,7 @@ CODES = [
 
 @pytest.fixture
 def make_adapter(host):
-    return lambda spec, runtime=None: TritonAdapter(host.pb_utils, spec, runtime or CpuRuntime())
+    return lambda spec, runtime=None: TritonAdapter.open(host.pb_utils, spec, runtime or CpuRuntime())
 
 
 def floats(values):
@@ -41,7 +41,7 @@ def floats(values):
 
 def test_read_gives_a_view_of_the_array_that_the_stub_has_made(host, make_adapter):
     request = host.request("42", X=np.ones((3, 2), np.float32))
-    [read] = make_adapter(make_spec()).read([request])
+    [read] = make_adapter(make_spec()).requests.read([request])
     assert (read.id, read.rows, list(read.inputs)) == ("42", 3, ["X"])
     assert read.inputs["X"].data_ptr() == array_of(request).ctypes.data
 
@@ -49,25 +49,27 @@ def test_read_gives_a_view_of_the_array_that_the_stub_has_made(host, make_adapte
 def test_read_bf16_goes_by_dlpack_since_numpy_lacks_it(host, make_adapter):
     source = torch.ones(2, 2, dtype=torch.bfloat16)
     spec = make_spec(inputs=[TensorSpec("X", "BF16", [2])])
-    [read] = make_adapter(spec).read([host.request(X=source)])
+    [read] = make_adapter(spec).requests.read([host.request(X=source)])
     assert torch.equal(read.inputs["X"], source)
 
 
 def test_read_model_that_does_not_batch_has_no_rows(host, make_adapter):
-    [read] = make_adapter(make_spec(max_batch_size=0)).read([host.request(X=floats([1, 2]))])
+    [read] = make_adapter(make_spec(max_batch_size=0)).requests.read([host.request(X=floats([1, 2]))])
     assert read.rows is None
 
 
 def test_read_one_input_of_several_keeps_its_name(host, make_adapter):
     inputs = [TensorSpec(name, "FP32", [2], optional=True) for name in ("X", "W")]
-    [read] = make_adapter(make_spec(inputs=inputs)).read([host.request(W=floats([[1, 2]]))])
+    [read] = make_adapter(make_spec(inputs=inputs)).requests.read([host.request(W=floats([[1, 2]]))])
     assert {name: one.tolist() for name, one in read.inputs.items()} == {"W": [[1, 2]]}
 
 
 def test_read_inputs_with_different_rows_are_an_invalid_argument(host, make_adapter):
     inputs = {"A": np.zeros((2, 2), np.float32), "B": np.zeros((3, 2), np.float32)}
     spec = make_spec(inputs=[TensorSpec("A", "FP32", [2]), TensorSpec("B", "FP32", [2])])
-    [bad, good] = make_adapter(spec).read([host.request("7", **inputs), host.request(X=floats([[1, 2]]))])
+    [bad, good] = make_adapter(spec).requests.read(
+        [host.request("7", **inputs), host.request(X=floats([[1, 2]]))]
+    )
     assert bad.code == "INVALID_ARG"
     assert bad.text.startswith("model 'm' request '7': expected inputs ")
     assert "the same number of rows, got rows {'A': 2, 'B': 3}; " in bad.text
@@ -85,7 +87,7 @@ def test_read_request_that_cannot_be_read_fails_alone(host, make_adapter, monkey
         return as_numpy(self)
 
     monkeypatch.setattr(host.classes.Tensor, "as_numpy", read_one)
-    [bad, good] = make_adapter(make_spec()).read(requests)
+    [bad, good] = make_adapter(make_spec()).requests.read(requests)
     assert "request '7'" in bad.text
     assert "stored in GPU" in bad.text
     assert good.rows == 1
@@ -95,7 +97,9 @@ def test_respond_sends_only_what_was_asked_for_in_declared_order(host, make_adap
     spec = make_spec(outputs=[TensorSpec(name, "FP32", [1]) for name in "ABC"])
     outputs = {name: torch.zeros(1, 1) for name in "CAB"}
     asked = [("C", "A"), ("B",), ()]
-    responses = make_adapter(spec).respond([host.request(requested=one) for one in asked], [outputs] * 3)
+    responses = make_adapter(spec).responses.respond(
+        [host.request(requested=one) for one in asked], [outputs] * 3
+    )
     assert [names_of(response) for response in responses] == [
         ["A", "C"],
         ["B"],
@@ -106,7 +110,7 @@ def test_respond_sends_only_what_was_asked_for_in_declared_order(host, make_adap
 def test_respond_hands_numpy_over_without_a_copy_and_bf16_by_dlpack(host, make_adapter):
     spec = make_spec(outputs=[TensorSpec("Y", "FP32", [2]), TensorSpec("H", "BF16", [2])])
     outputs = {"Y": torch.ones(4, 2)[1:3], "H": torch.ones(4, 2, dtype=torch.bfloat16)[1:3]}
-    [response] = make_adapter(spec).respond([host.request(requested="YH")], [outputs])
+    [response] = make_adapter(spec).responses.respond([host.request(requested="YH")], [outputs])
     y, h = response.output_tensors()
     assert y.as_numpy().ctypes.data == outputs["Y"].data_ptr()
     sent = torch.from_dlpack(h)
@@ -133,7 +137,7 @@ def test_respond_hands_a_tensor_of_the_device_over_as_an_object_with_its_stream_
     spec = make_spec(outputs=[TensorSpec("Y", "FP32", [2]), TensorSpec("N", "FP32", [2])])
     on_device = torch.ones(4, 2, device="meta")[1:3]
     outputs = {"Y": on_device, "N": torch.ones(2, 2)}
-    [response] = make_adapter(spec, Runtime()).respond([host.request(requested="YN")], [outputs])
+    [response] = make_adapter(spec, Runtime()).responses.respond([host.request(requested="YN")], [outputs])
     assert names_of(response) == ["Y", "N"]
     assert outputs_of(response)[1].ctypes.data == outputs["N"].data_ptr()
     assert [log[0], *log[2:]] == ["enter", "leave"]
@@ -143,7 +147,9 @@ def test_respond_hands_a_tensor_of_the_device_over_as_an_object_with_its_stream_
 
 @pytest.mark.parametrize("code", CODES)
 def test_respond_failure_becomes_tritons_error(code, host, make_adapter):
-    [response] = make_adapter(make_spec()).respond([host.request(X=floats([[1, 2]]))], [Failure("why", code)])
+    [response] = make_adapter(make_spec()).responses.respond(
+        [host.request(X=floats([[1, 2]]))], [Failure("why", code)]
+    )
     assert failure_of(response) == (code, "why")
     assert response.output_tensors() == []
 
@@ -152,7 +158,7 @@ def test_respond_failure_becomes_tritons_error(code, host, make_adapter):
     ("text", "sent"), [("caf\udce9", "caf\\udce9"), ("a\0b", "a\\0b"), ("Größe", "Größe")]
 )
 def test_respond_text_that_triton_cannot_carry_is_escaped(text, sent, host, make_adapter):
-    [response] = make_adapter(make_spec()).respond(
+    [response] = make_adapter(make_spec()).responses.respond(
         [host.request(X=floats([[1, 2]]))], [Failure(text, "INTERNAL")]
     )
     assert response.error().message() == sent
@@ -160,7 +166,7 @@ def test_respond_text_that_triton_cannot_carry_is_escaped(text, sent, host, make
 
 def test_respond_answer_that_cannot_be_built_fails_alone(host, make_adapter):
     outcomes = [{"Y": torch.ones(1, 2)}, {"Y": torch.ones(1, 2, requires_grad=True)}]
-    good, bad = make_adapter(make_spec()).respond([host.request(X=floats([[1, 2]]))] * 2, outcomes)
+    good, bad = make_adapter(make_spec()).responses.respond([host.request(X=floats([[1, 2]]))] * 2, outcomes)
     assert not good.has_error()
     assert "response not built, RuntimeError: Can't call numpy()" in failure_of(bad)[1]
 

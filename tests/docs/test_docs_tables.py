@@ -14,7 +14,7 @@ import kindaware
 import kindaware.client
 import kindaware.testing
 from kindaware import KindAwareModel, Placement
-from kindaware._batch.counters import TIMED_STAGES
+from kindaware._batch.counters import FAMILIES, TIMED_STAGES
 from kindaware._batch.stages import STAGES
 from kindaware._config.args import InstanceArgs
 from kindaware._config.model_spec import InstanceGroup
@@ -26,7 +26,6 @@ from kindaware._hooks.class_rules import OWN_ATTRIBUTES
 from kindaware._hooks.hooks import HOOKS
 from kindaware._hooks.names import COUNTERPARTS, SETTING_COUNTERPARTS
 from kindaware._placement.threads import ThreadBudget
-from kindaware._triton.metrics import FAMILIES
 from kindaware.testing.harness.process.readiness import ASKED_SINCE
 from kindaware.testing.harness.server.input_check import ONE_OUTPUT_EACH_SINCE
 from kindaware.testing.harness.server.sequences import ID_TYPE_SINCE
@@ -156,7 +155,7 @@ def test_errors_page_lists_the_codes():
 
 def test_errors_page_lists_the_metrics_and_the_stages_that_they_time():
     rows = table_with(DOCS / "errors.md", "Metric")
-    assert [code_in(row[0])[0] for row in rows] == list(FAMILIES)
+    assert [code_in(row[0])[0] for row in rows] == [family.name for family in FAMILIES.values()]
     (stages,) = re.findall(r"\nThe stages: ([^.]+)\. ", (DOCS / "errors.md").read_text())
     assert code_in(stages) == list(TIMED_STAGES)
 

@@ -89,4 +89,4 @@ def test_span_of_forward_has_nearly_all_of_a_slow_one(write_model):
 def test_instance_that_is_not_profiled_has_no_span(write_model):
     with ModelHarness(write_model()) as model:
         assert "execute" not in vars(model.instance)
-        assert "read" not in vars(model.instance._kindaware_instance._adapter)
+        assert "read" not in vars(model.instance._kindaware_instance._adapter.requests)

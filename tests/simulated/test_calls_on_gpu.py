@@ -9,7 +9,7 @@ import torch
 from simulated_kit import ON_GPU, assert_answers, assert_clean, entries, make_config, serve, tensor
 
 from kindaware import KindAwareModel, RequestError
-from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.bls_adapter import CallAdapter
 from kindaware.testing import Seeded
 from kindaware.testing.accelerator import SimulatedAccelerator
 from kindaware.testing.stand_in.objects import bls as stand_in_bls
@@ -110,7 +110,7 @@ def test_call_from_a_gpu_takes_what_was_computed_and_gives_tensors_there(caller,
 
 def test_call_from_a_gpu_gives_memory_that_is_the_callers(monkeypatch):
     """Triton takes that of the response back."""
-    read, seen = TritonAdapter.read_outputs, []
+    read, seen = CallAdapter.read_outputs, []
 
     def read_and_compare(self, response):
         outputs = read(self, response)
@@ -119,7 +119,7 @@ def test_call_from_a_gpu_gives_memory_that_is_the_callers(monkeypatch):
         seen.append(outputs["Y"].data_ptr() in theirs)
         return outputs
 
-    monkeypatch.setattr(TritonAdapter, "read_outputs", read_and_compare)
+    monkeypatch.setattr(CallAdapter, "read_outputs", read_and_compare)
     sent = entries(2)
     with serve_with_others(Caller, SAME_GPU) as harness:
         assert_answers(harness.infer_batch(sent), sent)
@@ -195,7 +195,7 @@ class TwoCaller(Caller):
 @pytest.mark.parametrize("is_sticky", [False, True])
 def test_call_from_a_gpu_whose_second_output_fails_waits_for_the_first(is_sticky, monkeypatch):
     """Triton takes both back. A lost device is not waited for."""
-    read_value, read, sent, left = TritonAdapter._value, TritonAdapter.read_outputs, entries(1), []
+    read_value, read, sent, left = CallAdapter._value, CallAdapter.read_outputs, entries(1), []
     waits = []
     config = make_config(name="two", output=[tensor("Y"), tensor("Z")])
 
@@ -216,12 +216,12 @@ def test_call_from_a_gpu_whose_second_output_fails_waits_for_the_first(is_sticky
             left.append((type(error), harness.accelerator.num_pending))
             raise
 
-    monkeypatch.setattr(TritonAdapter, "read_outputs", read_and_look)
+    monkeypatch.setattr(CallAdapter, "read_outputs", read_and_look)
     with serve_with_others(TwoCaller, SAME_GPU, checks=not is_sticky) as harness:
         harness.add_model(Two, config, parameters={"FORCE_CPU_ONLY_INPUT_TENSORS": "no"}, **SAME_GPU)
         assert_answers(harness.infer_batch(sent), sent)
         with monkeypatch.context() as patch:
-            patch.setattr(TritonAdapter, "_value", fail_second)
+            patch.setattr(CallAdapter, "_value", fail_second)
             (failed,) = harness.infer_batch(sent)
         if is_sticky:
             assert failed.error.code().name == "UNAVAILABLE"

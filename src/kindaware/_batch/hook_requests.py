@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 
 from kindaware._batch.request import Request
-from kindaware._batch.request_info import SEQUENCE_END, SEQUENCE_START, RequestInfo
+from kindaware._batch.request_info import SEQUENCE_END, SEQUENCE_START, RequestInfo, begin_batch
 from kindaware._config.model_spec import ModelSpec
 from kindaware._hooks.hooks import Hooks
 
@@ -34,7 +34,7 @@ class HookRequests:
         infos = [[one.info] if one.info is not None else self._infos_of_warm_up(one) for one in requests]
         if hook == self._first_of_batch:
             for info in itertools.chain.from_iterable(infos):
-                info._begin_batch()
+                begin_batch(info)
         return {"requests": list(itertools.chain.from_iterable(infos))}
 
     def _infos_of_warm_up(self, request: Request) -> list[RequestInfo]:

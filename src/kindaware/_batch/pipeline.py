@@ -110,7 +110,7 @@ class Pipeline:
             num_failed = sum(len(part) for part, _ in failed)
             self._fail(ledger, failed, may_be_shape=num_failed == len(positions))
         # Outputs on the host have survived the device; those on the device can't be read any more.
-        if self._health.fault is not None and self._settings.output_device == "instance":
+        if self._health.fault is not None and self._settings.keeps_outputs:
             ledger.forget_answers()
         ledger.log(self._logger)
         results = ledger.results(self._splitter.split, self._missing)

@@ -42,14 +42,6 @@ class RequestInfo:
         default_factory=list, init=False, repr=False, compare=False
     )
 
-    def _begin_batch(self) -> None:
-        """Reset `response_parameters` to what `preprocess` has set, dropping what a failed batch has set."""
-        # A list that holds at most one copy: the dataclass is frozen, so no attribute can be assigned.
-        if not self._of_preprocess:
-            self._of_preprocess.append(dict(self.response_parameters))
-        self.response_parameters.clear()
-        self.response_parameters.update(self._of_preprocess[0])
-
     @property
     def is_start(self) -> bool:
         """Whether the request is the first of its sequence."""
@@ -59,3 +51,12 @@ class RequestInfo:
     def is_end(self) -> bool:
         """Whether the request is the last of its sequence."""
         return bool(self.flags & SEQUENCE_END)
+
+
+def begin_batch(info: RequestInfo) -> None:
+    """Reset `response_parameters` to what `preprocess` has set, dropping what a failed batch has set."""
+    # Not a method, which users would see. A list that holds at most one copy: the dataclass is frozen.
+    if not info._of_preprocess:
+        info._of_preprocess.append(dict(info.response_parameters))
+    info.response_parameters.clear()
+    info.response_parameters.update(info._of_preprocess[0])

@@ -113,7 +113,7 @@ class BatchRunner:
         padding = self._plan.padding
         if padding is None:
             return outputs
-        if self._plan.settings.output_device == "instance":
+        if self._plan.settings.keeps_outputs:
             return padding.cut(outputs, requests)
         padding.cuts(outputs, requests)
         return outputs

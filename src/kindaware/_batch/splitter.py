@@ -24,7 +24,7 @@ class Splitter:
         self._plan = plan
         self._device = device
         # Outputs that stay on the device are cut there, before the batch's wait.
-        self._is_cut = plan.settings.output_device == "instance"
+        self._is_cut = plan.settings.keeps_outputs
 
     def split(self, outputs: Outputs, requests: Sequence[Request]) -> Sequence[Result]:
         """Return the result of each request in a batch.

@@ -20,11 +20,11 @@ from kindaware._errors import (
     describe,
     message,
     text_of,
-    ungrouped,
 )
 from kindaware._hooks.blame import hook_of, report
 from kindaware._placement.placement import Placement
 from kindaware._tensors.bytes_arrays import Value, empty_bytes
+from kindaware._tracebacks import ungrouped
 
 MakeInputs = Callable[[int], Mapping[str, Value]]
 

@@ -10,6 +10,10 @@ from typing import Any
 from kindaware._errors import ConfigError
 
 KINDS = ("CPU", "GPU", "MODEL")
+"""Kinds of instances, as Triton passes them."""
+
+KINDS_TEXT = f"{', '.join(map(repr, KINDS[:-1]))} or {KINDS[-1]!r}"
+"""The kinds, in the words of an error message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def parse_kind(args: Mapping[str, str]) -> tuple[str, int]:
         bare = kind.removeprefix("KIND_")
         raise ConfigError.of(
             "args['model_instance_kind']",
-            expected="'CPU', 'GPU' or 'MODEL'",
+            expected=KINDS_TEXT,
             got=repr(kind),
             remedy=f"pass {bare!r}, as Triton does"
             if bare in KINDS

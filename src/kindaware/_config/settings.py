@@ -85,6 +85,11 @@ class Settings:
     max_stream_bytes: int = 256 * 2**20
     max_sequences: int = 1024
 
+    @property
+    def keeps_outputs(self) -> bool:
+        """Whether the outputs of a GPU instance stay on its GPU."""
+        return self.output_device == "instance"
+
     @classmethod
     def resolve(
         cls,

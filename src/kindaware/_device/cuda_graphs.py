@@ -13,7 +13,8 @@ import torch
 
 from kindaware._device.runtime import Runtime, is_out_of_memory
 from kindaware._device.staging import Staging
-from kindaware._errors import KindAwareError, describe, message, release_frames
+from kindaware._errors import KindAwareError, describe, message
+from kindaware._tracebacks import release_frames
 
 Parts = Mapping[str, Sequence[torch.Tensor]]
 """A batch before it is concatenated: by input, the requests' tensors, [b, ...] each."""

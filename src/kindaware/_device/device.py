@@ -35,13 +35,11 @@ class Device:
 
         Args:
             runtime: the runtime of the device.
-            settings: `pinned_limit_bytes` and `output_device` are used.
+            settings: the settings in effect; see `open_staging`.
             model: name of the model, for messages.
             logger: gets a record when the device has failed.
         """
-        keeps_outputs = settings.output_device == "instance"
-        staging = open_staging(runtime, settings.pinned_limit_bytes, keeps_outputs=keeps_outputs)
-        return cls(runtime, staging, Health(runtime, model, logger))
+        return cls(runtime, open_staging(runtime, settings), Health(runtime, model, logger))
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[None]:

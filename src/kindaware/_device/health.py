@@ -5,14 +5,8 @@ from __future__ import annotations
 from logging import Logger
 
 from kindaware._device.runtime import Runtime, is_out_of_memory
-from kindaware._errors import (
-    ProcessExitError,
-    describe,
-    format_traceback,
-    message,
-    release_frames,
-    ungrouped,
-)
+from kindaware._errors import ProcessExitError, describe, message
+from kindaware._tracebacks import format_traceback, release_frames, ungrouped
 
 
 class Health:

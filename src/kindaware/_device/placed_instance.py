@@ -54,7 +54,6 @@ class PlacedInstance:
             instance_groups_of(self.args.config),
             self.placement,
             num_threads=self.settings.num_threads,
-            model_devices=self.settings.model_devices,
             num_cores=count_cores(),
             num_versions=count_versions(self.args.repository, self.args.config),
             environment=os.environ,

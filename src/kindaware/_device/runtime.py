@@ -13,8 +13,9 @@ from typing import Protocol
 
 import torch
 
-from kindaware._errors import leaves_of, linked_errors, text_of
+from kindaware._errors import text_of
 from kindaware._placement.placement import Placement
+from kindaware._tracebacks import leaves_of, linked_errors
 
 _NO_SCOPE = contextlib.nullcontext()
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
+from kindaware._config.settings import Settings
 from kindaware._device.runtime import Runtime
 from kindaware._tensors.rows import concat, concat_into, pieces
 
@@ -350,8 +351,8 @@ def _addresses_of(tensor: torch.Tensor) -> range:
     return range(storage.data_ptr(), storage.data_ptr() + storage.nbytes())
 
 
-def open_staging(runtime: Runtime, limit_bytes: int, *, keeps_outputs: bool = False) -> Staging:
-    """Return the staging for a runtime."""
+def open_staging(runtime: Runtime, settings: Settings) -> Staging:
+    """Return the staging for a runtime; `pinned_limit_bytes` and `output_device` decide how it works."""
     if runtime.is_host:
         return HostStaging()
-    return PinnedStaging(runtime, limit_bytes, keeps_outputs=keeps_outputs)
+    return PinnedStaging(runtime, settings.pinned_limit_bytes, keeps_outputs=settings.keeps_outputs)

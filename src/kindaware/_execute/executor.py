@@ -40,7 +40,8 @@ class Executor:
     def __init__(
         self, plan: Plan, adapter: TritonAdapter, pipeline: Pipeline, sequences: Sequences | None
     ) -> None:
-        self._adapter = adapter
+        self._reader = adapter.requests
+        self._responses = adapter.responses
         self._pipeline = pipeline
         self._sequences = sequences
         self._runner = pipeline.runner
@@ -77,24 +78,24 @@ class Executor:
                     error = answered
                 return self._execute(requests, asks, error)
         except Exception as error:
-            # A device fault shows wherever a tensor on it is read, also in the adapter.
+            # A device fault shows wherever a tensor on it is read, also where a request is read or answered.
             if not self._health.note_fault(error):
                 raise
         failure = Failure(self._health.unavailable(), "UNAVAILABLE")
         self._counters.add_errors([failure.code] * len(requests))
-        return self._adapter.respond(requests, [failure] * len(requests))
+        return self._responses.respond(requests, [failure] * len(requests))
 
     def stages(self) -> Iterator[Stage]:
         """Iterate over the stages of a call, those of the fast path included."""
-        yield Stage(READ, self._adapter, "read")
+        yield Stage(READ, self._reader, "read")
         yield from self._pipeline.stages()
-        yield Stage(RESPOND, self._adapter, "respond")
+        yield Stage(RESPOND, self._responses, "respond")
         if self.fast_path is not None:
             yield from self.fast_path.stages()
 
     def _execute(self, requests: Sequence[Any], asks: bool, error: Exception | None) -> list[Any]:
         stopwatch = Stopwatch(self._counters)
-        arrivals = self._adapter.read(requests, asks_for_cancelled=asks)
+        arrivals = self._reader.read(requests, asks_for_cancelled=asks)
         stopwatch.lap("read")
         if self._sequences is None:
             results = self._pipeline.run(arrivals, error)
@@ -108,9 +109,9 @@ class Executor:
     def _respond(
         self, requests: Sequence[Any], arrivals: Sequence[Request | Failure], results: Sequence[Result]
     ) -> list[Any]:
-        responses = self._adapter.respond(requests, results)
+        responses = self._responses.respond(requests, results)
         if self._may_have_parameters:
-            self._counters.add_errors(self._adapter.add_parameters(responses, results, arrivals, requests))
+            self._counters.add_errors(self._responses.add_parameters(responses, results, arrivals, requests))
         if self._sequences is not None:
             self._release(requests, results, responses)
         return responses
@@ -122,10 +123,10 @@ class Executor:
         """
         for index, result in enumerate(results):
             if result is FILLER:
-                responses[index] = self._adapter.answer({}, ())
+                responses[index] = self._responses.answer({}, ())
             elif result is RESCHEDULED:
                 responses[index] = None
-                self._adapter.reschedule(requests[index])
+                self._responses.reschedule(requests[index])
 
 
 def asks_from(setting: str) -> float:

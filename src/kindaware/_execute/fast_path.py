@@ -37,7 +37,8 @@ class FastPath:
     """
 
     def __init__(self, plan: Plan, adapter: TritonAdapter, runner: BatchRunner) -> None:
-        self._adapter = adapter
+        self._reader = adapter.requests
+        self._responses = adapter.responses
         self._runner = runner
         self._spec = plan.spec
         self._casts = plan.settings.cast_outputs
@@ -79,7 +80,7 @@ class FastPath:
         started = time.monotonic()
         # The pipeline reads again, and finds out which request is at fault.
         try:
-            arrays = self._adapter.read_arrays(requests)
+            arrays = self._reader.read_arrays(requests)
             read = time.monotonic()
             rows = self._concat(arrays)
         except Exception:
@@ -114,7 +115,7 @@ class FastPath:
 
     def stages(self) -> Iterator[Stage]:
         """Iterate over the stages of a call on the fast path; `respond` includes splitting the rows."""
-        yield Stage(READ, self._adapter, "read_arrays")
+        yield Stage(READ, self._reader, "read_arrays")
         yield Stage(COLLATE, self, "_concat")
         yield Stage(FORWARD, self, "_forward")
         yield Stage(POSTPROCESS, self, "_check")
@@ -163,8 +164,8 @@ class FastPath:
         # The requested outputs aren't read: an empty list means all of them, and there is only one.
         if isinstance(outputs, np.ndarray):
             responses = []
-            adapter, name = self._adapter, self._output
-            new_response, new_tensor = adapter.new_response, adapter.new_tensor
+            builder, name = self._responses, self._output
+            new_response, new_tensor = builder.new_response, builder.new_tensor
             start = 0
             try:
                 for array in arrays:
@@ -173,6 +174,6 @@ class FastPath:
                     start = stop
                 return responses
             except Exception:
-                # One response could not be built; the adapter builds them one by one and finds out which.
+                # One response could not be built; `respond` builds them one by one and finds out which.
                 outputs = {name: torch.from_numpy(outputs)}
-        return self._adapter.respond(requests, split(outputs, [len(array) for array in arrays]))
+        return self._responses.respond(requests, split(outputs, [len(array) for array in arrays]))

@@ -122,7 +122,7 @@ class Streams:
         """
         stopwatch = Stopwatch(self._runner.counters)
         try:
-            arrivals = adapter.read(requests)
+            arrivals = adapter.requests.read(requests)
         except Exception as error:
             # A device fault shows when an input that lies on the device is read.
             if not self._health.note_fault(error):
@@ -133,7 +133,7 @@ class Streams:
             info = arrival.info if isinstance(arrival, Request) else None
             parameters = None if info is None else info.response_parameters
             asks = self._asks_for_cancelled
-            responses = ResponseSender(adapter, request, parameters, asks_for_cancelled=asks)
+            responses = ResponseSender(adapter.responses, request, parameters, asks_for_cancelled=asks)
             is_placed = threading.Event()
             # Before the coroutine starts: it must not reference Triton's request, which ends with `execute`.
             detached = _detached(arrival, outlives_execute=self._loop is not None)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kindaware._errors import describe, format_traceback, leaves_of, ungrouped
+from kindaware._errors import describe
+from kindaware._tracebacks import format_traceback, leaves_of, ungrouped
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
 

@@ -31,12 +31,14 @@ class Placement:
         moves_modules: whether the library moves the model's modules to `device`; False if the model spreads
             itself over several devices.
         reason: why these devices were chosen, for the log.
+        host_kinds: the kinds whose instances compute on the CPU, and share its cores.
     """
 
     kind: str
     devices: tuple[torch.device, ...]
     moves_modules: bool
     reason: str
+    host_kinds: tuple[str, ...] = ("CPU",)
 
     @property
     def device(self) -> torch.device:
@@ -84,8 +86,9 @@ class Placement:
 
 
 def _place(kind: str, device_id: int, name: str, num_devices: int, settings: Settings) -> Placement:
+    host_kinds = ("CPU", "MODEL") if settings.model_devices == "cpu" else ("CPU",)
     if kind == "CPU":
-        return Placement(kind, (_CPU,), moves_modules=True, reason="KIND_CPU")
+        return Placement(kind, (_CPU,), True, "KIND_CPU", host_kinds)
     if kind == "GPU":
         wanted: tuple[int, ...] = (device_id,)
         moves_modules, reason = True, f"KIND_GPU {device_id}"
@@ -100,18 +103,18 @@ def _place(kind: str, device_id: int, name: str, num_devices: int, settings: Set
                 "such as 'cuda:0,cuda:1'",
             )
         if policy == "cpu":
-            return Placement(kind, (_CPU,), moves_modules=True, reason="model_devices=cpu")
+            return Placement(kind, (_CPU,), True, "model_devices=cpu", host_kinds)
         wanted = _devices_of_policy(policy, name, num_devices)
         # With 'all' the model places itself, even where all is one GPU: its code is the same on both hosts.
         moves_modules, reason = policy != "all" and len(wanted) == 1, f"model_devices={policy}"
     missing = [ordinal for ordinal in wanted if ordinal >= num_devices]
     if missing and settings.on_missing_gpu == "cpu":
         reason = f"on_missing_gpu=cpu: {reason} asked for cuda:{missing[0]}, {num_devices} visible"
-        return Placement(kind, (_CPU,), moves_modules=True, reason=reason)
+        return Placement(kind, (_CPU,), True, reason, host_kinds)
     if missing:
         raise _missing_gpu(kind, missing[0], num_devices, name)
     devices = tuple(torch.device("cuda", ordinal) for ordinal in wanted)
-    return Placement(kind, devices, moves_modules, reason)
+    return Placement(kind, devices, moves_modules, reason, host_kinds)
 
 
 def _devices_of_policy(policy: str, name: str, num_devices: int) -> tuple[int, ...]:

@@ -39,7 +39,6 @@ class ThreadBudget:
         placement: Placement,
         *,
         num_threads: int | None,
-        model_devices: str | None = None,
         num_cores: int,
         num_versions: int = 1,
         environment: Mapping[str, str],
@@ -51,7 +50,6 @@ class ThreadBudget:
             groups: the model's instance groups; those on the CPU with the same host policy share the cores.
             placement: the placement of the instance.
             num_threads: the setting of that name; None for `auto`.
-            model_devices: the setting of that name; with `cpu`, instances of KIND_MODEL share the cores too.
             num_cores: number of cores that this process may use; see `count_cores`.
             num_versions: versions of the model that are loaded beside each other, each with these groups.
             environment: read for OMP_NUM_THREADS and KINDAWARE_CPU_SHARE.
@@ -75,7 +73,7 @@ class ThreadBudget:
             return cls(
                 max(1, min(MAX_GPU_THREADS, _whole(cores))), f"{of_cores}, at most 4 for a GPU instance"
             )
-        kinds = ("KIND_CPU", "KIND_MODEL") if model_devices == "cpu" else ("KIND_CPU",)
+        kinds = [f"KIND_{kind}" for kind in placement.host_kinds]
         sharers = _count_sharers(args.instance_name, groups, kinds)
         reason = f"{of_cores} / {sharers} CPU instance{'s' if sharers > 1 else ''}"
         if num_versions > 1:

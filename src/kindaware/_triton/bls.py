@@ -17,7 +17,7 @@ from kindaware._errors import CallTooEarlyError, OutputError, RequestError, mess
 from kindaware._hooks.attachment import attached
 from kindaware._tensors.bytes_arrays import Value, to_bytes
 from kindaware._tensors.dtypes import DTYPES, triton_name
-from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.bls_adapter import CallAdapter
 from kindaware._triton.bls_stream import CallStream
 from kindaware._triton.module import require_pb_utils
 from kindaware._triton.parameters import check_parameters
@@ -161,7 +161,7 @@ class Calls:
     """
 
     def __init__(self, model: str) -> None:
-        self.adapter: TritonAdapter | None = None
+        self.adapter: CallAdapter | None = None
         self._model = model
 
     def new_request(
@@ -173,7 +173,7 @@ class Calls:
         timeout_microseconds: int | None,
         request_id: str | None,
         parameters: Mapping[str, bool | int | str] | None,
-    ) -> tuple[TritonAdapter, Any]:
+    ) -> tuple[CallAdapter, Any]:
         """Build the request of a call; for the arguments see `ModelCalls.call`.
 
         Returns:

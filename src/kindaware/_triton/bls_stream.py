@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from kindaware._tensors.bytes_arrays import Value
-from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.bls_adapter import CallAdapter
 
 Outputs = dict[str, Value]
 _END = object()
@@ -35,7 +35,7 @@ class CallStream(Iterator[Outputs]):
         On iterating, until the next response has arrived, without the GIL, and its outputs are copied.
     """
 
-    def __init__(self, adapter: TritonAdapter, request: Any) -> None:
+    def __init__(self, adapter: CallAdapter, request: Any) -> None:
         self._adapter = adapter
         self._request = request
         self._responses: Any = None

@@ -9,7 +9,7 @@ from typing import Any
 
 from kindaware._batch.results import Failure, Tensors
 from kindaware._tensors.bytes_arrays import num_bytes
-from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.response import ResponseBuilder
 
 CANCEL_CHECK_SECONDS = 0.02
 """Minimum time between two checks for cancellation by one stream; each costs about 50 us."""
@@ -28,7 +28,7 @@ class ResponseSender:
     stream lasts.
 
     Args:
-        adapter: builds the responses.
+        builder: builds the responses.
         request: Triton's request.
         parameters: parameters of each response, read when it is sent; None for none.
         asks_for_cancelled: whether to ask the server if the client has cancelled.
@@ -40,13 +40,13 @@ class ResponseSender:
 
     def __init__(
         self,
-        adapter: TritonAdapter,
+        builder: ResponseBuilder,
         request: Any,
         parameters: Mapping[str, Any] | None = None,
         *,
         asks_for_cancelled: bool = True,
     ) -> None:
-        self._adapter = adapter
+        self._builder = builder
         self._requested: set[str] = request.requested_output_names()
         self._sender = request.get_response_sender()
         self._parameters = parameters
@@ -71,7 +71,7 @@ class ResponseSender:
             Until the server has copied the item, without the GIL. After that the tensors may be overwritten.
             Source: python_backend `response_sender.cc`, ResponseSender::Send.
         """
-        self._sender.send(self._adapter.answer(outputs, self._requested, self._parameters))
+        self._sender.send(self._builder.answer(outputs, self._requested, self._parameters))
         self.num_sent += 1
         self.num_bytes += self.size_of(outputs)
 
@@ -106,10 +106,10 @@ class ResponseSender:
         if failure is None:
             self._sender.send(flags=_FINAL)
         elif not self.num_sent:
-            self._sender.send(self._adapter.refuse(failure), flags=_FINAL)
+            self._sender.send(self._builder.refuse(failure), flags=_FINAL)
         else:
             # FINAL must be sent even if the error can't be: the client would wait forever.
             try:
-                self._sender.send(self._adapter.refuse(failure))
+                self._sender.send(self._builder.refuse(failure))
             finally:
                 self._sender.send(flags=_FINAL)

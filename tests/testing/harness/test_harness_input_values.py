@@ -1,5 +1,8 @@
 """Lists, numbers, arrays and tensors for inputs: kept as they are, or refused by name."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -90,3 +93,22 @@ def test_an_array_of_ml_dtypes_is_sent_as_bf16(tmp_path):
     with ModelHarness(write_model(tmp_path, "m", source, config)) as harness:
         for sent in (array, array[::-1][::-1], array.reshape(3, 1)[:, 0]):
             assert harness.infer(X=sent).outputs["Y"].tolist() == array.astype(float).tolist()
+
+
+FP8 = """
+import numpy as np, torch
+from kindaware._tensors import dtypes
+row = dtypes._row("FP8", torch.float8_e4m3fn, None, 10)
+dtypes.DTYPES["FP8"] = dtypes._BY_TORCH[row.torch] = row
+dtypes.NO_NUMPY.add(row.torch)
+from kindaware.testing.harness.client.input_values import to_wire
+values = torch.tensor([1.0, -2.5]).to(row.torch)
+for value in ([1.0, -2.5], values, values.view(torch.uint8).numpy()):
+    wire = to_wire("X", value, "FP8")
+    assert (wire.datatype, len(wire.data), wire.value().dtype) == ("FP8", 2, row.torch)
+    assert wire.value().float().tolist() == [1.0, -2.5]
+"""
+
+
+def test_a_type_that_numpy_lacks_needs_no_more_than_its_row():
+    subprocess.run([sys.executable, "-c", FP8], check=True)

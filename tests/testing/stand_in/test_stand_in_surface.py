@@ -13,6 +13,8 @@ from stand_in_kit import RecordingHost, new_request, open_host
 
 from kindaware.testing import stand_in
 from kindaware.testing.stand_in import Tensor, TritonModelException, new_c_module, new_module
+from kindaware.testing.stand_in.objects.model_control import FUNCTIONS
+from kindaware.testing.stand_in.pybind.pybind import ModuleFunction
 
 PLAIN = {
     "ModelConfig", "TRITON_STRING_TO_NUMPY", "serialize_byte_tensor", "deserialize_bytes_tensor",
@@ -66,6 +68,18 @@ def test_attach_classes_gives_both_modules_the_same_objects(pb, c_module):
     assert {name for name in ATTACHED if getattr(pb, name) is not getattr(c_module, name, None)} == {
         "get_model_dir"
     }
+
+
+@pytest.mark.parametrize(("version", "is_there"), [((25, 3), False), ((25, 4), True)])
+@pytest.mark.parametrize("is_in_c", [True, False])
+def test_function_of_the_module_is_there_from_its_release_on(monkeypatch, version, is_there, is_in_c):
+    function = ModuleFunction(lambda host, more: (host.model_name, more), since=(25, 4), is_in_c=is_in_c)
+    monkeypatch.setitem(FUNCTIONS, "newer", function)
+    host, pb, c_module = open_host(server_version=version)
+
+    assert (hasattr(pb, "newer"), hasattr(c_module, "newer")) == (is_there, is_there and is_in_c)
+    if is_there:
+        assert pb.newer(1) == (host.model_name, 1)
 
 
 def test_new_module_constants_have_the_servers_numbers(pb):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kindaware._config.args import KINDS
+
 
 def profile(
     model_dir: Annotated[
@@ -43,7 +45,7 @@ def profile(
     kind: Annotated[
         str | None,
         typer.Option(
-            metavar="CPU|GPU|MODEL", help="Kind of the instance.", show_default="the configuration's"
+            metavar="|".join(KINDS), help="Kind of the instance.", show_default="the configuration's"
         ),
     ] = None,
     device_id: Annotated[int, typer.Option(min=0, help="Ordinal of the GPU.")] = 0,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from kindaware._config.args import KINDS, KINDS_TEXT
 from kindaware._errors import ConfigError
-
-Kind = Literal["CPU", "GPU", "MODEL"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +15,7 @@ class Instance:
 
     Attributes:
         name: `model_instance_name`.
-        kind: `CPU`, `GPU` or `MODEL`.
+        kind: one of `KINDS`.
         device_id: ordinal of the GPU, 0 for other kinds.
         note: which part of the configuration was overruled, or empty.
     """
@@ -87,10 +86,8 @@ def count_gpus(config: Any, kind: str | None, device_id: int) -> int:
 
 
 def _check(config: Any, kind: str | None, device_id: int, group_index: int, instance_index: int) -> None:
-    if kind not in (None, "CPU", "GPU", "MODEL"):
-        raise ConfigError.of(
-            "kind", expected="'CPU', 'GPU' or 'MODEL'", got=repr(kind), remedy="pass one of those"
-        )
+    if kind not in (None, *KINDS):
+        raise ConfigError.of("kind", expected=KINDS_TEXT, got=repr(kind), remedy="pass one of those")
     for name, number in (("device_id", device_id), ("instance_index", instance_index)):
         if number < 0:
             raise ConfigError.of(name, expected="0 or more", got=str(number), remedy="pass an ordinal")

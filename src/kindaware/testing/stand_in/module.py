@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import struct
 from collections.abc import Callable
@@ -13,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from kindaware.testing.stand_in.host.host import Host
-from kindaware.testing.stand_in.objects import model_control as _model_control
 from kindaware.testing.stand_in.objects import python_functions
 from kindaware.testing.stand_in.objects.bls import ResponseIterator
 from kindaware.testing.stand_in.objects.logger import Logger
 from kindaware.testing.stand_in.objects.memory import MemoryType, PreferredMemory
 from kindaware.testing.stand_in.objects.metric_family import Metric, MetricFamily, MetricKind
 from kindaware.testing.stand_in.objects.model_config import ModelConfig
+from kindaware.testing.stand_in.objects.model_control import FUNCTIONS
 from kindaware.testing.stand_in.objects.request import InferenceRequest
 from kindaware.testing.stand_in.objects.response import InferenceResponse
 from kindaware.testing.stand_in.objects.sender import InferenceResponseSender
@@ -61,9 +60,6 @@ _ON_PB_UTILS = (
     "Tensor",
     "TritonError",
     "TritonModelException",
-    "is_model_ready",
-    "load_model",
-    "unload_model",
 )
 
 
@@ -93,9 +89,7 @@ def new_c_module(host: Host) -> ModuleType:
         "SharedMemory": SharedMemory,
         "TritonError": TritonError,
         "TritonModelException": TritonModelException,
-        "is_model_ready": _of_host(_model_control.is_model_ready, host),
-        "load_model": _of_host(_model_control.load_model, host),
-        "unload_model": _of_host(_model_control.unload_model, host),
+        **_functions(host, is_in_c=True),
         **MemoryType.__members__,
         **MetricKind.__members__,
     }
@@ -109,8 +103,9 @@ def attach_classes(module: ModuleType, c_module: ModuleType, host: Host) -> None
     Source: python_backend `pb_stub.cc`, Stub::Initialize (commit f9088ff).
     """
     vars(c_module)["shared_memory"] = make(SharedMemory, None)
-    vars(module).update({name: vars(c_module)[name] for name in _ON_PB_UTILS})
-    vars(module)["get_model_dir"] = _of_host(_model_control.get_model_dir, host)
+    shared = (*_ON_PB_UTILS, *_functions(host, is_in_c=True))
+    vars(module).update({name: vars(c_module)[name] for name in shared})
+    vars(module).update(_functions(host, is_in_c=False))
 
 
 def _module(name: str, doc: str | None = None) -> ModuleType:
@@ -134,5 +129,10 @@ def _bound_classes(host: Host) -> dict[str, Any]:
     }
 
 
-def _of_host(function: Callable[..., Any], host: Host) -> Callable[..., Any]:
-    return functools.update_wrapper(functools.partial(function, host), function)
+def _functions(host: Host, *, is_in_c: bool) -> dict[str, Callable[..., Any]]:
+    """Return the functions that the host's server has."""
+    return {
+        name: one.of(host)
+        for name, one in FUNCTIONS.items()
+        if one.is_in_c is is_in_c and host.server_version >= one.since
+    }

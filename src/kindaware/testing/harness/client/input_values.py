@@ -9,7 +9,7 @@ import numpy as np
 from kindaware._tensors.dtypes import DTYPES
 from kindaware.testing.harness.failures import HarnessError
 from kindaware.testing.stand_in import WireTensor
-from kindaware.testing.stand_in.wire.datatypes import NUMPY_TYPES
+from kindaware.testing.stand_in.wire.datatypes import BIT_TYPES, NUMPY_TYPES
 
 _NUMBER_KINDS = "biuf"
 
@@ -33,9 +33,9 @@ def to_wire(name: str, value: Any, datatype: str | None) -> WireTensor:
         raise _unsendable(name, "an array without a mask", "a masked array", "fill it with filled()")
     elif not hasattr(value, "__array__"):
         raise _unsendable(name, "a numpy array, torch tensor, list or number", repr(value), "convert it")
-    is_bf16 = datatype == "BF16" and isinstance(value, np.ndarray) and value.dtype == np.uint16
+    has_bits = isinstance(value, np.ndarray) and datatype in BIT_TYPES and value.dtype == BIT_TYPES[datatype]
     try:
-        return WireTensor.of(name, value, "BF16" if is_bf16 else None)
+        return WireTensor.of(name, value, datatype if has_bits else None)
     except (TypeError, ValueError, RuntimeError) as error:
         kind = f"{type(value).__name__} of {value.dtype}: {error}"
         raise _unsendable(

@@ -17,7 +17,7 @@ from kindaware.testing.stand_in.pybind.convert import (
     to_object,
     to_str,
 )
-from kindaware.testing.stand_in.pybind.pybind import Arg, function
+from kindaware.testing.stand_in.pybind.pybind import Arg, ModuleFunction, function
 
 UNKNOWN_MODEL_RAISES_SINCE = (26, 7)
 _MODEL = Arg("model_name", "str", to_str)
@@ -99,3 +99,12 @@ def _read_version(text: str) -> str:
 def get_model_dir(host: Host) -> str:
     """Return the directory of the model's version."""
     return host.model_dir
+
+
+FUNCTIONS = {
+    "get_model_dir": ModuleFunction(get_model_dir, is_in_c=False),
+    "is_model_ready": ModuleFunction(is_model_ready),
+    "load_model": ModuleFunction(load_model),
+    "unload_model": ModuleFunction(unload_model),
+}
+"""Functions that both modules, or one of them, have beside their classes, by name."""

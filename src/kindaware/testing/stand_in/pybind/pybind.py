@@ -203,6 +203,25 @@ def function(*args: Arg, returns: str = "None") -> Callable[[_Function], _Functi
     return decorate
 
 
+@dataclass(frozen=True, slots=True)
+class ModuleFunction:
+    """A function that a server puts into its modules.
+
+    Attributes:
+        call: gets the host, and what the model passes.
+        since: the first release that has it.
+        is_in_c: whether `c_python_backend_utils` has it too; `triton_python_backend_utils` always does.
+    """
+
+    call: Callable[..., Any]
+    since: tuple[int, int] = (0, 0)
+    is_in_c: bool = True
+
+    def of(self, host: Host) -> Callable[..., Any]:
+        """Return the function that the models of one host see."""
+        return functools.update_wrapper(functools.partial(self.call, host), self.call)
+
+
 class static:  # noqa: N801 - used as a decorator
     """A `function` as attribute of a bound class; on an object, the object becomes the first argument."""
 

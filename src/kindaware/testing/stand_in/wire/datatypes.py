@@ -15,6 +15,16 @@ NUMPY_TYPES: dict[str, type[np.generic]] = {
 }
 """numpy's type of every wire name that has one; BYTES is an array of objects, BF16 has none."""
 
+BIT_TYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(f"u{dtype.torch.itemsize}")
+    for name, dtype in DTYPES.items()
+    if dtype.torch is not None and dtype.numpy is None
+}
+"""numpy's integers for the bits of every wire name whose elements numpy has no type for, such as BF16."""
+
+# ml_dtypes names its types as torch does.
+_BY_ML_DTYPES = {str(DTYPES[name].torch).removeprefix("torch."): name for name in BIT_TYPES}
+
 ITEM_BYTES = {name: dtype.torch.itemsize for name, dtype in DTYPES.items() if dtype.torch is not None}
 """Bytes of one element, of every wire name but BYTES."""
 
@@ -38,6 +48,11 @@ def name_of_numpy(dtype: np.dtype[Any]) -> str | None:
     if dtype.kind in "OS":
         return "BYTES"
     return _NAMES.get(dtype)
+
+
+def name_of_ml_dtypes(dtype: np.dtype[Any]) -> str | None:
+    """Return the wire name of a type that the package ml_dtypes adds to numpy."""
+    return _BY_ML_DTYPES.get(dtype.name)
 
 
 def name_of_dlpack(code: int, bits: int) -> str | None:

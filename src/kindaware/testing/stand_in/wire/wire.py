@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kindaware._tensors.dtypes import DTYPES, NO_NUMPY, triton_name
-from kindaware.testing.stand_in.wire.datatypes import NUMPY_TYPES, name_of_numpy
+from kindaware.testing.stand_in.wire.datatypes import BIT_TYPES, NUMPY_TYPES, name_of_ml_dtypes, name_of_numpy
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,22 @@ class WireTensor:
         Args:
             name: name of the tensor.
             array: what to send; an object array holds bytes or str, anything else becomes `str(element)`.
-            datatype: the wire name; by default that of the array. A `uint16` array may be sent as BF16.
+            datatype: the wire name; by default that of the array. An array of `BIT_TYPES` may be sent as the
+                type whose bits it has, such as `uint16` as BF16.
 
         Raises:
             TypeError: Triton has no such data type, or `datatype` is not that of the array.
         """
         found, contiguous = _to_numpy(array)
         wanted = datatype or found
-        if wanted != found and (wanted, found) != ("BF16", "UINT16"):
+        is_bits = wanted in BIT_TYPES and contiguous.dtype == BIT_TYPES[wanted]
+        if wanted != found and not is_bits:
             raise TypeError(f"tensor {name!r}: expected elements of {wanted}, got {found}; convert the array")
         data = encode_bytes(contiguous) if wanted == "BYTES" else contiguous.tobytes()
         return cls(name, wanted, tuple(contiguous.shape), data)
 
     def value(self) -> Any:
-        """Return a new array of the elements: numpy's; BYTES as `object` of `bytes`; torch's for BF16."""
+        """Return a new array of the elements: of `bytes` for BYTES, torch's where numpy lacks the type."""
         dtype = DTYPES[self.datatype]
         if dtype.numpy is None and dtype.torch is not None:
             import torch
@@ -64,7 +66,7 @@ class WireTensor:
 
 
 def _to_numpy(array: Any) -> tuple[str, np.ndarray[Any, Any]]:
-    """Return the wire name and a C-contiguous numpy array; BF16 as 16-bit integers."""
+    """Return the wire name and a C-contiguous numpy array; types that numpy lacks as their bits."""
     if type(array).__module__.split(".")[0] == "torch":
         host = array.detach().cpu().contiguous()
         if host.dtype in NO_NUMPY:
@@ -74,8 +76,9 @@ def _to_numpy(array: Any) -> tuple[str, np.ndarray[Any, Any]]:
             return triton_name(host.dtype), host.view(bits).numpy()
         array = host.numpy()
     contiguous = np.asarray(array, order="C")
-    if contiguous.dtype.name == "bfloat16":  # of ml_dtypes
-        return "BF16", contiguous.view(np.uint16)
+    foreign = name_of_ml_dtypes(contiguous.dtype)
+    if foreign is not None:
+        return foreign, contiguous.view(BIT_TYPES[foreign])
     if contiguous.dtype.kind == "U":
         contiguous = contiguous.astype(object)
     found = name_of_numpy(contiguous.dtype)
