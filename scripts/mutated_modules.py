@@ -163,6 +163,8 @@ MODULES = {
         "core/test_hot_path.py",
         "core/test_response_parameters.py",
         "core/test_sequences.py",
+        "core/test_calls.py",
+        "core/test_cancellation.py",
         "simulated/test_faults_at_every_call.py",
     ),
     "_triton/tensor": _both("core/test_triton_adapter.py", "core/test_calls.py"),
