@@ -519,7 +519,7 @@ class CountDown(RecordingHost):
         requested = self.pb_utils.InferenceRequest(
             model_name="count", inputs=[], requested_output_names=["Y"]
         )
-        return CallStream(TritonAdapter(self.pb_utils, make_spec(), CpuRuntime()), requested)
+        return CallStream(TritonAdapter.open(self.pb_utils, make_spec(), CpuRuntime()).calls, requested)
 
 
 @pytest.mark.parametrize("how", ["close", "delete", "error"])
