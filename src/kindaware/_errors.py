@@ -10,7 +10,7 @@ import re
 import traceback
 from collections.abc import Iterable
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 ERROR_CODES = (
     "UNKNOWN",
@@ -76,9 +76,20 @@ def format_traceback(error: BaseException) -> str:
         return f"{frames}{describe(error)} (formatting it raised {type(other).__name__})"
 
 
+def attribute_of(error: BaseException, name: str) -> Any:
+    """Return an attribute of an exception; None where it has none, and where reading it raises.
+
+    A class of the user's may pass all names on to something else, or compute them.
+    """
+    try:
+        return getattr(error, name, None)
+    except BaseException:
+        return None
+
+
 def leaves_of(error: BaseException) -> list[BaseException]:
     """Return the exceptions that an exception group holds, however deep; of another one, itself."""
-    inner = getattr(error, "exceptions", None)
+    inner = attribute_of(error, "exceptions")
     if not isinstance(inner, tuple) or not all(isinstance(one, BaseException) for one in inner):
         return [error]
     return [leaf for one in inner for leaf in leaves_of(one)] or [error]
@@ -104,7 +115,8 @@ def linked_errors(error: BaseException) -> list[BaseException]:
         one = linked.pop()
         if one is not None and id(one) not in found:
             found[id(one)] = one
-            linked += [one.__cause__, one.__context__, *(leaf for leaf in leaves_of(one) if leaf is not one)]
+            links = [attribute_of(one, "__cause__"), attribute_of(one, "__context__")]
+            linked += [*links, *(leaf for leaf in leaves_of(one) if leaf is not one)]
     return list(found.values())
 
 
@@ -115,7 +127,7 @@ def release_frames(error: BaseException) -> None:
     Frames of generators and coroutines that go on are left alone: clearing one would end it.
     """
     for one in linked_errors(error):
-        for frame, _ in traceback.walk_tb(one.__traceback__):
+        for frame, _ in traceback.walk_tb(attribute_of(one, "__traceback__")):
             if not _is_suspended(frame):
                 with contextlib.suppress(RuntimeError):  # it is being executed
                     frame.clear()
@@ -154,6 +166,10 @@ class CallTooEarlyError(KindAwareError):
 
 class ProcessExitError(KindAwareError):
     """A hook raised what is no `Exception`, such as `SystemExit`, which would have ended the process."""
+
+
+class UnreadableError(KindAwareError):
+    """Stands for what a hook raised where looking at that raises in its turn."""
 
 
 class NotInitializedError(KindAwareError, AttributeError):

@@ -31,6 +31,7 @@ from kindaware._hooks.binding import Call, Hooks
 from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
+from kindaware._hooks.interruption import stops_test
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
 from kindaware._placement.threads import count_cores
@@ -243,9 +244,9 @@ class Instance(PlacedInstance):
         try:
             with self.runtime.scope():
                 loaded = check_loaded(self._call("load"), self.spec)
-        except KeyboardInterrupt:  # of somebody who stops a test
-            raise
         except BaseException as error:
+            if stops_test(error):
+                raise
             # Before it leaves: threads that load has started may keep the process from saying anything more.
             self.logger.error("model %r: load failed: %s", self.spec.name, report(error))
             raise

@@ -7,6 +7,8 @@ from logging import Logger
 from kindaware._device.runtime import Runtime, is_out_of_memory
 from kindaware._errors import (
     ProcessExitError,
+    RequestError,
+    UnreadableError,
     describe,
     format_traceback,
     message,
@@ -60,15 +62,23 @@ class Health:
 
         A group of errors is reduced to what it is about. An error that would end the process, such as
         SystemExit of a library that calls sys.exit, becomes one of the request: the server would not start
-        another stub.
+        another stub. Nothing is raised: one that can't be looked at becomes an `UnreadableError`.
         """
-        error = ungrouped(error)
         try:
-            self.recover(error)
-        except Exception as other:
-            error = other
-        self.note_fault(error)
-        return as_exception(error)
+            error = ungrouped(error)
+            try:
+                self.recover(error)
+            except Exception as other:
+                error = other
+            self.note_fault(error)
+            # What is read of it later is read here first.
+            describe(error)
+            isinstance(error, RequestError)
+            return as_exception(error)
+        except BaseException as other:
+            return UnreadableError(
+                f"an error that can't be read: looking at it raised {type(other).__name__}"
+            )
 
     def recover(self, error: BaseException) -> None:
         """If memory ran out, release the tensors that a hook's error references, and cached memory.

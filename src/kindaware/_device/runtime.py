@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 
+from kindaware._device.nested import Nested
 from kindaware._errors import leaves_of, linked_errors, text_of
 from kindaware._placement.placement import Placement
 
@@ -152,11 +153,9 @@ class CudaRuntime:
             raise RuntimeError("CudaRuntime: expected activate() before its first use, got none; call it")
         return self._stream
 
-    @contextlib.contextmanager
-    def scope(self) -> Iterator[None]:
+    def scope(self) -> contextlib.AbstractContextManager[None]:
         """Make the device and the stream current for this thread."""
-        with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
-            yield
+        return Nested(lambda: torch.cuda.device(self.device), lambda: torch.cuda.stream(self.stream))
 
     def new_pinned(self, num_bytes: int) -> torch.Tensor:
         """Allocate page-locked host memory, uint8 [num_bytes]. Sync: the whole device, implicitly in CUDA."""
@@ -272,11 +271,13 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _is_cuda_error(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
+    # Not isinstance, which asks an error for its class, and an error of the user's may raise then.
+    kind = type(error)
+    if issubclass(kind, torch.OutOfMemoryError) or not issubclass(kind, RuntimeError):
         return False
     said = re.search(r"CUDA error: (.*)", text_of(error))
     if said is None:
-        return isinstance(error, getattr(torch, "AcceleratorError", ()))
+        return issubclass(kind, getattr(torch, "AcceleratorError", ()))
     return not re.match(r"out of memory|.*captur", said.group(1))
 
 

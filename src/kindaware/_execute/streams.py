@@ -20,7 +20,7 @@ from kindaware._batch.results import Failure, failure_of, log_failure, refusal_o
 from kindaware._errors import RequestError, message
 from kindaware._execute.client_watch import ClientGoneError, Watch
 from kindaware._execute.stream_runner import StreamRunner
-from kindaware._hooks.blame import report
+from kindaware._hooks.blame import blame, report
 from kindaware._hooks.event_loop import EventLoop, Scope, Stepped, drive
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.response_sender import ResponseSender
@@ -52,8 +52,12 @@ class _PlainItems:
 
     async def next(self) -> Any:
         """Return the next item; `_END` after the last."""
-        with self._scope():
-            return next(self._generator, _END)
+        try:
+            with self._scope():
+                return next(self._generator, _END)
+        except BaseException as error:
+            blame(error, "stream")
+            raise
 
     async def close(self) -> None:
         """Close the generator."""
@@ -78,6 +82,9 @@ class _AsyncItems:
                 return await Stepped(self._generator.__anext__(), self._scope)
         except StopAsyncIteration:
             return _END
+        except BaseException as error:
+            blame(error, "stream")
+            raise
 
     async def close(self) -> None:
         """Close the generator."""
@@ -198,7 +205,12 @@ class Streams:
                 stage = "stream"
                 failure = await self._send_items(request, responses, is_placed)
         except BaseException as error:  # anything but a normal end is an error for the client
-            failure = self._failure(error, arrival, stage)
+            try:
+                failure = self._failure(error, arrival, stage)
+            except BaseException as other:
+                # Without a failure, the client would take the items so far for all there are.
+                failure = failure_of(other, self._model, "", stage)
+                log_failure(self._logger, self._model, [], report(other))
         finally:
             # Also set if the stream was never opened, since `serve` may be waiting for it.
             is_placed.set()
