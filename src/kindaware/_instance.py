@@ -177,7 +177,7 @@ class Instance(PlacedInstance):
             Until the streams have ended, for at most 5 s, and `unload` has returned.
         """
         if self._loop is not None:
-            self._loop.cancel_all()
+            self._loop.cancel_submitted()
         self.calls.adapter = None
         try:
             if self._metrics is not None:
@@ -326,6 +326,9 @@ class Instance(PlacedInstance):
     def _open(self) -> None:
         """Allow calls of other models, which may not be loaded any earlier, and hand over metrics."""
         self.calls.adapter = self._adapter
+        # Not before: a fault in the warm-up fails the load. A stream may see one long before a request does.
+        if self._reload is not None:
+            self._device.health.on_fault = self._reload.begin
         if self._pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
 

@@ -134,7 +134,7 @@ def last_error(model, place, value):
 
 def open_harness(place, error, accelerator):
     config = DECOUPLED if "stream" in place else CONFIG
-    options = {} if accelerator is None else {"accelerator": accelerator}
+    options = {} if accelerator is None else {"kind": "GPU", "accelerator": accelerator}
     return ModelHarness(model_that_raises(place, error), config=config, raise_errors=False, **options)
 
 

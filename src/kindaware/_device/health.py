@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from logging import Logger
 
 from kindaware._device.runtime import Runtime, is_out_of_memory
@@ -27,10 +28,12 @@ class Health:
 
     Attributes:
         fault: description of the error that left the device unusable; None while it works.
+        on_fault: called at the first such error, on the thread that saw it; None for nothing.
     """
 
     def __init__(self, runtime: Runtime, model: str, logger: Logger) -> None:
         self.fault: str | None = None
+        self.on_fault: Callable[[], None] | None = None
         self._runtime = runtime
         self._model = model
         self._logger = logger
@@ -46,6 +49,8 @@ class Health:
         if self.fault is None:
             self.fault = describe(error)
             self._logger.error("%s\n%s", self.unavailable(), format_traceback(error))
+            if self.on_fault is not None:
+                self.on_fault()
         return True
 
     def unavailable(self) -> str:

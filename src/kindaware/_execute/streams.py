@@ -68,10 +68,13 @@ class _PlainItems:
 class _AsyncItems:
     """The items of an asynchronous generator; other streams get a turn before each item."""
 
-    def __init__(self, generator: AsyncGenerator[Any, Any], scope: Scope, watch: Watch) -> None:
+    def __init__(
+        self, generator: AsyncGenerator[Any, Any], scope: Scope, watch: Watch, loop: EventLoop
+    ) -> None:
         self._generator = generator
         self._scope = scope
         self._watch = watch
+        self._loop = loop
 
     async def next(self) -> Any:
         """Return the next item; `_END` after the last."""
@@ -79,7 +82,7 @@ class _AsyncItems:
         await asyncio.sleep(0)
         try:
             with self._watch:
-                return await Stepped(self._generator.__anext__(), self._scope)
+                return await self._stepped(self._generator.__anext__())
         except StopAsyncIteration:
             return _END
         except BaseException as error:
@@ -88,7 +91,10 @@ class _AsyncItems:
 
     async def close(self) -> None:
         """Close the generator."""
-        await Stepped(self._generator.aclose(), self._scope)
+        await self._stepped(self._generator.aclose())
+
+    def _stepped(self, awaitable: Awaitable[Any]) -> Stepped[Any]:
+        return Stepped(awaitable, self._scope, lambda: self._loop.is_refusing)
 
 
 class Streams:
@@ -187,7 +193,7 @@ class Streams:
         generator = self._runner.open(request)
         if self._loop is None:
             return _PlainItems(generator, self._runner.scope)
-        return _AsyncItems(generator, self._runner.scope, Watch(is_gone))
+        return _AsyncItems(generator, self._runner.scope, Watch(is_gone), self._loop)
 
     async def _answer(
         self, arrival: Request | Failure, responses: ResponseSender, is_placed: threading.Event
