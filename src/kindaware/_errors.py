@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 ERROR_CODES = (
     "UNKNOWN",
@@ -62,6 +62,17 @@ def text_of(error: BaseException) -> str:
         return f"its text raised {type(other).__name__}"
 
 
+def attribute_of(error: BaseException, name: str) -> Any:
+    """Return an attribute of an exception; None where it has none, and where reading it raises.
+
+    A class of the user's may pass all names on to something else, or compute them.
+    """
+    try:
+        return getattr(error, name, None)
+    except BaseException:
+        return None
+
+
 class KindAwareError(Exception):
     """Base class of all exceptions that this library defines."""
 
@@ -81,6 +92,10 @@ class CallTooEarlyError(KindAwareError):
 
 class ProcessExitError(KindAwareError):
     """A hook raised something other than an `Exception`, such as `SystemExit`: it would end the process."""
+
+
+class UnreadableError(KindAwareError):
+    """Stands for what a hook raised where looking at that raises in its turn."""
 
 
 class NotInitializedError(KindAwareError, AttributeError):

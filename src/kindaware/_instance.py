@@ -31,6 +31,7 @@ from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._hooks.hooks import HOOKS_OF_INSTANCE, Hooks
+from kindaware._hooks.interruption import stops_test
 from kindaware._ineffective_settings import Facts, describe_ineffective
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
@@ -170,7 +171,7 @@ class Instance(PlacedInstance):
             Until the streams have ended, for at most 5 s, and `unload` has returned.
         """
         if self._loop is not None:
-            self._loop.cancel_all()
+            self._loop.cancel_submitted()
         self.calls.adapter = None
         try:
             if self._metrics is not None:
@@ -237,9 +238,9 @@ class Instance(PlacedInstance):
         try:
             with self.runtime.scope():
                 loaded = check_loaded(self._call("load"), self.spec)
-        except KeyboardInterrupt:  # of somebody who stops a test
-            raise
         except BaseException as error:
+            if stops_test(error):
+                raise
             # Before it leaves: threads that load has started may keep the process from saying anything more.
             self.logger.error("model %r: load failed: %s", self.spec.name, report(error))
             raise
@@ -328,6 +329,9 @@ class Instance(PlacedInstance):
     def _open(self) -> None:
         """Allow calls of other models, which may not be loaded any earlier, and hand over metrics."""
         self._allow_calls()
+        # Not before: a fault in the warm-up fails the load. A stream may see one long before a request does.
+        if self._reload is not None:
+            self._device.health.on_fault = self._reload.begin
         if self._pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
 

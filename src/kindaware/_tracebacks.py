@@ -8,7 +8,7 @@ import inspect
 import traceback
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 
-from kindaware._errors import CallTooEarlyError, RequestError, describe
+from kindaware._errors import CallTooEarlyError, RequestError, attribute_of, describe
 
 
 def format_traceback(error: BaseException) -> str:
@@ -22,7 +22,7 @@ def format_traceback(error: BaseException) -> str:
 
 def leaves_of(error: BaseException) -> list[BaseException]:
     """Return the exceptions that an exception group holds, however deep; of another one, itself."""
-    inner = getattr(error, "exceptions", None)
+    inner = attribute_of(error, "exceptions")
     if not isinstance(inner, tuple) or not all(isinstance(one, BaseException) for one in inner):
         return [error]
     return [leaf for one in inner for leaf in leaves_of(one)] or [error]
@@ -48,7 +48,8 @@ def linked_errors(error: BaseException) -> list[BaseException]:
         one = linked.pop()
         if one is not None and id(one) not in found:
             found[id(one)] = one
-            linked += [one.__cause__, one.__context__, *(leaf for leaf in leaves_of(one) if leaf is not one)]
+            links = [attribute_of(one, "__cause__"), attribute_of(one, "__context__")]
+            linked += [*links, *(leaf for leaf in leaves_of(one) if leaf is not one)]
     return list(found.values())
 
 
@@ -59,7 +60,7 @@ def release_frames(error: BaseException) -> None:
     Frames of generators and coroutines that go on are left alone: clearing one would end it.
     """
     for one in linked_errors(error):
-        for frame, _ in traceback.walk_tb(one.__traceback__):
+        for frame, _ in traceback.walk_tb(attribute_of(one, "__traceback__")):
             if not _is_suspended(frame):
                 with contextlib.suppress(RuntimeError):  # it is being executed
                     frame.clear()

@@ -121,3 +121,129 @@ def test_stream_that_swallows_its_cancellation_takes_no_step_while_unload_runs()
     assert unloading.is_set()
     assert steps
     assert not any(steps)
+
+
+@pytest.fixture
+def closes_soon(monkeypatch):
+    monkeypatch.setattr("kindaware._hooks.event_loop._CLOSING_SECONDS", 1.0)
+
+
+@pytest.mark.parametrize("accelerator", [None, "simulated"])
+def test_stream_that_swallows_its_cancellation_within_a_step_takes_no_step_while_unload_runs(
+    closes_soon, accelerator
+):
+    steps, unloading, inside = [], threading.Event(), threading.Event()
+
+    class Stubborn(Doubler):
+        warmup = "off"
+
+        async def stream(self, X):
+            yield X
+            try:
+                while True:
+                    with contextlib.suppress(asyncio.CancelledError):
+                        inside.set()
+                        await asyncio.sleep(0.005)
+                    steps.append(unloading.is_set())
+            finally:
+                steps.append("closed")
+
+        def unload(self):
+            unloading.set()
+            threading.Event().wait(0.1)
+
+    options = {} if accelerator is None else {"kind": "GPU", "accelerator": accelerator}
+    with ModelHarness(Stubborn, config=DECOUPLED, raise_errors=False, **options) as model:
+        stream = model.stream(X=[[3.0]])
+        next(stream)
+        assert inside.wait(5)
+        counters = model.instance._kindaware_instance._counters
+    assert unloading.is_set()
+    assert len(steps) > 2
+    assert steps[-1] == "closed"
+    assert True not in steps
+    assert dict(counters.errors) == {"UNAVAILABLE": 1}
+
+
+def test_stream_whose_cleanup_takes_a_while_is_cancelled_once(closes_soon):
+    seen = []
+
+    class Tidy(Doubler):
+        warmup = "off"
+
+        async def stream(self, X):
+            try:
+                yield X
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.2)
+                seen.append("tidy")
+
+        def unload(self):
+            seen.append("unload")
+
+    with ModelHarness(Tidy, config=DECOUPLED, raise_errors=False) as model:
+        next(model.stream(X=[[3.0]]))
+    assert seen == ["tidy", "unload"]
+
+
+@pytest.mark.parametrize("hook", ["forward", "stream"])
+def test_worker_started_in_load_is_there_until_unload_has_told_it_to_end(hook):
+    done = []
+
+    class Model(Doubler):
+        async def load(self):
+            self.queue = asyncio.Queue()
+            self.worker = asyncio.get_running_loop().create_task(self.work())
+
+        async def work(self):
+            while (one := await self.queue.get()) is not None:
+                number, future = one
+                future.set_result(2 * number)
+            done.append("worker")
+
+        async def ask(self, number):
+            future = asyncio.get_running_loop().create_future()
+            await self.queue.put((number, future))
+            return await future
+
+        async def unload(self):
+            await self.queue.put(None)
+            await self.worker
+            done.append("unload")
+
+    async def forward(self, X):
+        return await self.ask(X)
+
+    async def stream(self, X):
+        yield await self.ask(X)
+
+    setattr(Model, hook, forward if hook == "forward" else stream)
+    config = CONFIG if hook == "forward" else DECOUPLED
+    with ModelHarness(Model, config=config) as model:
+        answers = [model.infer(X=[[3.0]])] if hook == "forward" else list(model.stream(X=[[3.0]]))
+        assert answers[0].outputs["Y"].tolist() == [[6.0]]
+    assert done == ["worker", "unload"]
+    assert loop_threads() == []
+
+
+def test_task_that_unload_leaves_is_cancelled_when_the_loop_is_closed():
+    ended = []
+
+    class Model(Doubler):
+        async def load(self):
+            self.task = asyncio.get_running_loop().create_task(self.wait())
+
+        async def wait(self):
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append("task")
+
+        async def unload(self):
+            await asyncio.sleep(0)
+            ended.append("unload")
+
+    with ModelHarness(Model, config=CONFIG):
+        pass
+    assert ended == ["unload", "task"]

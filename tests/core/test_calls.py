@@ -176,7 +176,12 @@ def test_call_passes_on_what_the_request_has_and_what_is_given():
 
 
 @pytest.mark.parametrize(
-    ("value", "got"), [(2**63, "9223372036854775808, which is no INT64"), ("a\0b", "text with a NUL")]
+    ("value", "got"),
+    [
+        (2**63, "9223372036854775808, which is no INT64"),
+        ("a\0b", "text with a NUL"),
+        ("\ud800", "text that has no UTF-8, such as half of a surrogate pair"),
+    ],
 )
 def test_call_with_parameters_that_triton_would_change_is_refused_and_not_made(value, got):
     def work(self, X):
@@ -185,7 +190,10 @@ def test_call_with_parameters_that_triton_would_change_is_refused_and_not_made(v
     with open_harness(calling(work)) as model:
         result = model.infer(X=X)
         assert result.error.code().name == "INVALID_ARG"
-        subject, contract = "call of 'echo' parameters 'odd'", "booleans, text without NUL, and whole numbers"
+        subject, contract = (
+            "call of 'echo' parameters 'odd'",
+            "booleans, text in UTF-8 without NUL, and whole numbers",
+        )
         assert f"{subject}: expected {contract} from -2**63 to 2**63 - 1, got {got}; " in (
             result.error.message()
         )
@@ -708,3 +716,38 @@ def test_call_stream_whose_callee_fails_midway_raises_where_the_server_passes_er
         result = model.infer(X=X)
     error = result.error and (result.error.code().name, result.error.message())
     assert (len(got), error) == expected
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_call_stream_whose_concurrent_waits_are_cancelled_gives_the_answers_in_order(order):
+    stream = CountDown(6, seconds=0.02).stream()
+
+    async def collect():
+        waits = [asyncio.ensure_future(stream.__anext__()) for _ in range(2)]
+        await asyncio.sleep(0)
+        for place in order:
+            waits[place].cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(stream.__anext__(), 0.001)
+        return [one["Y"] async for one in stream]
+
+    assert asyncio.run(collect()) == [5, 4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_call_stream_that_is_closed_gives_no_answer_that_somebody_gave_up_waiting_for(is_late):
+    stream = CountDown(6, seconds=0.02).stream()
+
+    async def collect():
+        waiting = asyncio.ensure_future(stream.__anext__())
+        await asyncio.sleep(0)
+        if is_late:
+            stream.close()
+        waiting.cancel()
+        await asyncio.sleep(0.05)
+        stream.close()
+        return [one async for one in stream]
+
+    assert asyncio.run(collect()) == []
+    assert list(stream) == []

@@ -1,5 +1,6 @@
 """Requests that were cancelled before their batch: answered at once, where setting or rule say so."""
 
+import sys
 import time
 
 import pytest
@@ -89,3 +90,22 @@ def test_model_that_turns_out_slow_begins_to_ask():
         model.instance._kindaware_instance._counters.seconds_per_request = 1.0
         sent(model)
         assert model.instance.batches == [[1.0, 2.0], [2.0]]
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_question_that_fails_counts_as_not_cancelled_and_leaves_the_other_requests_alone(width, monkeypatch):
+    def fails_once(self):
+        asked.append(self)
+        if len(asked) == 1:
+            raise RuntimeError("broken pipe")
+        return False
+
+    asked = []
+    model_class = type("On", (Watched,), {"cancellation": "on"})
+    with ModelHarness(model_class, config=written_config(width), raise_errors=False) as model:
+        pb_utils = sys.modules["triton_python_backend_utils"]
+        monkeypatch.setattr(pb_utils.InferenceRequest, "is_cancelled", fails_once)
+        results = model.infer_batch([{"X": [[value] * width]} for value in (1.0, 2.0)])
+    assert [one.error for one in results] == [None, None]
+    assert [one.outputs["Y"].tolist() for one in results] == [[[2.0] * width], [[4.0] * width]]
+    assert len(asked) == 2

@@ -155,7 +155,36 @@ def no_handle(text):
     return RuntimeError(f"CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate {text}")
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, full, no_handle])
+def by_script(text):
+    """TorchScript raises what its operations raise as an error of another class."""
+    return RuntimeError(
+        "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript:\n"
+        f"RuntimeError: CUDA out of memory. Tried to allocate 20.00 GiB {text}"
+    )
+
+
+def by_hip(text):
+    return RuntimeError(f"HIP out of memory. Tried to allocate 20.00 GiB {text}")
+
+
+def raised_from(text):
+    error = RuntimeError("my layer failed")
+    error.__cause__ = torch.OutOfMemoryError(text)
+    return error
+
+
+def raised_while_handling(text):
+    error = ValueError("my layer failed")
+    error.__context__ = RuntimeError("its cleanup failed")
+    error.__context__.__context__ = MemoryError(text)
+    return error
+
+
+OUT_OF_MEMORY = [torch.OutOfMemoryError, MemoryError, full, no_handle]
+OUT_OF_MEMORY += [by_script, by_hip, raised_from, raised_while_handling]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
 @pytest.mark.parametrize("isolate_errors", [True, False])
 @pytest.mark.parametrize("limit", [1, 3, 63])
 def test_run_out_of_memory_halves_until_the_batch_fits(error, isolate_errors, limit):
@@ -163,6 +192,17 @@ def test_run_out_of_memory_halves_until_the_batch_fits(error, isolate_errors, li
     pipeline = make_pipeline(forward, runtime=runtime, isolate_errors=isolate_errors)
     assert answers_of(run(pipeline, range(64))) == [2.0 * value for value in range(64)]
     assert runtime.num_releases == sum(rows > limit for rows in forward.batches)
+
+
+def test_run_refusal_raised_for_memory_that_ran_out_is_a_refusal():
+    def refuse(text):
+        error = RequestError("too large")
+        error.__cause__ = MemoryError(text)
+        return error
+
+    pipeline = make_pipeline(Limited(1, refuse), isolate_errors=False)
+    assert answers_of(run(pipeline, range(4))) == ["INVALID_ARG"] * 4
+    assert pipeline.runner.counters.out_of_memory == 0
 
 
 def test_run_out_of_memory_waits_before_memory_is_handed_back():

@@ -166,3 +166,26 @@ def test_items_of_a_stream_have_the_parameters_of_their_time(version, last):
     assert errors == ([last] if last else [])
     told = [one.parameters for one in results if one.outputs]
     assert told == ([] if last else [{"number": number} for number in range(3)])
+
+
+@pytest.mark.parametrize("said", [{"a": "\ud800"}, {"a\udc00": True}])
+def test_text_that_has_no_utf8_is_refused_for_its_request_alone(said):
+    class Half(Telling):
+        def forward(self, X, requests):
+            requests[-1].response_parameters.update(said)
+            return X
+
+    class Items(Counting):
+        def stream(self, N, requests):
+            yield N
+            requests[0].response_parameters.update(said)
+            yield N
+
+    with open_harness(Half) as model:
+        first, last = send(model, 1, 2)
+    with open_harness(Items, STREAM_CONFIG) as model:
+        item, end = model.stream(N=np.full((1, 1), 3, np.int32))
+    assert (first.error, item.error) == (None, None)
+    for one in (last, end):
+        assert one.error.code().name == "INVALID_ARG"
+        assert "got text that has no UTF-8, such as half of a surrogate pair; " in one.error.message()

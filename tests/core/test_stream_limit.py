@@ -98,3 +98,25 @@ def test_stream_of_text_counts_its_bytes_and_their_lengths():
     with ModelHarness(Text, config=config, parameters=parameters, raise_errors=False) as model:
         assert outcome(model.stream(N=[[4]])) == (4, [])
         assert outcome(model.stream(N=[[5]]))[0] == 4
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_stream_parameters_of_its_items_count_names_and_text(is_async):
+    class Telling(Model):
+        def stream(self, N, requests):
+            requests[0].response_parameters["é" * KIB] = "x" * 13 * KIB
+            requests[0].response_parameters["n"] = 2**40
+            for _ in range(int(N[0, 0])):
+                yield torch.zeros(1, 1)
+
+    class Async(Telling):
+        async def stream(self, N, requests):
+            for one in super().stream(N, requests):
+                yield one
+
+    model_class = Async if is_async else Telling
+    with open_limited(model_class, 65 * KIB, server_version="current") as model:
+        assert outcome(model.stream(N=[[4]])) == (4, [])
+        num_items, [text] = outcome(model.stream(N=[[100]]))
+    assert num_items == 4
+    assert "expected a stream of at most 66560 bytes (max_stream_bytes), got more after 4 items" in text

@@ -325,3 +325,22 @@ def test_stream_preprocess_and_postprocess_apply():
             "model 's' request 'r2': expected preprocess to return, got ValueError: negative; see the "
             "traceback in the server's log"
         )
+
+
+@pytest.mark.parametrize("model_class", BOTH)
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_stream_whose_question_for_cancellation_fails_goes_on(model_class, fails_at, monkeypatch):
+    monkeypatch.setattr("kindaware._triton.response_sender.CANCEL_CHECK_SECONDS", 0.0)
+    asked = []
+
+    def fails_once(self):
+        asked.append(self)
+        if len(asked) == fails_at:
+            raise RuntimeError("broken pipe")
+        return False
+
+    with open_harness(model_class) as model:
+        senders = sys.modules["c_python_backend_utils"].InferenceResponseSender
+        monkeypatch.setattr(senders, "is_cancelled", fails_once)
+        assert seen(model.stream(N=[[3]])) == [0, 1, 2]
+    assert len(asked) >= fails_at

@@ -1,5 +1,6 @@
 """A lost device: clients are told at once, nothing is asked of it any more, and one reload is asked for."""
 
+import asyncio
 import time
 
 import pytest
@@ -109,3 +110,23 @@ def test_execute_on_a_lost_device_asks_for_no_reload_unless_told():
         assert codes(harness.infer_batch(entries(1))) == ["UNAVAILABLE"]
         time.sleep(0.4)
         assert "asked for" not in harness.log_text()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_stream_that_loses_the_device_asks_for_one_reload_without_a_further_request(is_async):
+    class Plain(Finalized):
+        def stream(self, X):
+            yield 2 * X
+
+    class Async(Finalized):
+        async def stream(self, X):
+            await asyncio.sleep(0.01)  # `execute` has returned
+            yield 2 * X
+
+    config = make_config(model_transaction_policy={"decoupled": True})
+    with serve(Async if is_async else Plain, config=config, reload_on_fault="true", warmup="off") as harness:
+        lose_device_in_next_batch(harness)
+        assert codes(harness.stream(entries(1)[0]["inputs"])) == ["UNAVAILABLE"]
+        harness.accelerator.fault = None
+        wait_for(harness, "loaded anew")
+        assert harness.log_text().count("asked for") == 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
@@ -22,9 +22,12 @@ from kindaware._errors import (
     KindAwareError,
     OutputError,
     RequestError,
+    attribute_of,
     describe,
     message,
+    text_of,
 )
+from kindaware._hooks.interruption import stops_test
 from kindaware._tensors.bytes_arrays import host_zeros
 from kindaware._tensors.rows import RaggedRows, Rows
 
@@ -140,9 +143,9 @@ class Pipeline:
                 return
             try:
                 ledger.requests[position] = self._preprocessor.run(request)
-            except KeyboardInterrupt:  # of somebody who stops a test
-                raise
             except BaseException as error:
+                if stops_test(error):
+                    raise
                 caught = self._health.caught(error)
                 if isinstance(caught, RequestError):
                     ledger.refuse([position], refusal_of(caught))
@@ -262,25 +265,36 @@ class Pipeline:
 
 def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
     """Return the positions of the requests whose rows the error names; empty if a row is not in the batch."""
-    if not isinstance(error, RequestError) or error.rows is None:
+    rows = _rows_of(error)
+    if rows is None:
         return []
     # By row of the batch, the position of the request that the row belongs to.
     owners = [position for position in part for _ in range(_num_rows(ledger.requests[position]))]
-    if not error.rows or not all(0 <= row < len(owners) for row in error.rows):
+    if not rows or not all(0 <= row < len(owners) for row in rows):
         return []
-    named = {owners[row] for row in error.rows}
+    named = {owners[row] for row in rows}
     return [position for position in part if position in named]
+
+
+def _rows_of(error: Exception) -> Collection[int] | None:
+    """Return the rows that an error names; None where a class of the user's means something else by it."""
+    rows = attribute_of(error, "rows") if isinstance(error, RequestError) else None
+    if not isinstance(rows, (tuple, list, set, frozenset)):
+        return None
+    # A boolean is an integer to Python, and would be the number of a row.
+    return rows if all(isinstance(row, int) and not isinstance(row, bool) for row in rows) else None
 
 
 def _refuse_other_mask(error: Exception, num_rows: int) -> Exception:
     """Return the error; an `OutputError` in its place if its mask has a length other than the batch's."""
-    if not isinstance(error, RequestError) or error.mask_length in (None, num_rows):
+    length = attribute_of(error, "mask_length") if _rows_of(error) is not None else None
+    if not isinstance(length, int) or length == num_rows:
         return error
     return OutputError(
         message(
             "forward",
             expected=f"RequestError(rows=mask) with one boolean for each of the {num_rows} rows of the batch",
-            got=f"{error.mask_length} booleans, for {str(error)[:80]!r}",
+            got=f"{length} booleans, for {text_of(error)[:80]!r}",
             remedy="make the mask of what forward got, or name the rows by number",
         )
     )

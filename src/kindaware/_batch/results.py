@@ -8,7 +8,7 @@ from logging import Logger
 
 from kindaware._batch.request import Request
 from kindaware._batch.request_info import RequestInfo
-from kindaware._errors import ERROR_CODES, OutputError, RequestError, describe, message, text_of
+from kindaware._errors import ERROR_CODES, OutputError, RequestError, attribute_of, describe, message, text_of
 from kindaware._hooks.blame import hook_of, report
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.rows import Output
@@ -40,8 +40,10 @@ Split = Callable[[Outputs, Sequence[Request]], Sequence[Result]]
 
 def refusal_of(error: RequestError) -> Failure:
     """Return the failure of a request that a hook refused; a code that Triton doesn't have is INTERNAL."""
-    code = error.code if error.code in ERROR_CODES else "INTERNAL"
-    return Failure(text_of(error), code)
+    code = attribute_of(error, "code")
+    # An object of another type, such as an array, may answer a comparison with anything.
+    known = [one for one in ERROR_CODES if isinstance(code, str) and str.__eq__(one, code)]
+    return Failure(text_of(error), known[0] if known else "INTERNAL")
 
 
 def failure_of(error: BaseException, model: str, request_id: str, hook: str) -> Failure:
@@ -53,10 +55,14 @@ def failure_of(error: BaseException, model: str, request_id: str, hook: str) -> 
         request_id: the client's.
         hook: which is blamed where the error itself does not say.
     """
+    try:
+        blamed, got = hook_of(error, hook), describe(error)
+    except BaseException as other:  # of an attribute of the error's
+        blamed, got = hook, f"an error that can't be read: looking at it raised {type(other).__name__}"
     text = message(
         f"model {model!r} request {request_id!r}",
-        expected=f"{hook_of(error, hook)} to return",
-        got=describe(error),
+        expected=f"{blamed} to return",
+        got=got,
         remedy="see the traceback in the server's log",
     )
     # An OutputError is the library's own, and its text is meant for the client.

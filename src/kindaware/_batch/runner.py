@@ -19,6 +19,8 @@ from kindaware._batch.stages import COLLATE, COPY_IN, COPY_OUT, FORWARD, POSTPRO
 from kindaware._device.cuda_graphs import Graphs
 from kindaware._device.device import Device
 from kindaware._device.modules import gradients_off, prepare_input
+from kindaware._hooks.blame import blame
+from kindaware._hooks.interruption import stops_test
 from kindaware._tensors.bytes_arrays import BytesArray, Value
 from kindaware._tensors.rows import Output
 
@@ -129,9 +131,9 @@ class BatchRunner:
         """
         try:
             return self.run(requests)
-        except KeyboardInterrupt:  # of somebody who stops a test
-            raise
         except BaseException as error:
+            if stops_test(error):
+                raise
             return self.device.health.caught(error)
 
     def stages(self) -> Iterator[Stage]:
@@ -190,6 +192,9 @@ class BatchRunner:
             for name, tensor in inputs.items():
                 prepared[name] = prepare_input(tensor, plan.settings, plan.precision)
         with plan.precision.scope(self.device.runtime.device):
-            return name_outputs(
-                plan.hooks.call(plan.hooks.forward, prepared, **extras), plan.spec, plan.spec.hook
-            )
+            try:
+                returned = plan.hooks.call(plan.hooks.forward, prepared, **extras)
+            except BaseException as error:
+                blame(error, plan.spec.hook)
+                raise
+            return name_outputs(returned, plan.spec, plan.spec.hook)

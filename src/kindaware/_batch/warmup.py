@@ -22,6 +22,7 @@ from kindaware._errors import (
     text_of,
 )
 from kindaware._hooks.blame import hook_of, report
+from kindaware._hooks.interruption import stops_test
 from kindaware._placement.placement import Placement
 from kindaware._tensors.bytes_arrays import Value, empty_bytes
 from kindaware._tracebacks import ungrouped
@@ -117,13 +118,14 @@ class WarmUp:
         for rows in sizes:
             try:
                 answered[rows] = answer(Request("warm-up", self._inputs(rows), rows))
-            except KeyboardInterrupt:  # of somebody who stops a test
-                raise
             except BaseException as raised:
+                if stops_test(raised):
+                    raise
                 graphs = ", no CUDA graph" if self.graph_sizes else ""
                 error = ungrouped(raised)
                 if isinstance(error, RequestError) and self.make_inputs is None:
-                    return f"warm-up skipped (zeros are refused: {error}; define warmup_inputs(rows)){graphs}"
+                    said = text_of(error)
+                    return f"warm-up skipped (zeros are refused: {said}; define warmup_inputs(rows)){graphs}"
                 # The models that it calls may not be loaded yet, so none can be called before it is ready.
                 if isinstance(error, CallTooEarlyError):
                     return f"warm-up skipped ({self.spec.hook} calls another model){graphs}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from logging import Logger
 
@@ -11,6 +10,7 @@ import torch
 
 from kindaware._config.settings import Settings
 from kindaware._device.health import Health
+from kindaware._device.nested import Nested
 from kindaware._device.runtime import Runtime
 from kindaware._device.staging import Staging, open_staging
 
@@ -41,8 +41,7 @@ class Device:
         """
         return cls(runtime, open_staging(runtime, settings), Health(runtime, model, logger))
 
-    @contextlib.contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> contextlib.AbstractContextManager[None]:
         """Make device and stream current for one batch, with gradients disabled.
 
         Sync:
@@ -51,12 +50,29 @@ class Device:
             another error in place of the first.
         """
         # set_grad_enabled and not inference_mode: inputs are collated here; see `BatchRunner._forward`.
-        with self.runtime.scope(), torch.set_grad_enabled(False):
-            try:
-                self.staging.begin_forward()
-                yield
-            except BaseException as error:
-                if not self.runtime.is_fault(error):
-                    self.staging.settle()
-                raise
-            self.staging.settle()
+        return Nested(
+            self.runtime.scope,
+            lambda: torch.set_grad_enabled(False),
+            lambda: _Settled(self.runtime, self.staging),
+        )
+
+
+class _Settled:
+    """Waits at the end, unless the device has failed."""
+
+    __slots__ = ("_runtime", "_staging")
+
+    def __init__(self, runtime: Runtime, staging: Staging) -> None:
+        self._runtime = runtime
+        self._staging = staging
+
+    def __enter__(self) -> None:
+        try:
+            self._staging.begin_forward()
+        except BaseException as error:
+            self.__exit__(None, error)
+            raise
+
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        if error is None or not self._runtime.is_fault(error):
+            self._staging.settle()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from logging import Logger
 
 from kindaware._device.runtime import Runtime, is_out_of_memory
-from kindaware._errors import ProcessExitError, describe, message
+from kindaware._errors import ProcessExitError, RequestError, UnreadableError, describe, message
 from kindaware._tracebacks import format_traceback, release_frames, ungrouped
 
 
@@ -19,10 +20,12 @@ class Health:
 
     Attributes:
         fault: description of the error that left the device unusable; None while it works.
+        on_fault: called at the first such error, on the thread that saw it; None for nothing.
     """
 
     def __init__(self, runtime: Runtime, model: str, logger: Logger) -> None:
         self.fault: str | None = None
+        self.on_fault: Callable[[], None] | None = None
         self._runtime = runtime
         self._model = model
         self._logger = logger
@@ -38,6 +41,8 @@ class Health:
         if self.fault is None:
             self.fault = describe(error)
             self._logger.error("%s\n%s", self.unavailable(), format_traceback(error))
+            if self.on_fault is not None:
+                self.on_fault()
         return True
 
     def unavailable(self) -> str:
@@ -54,15 +59,23 @@ class Health:
 
         A group of errors is reduced to what it is about. An error that would end the process, such as
         SystemExit of a library that calls sys.exit, becomes one of the request: the server would not start
-        another stub.
+        another stub. Nothing is raised: one that can't be looked at becomes an `UnreadableError`.
         """
-        error = ungrouped(error)
         try:
-            self.recover(error)
-        except Exception as other:
-            error = other
-        self.note_fault(error)
-        return as_exception(error)
+            error = ungrouped(error)
+            try:
+                self.recover(error)
+            except Exception as other:
+                error = other
+            self.note_fault(error)
+            # What is read of it later is read here first.
+            describe(error)
+            isinstance(error, RequestError)
+            return as_exception(error)
+        except BaseException as other:
+            return UnreadableError(
+                f"an error that can't be read: looking at it raised {type(other).__name__}"
+            )
 
     def recover(self, error: BaseException) -> None:
         """If memory ran out, release the tensors that a hook's error references, and cached memory.

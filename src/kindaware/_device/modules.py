@@ -13,6 +13,7 @@ from torch import nn
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
 from kindaware._device.exported_modules import check_exported, move_exported
+from kindaware._device.nested import Nested
 from kindaware._device.placed_modules import check_placed, is_dispatched, refuse_unmovable
 from kindaware._device.runtime import Runtime, is_out_of_memory
 from kindaware._errors import ConfigError
@@ -52,11 +53,11 @@ class Precision:
         return None if self.is_mixed else self.dtype
 
 
-@contextlib.contextmanager
-def hook_scope(runtime: Runtime, precision: Precision, settings: Settings) -> Iterator[None]:
-    """Enter device and stream, inference mode and precision for one step of a hook."""
-    with runtime.scope(), gradients_off(settings), precision.scope(runtime.device):
-        yield
+def hook_scope(
+    runtime: Runtime, precision: Precision, settings: Settings
+) -> contextlib.AbstractContextManager[None]:
+    """Return what one step of a hook runs in: device and stream, inference mode and precision."""
+    return Nested(runtime.scope, lambda: gradients_off(settings), lambda: precision.scope(runtime.device))
 
 
 def gradients_off(settings: Settings) -> contextlib.AbstractContextManager[Any]:

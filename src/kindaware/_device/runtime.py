@@ -13,9 +13,10 @@ from typing import Protocol
 
 import torch
 
-from kindaware._errors import text_of
+from kindaware._device.nested import Nested
+from kindaware._errors import RequestError, text_of
 from kindaware._placement.placement import Placement
-from kindaware._tracebacks import leaves_of, linked_errors
+from kindaware._tracebacks import linked_errors
 
 _NO_SCOPE = contextlib.nullcontext()
 
@@ -153,11 +154,9 @@ class CudaRuntime:
             raise RuntimeError("CudaRuntime: expected activate() before its first use, got none; call it")
         return self._stream
 
-    @contextlib.contextmanager
-    def scope(self) -> Iterator[None]:
+    def scope(self) -> contextlib.AbstractContextManager[None]:
         """Make the device and the stream current for this thread."""
-        with torch.cuda.device(self.device), torch.cuda.stream(self.stream):
-            yield
+        return Nested(lambda: torch.cuda.device(self.device), lambda: torch.cuda.stream(self.stream))
 
     def new_pinned(self, num_bytes: int) -> torch.Tensor:
         """Allocate page-locked host memory, uint8 [num_bytes]. Sync: the whole device, implicitly in CUDA."""
@@ -253,31 +252,42 @@ class CudaRuntime:
 
 
 _OUT_OF_MEMORY = re.compile(
-    r"CUDA error: out of memory|(CUBLAS|CUDNN)_STATUS_ALLOC_FAILED|DefaultCPUAllocator: (can't|not enough)"
+    r"(CUDA|HIP) error: out of memory|(CUDA|HIP) out of memory\. Tried to allocate"
+    r"|(CU|HIP|ROC)BLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|MIOPEN_STATUS_ALLOC_FAILED"
+    r"|DefaultCPUAllocator: (can't|not enough)"
 )
-"""What CUDA, cuBLAS, cuDNN and torch's allocator on the CPU say, each in words of its own.
+"""What CUDA, cuBLAS, cuDNN, their counterparts on AMD and torch's allocators say, each in words of its own.
 
-Source: torch, `c10/core/impl/alloc_cpu.cpp`.
+TorchScript raises what an operation of its raised as a plain RuntimeError with the same text.
+Source: torch, `c10/core/impl/alloc_cpu.cpp`, `c10/cuda/CUDACachingAllocator.cpp`.
 """
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether a smaller batch may go where this one did not; also for what a group of errors holds."""
-    return any(_is_out_of_memory(one) for one in leaves_of(error))
+    """Return whether a smaller batch may go where this one did not.
+
+    Also for what a group of errors holds, and for what an error was raised from or while handling; but a
+    refusal says itself what it is about.
+    """
+    if issubclass(type(error), RequestError):
+        return False
+    return any(_is_out_of_memory(one) for one in linked_errors(error))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    # Not isinstance, which asks an error for its class, and an error of the user's may raise then.
+    if issubclass(type(error), (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(text_of(error)))
+    return issubclass(type(error), RuntimeError) and bool(_OUT_OF_MEMORY.search(text_of(error)))
 
 
 def _is_cuda_error(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError) or not isinstance(error, RuntimeError):
+    kind = type(error)  # as above
+    if issubclass(kind, torch.OutOfMemoryError) or not issubclass(kind, RuntimeError):
         return False
     said = re.search(r"CUDA error: (.*)", text_of(error))
     if said is None:
-        return isinstance(error, getattr(torch, "AcceleratorError", ()))
+        return issubclass(kind, getattr(torch, "AcceleratorError", ()))
     return not re.match(r"out of memory|.*captur", said.group(1))
 
 

@@ -20,6 +20,8 @@ from kindaware._batch.runner import BatchRunner
 from kindaware._batch.stages import COLLATE, FORWARD, POSTPROCESS, READ, RESPOND, Stage
 from kindaware._config.settings import FAST_PATH_SETTINGS
 from kindaware._device.modules import gradients_off
+from kindaware._hooks.blame import blame
+from kindaware._hooks.interruption import stops_test
 from kindaware._tensors.rows import Output, split
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.request import RequestContexts
@@ -94,9 +96,9 @@ class FastPath:
                 returned = self._forward(rows)
                 computed = time.monotonic()
                 outputs = self._check(returned, len(rows), arrays)
-        except KeyboardInterrupt:  # of somebody who stops a test
-            raise
         except BaseException as error:
+            if stops_test(error):
+                raise
             return self._runner.device.health.caught(error)
         finally:
             reset_contexts(token)
@@ -126,7 +128,11 @@ class FastPath:
         return torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
 
     def _forward(self, rows: torch.Tensor) -> Any:
-        return self._call(self._hook, {self._input: rows})
+        try:
+            return self._call(self._hook, {self._input: rows})
+        except BaseException as error:
+            blame(error, self._spec.hook)
+            raise
 
     def _check(self, returned: Any, num_rows: int, arrays: list[_Array]) -> _Array | dict[str, Output]:
         """Return what `forward` returned: as an array if it needs no conversion, else checked and named.

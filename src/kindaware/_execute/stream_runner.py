@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,6 +15,8 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._device.device import Device
 from kindaware._device.modules import gradients_off, hook_scope, prepare_input
+from kindaware._device.nested import Nested
+from kindaware._hooks.blame import blame
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.rows import concat_bytes, joinable, split
 
@@ -64,14 +65,19 @@ class StreamRunner:
                 owned = tensor if parts[0].device.type == "cpu" else tensor.clone()
                 placed[name] = prepare_input(owned, plan.settings, plan.precision)
         extras = self._hook_requests.argument("forward", [request])
-        return plan.hooks.call(plan.hooks.forward, placed, **extras)
+        try:
+            return plan.hooks.call(plan.hooks.forward, placed, **extras)
+        except BaseException as error:
+            blame(error, plan.spec.hook)
+            raise
 
-    @contextlib.contextmanager
-    def scope(self) -> Iterator[None]:
-        """Enter what a step of `stream` computes in, and time the step as `forward`; see `hook_scope`."""
+    def scope(self) -> contextlib.AbstractContextManager[None]:
+        """Return what a step of `stream` computes in, and is timed by as `forward`; see `hook_scope`."""
         plan = self._plan
-        with self._counted("forward"), hook_scope(self.device.runtime, plan.precision, plan.settings):
-            yield
+        return Nested(
+            lambda: self._counted("forward"),
+            lambda: hook_scope(self.device.runtime, plan.precision, plan.settings),
+        )
 
     def bring_back(self, item: Any, request: Request) -> dict[str, Value]:
         """Run `postprocess` on an item of `stream`, check its outputs, and copy them off the device.
@@ -101,15 +107,28 @@ class StreamRunner:
             (answer,) = split(self._output_stage.fetch(finished), [request.rows])
         return dict(answer)
 
-    @contextlib.contextmanager
-    def _counted(self, stage: str) -> Iterator[None]:
-        """Add the block's seconds to a stage, and count the bytes that it copies between host and device."""
-        statistics = self.device.staging.statistics
-        num_in, num_out = statistics.bytes_in, statistics.bytes_out
-        stopwatch = Stopwatch(self.counters)
-        try:
-            yield
-        finally:
-            stopwatch.lap(stage)
-            if not self.device.runtime.is_host:
-                self.counters.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
+    def _counted(self, stage: str) -> _Counted:
+        """Return what counts a block, for a stage."""
+        return _Counted(self.device, self.counters, stage)
+
+
+class _Counted:
+    """Adds a block's seconds to a stage, and counts the bytes that it copies between host and device."""
+
+    __slots__ = ("_counters", "_device", "_num_in", "_num_out", "_stage", "_stopwatch")
+
+    def __init__(self, device: Device, counters: Counters, stage: str) -> None:
+        self._device = device
+        self._counters = counters
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        statistics = self._device.staging.statistics
+        self._num_in, self._num_out = statistics.bytes_in, statistics.bytes_out
+        self._stopwatch = Stopwatch(self._counters)
+
+    def __exit__(self, *_: object) -> None:
+        self._stopwatch.lap(self._stage)
+        if not self._device.runtime.is_host:
+            statistics = self._device.staging.statistics
+            self._counters.add_bytes(statistics.bytes_in - self._num_in, statistics.bytes_out - self._num_out)

@@ -20,7 +20,7 @@ from kindaware._batch.results import Failure, failure_of, log_failure, refusal_o
 from kindaware._errors import RequestError, message
 from kindaware._execute.client_watch import ClientGoneError, Watch
 from kindaware._execute.stream_runner import StreamRunner
-from kindaware._hooks.blame import report
+from kindaware._hooks.blame import blame, report
 from kindaware._hooks.event_loop import EventLoop, Scope, Stepped, drive
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.response_sender import ResponseSender
@@ -52,8 +52,12 @@ class _PlainItems:
 
     async def next(self) -> Any:
         """Return the next item; `_END` after the last."""
-        with self._scope():
-            return next(self._generator, _END)
+        try:
+            with self._scope():
+                return next(self._generator, _END)
+        except BaseException as error:
+            blame(error, "stream")
+            raise
 
     async def close(self) -> None:
         """Close the generator."""
@@ -64,10 +68,13 @@ class _PlainItems:
 class _AsyncItems:
     """The items of an asynchronous generator; other streams get a turn before each item."""
 
-    def __init__(self, generator: AsyncGenerator[Any, Any], scope: Scope, watch: Watch) -> None:
+    def __init__(
+        self, generator: AsyncGenerator[Any, Any], scope: Scope, watch: Watch, loop: EventLoop
+    ) -> None:
         self._generator = generator
         self._scope = scope
         self._watch = watch
+        self._loop = loop
 
     async def next(self) -> Any:
         """Return the next item; `_END` after the last."""
@@ -75,13 +82,19 @@ class _AsyncItems:
         await asyncio.sleep(0)
         try:
             with self._watch:
-                return await Stepped(self._generator.__anext__(), self._scope)
+                return await self._stepped(self._generator.__anext__())
         except StopAsyncIteration:
             return _END
+        except BaseException as error:
+            blame(error, "stream")
+            raise
 
     async def close(self) -> None:
         """Close the generator."""
-        await Stepped(self._generator.aclose(), self._scope)
+        await self._stepped(self._generator.aclose())
+
+    def _stepped(self, awaitable: Awaitable[Any]) -> Stepped[Any]:
+        return Stepped(awaitable, self._scope, lambda: self._loop.is_refusing)
 
 
 class Streams:
@@ -180,7 +193,7 @@ class Streams:
         generator = self._runner.open(request)
         if self._loop is None:
             return _PlainItems(generator, self._runner.scope)
-        return _AsyncItems(generator, self._runner.scope, Watch(is_gone))
+        return _AsyncItems(generator, self._runner.scope, Watch(is_gone), self._loop)
 
     async def _answer(
         self, arrival: Request | Failure, responses: ResponseSender, is_placed: threading.Event
@@ -198,7 +211,12 @@ class Streams:
                 stage = "stream"
                 failure = await self._send_items(request, responses, is_placed)
         except BaseException as error:  # anything but a normal end is an error for the client
-            failure = self._failure(error, arrival, stage)
+            try:
+                failure = self._failure(error, arrival, stage)
+            except BaseException as other:
+                # Without a failure, the client would take the items so far for all there are.
+                failure = failure_of(other, self._model, "", stage)
+                log_failure(self._logger, self._model, [], report(other))
         finally:
             # Also set if the stream was never opened, since `serve` may be waiting for it.
             is_placed.set()

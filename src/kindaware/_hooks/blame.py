@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kindaware._errors import describe
+from kindaware._errors import attribute_of, describe
 from kindaware._tracebacks import format_traceback, leaves_of, ungrouped
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
@@ -18,6 +18,12 @@ Hook = TypeVar("Hook", bound=Callable[..., Any])
 _LIBRARY = str(Path(__file__).parents[1])
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _BLAMED = "_kindaware_hook"
+
+
+def blame(error: BaseException, name: str) -> None:
+    """Note on an error which hook has raised it; the same object may come from another hook later."""
+    with contextlib.suppress(BaseException):  # of an exception with slots, or one that computes its __dict__
+        error.__dict__[_BLAMED] = name
 
 
 def blamed(name: str, hook: Hook) -> Hook:
@@ -33,8 +39,7 @@ def blamed(name: str, hook: Hook) -> Hook:
         try:
             return hook(*args, **named)
         except BaseException as error:
-            with contextlib.suppress(AttributeError):  # of an exception with slots
-                error.__dict__.setdefault(_BLAMED, name)
+            blame(error, name)
             raise
 
     return call  # type: ignore[return-value]  # of the same signature
@@ -43,7 +48,9 @@ def blamed(name: str, hook: Hook) -> Hook:
 def hook_of(error: BaseException, default: str) -> str:
     """Return the name of the hook that an error comes from; the default where no other is blamed."""
     for leaf in (error, *leaves_of(error)):
-        name = getattr(leaf, _BLAMED, None)
+        # Not the attribute: a class may answer for every name.
+        notes = attribute_of(leaf, "__dict__")
+        name = notes.get(_BLAMED) if isinstance(notes, dict) else None
         if isinstance(name, str):
             return name
     return default
@@ -55,7 +62,10 @@ def report(error: BaseException) -> str:
     Frames of this library are left out; of an error that was raised in none of the user's frames, all of its
     frames are kept.
     """
-    return f"{headline(error)}\n{_user_traceback(error)}"
+    try:
+        return f"{headline(error)}\n{_user_traceback(error)}"
+    except BaseException as other:  # of an attribute of the error's
+        return f"an error that can't be read: looking at it raised {type(other).__name__}"
 
 
 def headline(error: BaseException) -> str:

@@ -38,11 +38,13 @@ class EventLoop:
 
     Attributes:
         is_closing: whether the coroutines that still run are being cancelled.
+        is_refusing: whether those that have swallowed that take no further step.
     """
 
     def __init__(self, name: str, logger: Logger) -> None:
         self._logger = logger
-        self.is_closing = self._is_stopped = False
+        self.is_closing = self.is_refusing = self._is_stopped = False
+        self._submitted: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(NUM_WAITING_THREADS, f"{name}-waiting"))
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -50,7 +52,16 @@ class EventLoop:
 
     def submit(self, coroutine: Coroutine[Any, Any, Result]) -> Future[Result]:
         """Schedule a coroutine, from any thread. Sync: none, returns at once."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return asyncio.run_coroutine_threadsafe(self._tracked(coroutine), self._loop)
+
+    async def _tracked(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        task = asyncio.current_task()
+        assert task is not None
+        self._submitted.add(task)
+        try:
+            return await coroutine
+        finally:
+            self._submitted.discard(task)
 
     def run(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine to completion, from another thread, and return its result.
@@ -63,15 +74,34 @@ class EventLoop:
         """
         return self.submit(coroutine).result()
 
-    def cancel_all(self) -> None:
-        """Cancel the coroutines that still run, and wait until they have ended; the loop goes on.
+    def cancel_submitted(self) -> None:
+        """Cancel the coroutines that were submitted, and wait until they have ended; the loop goes on.
+
+        Tasks that the model has started go on until `close`: its `unload` may need them. One that swallows
+        its cancellation is cancelled again and again, after the time that a cleanup may take; at last it is
+        closed where it waits.
 
         Sync:
             Until all have ended, for at most 5 s.
         """
         self.is_closing = True
         with contextlib.suppress(FutureTimeoutError):
-            self.submit(self._end_tasks()).result(_CLOSING_SECONDS)
+            self.submit(self._end_submitted()).result(_CLOSING_SECONDS)
+
+    async def _end_submitted(self) -> None:
+        # The first cancellation leaves half of the time for what a `finally` awaits.
+        for share in (0.5, *[0.05] * 8):
+            if not await self._cancel_submitted(share * _CLOSING_SECONDS):
+                return
+        self.is_refusing = True
+        await self._cancel_submitted(0.1 * _CLOSING_SECONDS)
+
+    async def _cancel_submitted(self, seconds: float) -> bool:
+        """Return whether any still runs after so many seconds."""
+        tasks = {task for task in self._submitted if task is not asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        return bool(tasks) and bool((await asyncio.wait(tasks, timeout=seconds))[1])
 
     def close(self) -> None:
         """Cancel the coroutines that still run, wait until they have ended, and stop the loop.
@@ -119,11 +149,15 @@ class Stepped(Generic[Result]):
     Args:
         awaitable: the awaitable to run.
         scope: returns a new context manager for each step.
+        is_refused: whether no further step may run; the awaitable is closed then where it waits.
     """
 
-    def __init__(self, awaitable: Awaitable[Result], scope: Scope) -> None:
+    def __init__(
+        self, awaitable: Awaitable[Result], scope: Scope, is_refused: Callable[[], bool] = lambda: False
+    ) -> None:
         self._awaitable = awaitable
         self._scope = scope
+        self._is_refused = is_refused
 
     def __await__(self) -> Generator[Any, Any, Result]:
         # What `yield from` does, unrolled, so that the scope can be left at each yield.
@@ -143,6 +177,11 @@ class Stepped(Generic[Result]):
                 resume = partial(steps.throw, error)
             else:
                 resume = partial(next, steps)
+            if self._is_refused():
+                # Not close(), which does nothing to a step of an asynchronous generator before Python 3.13.
+                with self._scope(), contextlib.suppress(GeneratorExit, StopIteration, StopAsyncIteration):
+                    steps.throw(GeneratorExit())
+                raise asyncio.CancelledError
 
 
 def awaited(hook: Callable[..., Awaitable[Result]], loop: EventLoop, scope: Scope) -> Callable[..., Result]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import sys
 import threading
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -41,8 +41,12 @@ class CallStream(Iterator[Outputs]):
         self._responses: Any = None
         self._lock = threading.Lock()
         self._done = threading.Event()
-        # Responses that threads are waiting for, or have taken, whose `__anext__` was cancelled.
-        self._abandoned: deque[Future[Any]] = deque()
+        # Responses that threads are waiting for, or have taken, whose `__anext__` was cancelled: a heap.
+        self._abandoned: list[tuple[int, Future[Any]]] = []
+        self._num_taken = 0
+        self._last_turn = threading.Event()
+        self._last_turn.set()
+        self._is_closed = False
 
     def __iter__(self) -> CallStream:
         return self
@@ -65,30 +69,39 @@ class CallStream(Iterator[Outputs]):
 
     async def _next_async(self) -> Any:
         """Return the next response; if it is cancelled, the next call returns the response."""
-        taken = self._abandoned.popleft() if self._abandoned else self._take_on_thread()
+        number, taken = heapq.heappop(self._abandoned) if self._abandoned else self._take_on_thread()
         waiting = asyncio.wrap_future(taken)
         waiting.add_done_callback(_retrieve)
         try:
             return await asyncio.shield(waiting)
         except asyncio.CancelledError:
             # The thread goes on: nothing can call it back, and what it takes from Triton is taken.
-            self._abandoned.append(taken)
+            if not self._is_closed:
+                heapq.heappush(self._abandoned, (number, taken))
             raise
 
-    def _take_on_thread(self) -> Future[Any]:
+    def _take_on_thread(self) -> tuple[int, Future[Any]]:
+        """Return the future of the next response, and its number among those that were taken."""
         taken: Future[Any] = Future()
+        before, after = self._last_turn, threading.Event()
+        self._last_turn = after
+        self._num_taken += 1
 
         def take() -> None:
+            # In turn: threads get a lock in any order.
+            before.wait()
             try:
                 taken.set_result(self._next())
             except BaseException as error:
                 taken.set_exception(error)
+            finally:
+                after.set()
 
         asyncio.get_running_loop().run_in_executor(None, take)
-        return taken
+        return self._num_taken, taken
 
     def _abandoned_or_next(self) -> Any:
-        return self._abandoned.popleft().result() if self._abandoned else self._next()
+        return heapq.heappop(self._abandoned)[1].result() if self._abandoned else self._next()
 
     def __enter__(self) -> CallStream:
         return self
@@ -105,6 +118,8 @@ class CallStream(Iterator[Outputs]):
         # Nothing to discard if the call was never made, or its responses are read to the end.
         is_open = not self._done.is_set() and self._responses is not None
         self._done.set()
+        self._is_closed = True
+        self._abandoned.clear()
         if not is_open:
             return
         cancel = getattr(self._responses, "cancel", None)

@@ -10,9 +10,9 @@ from types import ModuleType
 import torch
 
 from kindaware._errors import ConfigError, KindAwareError, message
+from kindaware._hooks.interruption import is_stub
 
 PB_UTILS = "triton_python_backend_utils"
-_STUB_ONLY = "c_python_backend_utils"
 
 
 def find_pb_utils() -> ModuleType | None:
@@ -44,14 +44,6 @@ def check_pb_utils(pb_utils: ModuleType) -> None:
             got=f"{read.tolist()} for {probe.tolist()} with numpy {numpy.__version__}",
             remedy="install 'numpy<2' in the environment of the stub, or use Triton 24.11 or newer",
         )
-
-
-def is_stub() -> bool:
-    """Whether this is a process of Triton's Python backend: only these have the C++ module built in.
-
-    Source: python_backend `pb_stub.cc`, PYBIND11_EMBEDDED_MODULE.
-    """
-    return _STUB_ONLY in sys.builtin_module_names
 
 
 def is_stand_in(pb_utils: ModuleType) -> bool:

@@ -23,14 +23,23 @@ def check_parameters(parameters: Mapping[str, object], subject: str) -> None:
             got = f"{value}, which is no INT64"
         elif "\0" in name or (isinstance(value, str) and "\0" in value):
             got = "text with a NUL"
+        elif not (_is_utf8(name) and _is_utf8(value)):
+            got = "text that has no UTF-8, such as half of a surrogate pair"
         if got:
             text = message(
                 f"{subject} {name!r}",
-                expected="booleans, text without NUL, and whole numbers from -2**63 to 2**63 - 1",
+                expected="booleans, text in UTF-8 without NUL, and whole numbers from -2**63 to 2**63 - 1",
                 got=got,
                 remedy="send it as text in another form, or as an output",
             )
             raise RequestError(text)
+
+
+def _is_utf8(value: object) -> bool:
+    try:
+        return not isinstance(value, str) or value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def require_response_parameters(pb_utils: ModuleType, model: str) -> None:

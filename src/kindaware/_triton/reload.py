@@ -59,6 +59,7 @@ class Reload:
         self._num_before, self._num_in_a_row = _read_counts(parameters)
         self._loaded_at = time.monotonic()
         self._is_begun = False
+        self._lock = threading.Lock()
         self._obstacle = None if is_stand_in(pb_utils) else self._find_obstacle()
         if self._obstacle is not None:
             logger.warning(self._obstacle)
@@ -70,9 +71,10 @@ class Reload:
             None: returns at once. Shortly after, the thread holds the GIL until the server has loaded the
             model, because `pb_utils.load_model` does.
         """
-        if self._is_begun:
-            return
-        self._is_begun = True
+        with self._lock:
+            if self._is_begun:
+                return
+            self._is_begun = True
         # This process was started by the last reload, if there was one, so its age is the time since then.
         seconds = time.monotonic() - self._loaded_at
         number = 1 if seconds >= CALM_SECONDS else self._num_in_a_row + 1

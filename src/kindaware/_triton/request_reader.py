@@ -18,6 +18,17 @@ from kindaware._tensors.bytes_arrays import Value
 from kindaware._triton.request import TritonRequest, read_info, read_sequence, readable_id
 
 
+def is_cancelled(asked: Any) -> bool:
+    """Return what a request, or its response sender, says; False where the question fails.
+
+    An error of the question says nothing about the client, who gets the answer then.
+    """
+    try:
+        return bool(asked.is_cancelled())
+    except Exception:
+        return False
+
+
 class RequestReader:
     """Reads Triton's requests.
 
@@ -81,7 +92,7 @@ class RequestReader:
         arrivals: list[Request | Failure] = []
         # Not a comprehension, which would release tensors while an exception is being handled.
         for request in requests:
-            if asks_for_cancelled and request.is_cancelled():
+            if asks_for_cancelled and is_cancelled(request):
                 arrivals.append(self._cancelled(request))
                 continue
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from kindaware._batch.results import Failure, Tensors
 from kindaware._tensors.bytes_arrays import num_bytes
+from kindaware._triton.request_reader import is_cancelled
 from kindaware._triton.response import ResponseBuilder
 
 CANCEL_CHECK_SECONDS = 0.02
@@ -76,16 +78,22 @@ class ResponseSender:
         self.num_bytes += self.size_of(outputs)
 
     def size_of(self, outputs: Tensors) -> int:
-        """Return the bytes that an item would take in the server; outputs that nobody asked for take none."""
+        """Return the bytes that an item would take in the server; outputs that nobody asked for take none.
+
+        The parameters go with each item, too.
+        """
         sent = (value for name, value in outputs.items() if name in self._requested)
-        return ITEM_BYTES + sum(map(num_bytes, sent))
+        parameters = sum(
+            map(_num_text_bytes, itertools.chain.from_iterable((self._parameters or {}).items()))
+        )
+        return ITEM_BYTES + parameters + sum(map(num_bytes, sent))
 
     def is_cancelled(self) -> bool:
         """Whether the client has cancelled, as of the last `CANCEL_CHECK_SECONDS`."""
         now = time.monotonic()
         # Asked after FINAL was sent, the server would crash. Source: measured on tritonserver 2.51.0.
         if not self._is_cancelled and not self._is_ended and now >= self._next_check:
-            self._is_cancelled = self._sender.is_cancelled()
+            self._is_cancelled = is_cancelled(self._sender)
             self._next_check = now + CANCEL_CHECK_SECONDS
         return self._is_cancelled
 
@@ -113,3 +121,8 @@ class ResponseSender:
                 self._sender.send(self._builder.refuse(failure))
             finally:
                 self._sender.send(flags=_FINAL)
+
+
+def _num_text_bytes(value: object) -> int:
+    """Return the bytes of a name or value of a parameter; those of a number are in `ITEM_BYTES`."""
+    return len(value.encode("utf-8", "replace")) if isinstance(value, str) else 0

@@ -11,7 +11,7 @@ import io
 import locale
 import sys
 
-from kindaware._triton.module import is_stub
+from kindaware._hooks.interruption import is_stub
 
 
 def use_utf8() -> None:

@@ -78,3 +78,12 @@ def test_text_of_a_call_ends_at_nul():
     fields = {"inputs": [], "requested_output_names": [], "model_name": "other"}
     pb.InferenceRequest(**fields, parameters={"a": "x\0y", "b": 2**63 - 1}).exec()
     assert host.calls[0].parameters == {"a": "x", "b": 2**63 - 1}
+
+
+@pytest.mark.parametrize("parameters", [{"a": "\ud800"}, {"\udc00": 1}])
+def test_half_of_a_surrogate_pair_is_refused(current, parameters):
+    host, pb, _ = current
+    request = new_request(host)
+    with pytest.raises(pb.TritonModelException, match="The surrogate pair in string is invalid"):
+        request.get_response_sender().send(with_parameters(pb, parameters), 1)
+    assert state_of(request).sent == []

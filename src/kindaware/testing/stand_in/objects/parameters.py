@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from kindaware.testing.stand_in.host.errors import RefusalError
 from kindaware.testing.stand_in.objects.triton_error import TritonModelException
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def check_parameters(parameters: Any) -> dict[str, Any]:
@@ -33,13 +36,18 @@ def pass_on(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters as they arrive: text ends at its first NUL.
 
     Raises:
-        RefusalError: an int does not fit into 64 bits, or the name of a parameter has a NUL in it.
+        RefusalError: an int does not fit into 64 bits, the name of a parameter has a NUL in it, or text has
+            half of a surrogate pair, which is only read in the sources.
 
-    Source: measured on 2.51.0.
+    Source: measured on 2.51.0; core `triton_json.h`, Parse; RapidJSON, GetParseError_En.
     """
     for name, value in parameters.items():
         if "\0" in name:
             raise RefusalError("Unexpected missing key on parameters")
+        if any(isinstance(one, str) and _SURROGATE.search(one) for one in (name, value)):
+            raise RefusalError(
+                "failed to parse the request JSON buffer: The surrogate pair in string is invalid."
+            )
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise RefusalError("Unsupported value type on parameters")
     return {
