@@ -1,5 +1,8 @@
 """Outputs whose size differs per request: a list with a tensor for each, from one forward for all."""
 
+import collections
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,7 @@ from core_kit import make_pipeline, make_spec
 from kindaware import KindAwareModel, TensorSpec
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
-from kindaware.testing import ModelHarness
+from kindaware.testing import InferenceError, ModelHarness
 
 X = TensorSpec("X", "FP32", [3])
 KEPT = TensorSpec("KEPT", "FP32", [-1])
@@ -178,6 +181,87 @@ def test_list_of_an_output_that_follows_an_input_is_not_cut():
     assert values(pipeline.run(requests), "TAGS") == [[[1, 0]], [[1, 1, 1]]]
 
 
+Y = TensorSpec("Y", "FP32", [-1])
+Z = TensorSpec("Z", "FP32", [-1])
+Both = collections.namedtuple("Both", "Y Z")
+TEXTS = [TensorSpec("Y", "BYTES", [-1]), TensorSpec("Z", "BYTES", [-1])]
+
+
+@dataclasses.dataclass
+class Record:
+    Y: object
+    Z: object
+
+
+def pairs(X):
+    return [(row, 100 + row) for row in X]
+
+
+BY_REQUEST = {
+    "tuples": pairs,
+    "lists": lambda X: [[*pair] for pair in pairs(X)],
+    "named tuples": lambda X: [Both(*pair) for pair in pairs(X)],
+    "dicts": lambda X: [{"Y": y, "Z": z} for y, z in pairs(X)],
+    "dataclasses": lambda X: [Record(*pair) for pair in pairs(X)],
+    "tuple of tuples": lambda X: tuple(pairs(X)),
+    "tuple of dicts": lambda X: tuple({"Y": y, "Z": z} for y, z in pairs(X)),
+    "with rows": lambda X: [(row[None], 100 + row[None]) for row in X],
+}
+
+
+@pytest.mark.parametrize("hook", ["forward", "postprocess"])
+@pytest.mark.parametrize("num_requests", [1, 2, 3])
+@pytest.mark.parametrize("form", BY_REQUEST)
+def test_one_record_per_request_is_refused_whatever_their_number(form, num_requests, hook):
+    returned = BY_REQUEST[form]
+    if hook == "forward":
+        pipeline = pipeline_of(returned, Y, Z)
+    else:
+        pipeline = pipeline_of(lambda X: (X, X), Y, Z, postprocess=lambda outputs: returned(outputs["Y"]))
+    found = values(pipeline.run(ROWS[:num_requests]))
+    for text in found:
+        assert f"model 'm' {hook}: expected each output for all requests together, got a " in text
+        assert text.endswith("return ([y, ...], [z, ...]), or a dict of such lists by output name")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "returned"),
+    [
+        ([KEPT], lambda X: [(row,) for row in X]),
+        ([KEPT], lambda X: [[row] for row in X]),
+        ([KEPT], lambda X: tuple((row,) for row in X)),
+        ([KEPT], lambda X: [{"KEPT": row} for row in X]),
+        (TEXTS, lambda X: [["a", "b"] for _ in X]),
+        (TEXTS, lambda X: [(["a"], ["b"]) for _ in X]),
+        ([Y, TEXTS[1]], lambda X: [(row, ["b"]) for row in X]),
+    ],
+)
+@pytest.mark.parametrize("num_requests", [1, 2, 3])
+def test_one_record_per_request_is_refused_of_one_output_and_of_text(outputs, returned, num_requests):
+    found = values(pipeline_of(returned, *outputs).run(ROWS[:num_requests]), outputs[0].name)
+    assert all("which may be one per request; return ([" in text for text in found)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        lambda X: ([*X], [*(100 + X)]),
+        lambda X: [X, 100 + X],
+        lambda X: ([*X], tuple(100 + X)),
+        lambda X: [X, [*(100 + X)]],
+        lambda X: {"Z": tuple(100 + X), "Y": tuple(X)},
+        lambda X: Both(tuple(X), tuple(100 + X)),
+        lambda X: Record([*X], [*(100 + X)]),
+    ],
+)
+@pytest.mark.parametrize("num_requests", [1, 2, 3])
+def test_each_output_for_all_requests_reaches_its_own(returned, num_requests):
+    found = pipeline_of(returned, Y, Z).run(ROWS[:num_requests])
+    rows = [one.inputs["X"] for one in ROWS[:num_requests]]
+    assert values(found, "Y") == [one.tolist() for one in rows]
+    assert values(found, "Z") == [(100 + one).tolist() for one in rows]
+
+
 class Positive(KindAwareModel):
     def load(self):
         """Make nothing."""
@@ -204,6 +288,32 @@ def test_model_without_a_batch_dimension_may_return_a_list_of_one():
     pipeline = make_pipeline(lambda X: [X[X > 0]], spec=spec)
     [found] = pipeline.run([Request("r", {"X": torch.tensor([1.0, -1, 2])}, None)])
     assert found["KEPT"].tolist() == [1, 2]
+
+
+class StreamsRecords(KindAwareModel):
+    def load(self):
+        """Make nothing."""
+
+    def stream(self, X):
+        yield [(row, 100 + row) for row in X]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_stream_item_of_one_record_per_row_is_refused(rows):
+    config = {
+        "name": "m",
+        "max_batch_size": 8,
+        "input": [{"name": "X", "data_type": "TYPE_FP32", "dims": [3]}],
+        "output": [{"name": name, "data_type": "TYPE_FP32", "dims": [-1]} for name in "YZ"],
+        "model_transaction_policy": {"decoupled": True},
+    }
+    text = "model 'm' stream: expected each output for all requests together"
+    off = {"kindaware.warmup": "off"}
+    with (
+        ModelHarness(StreamsRecords, config=config, parameters=off) as harness,
+        pytest.raises(InferenceError, match=text),
+    ):
+        list(harness.stream(X=np.ones((rows, 3), np.float32)))
 
 
 class Streaming(Positive):
