@@ -48,9 +48,11 @@ EXPECTED = [[[1]], [[2, 3]], [[4, 5, 6]], [[]]]
         lambda X: {"KEPT": positive(X)},
         lambda X: {"KEPT": tuple(positive(X))},
         lambda X: (positive(X),),
+        lambda X: tuple(positive(X)),
+        lambda X: tuple(row[None] for row in positive(X)),
         lambda X: torch.nested.nested_tensor(positive(X), layout=torch.jagged),
     ],
-    ids=["row", "request", "mapping", "tuple", "only output", "nested"],
+    ids=["row", "request", "mapping", "tuple", "only output", "rows", "requests", "nested"],
 )
 @pytest.mark.parametrize("num_requests", [1, 2, 4])
 def test_each_request_gets_its_own_from_one_forward(returned, num_requests):
@@ -107,6 +109,49 @@ def test_text_of_different_number(form, num_requests):
     words = [[[b"w1"]], [[b"w2", b"w3"]], [[b"w4", b"w5", b"w6"]], [[]]]
     assert values(found, "WORDS") == words[:num_requests]
     assert batches == [num_requests]
+
+
+@pytest.mark.parametrize("split", [torch.split, torch.tensor_split, torch.chunk])
+def test_rows_that_torch_has_split_need_one_forward(split):
+    batches = []
+
+    def forward(X):
+        batches.append(len(X))
+        return split(2 * X, 1 if split is torch.split else len(X))
+
+    requests = [request([n, n, n]) for n in range(8)]
+    found = pipeline_of(forward, TensorSpec("KEPT", "FP32", [3])).run(requests)
+    assert values(found) == [[[2 * n] * 3] for n in range(8)]
+    assert batches == [8]
+
+
+@pytest.mark.parametrize("dims", [[1], [-1], [2], [1, 2]])
+@pytest.mark.parametrize("form", ["row", "request", "tuple"])
+@pytest.mark.parametrize("num_requests", [1, 2, 4])
+def test_arrays_of_text_need_one_forward_whatever_is_declared(dims, form, num_requests):
+    batches = []
+    sizes = [1 if size == -1 else size for size in dims]
+
+    def forward(X):
+        batches.append(len(X))
+        arrays = [np.full(sizes, f"{row[0]:.0f}", dtype=object) for row in X]
+        arrays = [one[None] for one in arrays] if form == "request" else arrays
+        return {"WORDS": tuple(arrays) if form == "tuple" else arrays}
+
+    found = pipeline_of(forward, TensorSpec("WORDS", "BYTES", dims)).run(ROWS[:num_requests])
+    words = [np.full((1, *sizes), text, dtype=object).tolist() for text in (b"1", b"2", b"4", b"-1")]
+    assert values(found, "WORDS") == words[:num_requests]
+    assert batches == [num_requests]
+
+
+def test_arrays_of_text_that_do_not_fit_are_refused_clearly():
+    def forward(X):
+        return [np.array(["a"], dtype=object)] * 3
+
+    pipeline = pipeline_of(forward, TensorSpec("WORDS", "BYTES", [1]), isolate_errors=False)
+    found = values(pipeline.run(ROWS[:2]), "WORDS")
+    assert "expected one tensor for each of the 2 requests" in found[0]
+    assert "got 3 of shapes [[1], [1], [1]]; correct forward" in found[0]
 
 
 def test_postprocess_makes_the_list():

@@ -111,7 +111,10 @@ def _is_value_of_one(returned: Any, spec: ModelSpec) -> bool:
     # A list of a single tensor is that output, unless it is the only row of the batch.
     if len(returned) == 1 and isinstance(returned[0], (np.ndarray, torch.Tensor)):
         return spec.batches and returned[0].ndim == len(output.shape)
-    return output.dtype.torch is None or (isinstance(returned, list) and _are_tensors(returned))
+    if output.dtype.torch is None or (isinstance(returned, list) and _are_tensors(returned)):
+        return True
+    # A plain tuple as `torch.split` returns it; that of `torch.max` holds two things, and is a subclass.
+    return type(returned) is tuple and spec.batches and _are_tensors(returned)
 
 
 def check_outputs(
@@ -207,10 +210,12 @@ def _stacked(rows: list[Any], declared: TensorSpec, spec: ModelSpec, hook: str) 
 
 def _text_parts(value: Any, declared: TensorSpec, spec: ModelSpec) -> list[BytesArray] | None:
     """Return a BYTES output's list of one value per request or row; None if it is a whole of equal rows."""
-    is_list = isinstance(value, (list, tuple)) and len(value) > 0
-    if not (
-        declared.is_dynamic and is_list and all(isinstance(one, (list, tuple, np.ndarray)) for one in value)
-    ):
+    if not (isinstance(value, (list, tuple)) and len(value) > 0):
+        return None
+    # A list of arrays is one per request or row, of lists only where their sizes may differ.
+    if all(isinstance(one, np.ndarray) for one in value):
+        return [to_bytes(one, _subject(declared, spec)) for one in value]
+    if not (declared.is_dynamic and all(isinstance(one, (list, tuple, np.ndarray)) for one in value)):
         return None
     parts = [to_bytes(one, _subject(declared, spec)) for one in value]
     rank = len(declared.shape)
