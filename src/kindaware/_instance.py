@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+
 from kindaware._batch.counters import Counters
 from kindaware._batch.graph_recording import record_graphs
 from kindaware._batch.ineffective_settings import Facts, describe_ineffective
@@ -309,7 +311,19 @@ class Instance(PlacedInstance):
 
     def _make_warm_up_inputs(self) -> Any:
         hook = self._hook("warmup_inputs")
-        return None if hook is None else blamed("warmup_inputs", hook)
+        if hook is None:
+            return None
+        hook = blamed("warmup_inputs", hook)
+
+        def make(rows: int) -> Any:
+            with self.runtime.scope(), torch.no_grad():
+                made = hook(rows)
+                # The check reads it on the host, where its copy may be queued only.
+                if isinstance(made, Mapping):
+                    self._device.staging.land(made.values())
+            return made
+
+        return make
 
     def _log_ready(self, load_seconds: float, warm_up: str) -> None:
         self.logger.info(

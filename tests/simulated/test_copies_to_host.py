@@ -57,6 +57,11 @@ class ReadInCollate(InPreprocess):
         return torch.cat(tensors)
 
 
+class InCollate(Doubler):
+    def collate(self, name, tensors):
+        return queued(torch.cat(tensors).to(self.device) * 1)
+
+
 class OnTheOther(Doubler):
     """Computes on the second GPU of its two."""
 
@@ -64,7 +69,17 @@ class OnTheOther(Doubler):
         return queued(2 * X.to(self.devices[1]))
 
 
-MODELS = [InForward, Cast, Strided, Negated, InPostprocess, ReadInPostprocess, InPreprocess, ReadInCollate]
+MODELS = [
+    InForward,
+    Cast,
+    Strided,
+    Negated,
+    InPostprocess,
+    ReadInPostprocess,
+    InPreprocess,
+    ReadInCollate,
+    InCollate,
+]
 
 
 @pytest.mark.parametrize("output_device", ["cpu", "instance"])
@@ -118,6 +133,36 @@ def test_stream_items_on_the_host_are_read_after_the_wait():
     assert [item.error and item.error.message() for item in items] == [None, None]
     for item in items:
         np.testing.assert_array_equal(item.outputs["Y"], 2 * sent["inputs"]["X"])
+
+
+@pytest.mark.parametrize("is_decoupled", [False, True])
+def test_warmup_inputs_on_the_host_are_read_after_the_wait(is_decoupled):
+    seen, devices = [], []
+
+    class WarmedUp(Items if is_decoupled else Doubler):
+        preprocess = None
+
+        def warmup_inputs(self, rows):
+            devices.append(torch.cuda.current_device())
+            return {"X": queued(torch.full((rows, 4), 3.0).to(self.device) * 2)}
+
+        if is_decoupled:
+
+            def stream(self, X):
+                seen.append(X.tolist())
+                yield X
+        else:
+
+            def forward(self, X):
+                seen.append(X.tolist())
+                return X
+
+    config = make_config(model_transaction_policy={"decoupled": is_decoupled})
+    accelerator = SimulatedAccelerator(num_devices=2, schedule=Latest())
+    with serve(WarmedUp, config=config, accelerator=accelerator) as harness:
+        assert_clean(harness)
+    assert seen == [[[6.0] * 4]]
+    assert devices == [1]
 
 
 class Summed(Doubler):

@@ -10,6 +10,7 @@ import math
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 
+from kindaware._batch.collate import CollateError
 from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request, group, halve, rank_key, shape_key
@@ -257,7 +258,9 @@ class Pipeline:
         )
 
     def _isolates(self, error: Exception) -> bool:
-        return self._settings.isolate_errors or is_out_of_memory(error)
+        # What `collate` got wrong is wrong in the parts too, or only hidden there.
+        is_wanted = self._settings.isolate_errors and not isinstance(error, CollateError)
+        return is_wanted or is_out_of_memory(error)
 
 
 def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
