@@ -5,6 +5,7 @@ import pytest
 import torch
 from simulated_kit import Doubler, assert_answers, assert_clean, entries, make_config, serve, tensor
 
+from kindaware import RequestError
 from kindaware.testing import Latest, SimulatedAccelerator
 
 
@@ -133,6 +134,48 @@ def test_stream_items_on_the_host_are_read_after_the_wait():
     assert [item.error and item.error.message() for item in items] == [None, None]
     for item in items:
         np.testing.assert_array_equal(item.outputs["Y"], 2 * sent["inputs"]["X"])
+
+
+MASKS = {
+    "mask": lambda mask: mask,
+    "array": lambda mask: mask.numpy(),
+    "list": list,
+    "generator": iter,
+}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("hook", ["forward", "postprocess"])
+@pytest.mark.parametrize("form", MASKS)
+def test_rows_that_a_request_error_names_are_read_after_the_wait(form, hook, is_async):
+    def refuse(values):
+        mask = values[:, 0] >= 3
+        if mask.any():
+            # The memory that the copy goes to says that all are guilty.
+            copied = torch.ones(len(values), dtype=torch.bool)
+            raise RequestError("too large", rows=MASKS[form](copied.copy_(mask, non_blocking=True)))
+        return values
+
+    class Refusing(Doubler):
+        def postprocess(self, outputs):
+            return {"Y": refuse(outputs["Y"] / 2) * 2} if hook == "postprocess" else outputs
+
+        if is_async:
+
+            async def forward(self, X):
+                return 2 * (refuse(X) if hook == "forward" else X)
+        else:
+
+            def forward(self, X):
+                return 2 * (refuse(X) if hook == "forward" else X)
+
+    sent = entries(1, 1, 1)
+    accelerator = SimulatedAccelerator(num_devices=2, schedule=Latest())
+    with serve(Refusing, accelerator=accelerator) as harness:
+        results = harness.infer_batch(sent)
+        assert_clean(harness)
+    assert [one.error and one.error.message() for one in results] == [None, None, "too large"]
+    assert_answers(results[:2], sent[:2])
 
 
 @pytest.mark.parametrize("is_decoupled", [False, True])

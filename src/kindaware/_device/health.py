@@ -7,6 +7,7 @@ from logging import Logger
 from kindaware._device.runtime import Runtime, is_out_of_memory
 from kindaware._errors import (
     ProcessExitError,
+    RequestError,
     describe,
     format_traceback,
     message,
@@ -58,12 +59,17 @@ class Health:
     def caught(self, error: BaseException) -> Exception:
         """Process an error that a hook raised, and return it as an exception; see `recover`.
 
-        A group of errors is reduced to what it is about. An error that would end the process, such as
+        A group of errors is reduced to what it is about. The rows that a RequestError names are read after a
+        wait for the device. An error that would end the process, such as
         SystemExit of a library that calls sys.exit, becomes one of the request: the server would not start
         another stub.
         """
         error = ungrouped(error)
         try:
+            # Its mask may be a copy to the host that is only queued.
+            if isinstance(error, RequestError) and error.is_unsettled:
+                self._runtime.wait_for_host_memory()
+                error.settle()
             self.recover(error)
         except Exception as other:
             error = other
