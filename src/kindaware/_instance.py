@@ -33,6 +33,7 @@ from kindaware._hooks.binding import Call, Hooks
 from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
+from kindaware._hooks.names import HOOKS
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
 from kindaware._placement.threads import count_cores
@@ -217,6 +218,9 @@ class Instance(PlacedInstance):
             num_cores=count_cores(),
             is_async=self._loop is not None,
             has_modules=has_modules(self._model),
+            hooks=frozenset(name for name in HOOKS if self._hook(name) is not None),
+            unpads=self._plan.padding is not None,
+            environment=os.environ,
         )
 
     def _hook(self, name: str) -> Any:

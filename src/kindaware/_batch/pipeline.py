@@ -67,7 +67,7 @@ class Pipeline:
         self._is_uniform = not self._has_preprocess and plan.spec.is_uniform
         # What may differ within a batch: nothing, or sizes that `collate` or padding make equal.
         self._key_of = shape_key if plan.hooks.collate is None else rank_key
-        if plan.padding is not None:
+        if plan.padding is not None and not plan.padding.is_by_collate:
             self._key_of = plan.padding.key
 
     def warm_up(self, request: Request) -> Request:
