@@ -129,6 +129,7 @@ class RequestError(KindAwareError):
     code: str = "INVALID_ARG"
     rows: tuple[int, ...] | None = None
     mask_length: int | None = None
+    _source: Iterable[SupportsIndex] | None = None
 
     def __init__(
         self, text: str, *, code: str = "INVALID_ARG", rows: Iterable[SupportsIndex] | None = None
@@ -145,7 +146,28 @@ class RequestError(KindAwareError):
         super().__init__(text)
         self.code = code
         if rows is not None:
+            if not hasattr(rows, "tolist"):
+                rows = list(rows)  # which may be a generator
             self.rows, self.mask_length = _read_rows(rows)
+            self._source = rows if _is_in_host_memory(rows) else None
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether `rows` came from host memory that a queued copy from a device may still write."""
+        return self._source is not None
+
+    def settle(self) -> None:
+        """Read `rows` again, after the device has been waited for."""
+        source, self._source = self._source, None
+        if source is not None:
+            self.rows, self.mask_length = _read_rows(source)
+
+
+def _is_in_host_memory(rows: Any) -> bool:
+    """Whether these are tensors or arrays on the host, or a list with any."""
+    if isinstance(rows, list):
+        return any(map(_is_in_host_memory, rows))
+    return hasattr(rows, "tolist") and str(getattr(rows, "device", "cpu")) == "cpu"
 
 
 def _read_rows(rows: Iterable[SupportsIndex]) -> tuple[tuple[int, ...], int | None]:

@@ -10,6 +10,7 @@ from kindaware._config.model_spec import ModelSpec
 from kindaware._config.response_cache import has_response_cache
 from kindaware._config.settings import Settings
 from kindaware._placement.placement import Placement
+from kindaware._placement.primitive_cache import CAPACITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,9 @@ class Facts:
         num_cores: cores that the process may use.
         is_async: whether the hook that answers is asynchronous.
         has_modules: whether there are modules among the attributes of the user's object.
+        hooks: names of the hooks that the class has.
+        unpads: whether outputs are cut back to the sizes of inputs that are padded.
+        environment: of the process.
     """
 
     settings: Settings
@@ -35,6 +39,9 @@ class Facts:
     num_cores: int
     is_async: bool
     has_modules: bool
+    hooks: frozenset[str]
+    unpads: bool
+    environment: Mapping[str, str]
 
     @property
     def on_cpu(self) -> bool:
@@ -46,11 +53,38 @@ class Facts:
         """Whether the server puts several requests into one call."""
         return self.config.get("dynamic_batching") is not None or self.spec.sequences is not None
 
+    @property
+    def shares_batches(self) -> bool:
+        """Whether a batch may have more than one request."""
+        return self.is_dynamic and self.spec.max_batch_size > 1 and not self.spec.decoupled
+
     def unpadded(self) -> list[str]:
         """Return the inputs to pad of which the server puts only equal shapes together."""
+        apart = self._apart()
+        return [name for name in self.settings.pad or () if name in apart]
+
+    @property
+    def collates_equal(self) -> bool:
+        """Whether `collate` gets only equal sizes, though the inputs' sizes vary."""
+        if "collate" not in self.hooks or "preprocess" in self.hooks or not self.shares_batches:
+            return False
+        varying = {tensor.name for tensor in self.spec.inputs if tensor.is_dynamic}
+        return bool(varying) and varying <= self._apart()
+
+    def _apart(self) -> set[str]:
         ragged = {one.get("name") for one in self.config.get("input", ()) if one.get("allow_ragged_batch")}
-        declared = {tensor.name for tensor in self.spec.inputs}
-        return [name for name in self.settings.pad or () if name in declared - ragged]
+        return {tensor.name for tensor in self.spec.inputs if tensor.name not in ragged}
+
+    @property
+    def asks_anyway(self) -> bool:
+        """Whether streams are asked for their cancellation without the setting, too."""
+        return self.spec.decoupled and self.settings.cancellation == "on"
+
+    @property
+    def has_own_primitives(self) -> bool:
+        """Whether the operator has set the number of primitives to keep, to something else."""
+        setting = self.environment.get(CAPACITY)
+        return setting is not None and setting != str(self.settings.primitive_cache)
 
 
 _ON_CPU = "on the CPU"
@@ -63,6 +97,7 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("wait_policy", "a single thread waits for none", lambda it: it.num_threads == 1),
     ("keep_memory", "on a GPU", lambda it: not it.on_cpu),
     ("primitive_cache", "on a GPU", lambda it: not it.on_cpu),
+    ("primitive_cache", f"{CAPACITY} is set", lambda it: it.on_cpu and it.has_own_primitives),
     ("move_modules", "no module on self", lambda it: not it.has_modules),
     ("memory_format", "no input with 4 dimensions", lambda it: not _has_images(it.spec)),
     ("compile", "no module on self", lambda it: not it.has_modules),
@@ -71,8 +106,10 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("pinned_limit_bytes", _ON_CPU, lambda it: it.on_cpu),
     ("allow_response_cache", "no response_cache", lambda it: not has_response_cache(it.config)),
     ("reload_on_fault", _ON_CPU, lambda it: it.on_cpu),
-    ("isolate_errors", "no request shares a batch", lambda it: it.spec.decoupled or not it.spec.batches),
+    ("cancellation", "same as auto for a decoupled model", lambda it: it.asks_anyway),
+    ("isolate_errors", "no request shares a batch", lambda it: not it.shares_batches),
     ("pad", "allow_ragged_batch is not true", lambda it: it.unpadded()),
+    ("unpad", "no output follows a padded input", lambda it: not it.unpads),
     ("max_streams", "no asynchronous stream", lambda it: not (it.spec.decoupled and it.is_async)),
     ("max_stream_bytes", "no stream", lambda it: not it.spec.decoupled),
     ("max_sequences", "no sequence_batching", lambda it: it.spec.sequences is None),
@@ -88,6 +125,8 @@ def describe_ineffective(facts: Facts) -> str:
     spec = facts.spec
     if spec.max_batch_size > 1 and not spec.decoupled and not facts.is_dynamic:
         named.append(f"max_batch_size {spec.max_batch_size} (dynamic_batching is off: one request per call)")
+    if facts.collates_equal:
+        named.append("collate (allow_ragged_batch is not true: requests of one size only)")
     return f"; without effect: {', '.join(named)}" if named else ""
 
 

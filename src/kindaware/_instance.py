@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
+
 from kindaware._batch.counters import Counters
 from kindaware._batch.graph_recording import record_graphs
 from kindaware._batch.pipeline import Pipeline
@@ -30,7 +32,7 @@ from kindaware._hooks.binding import Call
 from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
-from kindaware._hooks.hooks import HOOKS_OF_INSTANCE, Hooks
+from kindaware._hooks.hooks import HOOKS, HOOKS_OF_INSTANCE, Hooks
 from kindaware._hooks.interruption import stops_test
 from kindaware._ineffective_settings import Facts, describe_ineffective
 from kindaware._placement.malloc import plan_malloc
@@ -210,6 +212,9 @@ class Instance(PlacedInstance):
             num_cores=count_cores(),
             is_async=self._loop is not None,
             has_modules=has_modules(self._model),
+            hooks=frozenset(name for name in HOOKS if self._hook(name) is not None),
+            unpads=self._plan.padding is not None,
+            environment=os.environ,
         )
 
     def _hook(self, name: str) -> Any:
@@ -313,7 +318,19 @@ class Instance(PlacedInstance):
 
     def _make_warm_up_inputs(self) -> Any:
         hook = self._hook("warmup_inputs")
-        return None if hook is None else blamed("warmup_inputs", hook)
+        if hook is None:
+            return None
+        hook = blamed("warmup_inputs", hook)
+
+        def make(rows: int) -> Any:
+            with self.runtime.scope(), torch.no_grad():
+                made = hook(rows)
+                # The check reads it on the host, where its copy may be queued only.
+                if isinstance(made, Mapping):
+                    self._device.staging.land(made.values())
+            return made
+
+        return make
 
     def _log_ready(self, load_seconds: float, warm_up: str) -> None:
         self.logger.info(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from core_kit import make_pipeline, make_spec
 
-from kindaware import TensorSpec
+from kindaware import RequestError, TensorSpec
 from kindaware._batch.request import Request
 
 OUTPUTS = [
@@ -75,3 +75,116 @@ def test_collate_may_join_rows_to_another_number_if_the_outputs_have_the_batchs(
     )
     [found] = pipeline.run(requests_of(floats, 2))
     assert found["Y"].tolist() == [[2, 2], [2, 2]]
+
+
+def lose(name, tensors):
+    return tensors[0][:1]
+
+
+class IndexesRows:
+    """Reads a row that a collate which loses rows has lost; counts its calls."""
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, X):
+        self.batches.append(len(X))
+        return X + X[sum(self.rows) - 1]
+
+    def run(self, pipeline, *rows):
+        self.rows = rows
+        return pipeline.run(requests_of(floats, *rows))
+
+
+def test_collate_that_loses_rows_is_named_for_what_forward_raises_and_nothing_is_run_again():
+    forward = IndexesRows()
+    found = forward.run(make_pipeline(forward, collate=lose), 1, 1, 1)
+    for one in found:
+        assert one.text.startswith(
+            "collate of input 'X': expected 3 rows, as many as the requests have, got shape [1, 2], and Ind"
+        )
+    assert forward.batches == [1]
+
+
+def test_collate_that_loses_rows_is_named_for_what_postprocess_raises():
+    pipeline = make_pipeline(
+        lambda X: X, collate=lose, postprocess=lambda outputs: outputs["Y"][[0, 1]], has_answered=False
+    )
+    assert all(
+        "collate of input 'X': expected 2 rows" in one.text for one in pipeline.run(requests_of(floats, 2))
+    )
+
+
+@pytest.mark.parametrize("collate", [lose, lambda name, tensors: None], ids=["loses", "nothing"])
+def test_collate_that_is_wrong_for_several_requests_is_not_run_again_for_each(collate):
+    batches = []
+
+    def collated(name, tensors):
+        batches.append(len(tensors))
+        return tensors[0] if len(tensors) == 1 else collate(name, tensors)
+
+    found = make_pipeline(lambda X: X, collate=collated).run(requests_of(floats, 1, 1, 1))
+    assert all("collate of input 'X': expected" in one.text for one in found)
+    assert batches == [3]
+
+
+@pytest.mark.parametrize("wrong", ["raises", "type"])
+def test_collate_that_changes_the_data_type_is_named(wrong):
+    def forward(X):
+        return torch.ones(2) @ X if wrong == "raises" else X
+
+    def collate(name, tensors):
+        return torch.cat(tensors).double()
+
+    batches = []
+
+    def counted(X):
+        batches.append(len(X))
+        return forward(X)
+
+    found = make_pipeline(counted, collate=collate).run(requests_of(floats, 1, 1))
+    for one in found:
+        assert (
+            "collate of input 'X': expected data type FP32, as the requests have, got FP64, and " in one.text
+        )
+    assert len(batches) == 1
+
+
+def test_collate_may_change_the_data_type_and_forward_is_named_for_what_it_raises_later():
+    def forward(X):
+        if (X < 0).any():
+            raise ValueError("negative")
+        return X.float()
+
+    def collate(name, tensors):
+        return torch.cat(tensors).double()
+
+    pipeline = make_pipeline(forward, collate=collate)
+    [found] = pipeline.run(requests_of(floats, 1))
+    assert found["Y"].tolist() == [[1, 1]]
+    good, bad = pipeline.run([*requests_of(floats, 1), Request("r", {"X": -torch.ones(1, 2)}, 1)])
+    assert good["Y"].tolist() == [[1, 1]]
+    assert "expected forward to return, got ValueError: negative" in bad.text
+
+
+def test_collate_is_not_blamed_for_a_request_that_is_refused():
+    def forward(X):
+        raise RequestError("too bright", rows=[0])
+
+    found = make_pipeline(forward, collate=lambda name, tensors: torch.cat(tensors).double()).run(
+        requests_of(floats, 1)
+    )
+    assert found[0].text == "too bright"
+
+
+def test_collate_of_text_into_numbers_is_not_blamed():
+    def forward(X):
+        raise ValueError("odd")
+
+    pipeline = make_pipeline(
+        forward,
+        spec=make_spec(inputs=[TensorSpec("X", "BYTES", [1])]),
+        collate=lambda name, arrays: torch.ones(sum(map(len, arrays)), 2),
+    )
+    [found] = pipeline.run(requests_of(lambda num: np.full((num, 1), b"a", dtype=object), 1))
+    assert "expected forward to return, got ValueError: odd" in found.text

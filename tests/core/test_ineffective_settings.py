@@ -1,6 +1,7 @@
 """The line of an instance that is ready names the settings that can have no effect on it."""
 
 import pytest
+import torch
 from core_kit import Doubler, start, tensor
 from torch import nn
 
@@ -18,6 +19,16 @@ ALL_CORES = "32767"
 class WithModule(Doubler):
     def load(self):
         return nn.Identity()
+
+
+class Joins(Doubler):
+    def collate(self, name, tensors):
+        return torch.cat(tensors)
+
+
+class Prepares(Joins):
+    def preprocess(self, inputs):
+        return inputs
 
 
 class Stream(KindAwareModel):
@@ -58,7 +69,13 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
         ({"pinned_limit_bytes": "0"}, "on the CPU", {}),
         ({"allow_response_cache": "true"}, "no response_cache", {}),
         ({"reload_on_fault": "true"}, "on the CPU", {}),
+        ({"primitive_cache": "8"}, "ONEDNN_PRIMITIVE_CACHE_CAPACITY is set", {}),
+        ({"cancellation": "on"}, "same as auto for a decoupled model", {"model_class": Stream, **DECOUPLED}),
         ({"isolate_errors": "false"}, "no request shares a batch", {"max_batch_size": 0}),
+        ({"isolate_errors": "false"}, "no request shares a batch", {"max_batch_size": 1}),
+        ({"isolate_errors": "false"}, "no request shares a batch", {"model_class": Stream, **DECOUPLED}),
+        ({"unpad": "Y=X"}, "no output follows a padded input", RAGGED),
+        ({"unpad": "Y=X"}, "no output follows a padded input", {"model_class": Stream, **DECOUPLED}),
         ({"pad": "X=0", "unpad": "Y=X"}, "allow_ragged_batch is not true", SHAPES_APART),
         ({"max_streams": "2"}, "no asynchronous stream", {}),
         ({"max_streams": "2"}, "no asynchronous stream", {"model_class": Stream, **DECOUPLED}),
@@ -89,6 +106,13 @@ def test_wait_policy_of_a_single_thread_is_named(caplog):
         ({"output_device": "instance"}, {"kind": "GPU"}),
         ({"pinned_limit_bytes": "0"}, {"kind": "GPU"}),
         ({"isolate_errors": "false"}, {}),
+        ({"isolate_errors": "false"}, SEQUENCES | {"dynamic_batching": None}),
+        ({"primitive_cache": "1024"}, {}),
+        ({"cancellation": "off"}, {"model_class": Stream, **DECOUPLED}),
+        ({"cancellation": "on"}, {}),
+        ({"unpad": "Y=X"}, {"model_class": Joins, **RAGGED}),
+        ({}, {"model_class": Joins}),
+        ({"unpad": "Y=X"}, {"model_class": Prepares, **SHAPES_APART}),
         ({"pad": "X=0", "unpad": "Y=X"}, RAGGED),
         ({"max_streams": "2"}, {"model_class": AsynchronousStream, **DECOUPLED}),
         ({"max_sequences": "2"}, SEQUENCES),
@@ -97,6 +121,19 @@ def test_wait_policy_of_a_single_thread_is_named(caplog):
 )
 def test_setting_with_an_effect_is_not_named(caplog, settings, changes):
     assert phrase(caplog, settings=settings, **changes) == ""
+
+
+def test_isolation_is_named_where_dynamic_batching_is_off(caplog):
+    found = phrase(caplog, settings={"isolate_errors": "false"}, dynamic_batching=None)
+    assert found.startswith("isolate_errors (no request shares a batch), max_batch_size 8 (dynamic_batching")
+
+
+def test_collate_of_requests_that_the_server_keeps_apart_is_named(caplog):
+    found = phrase(caplog, Joins, settings={"unpad": "Y=X"}, **SHAPES_APART)
+    assert found == "collate (allow_ragged_batch is not true: requests of one size only)"
+    assert "collate" not in phrase(
+        caplog, Joins, settings={"unpad": "Y=X"}, **SHAPES_APART, dynamic_batching=None
+    )
 
 
 def test_batching_that_is_off_is_named(caplog):

@@ -63,7 +63,9 @@ def test_forward_may_return_any_form(form):
     [
         (None, "model 'm' forward output 'Y': expected a torch.Tensor, got NoneType; correct forward"),
         ([[1.0, 2.0]], "model 'm' forward output 'Y': expected a torch.Tensor, got list"),
-        ((torch.ones(2, 2),) * 2, "model 'm' forward: expected 1 outputs ['Y'], got 2 of type tuple"),
+        ((torch.ones(2, 2),) * 2, "got 2 of shapes [[2, 2], [2, 2]]; correct forward, or the outputs"),
+        ((torch.ones(2, 2), 1), "model 'm' forward: expected 1 outputs ['Y'], got 2 of type tuple"),
+        (torch.ones(2, 2).max(dim=1), "forward: expected 1 outputs ['Y'], got 2 of type max"),
         ({"Z": torch.ones(2, 2)}, "model 'm' forward: expected outputs ['Y'], got outputs ['Z']"),
         ({}, "model 'm' forward: expected outputs ['Y'], got outputs []"),
         (

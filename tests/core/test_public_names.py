@@ -67,6 +67,16 @@ def test_request_error_rows_become_whole_numbers(rows):
     assert {type(row) for row in rows} == {int}
 
 
+def test_request_error_of_a_subclass_without_its_constructor_names_no_rows():
+    class BareError(RequestError):
+        def __init__(self):
+            """Leave the base class's out."""
+
+    error = BareError()
+    error.settle()
+    assert (error.rows, error.is_unsettled) == (None, False)
+
+
 @pytest.mark.parametrize("rows", [[1.5], ["1"], [None]])
 def test_request_error_rows_no_whole_numbers_raise(rows):
     with pytest.raises(TypeError):

@@ -215,7 +215,8 @@ ITEMS = {
     "rows": (lambda N: torch.cat([N, N]), "expected 1 rows, as many as the batch has"),
     "shape": (lambda N: torch.cat([N, N], 1), r"expected shape \[B, 1\], got shape \[1, 2\]"),
     "nothing": (lambda N: None, "output 'I': expected a torch.Tensor, got NoneType"),
-    "number": (lambda N: (N, N), r"expected 1 outputs \['I'\], got 2 of type tuple"),
+    "number": (lambda N: (N, 1), r"expected 1 outputs \['I'\], got 2 of type tuple"),
+    "tensors": (lambda N: (N, N), r"got 2 of shapes \[\[1, 1\], \[1, 1\]\]; correct stream"),
 }
 
 

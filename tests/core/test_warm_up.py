@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from core_kit import Doubler, make_args, start, tensor
 
-from kindaware import ConfigError, RequestError
+from kindaware import ConfigError, KindAwareModel, RequestError
 from kindaware._batch.warmup import WarmUp
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import Settings
@@ -157,7 +158,7 @@ def test_initialize_warm_up_names_the_hook_that_raised(hook):
         ),
         (
             {"warmup_inputs": lambda self, rows: {"X": torch.ones(rows + 1, 4)}},
-            "expected 1 rows, as many as the batch has, got shape [2, 4]",
+            "model 'm' warmup_inputs(1) input 'X': expected shape [1, 4], got shape [2, 4]; return the",
         ),
     ],
 )
@@ -167,6 +168,80 @@ def test_initialize_warm_up_that_does_not_fit_the_configuration_is_a_config_erro
     assert text in str(caught.value)
     assert str(caught.value).endswith("(seen in the warm-up with 1 row(s))")
     assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("hook", ["forward", "stream"])
+@pytest.mark.parametrize("max_batch_size", [8, 0])
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        ({"X": torch.ones(2, 4).double()}, "input 'X': expected data type FP32, got FP64"),
+        ({"X": np.ones((2, 4), np.float32)}, "input 'X': expected a torch.Tensor, got ndarray"),
+        ({"X": [[1.0] * 4] * 2}, "input 'X': expected a torch.Tensor, got list"),
+        ({"X": torch.ones(2, 3)}, "input 'X': expected shape [2, 4], got shape [2, 3]"),
+        ({"X": torch.ones(1, 4)}, "input 'X': expected shape [2, 4], got shape [1, 4]"),
+        ({"X": torch.ones(2, 4, 1)}, "input 'X': expected shape [2, 4], got shape [2, 4, 1]"),
+        ({"X": torch.tensor(1.0)}, "input 'X': expected shape [2, 4], got shape []"),
+        ({"X": torch.ones(2, 4), "T": torch.ones(2, 1)}, "input 'T': expected a numpy array of dtype object"),
+        ({"X": torch.ones(2, 4), "T": np.array([["a"]] * 2)}, "input 'T': expected an array of dtype object"),
+        (
+            {"X": torch.ones(2, 4), "T": np.array([["a"], [b"a"]], dtype=object)},
+            "with elements of type bytes, got dtype object with ['bytes', 'str']",
+        ),
+        (
+            {"X": torch.ones(2, 4), "T": np.full((2, 2), b"", dtype=object)},
+            "input 'T': expected shape [2, 1]",
+        ),
+    ],
+)
+def test_initialize_warmup_inputs_that_no_client_could_send_are_named(made, text, max_batch_size, hook):
+    class Model(KindAwareModel):
+        def load(self):
+            """Make nothing."""
+
+        def warmup_inputs(self, rows):
+            return made
+
+    def forward(self, X, T=None):
+        return X.sum() / 0
+
+    def stream(self, X, T=None):
+        yield X.sum() / 0
+
+    setattr(Model, hook, locals()[hook])
+    rows = [] if max_batch_size else [2]
+    changes = {"model_transaction_policy": {"decoupled": True}} if hook == "stream" else {}
+    with pytest.raises(ConfigError) as caught:
+        start(
+            Model,
+            max_batch_size=max_batch_size,
+            input=[tensor("X", [*rows, 4]), tensor("T", [*rows, 1], "TYPE_STRING", optional=True)],
+            parameters={"kindaware.warmup": "2"},
+            **changes,
+        )
+    subject = f"model 'm' warmup_inputs({2 if max_batch_size else 1}) "
+    assert subject in str(caught.value)
+    assert text in str(caught.value)
+    assert "return the inputs of one batch by name, as a client would send them (seen in" in str(caught.value)
+
+
+def test_initialize_warmup_inputs_of_text_and_of_any_size_are_taken():
+    seen = []
+
+    class Model(Doubler):
+        def warmup_inputs(self, rows):
+            return {"X": torch.ones(rows, 7), "T": np.full((rows, 1), b"a", dtype=object)}
+
+        def forward(self, X, T):
+            seen.append((list(X.shape), T.tolist()))
+            return X
+
+    start(
+        Model,
+        input=[tensor("X", [-1]), tensor("T", [1], "TYPE_STRING")],
+        output=[tensor("Y", [-1])],
+    )
+    assert seen == [([1, 7], [[b"a"]])]
 
 
 def test_initialize_zeros_that_the_model_refuses_skip_the_warm_up(caplog):

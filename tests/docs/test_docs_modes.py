@@ -133,9 +133,9 @@ CASES = {
     ),
     "joined by [`collate`]": (
         config(OPEN, output=tensor("Y", [-1])),
-        with_model(Doubled()),
+        {},
         [{"X": floats(1)}, {"X": floats(1, 2)}],
-        [[[2, 0]], [[2, 4]]],
+        [[[1]], [[1, 2]]],
     ),
     "say about themselves": (config(X), with_model(Doubled()), [{"X": floats(2)}], [[[4]]]),
     "Response parameters": (config(X), {}, [{"X": floats(2)}], [[[2]]]),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from simulated_kit import Doubler, assert_answers, assert_clean, entries, make_config, serve, tensor
 
+from kindaware import RequestError
 from kindaware.testing import Latest, SimulatedAccelerator
 
 
@@ -57,6 +58,11 @@ class ReadInCollate(InPreprocess):
         return torch.cat(tensors)
 
 
+class InCollate(Doubler):
+    def collate(self, name, tensors):
+        return queued(torch.cat(tensors).to(self.device) * 1)
+
+
 class OnTheOther(Doubler):
     """Computes on the second GPU of its two."""
 
@@ -64,7 +70,17 @@ class OnTheOther(Doubler):
         return queued(2 * X.to(self.devices[1]))
 
 
-MODELS = [InForward, Cast, Strided, Negated, InPostprocess, ReadInPostprocess, InPreprocess, ReadInCollate]
+MODELS = [
+    InForward,
+    Cast,
+    Strided,
+    Negated,
+    InPostprocess,
+    ReadInPostprocess,
+    InPreprocess,
+    ReadInCollate,
+    InCollate,
+]
 
 
 @pytest.mark.parametrize("output_device", ["cpu", "instance"])
@@ -118,6 +134,78 @@ def test_stream_items_on_the_host_are_read_after_the_wait():
     assert [item.error and item.error.message() for item in items] == [None, None]
     for item in items:
         np.testing.assert_array_equal(item.outputs["Y"], 2 * sent["inputs"]["X"])
+
+
+MASKS = {
+    "mask": lambda mask: mask,
+    "array": lambda mask: mask.numpy(),
+    "list": list,
+    "generator": iter,
+}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("hook", ["forward", "postprocess"])
+@pytest.mark.parametrize("form", MASKS)
+def test_rows_that_a_request_error_names_are_read_after_the_wait(form, hook, is_async):
+    def refuse(values):
+        mask = values[:, 0] >= 3
+        if mask.any():
+            # The memory that the copy goes to says that all are guilty.
+            copied = torch.ones(len(values), dtype=torch.bool)
+            raise RequestError("too large", rows=MASKS[form](copied.copy_(mask, non_blocking=True)))
+        return values
+
+    class Refusing(Doubler):
+        def postprocess(self, outputs):
+            return {"Y": refuse(outputs["Y"] / 2) * 2} if hook == "postprocess" else outputs
+
+        if is_async:
+
+            async def forward(self, X):
+                return 2 * (refuse(X) if hook == "forward" else X)
+        else:
+
+            def forward(self, X):
+                return 2 * (refuse(X) if hook == "forward" else X)
+
+    sent = entries(1, 1, 1)
+    accelerator = SimulatedAccelerator(num_devices=2, schedule=Latest())
+    with serve(Refusing, accelerator=accelerator) as harness:
+        results = harness.infer_batch(sent)
+        assert_clean(harness)
+    assert [one.error and one.error.message() for one in results] == [None, None, "too large"]
+    assert_answers(results[:2], sent[:2])
+
+
+@pytest.mark.parametrize("is_decoupled", [False, True])
+def test_warmup_inputs_on_the_host_are_read_after_the_wait(is_decoupled):
+    seen, devices = [], []
+
+    class WarmedUp(Items if is_decoupled else Doubler):
+        preprocess = None
+
+        def warmup_inputs(self, rows):
+            devices.append(torch.cuda.current_device())
+            return {"X": queued(torch.full((rows, 4), 3.0).to(self.device) * 2)}
+
+        if is_decoupled:
+
+            def stream(self, X):
+                seen.append(X.tolist())
+                yield X
+        else:
+
+            def forward(self, X):
+                seen.append(X.tolist())
+                return X
+
+    config = make_config(model_transaction_policy={"decoupled": is_decoupled})
+    accelerator = SimulatedAccelerator(num_devices=2, schedule=Latest())
+    with serve(WarmedUp, config=config, accelerator=accelerator) as harness:
+        assert_clean(harness)
+    assert seen == [[[6.0] * 4]]
+    assert devices == [1]
 
 
 class Summed(Doubler):

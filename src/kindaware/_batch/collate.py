@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from kindaware._batch.outputs import RowCountError
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request, concat_arrays
-from kindaware._errors import OutputError, message
+from kindaware._errors import OutputError, describe, message
 from kindaware._tensors.bytes_arrays import BytesArray, Value, is_value
-from kindaware._tensors.rows import RaggedRows, concat_bytes, joinable
+from kindaware._tensors.dtypes import triton_name
+from kindaware._tensors.rows import RaggedRows, Rows, concat_bytes, joinable
+
+
+class CollateError(OutputError):
+    """What `collate` returned is wrong: parts of the batch would only hide it."""
 
 
 class Collator:
@@ -19,10 +25,14 @@ class Collator:
 
     Args:
         plan: plan of the instance.
+        land: waits for copies to the host that a hook has queued; see `Staging.land`.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, land: Callable[[Sequence[object]], None]) -> None:
         self._collate = plan.hooks.collate
+        self._land = land
+        # What `collate` has changed of an input in batches that were answered, so that it is meant.
+        self._meant: set[tuple[str, str]] = set()
         self._padding = plan.padding
         self._may_be_ragged = plan.hooks.preprocess is not None
         self._gives_lengths = "lengths" in plan.hooks.call.extras
@@ -36,7 +46,7 @@ class Collator:
         What `collate` or padding has made is a single tensor.
 
         Raises:
-            OutputError: `collate` returned something other than a tensor or an array of dtype object.
+            CollateError: `collate` returned something other than a tensor or an array of dtype object.
         """
         # On the CPU requests may hold arrays, which are concatenated without making a tensor of each.
         if self._collate is None and (concatenated := concat_arrays(requests)) is not None:
@@ -50,6 +60,8 @@ class Collator:
                 # Rows that `preprocess` left apart are a list here, which gives the same when iterated.
                 rows = [one.rows if isinstance(one, RaggedRows) else one for one in values]
                 values = [self._collate(name, rows)]
+                # Its copy may be queued only, and the staging reads it on the host.
+                self._land(values)
                 _check_collated(name, values[0])
             elif self._padding is not None:
                 values = self._padding.pad(name, joinable(values))
@@ -61,32 +73,67 @@ class Collator:
                 texts[name] = concat_bytes(values)
         return parts, texts
 
-    def check_rows(
+    def blame(
+        self,
+        error: Exception,
+        parts: Mapping[str, Sequence[torch.Tensor]],
+        texts: Mapping[str, BytesArray],
+        requests: Sequence[Request],
+    ) -> None:
+        """Blame `collate` for what a batch failed with, if its inputs have other rows or data types too.
+
+        Args:
+            error: what `forward` or `postprocess` raised, or the check of the outputs.
+            parts: tensors that were collated, by input.
+            texts: BYTES arrays that were collated, by input.
+            requests: the requests of the batch.
+
+        Raises:
+            CollateError: an input that `collate` returned has more or fewer rows than the batch, or another
+                data type than the requests, and no batch with such an input has ever been answered.
+        """
+        counts_rows = isinstance(error, RowCountError)
+        got = "outputs of another number of rows too" if counts_rows else describe(error)
+        for name, what, wanted, found in self._changes(parts, texts, requests):
+            # The outputs' number of rows has nothing to do with data types.
+            if what == "rows" if counts_rows else (name, what) not in self._meant:
+                raise _error(name, wanted, f"{found}, and {got}") from error
+
+    def note_answered(
         self,
         parts: Mapping[str, Sequence[torch.Tensor]],
         texts: Mapping[str, BytesArray],
-        num_rows: int | None,
+        requests: Sequence[Request],
     ) -> None:
-        """Blame `collate` for outputs of another number of rows than the batch, if its inputs have that too.
+        """Remember what `collate` has changed in a batch that was answered."""
+        if self._collate is not None:
+            self._meant.update((name, what) for name, what, *_ in self._changes(parts, texts, requests))
 
-        Raises:
-            OutputError: an input that `collate` returned has more or fewer rows than the batch.
-        """
-        if self._collate is None or num_rows is None:
+    def _changes(
+        self,
+        parts: Mapping[str, Sequence[torch.Tensor]],
+        texts: Mapping[str, BytesArray],
+        requests: Sequence[Request],
+    ) -> Iterator[tuple[str, str, str, str]]:
+        """Yield for each change of an input by `collate` the input, what it is, what was there, and is."""
+        if self._collate is None or requests[0].rows is None:
             return
         # It returns one value per input, which is the only one to be concatenated.
         collated: dict[str, Value] = {name: tensors[0] for name, tensors in parts.items()}
         collated.update(texts)
+        num_rows = sum(request.rows or 0 for request in requests)
         for name, value in collated.items():
             if value.shape[:1] != (num_rows,):
-                raise OutputError(
-                    message(
-                        f"collate of input {name!r}",
-                        expected=f"{num_rows} rows, as many as the requests have",
-                        got=f"shape {list(value.shape)}, and outputs of another number of rows too",
-                        remedy="return the rows of all requests in one tensor or array",
-                    )
+                yield (
+                    name,
+                    "rows",
+                    f"{num_rows} rows, as many as the requests have",
+                    f"shape {[*value.shape]}",
                 )
+            before, after = _dtype_of(requests[0].inputs[name]), _dtype_of(value)
+            # Text has to become something else for most models.
+            if before not in ("BYTES", after):
+                yield name, "data type", f"data type {before}, as the requests have", after
 
     def lengths(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
         """Return the unpadded size of each row, on the host, by padded input, if `forward` asks for them."""
@@ -103,11 +150,14 @@ class Collator:
 
 def _check_collated(name: str, value: object) -> None:
     if not is_value(value):
-        raise OutputError(
-            message(
-                f"collate of input {name!r}",
-                expected="a torch.Tensor, or an array of dtype object",
-                got=type(value).__name__,
-                remedy="return the rows of all requests in one tensor or array",
-            )
-        )
+        raise _error(name, "a torch.Tensor, or an array of dtype object", type(value).__name__)
+
+
+def _dtype_of(value: Rows) -> str:
+    one = value.rows[0] if isinstance(value, RaggedRows) else value
+    return triton_name(one.dtype) if isinstance(one, torch.Tensor) else "BYTES"
+
+
+def _error(name: str, expected: str, got: str) -> CollateError:
+    subject, remedy = f"collate of input {name!r}", "return the rows of all requests in one tensor or array"
+    return CollateError(message(subject, expected=expected, got=got, remedy=remedy))

@@ -27,7 +27,8 @@ def name_outputs(returned: Any, spec: ModelSpec, hook: str) -> dict[str, Any]:
     Args:
         returned: a tensor (one output), a tuple or list in the configuration's order, or a mapping,
             dataclass or named tuple by name. A list or tuple is the value of the only output if that is of
-            type BYTES, unless it holds a single array, and if it holds one tensor per request or row.
+            type BYTES, unless it holds a single array, and if it holds one tensor per request or row. One
+            whose elements could each be a request's outputs is refused.
         spec: spec of the model.
         hook: the hook that returned it, for the error's text.
 
@@ -45,13 +46,15 @@ def name_outputs(returned: Any, spec: ModelSpec, hook: str) -> dict[str, Any]:
     subject = f"model {spec.name!r} {hook}"
     if isinstance(returned, Mapping):
         named = dict(returned)
-    elif dataclasses.is_dataclass(returned) and not isinstance(returned, type):
+    elif _is_dataclass(returned):
         named = {field.name: getattr(returned, field.name) for field in dataclasses.fields(returned)}
     # Before plain tuples, of which a named tuple is one; its order is the author's, not the configuration's.
     elif isinstance(returned, tuple) and hasattr(returned, "_fields"):
         named = dict(zip(returned._fields, returned, strict=True))
     else:
         is_many = isinstance(returned, (tuple, list)) and not _is_value_of_one(returned, spec)
+        if is_many and _is_by_request(returned, len(names)):
+            raise _by_request_error(returned, names, subject)
         values = list(returned) if is_many else [returned]
         if len(values) != len(names):
             got = f"{len(values)} of type {type(returned).__name__}"
@@ -71,6 +74,35 @@ def _are_tensors(value: Any) -> bool:
     return is_list and all(isinstance(one, torch.Tensor) for one in value)
 
 
+def _is_by_request(returned: Sequence[Any], num_outputs: int) -> bool:
+    """Whether each element may be what one request gets, rather than one output for all requests.
+
+    Where there are as many requests as outputs, nothing else tells the two apart. Of a tuple only lists are
+    outputs for certain: `([...], [...])` is what nobody writes for a request each.
+    """
+    records = (tuple, Mapping) if isinstance(returned, tuple) else (tuple, list, Mapping)
+    # Numbers in nested lists are no tensor, which the caller says.
+    if num_outputs == 1 and not any(map(_are_tensors, returned)):
+        records = (tuple, Mapping)
+    return bool(returned) and all(isinstance(one, records) or _is_dataclass(one) for one in returned)
+
+
+def _is_dataclass(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _by_request_error(returned: Sequence[Any], names: list[str], subject: str) -> OutputError:
+    lists = ", ".join(f"[{name.lower()}, ...]" for name in names)
+    return OutputError(
+        message(
+            subject,
+            expected="each output for all requests together",
+            got=f"a {type(returned).__name__} of {type(returned[0]).__name__}s, which may be one per request",
+            remedy=f"return ({lists}{',' * (len(names) == 1)}), or a dict of such lists by output name",
+        )
+    )
+
+
 def _is_value_of_one(returned: Any, spec: ModelSpec) -> bool:
     """Whether a list is the value of the only output, rather than a list of outputs."""
     if len(spec.outputs) != 1:
@@ -79,7 +111,10 @@ def _is_value_of_one(returned: Any, spec: ModelSpec) -> bool:
     # A list of a single tensor is that output, unless it is the only row of the batch.
     if len(returned) == 1 and isinstance(returned[0], (np.ndarray, torch.Tensor)):
         return spec.batches and returned[0].ndim == len(output.shape)
-    return output.dtype.torch is None or (isinstance(returned, list) and _are_tensors(returned))
+    if output.dtype.torch is None or (isinstance(returned, list) and _are_tensors(returned)):
+        return True
+    # A plain tuple as `torch.split` returns it; that of `torch.max` holds two things, and is a subclass.
+    return type(returned) is tuple and spec.batches and _are_tensors(returned)
 
 
 def check_outputs(
@@ -175,10 +210,12 @@ def _stacked(rows: list[Any], declared: TensorSpec, spec: ModelSpec, hook: str) 
 
 def _text_parts(value: Any, declared: TensorSpec, spec: ModelSpec) -> list[BytesArray] | None:
     """Return a BYTES output's list of one value per request or row; None if it is a whole of equal rows."""
-    is_list = isinstance(value, (list, tuple)) and len(value) > 0
-    if not (
-        declared.is_dynamic and is_list and all(isinstance(one, (list, tuple, np.ndarray)) for one in value)
-    ):
+    if not (isinstance(value, (list, tuple)) and len(value) > 0):
+        return None
+    # A list of arrays is one per request or row, of lists only where their sizes may differ.
+    if all(isinstance(one, np.ndarray) for one in value):
+        return [to_bytes(one, _subject(declared, spec)) for one in value]
+    if not (declared.is_dynamic and all(isinstance(one, (list, tuple, np.ndarray)) for one in value)):
         return None
     parts = [to_bytes(one, _subject(declared, spec)) for one in value]
     rank = len(declared.shape)

@@ -36,6 +36,8 @@ Source = tuple[str, int]
 class Padding:
     """Which inputs are padded, with what, and which dimensions of outputs are longer because of it.
 
+    Where `collate` does the padding, nothing is known of it but which outputs follow which inputs.
+
     Dimensions are counted with the batch dimension, which is 0.
 
     Attributes:
@@ -45,6 +47,7 @@ class Padding:
         required: padded inputs that no request may lack.
         sources: the padded input that each output's dimensions follow, by output and dimension.
         is_produced: whether the inputs are those that `preprocess` returns.
+        is_by_collate: whether `collate` pads, to any size.
     """
 
     fills: Mapping[str, Any]
@@ -53,10 +56,11 @@ class Padding:
     required: frozenset[str]
     sources: Mapping[str, Mapping[int, Source]]
     is_produced: bool
+    is_by_collate: bool = False
 
     @classmethod
     def plan(cls, spec: ModelSpec, settings: Settings, hooks: Hooks) -> Padding | None:
-        """Return the padding that the settings `pad` and `unpad` ask for; None if nothing is padded.
+        """Return the padding that `pad` and `unpad` ask for, or `collate` may do; None if nothing is padded.
 
         Raises:
             ConfigError: `pad` names something other than an input of variable size or, if there is a hook
@@ -68,7 +72,7 @@ class Padding:
         if not settings.pad:
             if "lengths" in hooks.call.extras:
                 raise _config_error(subject, "inputs to pad, since forward names lengths", "none")
-            return None
+            return cls._of_collate(spec, settings, hooks)
         if spec.decoupled:
             raise _config_error(subject, "a model that answers with forward", "a decoupled model")
         if not spec.batches:
@@ -92,6 +96,34 @@ class Padding:
             required=frozenset(settings.pad) - _may_lack(spec, hooks),
             sources=plan_sources(spec, settings, input_axes),
             is_produced=is_produced,
+        )
+
+    @classmethod
+    def _of_collate(cls, spec: ModelSpec, settings: Settings, hooks: Hooks) -> Padding | None:
+        """Return what is cut off where `collate` may join sizes that differ; None if there is nothing to cut.
+
+        Raises:
+            ConfigError: `unpad` does not say what each output of variable size follows.
+        """
+        inputs = {tensor.name: _axes(tensor) for tensor in spec.inputs if tensor.is_dynamic}
+        if hooks.preprocess is not None:
+            parameters = hooks.call.parameters
+            names = {one.name for one in spec.inputs} | (parameters.names if parameters else set())
+            if parameters is not None and parameters.takes_any_name:
+                names |= {entry for said in (settings.unpad or {}).values() for entry in said if entry}
+            inputs = dict.fromkeys(names, ()) | inputs
+        # A batch of one row has one request.
+        may_differ = hooks.collate is not None and spec.max_batch_size > 1 and not spec.decoupled and inputs
+        if not may_differ or not any(tensor.is_dynamic for tensor in spec.outputs):
+            return None
+        return cls(
+            fills={},
+            input_axes=inputs,
+            ranks={one.name: 1 + len(one.shape) for one in spec.inputs if one.is_dynamic},
+            required=frozenset(),
+            sources=plan_sources(spec, settings, inputs, joins="collate"),
+            is_produced=hooks.preprocess is not None,
+            is_by_collate=True,
         )
 
     def key(self, request: Request) -> object:
@@ -217,8 +249,10 @@ class Padding:
                 if place >= len(axes):
                     raise _unlike_source(name, f"at most {len(axes)} dimensions that follow", source, "more")
                 own = tuple(request.inputs[source].shape[axes[place]] for request in requests)
-                if output.shape[axis] != max(own):
-                    expected = f"size {max(own)} in dimension {axis}, to which is padded"
+                size = output.shape[axis]
+                if size < max(own) or (size > max(own) and not self.is_by_collate):
+                    at_least = " or more" if self.is_by_collate else ""
+                    expected = f"size {max(own)}{at_least} in dimension {axis}, to which is padded"
                     raise _unlike_source(name, expected, source, f"shape {list(output.shape)}")
                 found.setdefault(name, {})[axis] = own
         return found
@@ -257,9 +291,11 @@ def _may_lack(spec: ModelSpec, hooks: Hooks) -> frozenset[str]:
 
 
 def plan_sources(
-    spec: ModelSpec, settings: Settings, input_axes: Mapping[str, tuple[int, ...]]
+    spec: ModelSpec, settings: Settings, input_axes: Mapping[str, tuple[int, ...]], *, joins: str = "pad"
 ) -> dict[str, dict[int, Source]]:
     """Return which padded input each output's dimensions of -1 follow, as the setting `unpad` says.
+
+    The inputs are those that the setting `pad` names, or all that the hook `collate` may join.
 
     Sizes alone don't tell: the five best of a request of length 3 are as long as a neighbour of length 5.
 
@@ -275,7 +311,8 @@ def plan_sources(
     sources: dict[str, dict[int, Source]] = {}
     for name, axes in dynamic.items():
         if name not in said:
-            expected = f"the padded input that output {name!r} is as long as, or None"
+            by = "padded input" if joins == "pad" else "input, which collate may pad,"
+            expected = f"the {by} that output {name!r} is as long as, or None"
             raise _unpad_error(subject, expected, "neither")
         entries = said[name] * len(axes) if len(said[name]) == 1 else said[name]
         if len(entries) != len(axes):
@@ -285,7 +322,8 @@ def plan_sources(
             if entry is None:
                 continue
             if entry not in input_axes:
-                raise _unpad_error(subject, f"inputs that pad names, {sorted(input_axes)}", repr(entry))
+                which = "that pad names" if joins == "pad" else "of variable size"
+                raise _unpad_error(subject, f"inputs {which}, {sorted(input_axes)}", repr(entry))
             # The first dimension that follows an input follows its first, the second its second.
             sources.setdefault(name, {})[axis] = (entry, entries[:number].count(entry))
     return sources
@@ -338,7 +376,10 @@ def _config_error(subject: str, expected: str, got: str) -> ConfigError:
 
 
 def _unpad_error(subject: str, expected: str, got: str) -> ConfigError:
-    remedy = "write unpad = {'OUTPUT': 'INPUT'} to cut it back to each request's length, or {'OUTPUT': None}"
+    remedy = (
+        "write unpad = {'OUTPUT': 'INPUT'} to cut it back to each request's length, or {'OUTPUT': None} "
+        "where it follows none, or is a list with one tensor per request"
+    )
     return ConfigError.of(subject, expected=expected, got=got, remedy=remedy)
 
 

@@ -10,6 +10,7 @@ import math
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from kindaware._batch.collate import CollateError
 from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request, group, halve, rank_key, shape_key
@@ -69,7 +70,7 @@ class Pipeline:
         self._is_uniform = not self._has_preprocess and plan.spec.is_uniform
         # What may differ within a batch: nothing, or sizes that `collate` or padding make equal.
         self._key_of = shape_key if plan.hooks.collate is None else rank_key
-        if plan.padding is not None:
+        if plan.padding is not None and not plan.padding.is_by_collate:
             self._key_of = plan.padding.key
 
     def warm_up(self, request: Request) -> Request:
@@ -260,7 +261,9 @@ class Pipeline:
         )
 
     def _isolates(self, error: Exception) -> bool:
-        return self._settings.isolate_errors or is_out_of_memory(error)
+        # What `collate` got wrong is wrong in the parts too, or only hidden there.
+        is_wanted = self._settings.isolate_errors and not isinstance(error, CollateError)
+        return is_wanted or is_out_of_memory(error)
 
 
 def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:

@@ -11,7 +11,7 @@ from kindaware._batch.collate import Collator
 from kindaware._batch.counters import Counters, Stopwatch
 from kindaware._batch.hook_requests import HookRequests
 from kindaware._batch.output_stage import OutputStage
-from kindaware._batch.outputs import RowCountError, name_outputs
+from kindaware._batch.outputs import name_outputs
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
@@ -19,10 +19,13 @@ from kindaware._batch.stages import COLLATE, COPY_IN, COPY_OUT, FORWARD, POSTPRO
 from kindaware._device.cuda_graphs import Graphs
 from kindaware._device.device import Device
 from kindaware._device.modules import gradients_off, prepare_input
+from kindaware._device.runtime import is_out_of_memory
+from kindaware._errors import CallTooEarlyError, RequestError
 from kindaware._hooks.blame import blame
 from kindaware._hooks.interruption import stops_test
 from kindaware._tensors.bytes_arrays import BytesArray, Value
 from kindaware._tensors.rows import Output
+from kindaware._tracebacks import ungrouped
 
 
 class BatchRunner:
@@ -44,7 +47,7 @@ class BatchRunner:
         self.counters = counters
         self.has_answered = False
         self._plan = plan
-        self._collator = Collator(plan)
+        self._collator = Collator(plan, device.staging.land)
         self._hook_requests = HookRequests(plan.spec, plan.hooks)
         self._graphs = Graphs(device.runtime, device.staging, self._compute)
         self._output_stage = OutputStage(plan, device.staging)
@@ -72,40 +75,57 @@ class BatchRunner:
             Host with stream, once; after an error too, if anything is queued. Not after a device fault: a
             wait would only raise another error, and no buffer is used again.
         """
-        rows = [request.rows for request in requests]
-        num_rows = None if rows[0] is None else sum(one or 0 for one in rows)
+        num_rows = _num_rows(requests)
         staging = self.device.staging
         num_in, num_out = staging.statistics.bytes_in, staging.statistics.bytes_out
         stopwatch = Stopwatch(self.counters)
         with self.device.batch(), RequestScope(requests):
             parts, texts = self._collator.parts(requests)
-            # A graph copies the rows straight into the memory that it reads; BYTES can't be part of one.
-            outputs: dict[str, Any] | None = None if texts else self._graphs.run(parts, num_rows)
-            if outputs is None:
-                inputs = {name: staging.put(tensors) for name, tensors in parts.items()}
-                extras = self._extras(requests)
-                stopwatch.lap("copy_in")
-            # Only now; see `_forward` for why inputs are collated outside of it.
-            with gradients_off(self._plan.settings):
-                if outputs is None:
-                    outputs = self._forward(inputs, texts, extras)
-                stopwatch.lap("forward")
-                try:
-                    finished = self._output_stage.finish(outputs, requests)
-                except RowCountError:
-                    # What `collate` returned may have any number of rows, if the outputs have the batch's.
-                    self._collator.check_rows(parts, texts, num_rows)
-                    raise
-            fetched = self._output_stage.fetch(self._unpadded(finished, requests))
-            stopwatch.lap("copy_out")
+            try:
+                fetched = self._run(parts, texts, requests, stopwatch)
+            except Exception as error:
+                if self._may_be_of_collate(error):
+                    self._collator.blame(error, parts, texts, requests)
+                raise
         # `fetch` has waited for the device, so the batch has succeeded and counts.
         self.has_answered = True
+        self._collator.note_answered(parts, texts, requests)
         all_rows = len(requests) if num_rows is None else num_rows
         self.counters.add_batch(len(requests), all_rows, stopwatch.total())
         if not self.device.runtime.is_host:
             statistics = staging.statistics
             self.counters.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
         return fetched
+
+    def _run(
+        self,
+        parts: Mapping[str, Sequence[torch.Tensor]],
+        texts: Mapping[str, BytesArray],
+        requests: Sequence[Request],
+        stopwatch: Stopwatch,
+    ) -> dict[str, Output]:
+        """Run `forward` and `postprocess` on collated inputs, and fetch what they returned."""
+        # A graph copies the rows straight into the memory that it reads; BYTES can't be part of one.
+        outputs: dict[str, Any] | None = None if texts else self._graphs.run(parts, _num_rows(requests))
+        if outputs is None:
+            inputs = {name: self.device.staging.put(tensors) for name, tensors in parts.items()}
+            extras = self._extras(requests)
+            stopwatch.lap("copy_in")
+        # Only now; see `_forward` for why inputs are collated outside of it.
+        with gradients_off(self._plan.settings):
+            if outputs is None:
+                outputs = self._forward(inputs, texts, extras)
+            stopwatch.lap("forward")
+            finished = self._output_stage.finish(outputs, requests)
+        fetched = self._output_stage.fetch(self._unpadded(finished, requests))
+        stopwatch.lap("copy_out")
+        return fetched
+
+    def _may_be_of_collate(self, error: Exception) -> bool:
+        """Whether an error may come from what `collate` returned: neither a refusal nor of the device."""
+        if isinstance(ungrouped(error), (RequestError, CallTooEarlyError)) or is_out_of_memory(error):
+            return False
+        return self._plan.hooks.collate is not None and not self.device.runtime.is_fault(error)
 
     def _unpadded(self, outputs: dict[str, Output], requests: Sequence[Request]) -> dict[str, Output]:
         """Check that outputs are as long as the padded inputs they follow, and cut those that stay here.
@@ -198,3 +218,8 @@ class BatchRunner:
                 blame(error, plan.spec.hook)
                 raise
             return name_outputs(returned, plan.spec, plan.spec.hook)
+
+
+def _num_rows(requests: Sequence[Request]) -> int | None:
+    """Return the rows of a batch; None if the model does not batch."""
+    return None if requests[0].rows is None else sum(request.rows or 0 for request in requests)

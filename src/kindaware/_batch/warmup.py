@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
 from kindaware._batch.graph_plan import graph_sizes
@@ -25,6 +27,7 @@ from kindaware._hooks.blame import hook_of, report
 from kindaware._hooks.interruption import stops_test
 from kindaware._placement.placement import Placement
 from kindaware._tensors.bytes_arrays import Value, empty_bytes
+from kindaware._tensors.dtypes import triton_name
 from kindaware._tracebacks import ungrouped
 
 MakeInputs = Callable[[int], Mapping[str, Value]]
@@ -170,16 +173,37 @@ class WarmUp:
     def _check(self, made: object, rows: int) -> Mapping[str, Value]:
         names = {tensor.name for tensor in self.spec.inputs}
         required = {tensor.name for tensor in self.spec.inputs if not tensor.optional}
-        if isinstance(made, Mapping) and required <= set(made) <= names:
-            return made
-        raise OutputError(
-            message(
-                f"model {self.spec.name!r} warmup_inputs({rows})",
-                expected=f"a mapping of {sorted(names)} to host tensors",
-                got=f"names {sorted(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__,
-                remedy="return the inputs of one batch by name",
-            )
-        )
+        if not (isinstance(made, Mapping) and required <= set(made) <= names):
+            expected = f"a mapping of {sorted(names)} to host tensors"
+            got = f"names {sorted(map(str, made))}" if isinstance(made, Mapping) else type(made).__name__
+            raise self._error(rows, "", expected, got)
+        for tensor in self.spec.inputs:
+            if tensor.name in made:
+                self._check_value(tensor, made[tensor.name], rows)
+        return made
+
+    def _check_value(self, tensor: TensorSpec, value: Any, rows: int) -> None:
+        """Refuse what no request of a client could hold: `forward` would be blamed for it."""
+        what, wanted = f" input {tensor.name!r}", tensor.dtype.torch
+        if not isinstance(value, np.ndarray if wanted is None else torch.Tensor):
+            expected = "a numpy array of dtype object" if wanted is None else "a torch.Tensor"
+            raise self._error(rows, what, expected, type(value).__name__)
+        if isinstance(value, torch.Tensor):
+            if value.dtype is not wanted:
+                raise self._error(rows, what, f"data type {tensor.dtype}", triton_name(value.dtype))
+        elif value.dtype != object or not all(isinstance(one, bytes) for one in value.flat):
+            kinds = sorted({type(one).__name__ for one in value.flat})
+            expected = "an array of dtype object with elements of type bytes"
+            raise self._error(rows, what, expected, f"dtype {value.dtype} with {kinds}")
+        shape = tuple(value.shape)
+        batch: tuple[int, ...] = (rows,) if self.spec.batches else ()
+        if shape[: len(batch)] != batch or not tensor.fits(shape[len(batch) :]):
+            raise self._error(rows, what, f"shape {[*batch, *tensor.shape]}", f"shape {[*shape]}")
+
+    def _error(self, rows: int, what: str, expected: str, got: str) -> OutputError:
+        subject = f"model {self.spec.name!r} warmup_inputs({rows}){what}"
+        remedy = "return the inputs of one batch by name, as a client would send them"
+        return OutputError(message(subject, expected=expected, got=got, remedy=remedy))
 
 
 def _zeros(shape: tuple[int, ...], tensor: TensorSpec) -> Value:

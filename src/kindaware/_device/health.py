@@ -57,13 +57,18 @@ class Health:
     def caught(self, error: BaseException) -> Exception:
         """Process an error that a hook raised, and return it as an exception; see `recover`.
 
-        A group of errors is reduced to what it is about. An error that would end the process, such as
+        A group of errors is reduced to what it is about. The rows that a RequestError names are read after a
+        wait for the device. An error that would end the process, such as
         SystemExit of a library that calls sys.exit, becomes one of the request: the server would not start
         another stub. Nothing is raised: one that can't be looked at becomes an `UnreadableError`.
         """
         try:
             error = ungrouped(error)
             try:
+                # Its mask may be a copy to the host that is only queued.
+                if isinstance(error, RequestError) and error.is_unsettled:
+                    self._runtime.wait_for_host_memory()
+                    error.settle()
                 self.recover(error)
             except Exception as other:
                 error = other
