@@ -260,3 +260,14 @@ def test_a_state_that_cannot_be_put_back_is_named(tmp_path, monkeypatch):
         harness.stop()
     _table.cache_clear()
     assert "torch.set_num_interop_threads stays as the model has set it" in harness.log_text()
+
+
+def test_model_may_choose_how_processes_start_though_the_test_has_chosen(tmp_path, monkeypatch):
+    chosen = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing.context._default_context, "_actual_context", chosen)
+    change = "multiprocessing.set_start_method('spawn')"
+    source = SOURCE.replace("WHEN_INITIALIZED", change).replace("WHEN_EXECUTED", "pass")
+    with ModelHarness(write_model(tmp_path, "m", source)) as harness:
+        harness.infer(X=[1.0])
+        assert multiprocessing.get_start_method() == "spawn"
+    assert multiprocessing.get_start_method() == "fork"

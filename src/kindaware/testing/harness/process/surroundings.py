@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing.context
 import os
 import sys
 import threading
@@ -14,6 +15,9 @@ from typing import Any, NamedTuple
 from kindaware.testing.harness.process.settings import read_settings, restore_settings
 
 _JOIN_SECONDS = 1.0
+
+_START: Any = multiprocessing.context._default_context  # type: ignore[attr-defined]
+"""Holds the method by which `multiprocessing` starts processes, once it is chosen."""
 
 
 class Leftovers(NamedTuple):
@@ -40,6 +44,8 @@ class Surroundings:
         self._settings: dict[str, Any] = {}
         self._loggers = {name: _LoggerState.of(logger) for name, logger in _loggers()}
         self._threads = frozenset(threading.enumerate())
+        # A stub has chosen none, so that a model may: the second choice in a process raises.
+        self._start_method, _START._actual_context = _START._actual_context, None
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -70,6 +76,7 @@ class Surroundings:
             with suppress(OSError):
                 os.chdir(self._directory)
         settings = restore_settings(self._settings)
+        _START._actual_context = self._start_method
         for name, logger in _loggers():
             _restore_logger(logger, self._loggers.get(name))
         return Leftovers(settings, [thread.name for thread in self._wait_for_threads()])
