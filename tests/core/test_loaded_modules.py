@@ -1,5 +1,7 @@
 """What happens to the modules that `load()` makes."""
 
+import re
+
 import pytest
 import torch
 from core_kit import Doubler, pipeline_of, start, tensor
@@ -10,6 +12,7 @@ from kindaware._batch.request import Request
 from kindaware._config.settings import Settings
 from kindaware._device.modules import prepare_modules
 from kindaware._placement.placement import Placement
+from kindaware.testing.accelerator import SimulatedAccelerator
 
 IMAGE = {"input": [tensor("X", [3, 8, 8])], "output": [tensor("Y", [3, 8, 8])]}
 
@@ -241,6 +244,91 @@ class Verbs(nn.Module):
 
     def eval(self):
         raise RuntimeError("give a data set")
+
+
+class Foreign(nn.Linear):
+    """A product's class, whose methods are not what torch's of these names are."""
+
+    def __init__(self):
+        super().__init__(4, 4)
+        self.register_buffer("scale", torch.ones(4))
+
+    def modules(self):
+        return ["encoder", "decoder"]
+
+    def named_modules(self, kind, *_, **__):
+        raise RuntimeError(f"no {kind}")
+
+    parameters = named_parameters = buffers = named_buffers = compile = named_modules
+
+
+@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: nn.Sequential(nn.Identity(), one)])
+@pytest.mark.parametrize("move_modules", ["true", "false"])
+@pytest.mark.parametrize(("kind", "devices"), [("CPU", None), ("GPU", None), ("MODEL", "all")])
+def test_load_methods_of_the_modules_own_named_like_torchs_are_not_called(wrap, move_modules, kind, devices):
+    own = Foreign()
+    parameters = {"kindaware.move_modules": move_modules}
+    if devices:
+        parameters["kindaware.model_devices"] = devices
+    simulated = SimulatedAccelerator(1)
+    with simulated.installed(lambda *_: None), simulated.entered():
+        if move_modules == "false" and kind != "CPU":
+            own.to("cuda:0")
+        start(make_class(lambda self: wrap(own), warmup=()), kind=kind, parameters=parameters)
+        assert not own.training
+        assert {own.weight.device.type, own.scale.device.type} == {
+            "cpu" if kind == "CPU" or (devices and move_modules == "true") else "cuda"
+        }
+
+
+def test_load_module_with_a_compile_of_its_own_is_compiled_by_torch():
+    own = Foreign()
+    start(
+        make_class(lambda self: own), parameters={"kindaware.compile": "default", "kindaware.warmup": "off"}
+    )
+    assert own._compiled_call_impl is not None
+
+
+def test_load_foreign_module_that_stays_elsewhere_is_named():
+    own = Foreign()
+    own._apply = lambda *_, **__: own  # keeps its tensors
+    simulated = SimulatedAccelerator(1)
+    with (
+        simulated.installed(lambda *_: None),
+        simulated.entered(),
+        pytest.raises(ConfigError, match=r"module 'model' tensor '1\.weight': expected device cuda:0"),
+    ):
+        start(make_class(lambda self: nn.Sequential(nn.Identity(), own)), kind="GPU")
+
+
+class Refusing(nn.Conv2d):
+    """Refuses to be converted, as modules of bitsandbytes do."""
+
+    def __init__(self):
+        super().__init__(3, 3, 1)
+
+    def to(self, *_, **__):
+        raise ValueError("`.to` is not supported for `4-bit` modules")
+
+
+@pytest.mark.parametrize("move_modules", ["true", "false"])
+@pytest.mark.parametrize("kind", ["CPU", "GPU"])
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("precision", "bf16-true"), ("precision", "16-true"), ("memory_format", "channels_last")],
+)
+def test_load_module_that_refuses_a_conversion_is_named_with_the_setting(setting, value, kind, move_modules):
+    parameters = {f"kindaware.{setting}": value, "kindaware.move_modules": move_modules}
+    text = (
+        f"module 'model' setting '{setting}': expected a module that can be converted to {value}, "
+        f"got ValueError: `.to` is not supported for `4-bit` modules; leave {setting} out"
+    )
+    simulated = SimulatedAccelerator(1)
+    with simulated.installed(lambda *_: None), simulated.entered():
+        with torch.device("cpu" if kind == "CPU" else "cuda:0"):
+            own = Refusing()
+        with pytest.raises(ConfigError, match=re.escape(text)):
+            start(make_class(lambda self: own), kind=kind, parameters=parameters, **IMAGE)
 
 
 @pytest.mark.parametrize("kind", ["CPU", "MODEL"])

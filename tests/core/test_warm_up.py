@@ -244,6 +244,80 @@ def test_initialize_warmup_inputs_of_text_and_of_any_size_are_taken():
     assert seen == [([1, 7], [[b"a"]])]
 
 
+NO_BATCH = "set max_batch_size above 0 in config.pbtxt: while it is 0, no tensor has a batch dimension"
+
+
+@pytest.mark.parametrize(
+    ("dims", "forward"),
+    [
+        ([3, 8, 8], lambda self, X: torch.nn.BatchNorm2d(3)(X)),
+        ([8, 8], lambda self, X: torch.nn.Conv2d(3, 3, 1)(X)),
+        ([4], lambda self, X: X.softmax(dim=1)),
+        ([4], lambda self, X: X[:, 0]),
+        ([4], lambda self, X: torch.nn.LSTM(4, 4)(X)),
+        ([4], lambda self, X: torch.mm(X, torch.ones(4, 4))),
+    ],
+)
+@pytest.mark.parametrize("max_batch_size", [0, 8])
+def test_initialize_model_that_misses_its_batch_dimension_is_told_where_it_comes_from(
+    dims, forward, max_batch_size
+):
+    shape = dims if max_batch_size == 0 else dims[1:]
+    with pytest.raises(ConfigError, match=r"warm-up with 1 row\(s\): expected forward to") as caught:
+        start(
+            type("Model", (Doubler,), {"forward": lambda self, X: forward(self, X.reshape(dims))}),
+            input=[tensor("X", dims)],
+            output=[tensor("Y", shape or [1])],
+            max_batch_size=max_batch_size,
+        )
+    last = str(caught.value).splitlines()[-1]
+    assert (f"; {NO_BATCH}; or correct forward" in last) == (max_batch_size == 0)
+
+
+def test_initialize_other_errors_of_a_model_without_a_batch_dimension_do_not_name_it():
+    with pytest.raises(ConfigError, match="got ZeroDivisionError") as caught:
+        start(Divides, max_batch_size=0)
+    assert "max_batch_size" not in str(caught.value)
+
+
+@pytest.mark.parametrize("hook", ["forward", "postprocess", "stream"])
+def test_initialize_output_with_a_batch_dimension_that_is_not_declared_says_where_it_comes_from(hook):
+    decoupled = {"model_transaction_policy": {"decoupled": True}}
+
+    class Streaming(KindAwareModel):
+        def load(self):
+            """Make nothing."""
+
+        def stream(self, X):
+            yield X[None]
+
+    hooks = {
+        "forward": lambda self, X: X[None],
+        "postprocess": lambda self, outputs: outputs["Y"][None],
+    }
+    model = Streaming if hook == "stream" else type("Model", (Doubler,), {hook: hooks[hook]})
+    with pytest.raises(ConfigError) as caught:
+        start(model, max_batch_size=0, **(decoupled if hook == "stream" else {}))
+    assert str(caught.value) == (
+        f"model 'm' output 'Y': expected shape [4], got shape [1, 4]; {NO_BATCH}, or correct {hook} "
+        "(seen in the warm-up with 1 row(s))"
+    )
+
+
+@pytest.mark.parametrize(
+    ("forward", "max_batch_size"),
+    [
+        (lambda self, X: X[None, :2], 0),
+        (lambda self, X: torch.stack([X, X]), 0),
+        (lambda self, X: X[None], 8),
+    ],
+)
+def test_initialize_other_outputs_do_not_name_the_batch_dimension(forward, max_batch_size):
+    with pytest.raises(ConfigError, match="output 'Y': expected ") as caught:
+        start(type("Model", (Doubler,), {"forward": forward}), max_batch_size=max_batch_size)
+    assert "max_batch_size above 0" not in str(caught.value)
+
+
 def test_initialize_zeros_that_the_model_refuses_skip_the_warm_up(caplog):
     class Model(Doubler):
         def preprocess(self, inputs):

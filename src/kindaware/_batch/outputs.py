@@ -16,6 +16,10 @@ from kindaware._tensors.bytes_arrays import BytesArray, Value, to_bytes
 from kindaware._tensors.dtypes import triton_name
 from kindaware._tensors.rows import Output
 
+NO_BATCH_DIMENSION = (
+    "set max_batch_size above 0 in config.pbtxt: while it is 0, no tensor has a batch dimension"
+)
+
 
 class RowCountError(OutputError):
     """An output has more or fewer rows than the batch."""
@@ -277,7 +281,11 @@ def _check_shape(
     if row_shape != declared.shape and not declared.fits(row_shape):
         batch = [] if num_rows is None else ["B"]
         expected = f"shape {_text([*batch, *declared.shape])}"
-        raise _error(hook, _subject(declared, spec), expected, f"shape {_text(shape)}")
+        got = f"shape {_text(shape)}"
+        if num_rows is None and shape[:1] == (1,) and declared.fits(shape[1:]):
+            remedy = f"{NO_BATCH_DIMENSION}, or correct {hook}"
+            raise OutputError(message(_subject(declared, spec), expected=expected, got=got, remedy=remedy))
+        raise _error(hook, _subject(declared, spec), expected, got)
 
 
 def _subject(declared: TensorSpec, spec: ModelSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from kindaware._batch.graph_plan import graph_sizes
+from kindaware._batch.outputs import NO_BATCH_DIMENSION
 from kindaware._batch.request import Request
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import Settings
@@ -31,6 +33,11 @@ from kindaware._tensors.dtypes import triton_name
 from kindaware._tracebacks import ungrouped
 
 MakeInputs = Callable[[int], Mapping[str, Value]]
+
+_MISSES_DIMENSION = re.compile(
+    r"\b\d-?D\b|\bdimensions?\b|too many indices|not enough values to unpack|must be a matrix", re.IGNORECASE
+)
+"""Of errors, mostly torch's, for a tensor that has fewer dimensions than the model takes."""
 
 Answer = Callable[[Request], Request]
 """Runs a request through `preprocess` and `forward`, or to the first item of `stream`; returns the
@@ -149,6 +156,8 @@ class WarmUp:
         remedy = f"correct {hook}"
         if isinstance(error, AttributeError) and error.name == "model":
             remedy = "return the module from load(), which keeps it as self.model"
+        elif not self.spec.batches and _MISSES_DIMENSION.search(text_of(error)):
+            remedy = f"{NO_BATCH_DIMENSION}; or {remedy}"
         elif self.make_inputs is None:
             remedy += ", or define warmup_inputs(rows) with data that it takes"
         text = message(

@@ -10,6 +10,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from torch.fx.node import map_aggregate
 
+from kindaware._device.module_tree import parts_of
 from kindaware._errors import ConfigError
 
 
@@ -60,7 +61,7 @@ def move_exported(module: nn.Module, device: torch.device) -> None:
     """
     for exported in _exported(module):
         moved: dict[torch.Tensor, torch.Tensor] = {}
-        for one in exported.modules():
+        for one in parts_of(exported):
             kinds: tuple[dict[str, Any], ...] = (one._parameters, one._buffers, vars(one))
             for tensors in kinds:
                 for key, value in tensors.items():
@@ -71,7 +72,7 @@ def move_exported(module: nn.Module, device: torch.device) -> None:
 
 
 def _exported(module: nn.Module) -> Iterator[GraphModule]:
-    return (one for one in module.modules() if isinstance(one, GraphModule) and is_exported(one))
+    return (one for one in parts_of(module) if isinstance(one, GraphModule) and is_exported(one))
 
 
 def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

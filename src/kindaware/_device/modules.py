@@ -13,10 +13,11 @@ from torch import nn
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
 from kindaware._device.exported_modules import check_exported, move_exported
+from kindaware._device.module_tree import named_tensors, parts_of
 from kindaware._device.nested import Nested
 from kindaware._device.placed_modules import check_placed, is_dispatched, refuse_unmovable
 from kindaware._device.runtime import Runtime, is_out_of_memory
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, describe
 from kindaware._placement.placement import Placement
 
 _NO_SCOPE = contextlib.nullcontext()
@@ -97,12 +98,12 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
         settings: `move_modules`, `precision`, `memory_format` and `compile` are used.
 
     Raises:
-        ConfigError: a parameter or buffer is still on another device afterwards, or a module made by
-            torch.export can't be served as it is.
+        ConfigError: a parameter or buffer is still on another device afterwards, a module refuses to be
+            converted, or one made by torch.export can't be served as it is.
     """
     precision = Precision.of(settings.precision)
     for name, module in _modules_of(owner):
-        for one in module.modules():
+        for one in parts_of(module):
             one.training = False
         check_exported(name, module, precision.converts_to)
         is_placed = is_dispatched(module) or not settings.move_modules
@@ -111,12 +112,12 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
         elif placement.moves_modules:
             _move(name, module, placement.device)
         if precision.converts_to is not None:
-            module.to(precision.converts_to)
+            _convert(name, module, "precision", settings.precision, precision.converts_to)
         if settings.memory_format == "channels_last":
-            module.to(memory_format=torch.channels_last)
+            _convert(name, module, "memory_format", "channels_last", torch.channels_last)
         # In place and not torch.compile(module), so that references the model holds are compiled too.
         if settings.compile != "off":
-            module.compile(mode=settings.compile)
+            nn.Module.compile(module, mode=settings.compile)
         if placement.moves_modules and not is_placed:
             _check_devices(name, module, placement.device)
 
@@ -165,9 +166,33 @@ def _move(name: str, module: nn.Module, device: torch.device) -> None:
         refuse_unmovable(name, module, device, error)
 
 
+def _convert(
+    name: str, module: nn.Module, setting: str, value: str, change: torch.dtype | torch.memory_format
+) -> None:
+    """Convert a module as a setting says.
+
+    Raises:
+        ConfigError: it refuses, as quantised modules do.
+    """
+    try:
+        if isinstance(change, torch.dtype):
+            module.to(change)
+        else:
+            module.to(memory_format=change)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ConfigError.of(
+            f"module {name!r} setting {setting!r}",
+            expected=f"a module that can be converted to {value}",
+            got=describe(error),
+            remedy=f"leave {setting} out, and convert in load() what can be converted",
+        ) from error
+
+
 def _check_devices(name: str, module: nn.Module, device: torch.device) -> None:
     # A module that overrides `_apply` may have kept its tensors where they were.
-    for key, tensor in [*module.named_parameters(), *module.named_buffers()]:
+    for key, tensor in named_tensors(module):
         if tensor.device != device:
             raise ConfigError.of(
                 f"module {name!r} tensor {key!r}",

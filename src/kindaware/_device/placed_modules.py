@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from kindaware._device.module_tree import named_parts, named_tensors, own_tensors, parts_of
 from kindaware._errors import ConfigError, describe
 from kindaware._placement.placement import Placement
 
 
 def is_dispatched(module: nn.Module) -> bool:
     """Whether accelerate has placed the module, or one within it."""
-    return any("hf_device_map" in vars(one) for one in module.modules())
+    return any("hf_device_map" in vars(one) for one in parts_of(module))
 
 
 def check_placed(name: str, module: nn.Module, placement: Placement) -> None:
@@ -35,7 +36,7 @@ def check_placed(name: str, module: nn.Module, placement: Placement) -> None:
         ConfigError: a parameter or buffer lies elsewhere, or a hook runs a part elsewhere.
     """
     hooked: set[str] = set()
-    for path, one in module.named_modules(remove_duplicate=False):
+    for path, one in named_parts(module):
         parent = path.rpartition(".")[0]
         hooks = list(_hooks_of(one))
         if hooks or (path and parent in hooked):
@@ -44,7 +45,7 @@ def check_placed(name: str, module: nn.Module, placement: Placement) -> None:
             device = getattr(hook, "execution_device", None)
             if device is not None and _device(device, placement) not in placement.devices:
                 raise _misplaced(f"{name!r} part {path!r}", device, placement)
-        for key, tensor in [*one.named_parameters(recurse=False), *one.named_buffers(recurse=False)]:
+        for key, tensor in own_tensors(one):
             is_offloaded = tensor.device.type == "meta" and path in hooked
             if not is_offloaded and tensor.device not in placement.devices:
                 raise _misplaced(f"{name!r} tensor {f'{path}.{key}'.lstrip('.')!r}", tensor.device, placement)
@@ -56,7 +57,7 @@ def refuse_unmovable(name: str, module: nn.Module, device: torch.device, error: 
     Raises:
         ConfigError: it lies elsewhere.
     """
-    tensors = [*module.parameters(), *module.buffers()]
+    tensors = [tensor for _, tensor in named_tensors(module)]
     if not tensors or any(tensor.device != device for tensor in tensors):
         raise ConfigError.of(
             f"module {name!r}",

@@ -16,7 +16,7 @@ from kindaware.testing.harness.process.settings import read_settings, restore_se
 
 _JOIN_SECONDS = 1.0
 
-_START: Any = multiprocessing.context._default_context  # type: ignore[attr-defined]
+_START: Any = multiprocessing.context._default_context
 """Holds the method by which `multiprocessing` starts processes, once it is chosen."""
 
 
