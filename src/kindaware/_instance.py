@@ -62,7 +62,8 @@ class Instance(PlacedInstance):
 
     Attributes:
         spec: the model's tensors, as config.pbtxt declares them.
-        logger: writes to Triton's log.
+        logger: writes the library's lines to Triton's log.
+        model_logger: writes those of the model.
         calls: the calls of other models that the hooks make.
         sequences: state of the sequences, once the hooks are bound; None if requests belong to none.
 
@@ -75,6 +76,8 @@ class Instance(PlacedInstance):
         self._threads = LeftoverThreads()
         self._model = model
         self.logger = open_logger(self.args.instance_name)
+        # Whatever the model does to it, the library's own lines are written.
+        self.model_logger = open_logger(self.args.instance_name)
         # Before the first tensor, which the check makes: torch then reads whether it is to use huge pages.
         keeps_memory = "off" if self.placement.uses_cuda else self.settings.keep_memory
         self._keep_memory = plan_malloc(keeps_memory, os.environ)
