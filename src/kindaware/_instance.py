@@ -14,9 +14,10 @@ from kindaware._batch.counters import Counters
 from kindaware._batch.graph_recording import record_graphs
 from kindaware._batch.pipeline import Pipeline
 from kindaware._batch.plan import Plan
+from kindaware._batch.request import Request
 from kindaware._batch.runner import BatchRunner
 from kindaware._batch.stages import Stage
-from kindaware._batch.warmup import WarmUp
+from kindaware._batch.warmup import Answer, WarmUp
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.response_cache import check_response_cache
 from kindaware._config.settings import SETTING_NAMES
@@ -34,6 +35,7 @@ from kindaware._hooks.class_rules import check_transaction_policy, is_asynchrono
 from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._hooks.hooks import HOOKS, HOOKS_OF_INSTANCE, Hooks
 from kindaware._hooks.interruption import stops_test
+from kindaware._hooks.overdue import Overdue
 from kindaware._ineffective_settings import Facts, describe_ineffective
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
@@ -66,7 +68,8 @@ class Instance(PlacedInstance):
 
     Attributes:
         spec: the model's tensors, as config.pbtxt declares them.
-        logger: writes to Triton's log.
+        logger: writes the library's lines to Triton's log.
+        model_logger: writes those of the model.
         calls: the calls of other models that the hooks make.
         sequences: state of the sequences, once the hooks are bound; None if requests belong to none.
 
@@ -79,6 +82,8 @@ class Instance(PlacedInstance):
         self._threads = LeftoverThreads()
         self._model = model
         self.logger = open_logger(self.args.instance_name)
+        # Whatever the model does to it, the library's own lines are written.
+        self.model_logger = open_logger(self.args.instance_name)
         # Before the first tensor, which the check makes: torch then reads whether it is to use huge pages.
         keeps_memory = "off" if self.placement.uses_cuda else self.settings.keep_memory
         self._keep_memory = plan_malloc(keeps_memory, os.environ)
@@ -242,7 +247,9 @@ class Instance(PlacedInstance):
             limit_primitives(self.settings.primitive_cache, self.spec, os.environ)
         try:
             with self.runtime.scope():
-                loaded = check_loaded(self._call("load"), self.spec)
+                with self._overdue("load"):
+                    returned = self._call("load")
+                loaded = check_loaded(returned, self.spec)
         except BaseException as error:
             if stops_test(error):
                 raise
@@ -356,17 +363,29 @@ class Instance(PlacedInstance):
         if self._adapter is not None:
             self.calls.adapter = self._adapter.calls
 
+    def _overdue(self, what: str) -> Overdue:
+        return Overdue(self.logger, self.spec.name, what)
+
+    def _timed(self, answer: Answer) -> Answer:
+        """Return what runs a warm-up batch, such that the log says where it is if it does not return."""
+
+        def timed(request: Request) -> Request:
+            with self._overdue(f"the warm-up with {request.rows or 1} row(s)"):
+                return answer(request)
+
+        return timed
+
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, self._make_warm_up_inputs())
         if self._streams is not None:
-            phrase = warm_up.run(self._streams.warm_up, lambda _: ())
+            phrase = warm_up.run(self._timed(self._streams.warm_up), lambda _: ())
         else:
             # `_bind` has built either streams or a pipeline.
             assert self._pipeline is not None
             runner = self._pipeline.runner
             phrase = warm_up.run(
-                self._pipeline.warm_up,
+                self._timed(self._pipeline.warm_up),
                 lambda requests: record_graphs(runner, requests, self.spec.name, self.logger),
             )
         # The metrics count clients' requests only.

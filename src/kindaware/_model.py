@@ -113,7 +113,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
     @property
     def logger(self) -> Logger:
         """Logger of the instance: writes to Triton's log; plain `logging` without a server."""
-        return _instance_of(self, "self.logger").logger
+        return _instance_of(self, "self.logger").model_logger
 
     @property
     def cuda_stream(self) -> torch.cuda.Stream | None:

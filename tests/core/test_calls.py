@@ -743,10 +743,12 @@ def test_call_stream_that_is_closed_gives_no_answer_that_somebody_gave_up_waitin
         waiting = asyncio.ensure_future(stream.__anext__())
         await asyncio.sleep(0)
         if is_late:
+            time.sleep(0.1)  # the answer has come, and nobody has got it yet
             stream.close()
         waiting.cancel()
         await asyncio.sleep(0.05)
-        stream.close()
+        if not is_late:
+            stream.close()
         return [one async for one in stream]
 
     assert asyncio.run(collect()) == []

@@ -1,6 +1,7 @@
 """The end of an instance, and whether it is ready."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -145,3 +146,24 @@ def test_thread_that_outlives_unload_is_named(monkeypatch):
     ended.set()
 
     assert "model 'm' threads: expected none after unload(), got 'the poller'" in harness.log_text()
+
+
+def test_pool_that_waits_for_work_is_not_named_and_one_that_works_is(monkeypatch):
+    monkeypatch.setattr("kindaware._instance.is_stand_in", lambda pb_utils: False)
+
+    class Pooled(Doubler):
+        def load(self):
+            self.ended = threading.Event()
+            self.idle, self.busy = (ThreadPoolExecutor(1, name) for name in ("idle", "busy"))
+            self.idle.submit(int).result()
+            self.busy.submit(self.ended.wait)
+
+    with ModelHarness(Pooled, config=CONFIG) as harness:
+        model = harness.instance
+    model.ended.set()
+    for pool in (model.idle, model.busy):
+        pool.shutdown()
+
+    log = harness.log_text()
+    assert "model 'm' threads: expected none after unload(), got 'busy_0' at" in log
+    assert "'idle_0' at" not in log

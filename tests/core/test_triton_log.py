@@ -97,3 +97,34 @@ def test_a_model_that_sets_up_logging_silences_the_library_nowhere(pb_utils, hos
     assert [text for level, text in told if level == "ERROR" and "bad row" in text]
     model.logger.debug("not this")
     assert "not this" not in str(host.lines)
+
+
+@pytest.mark.parametrize("hook", ["load", "forward"])
+def test_a_model_that_silences_its_own_logger_silences_the_library_nowhere(pb_utils, host, hook):
+    class Model(Doubler):
+        warmup = "off" if hook == "forward" else None
+
+        def silence(self):
+            self.logger.handlers.clear()
+            self.logger.addFilter(lambda record: False)
+            self.logger.setLevel(60)
+            self.logger.disabled = True
+
+        def load(self):
+            if hook == "load":
+                self.silence()
+
+        def forward(self, X):
+            if hook == "forward":
+                self.silence()
+            if X.sum() > 0:
+                raise ValueError("bad row")
+            return X
+
+    model = start(Model)
+    model.execute([host.request(X=np.ones((1, 4), np.float32))])
+    model.logger.error("not this")
+    told = [(level, text.partition("\n")[0]) for level, text in host.lines]
+    assert [text for level, text in told if level == "INFO" and "kindaware instance m_0_0 ready" in text]
+    assert [text for level, text in told if level == "ERROR" and "bad row" in text]
+    assert "not this" not in str(host.lines)

@@ -6,8 +6,9 @@ import contextlib
 import functools
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 from kindaware._errors import attribute_of, describe
@@ -78,9 +79,25 @@ def headline(error: BaseException) -> str:
 
 def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
     """Return the innermost frame of the user's own files; of installed packages if there is none."""
-    frames = [one for one in traceback.extract_tb(error.__traceback__) if not _is_library(one.filename)]
-    own = [one for one in frames if not one.filename.startswith((*_INSTALLED, "<"))]
+    return _innermost(traceback.extract_tb(error.__traceback__))
+
+
+def where(frame: FrameType | None) -> str:
+    """Return the line of the user's own that a running frame has come to; empty if there is none."""
+    own = [] if frame is None else _own(traceback.extract_stack(frame))
+    return f"{own[-1].filename}:{own[-1].lineno}, in {own[-1].name}" if own else ""
+
+
+def _innermost(stack: traceback.StackSummary) -> traceback.FrameSummary | None:
+    frames = [one for one in stack if not _is_library(one.filename)]
+    own = _own(frames)
     return own[-1] if own else frames[-1] if frames else None
+
+
+def _own(frames: Iterable[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """Return the frames that are neither of this library nor of an installed one."""
+    others = (_LIBRARY, *_INSTALLED, "<")
+    return [one for one in frames if not one.filename.startswith(others)]
 
 
 def _is_library(filename: str) -> bool:

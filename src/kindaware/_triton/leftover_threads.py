@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from concurrent.futures import thread as pools
 from types import FrameType
 
 
@@ -21,7 +22,14 @@ class LeftoverThreads:
         """Return each thread's name and the line where it is now; empty without one."""
         started = [one for one in threading.enumerate() if one not in self._before and not one.daemon]
         frames = sys._current_frames()
-        return ", ".join(f"{one.name!r}{_where(frames.get(one.ident or 0))}" for one in started)
+        holding = [(one, frames.get(one.ident or 0)) for one in started]
+        return ", ".join(f"{one.name!r}{_where(at)}" for one, at in holding if not _ends_at_exit(one, at))
+
+
+def _ends_at_exit(one: threading.Thread, frame: FrameType | None) -> bool:
+    """Whether Python itself ends the thread: that of a pool, which waits for work."""
+    is_waiting = frame is not None and frame.f_code is pools._worker.__code__
+    return is_waiting and one in pools._threads_queues
 
 
 def _where(frame: FrameType | None) -> str:

@@ -12,7 +12,9 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
+import tempfile
 import threading
 import time
 import tracemalloc
@@ -125,6 +127,15 @@ STATES = {
     "sys.set_asyncgen_hooks(firstiter=print)": sys.get_asyncgen_hooks,
     "threading.excepthook = print": lambda: threading.excepthook,
     "threading.setprofile(lambda *_: None)": threading.getprofile,
+    "threading.settrace(lambda *_: None)": threading.gettrace,
+    "sys.settrace(sys.gettrace() and None or (lambda *_: None))": sys.gettrace,
+    "tempfile.tempdir = '/nowhere'": lambda: tempfile.tempdir,
+    "ssl._create_default_https_context = ssl._create_unverified_context": lambda: (
+        ssl._create_default_https_context
+    ),
+    "torch.utils.deterministic.fill_uninitialized_memory = False": lambda: (
+        torch.utils.deterministic.fill_uninitialized_memory
+    ),
     "threading.stack_size(1 << 20)": threading.stack_size,
     "tracemalloc.start()": tracemalloc.is_tracing,
     "faulthandler.disable() if faulthandler.is_enabled() else faulthandler.enable(sys.__stderr__)": (
@@ -160,7 +171,7 @@ STATES = {
 
 SOURCE = """
 import builtins, decimal, faulthandler, gc, io, locale, logging.config, multiprocessing, os, resource
-import signal, socket, sys, tracemalloc, warnings
+import signal, socket, ssl, sys, tempfile, tracemalloc, warnings
 import torch
 
 class TritonPythonModel:

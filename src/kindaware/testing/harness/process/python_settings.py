@@ -14,7 +14,9 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import sys
+import tempfile
 import threading
 import time
 import tracemalloc
@@ -46,6 +48,7 @@ def _of_interpreter() -> dict[str, Setting]:
         "sys.setrecursionlimit": Setting(sys.getrecursionlimit, sys.setrecursionlimit),
         "sys.setswitchinterval": Setting(sys.getswitchinterval, sys.setswitchinterval),
         "sys.setdlopenflags": Setting(sys.getdlopenflags, sys.setdlopenflags),
+        "sys.settrace": Setting(sys.gettrace, sys.settrace, is_of_thread=True),
         "sys.setprofile": Setting(sys.getprofile, sys.setprofile, is_of_thread=True),
         "sys.set_asyncgen_hooks": Setting(
             lambda: tuple(sys.get_asyncgen_hooks()),
@@ -79,6 +82,7 @@ def _of_standard_library() -> dict[str, Setting]:
         "warnings.filters": Setting(lambda: list(warnings.filters), _set_warning_filters),
         "warnings.showwarning": attribute(warnings, "showwarning"),
         "threading.excepthook": attribute(threading, "excepthook"),
+        "threading.settrace": Setting(threading.gettrace, threading.settrace),
         "threading.setprofile": Setting(threading.getprofile, threading.setprofile),
         "threading.stack_size": Setting(_stack_size, threading.stack_size),
         "root logger's handlers": contents(root.handlers),
@@ -98,6 +102,8 @@ def _of_standard_library() -> dict[str, Setting]:
             multiprocessing.context._default_context,
             "_actual_context",
         ),
+        "tempfile.tempdir": attribute(tempfile, "tempdir"),
+        "ssl._create_default_https_context": attribute(ssl, "_create_default_https_context"),
         "socket.setdefaulttimeout": Setting(socket.getdefaulttimeout, socket.setdefaulttimeout),
         "locale.setlocale": Setting(
             lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)

@@ -53,6 +53,9 @@ def _of_computation(torch: Any) -> dict[str, Setting]:
             lambda: (torch.are_deterministic_algorithms_enabled(), warns()),
             lambda value: torch.use_deterministic_algorithms(value[0], warn_only=value[1]),
         ),
+        "torch.utils.deterministic.fill_uninitialized_memory": attribute(
+            getattr(torch.utils, "deterministic", None), "fill_uninitialized_memory"
+        ),
         "torch.autograd.set_detect_anomaly": Setting(
             lambda: (torch.is_anomaly_enabled(), check_nan()),
             lambda value: torch.autograd.set_detect_anomaly(*value),
