@@ -90,18 +90,30 @@ MODULES = {
         "core/test_request_info.py", "core/test_response_parameters.py", "core/test_sequences.py"
     ),
     "_batch/padding": _both(
-        "core/test_padding.py", "simulated/test_padding_on_gpu.py", "simulated/test_text_and_padding.py"
+        "core/test_padding.py",
+        "core/test_produced_inputs.py",
+        "core/test_collate_sizes.py",
+        "simulated/test_padding_on_gpu.py",
+        "simulated/test_text_and_padding.py",
     ),
     "_batch/collate": _logic(
         "core/test_pipeline_outputs.py",
-        "core/test_collate_rows.py",
         "core/test_padding.py",
         "core/test_bytes.py",
         "core/test_hot_path.py",
+        "core/test_collate_rows.py",
     ),
-    "_batch/outputs": _device("core/test_pipeline_outputs.py", "simulated/test_order_of_copies.py"),
+    "_batch/outputs": _device(
+        "core/test_pipeline_outputs.py",
+        "core/test_outputs_per_request.py",
+        "simulated/test_order_of_copies.py",
+    ),
     "_batch/output_stage": _both(
-        "core/test_pipeline_outputs.py", "core/test_bytes.py", "simulated/test_order_of_copies.py"
+        "core/test_pipeline_outputs.py",
+        "core/test_bytes.py",
+        "core/test_outputs_per_request.py",
+        "simulated/test_order_of_copies.py",
+        "simulated/test_copies_to_host.py",
     ),
     "_batch/preprocess": _both(
         "core/test_pipeline_isolation.py",
@@ -113,7 +125,11 @@ MODULES = {
         "simulated/test_memory_of_triton.py",
     ),
     "_batch/splitter": _both(
-        "core/test_padding.py", "simulated/test_padding_on_gpu.py", "simulated/test_memory_limits.py"
+        "core/test_padding.py",
+        "core/test_outputs_per_request.py",
+        "core/test_collate_sizes.py",
+        "simulated/test_padding_on_gpu.py",
+        "simulated/test_memory_limits.py",
     ),
     "_batch/runner": _device(
         "core/test_pipeline_faults.py",

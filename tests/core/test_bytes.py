@@ -28,8 +28,8 @@ def text_request(name, *rows):
 
 
 def text_pipeline(forward, **hooks):
-    settings = {"unpad": {"NAMES": (None,)}} if "collate" in hooks else {}
-    return make_pipeline(forward, spec=make_spec(inputs=[TEXT], outputs=[NAMES]), **settings, **hooks)
+    unpad = {NAMES.name: (None,)} if "collate" in hooks else None
+    return make_pipeline(forward, spec=make_spec(inputs=[TEXT], outputs=[NAMES]), unpad=unpad, **hooks)
 
 
 def test_requests_with_bytes_are_joined_and_their_answers_cut_by_rows():

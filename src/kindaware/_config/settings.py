@@ -51,8 +51,8 @@ class Settings:
             if forwards take long enough to justify the cost of asking.
         isolate_errors: whether a batch on which `forward` raises is halved to find the offending requests.
         pad: fill value by input name for inputs of different sizes, as written; None for no padding.
-        unpad: for each output of variable size, the padded inputs that its dimensions of -1 are as long as;
-            None for a dimension that follows none.
+        unpad: for each output of variable size, the inputs, padded by `pad` or `collate`, that its dimensions
+            of -1 are as long as; None for a dimension that follows none.
         max_streams: maximum number of asynchronous `stream` generators that run at once.
         max_stream_bytes: most bytes that the items of one stream may come to; 0 for no limit.
         max_sequences: maximum number of sequences whose state an instance keeps.
