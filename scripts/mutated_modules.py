@@ -219,11 +219,6 @@ EQUIVALENT = {
     "_batch/pipeline.py Pipeline._remember_shapes: if self._is_dynamic: always True": (
         "the shapes of a model whose shapes are fixed are not asked for"
     ),
-    "_batch/pipeline.py _named: not isinstance(error, RequestError) or error.ro...: without "
-    "error.rows is None": "the next condition does as much for None as for no rows",
-    "_batch/pipeline.py _named: not error.rows or not all((0 <= row < len(owner...: without not error.rows": (
-        "no rows have no owners"
-    ),
     "_batch/results.py Ledger.results: if len(answers) == len(self._results): always False": (
         "the answers go to the same places one by one"
     ),
