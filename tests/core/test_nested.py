@@ -1,7 +1,11 @@
 """Several context managers as one: all are left, in reverse order, whatever the others do."""
 
-import pytest
+import contextlib
 
+import pytest
+import torch
+
+from kindaware._device.device import Device
 from kindaware._device.nested import Nested
 
 
@@ -53,3 +57,36 @@ def test_nested_leaves_all_if_one_fails_on_the_way(place):
     with pytest.raises(OSError, match="abc"[place]), nested(log, *fails_at):
         pass
     assert log[3:] == ["-c None", "-b None", "-a None"]
+
+
+class Stage:
+    """Runtime and staging of a device, of which one step may fail."""
+
+    def __init__(self, fails_at):
+        self.log, self.fails_at = [], fails_at
+
+    def scope(self):
+        return Noted(self.log, "scope")
+
+    def is_fault(self, error):
+        return False
+
+    def _step(self, name):
+        self.log.append(name)
+        if name == self.fails_at:
+            raise OSError(name)
+
+    def begin_forward(self):
+        self._step("begin")
+
+    def settle(self):
+        self._step("settle")
+
+
+@pytest.mark.parametrize("fails_at", ["begin", "settle", None])
+def test_batch_of_a_device_is_settled_and_its_scope_is_left_whatever_fails(fails_at):
+    stage = Stage(fails_at)
+    with contextlib.suppress(OSError), Device(stage, stage, None).batch():
+        assert not torch.is_grad_enabled()
+    assert torch.is_grad_enabled()
+    assert stage.log == ["+scope", "begin", "settle", "-scope None"]

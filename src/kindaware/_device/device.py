@@ -78,7 +78,5 @@ class _Batch:
             if error is None or not device.runtime.is_fault(error):
                 device.staging.settle()
         finally:
-            try:
-                self._gradients.__exit__(None, None, None)
-            finally:
-                self._scope.__exit__(None, None, None)
+            self._gradients.__exit__(None, None, None)
+            self._scope.__exit__(None, None, None)
