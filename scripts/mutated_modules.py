@@ -53,6 +53,7 @@ MODULES = {
         "simulated/test_lost_device.py",
     ),
     "_device/device": _both(
+        "core/test_nested.py",
         "core/test_device_fault.py",
         "core/test_gpu_instance.py",
         "simulated/test_memory_of_triton.py",

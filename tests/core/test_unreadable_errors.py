@@ -69,6 +69,14 @@ class RowsError(RequestError):
         return f"{self.rows} rows"
 
 
+@dataclasses.dataclass
+class MaskError(RequestError):
+    mask_length: int
+
+    def __str__(self):
+        return f"a mask of {self.mask_length}"
+
+
 @dataclasses.dataclass(frozen=True)
 class FrozenError(RequestError):
     limit: int
@@ -205,9 +213,11 @@ def test_stream_whose_failure_can_not_be_built_does_not_end_as_answered(is_async
         (ArrayCodeError(), "INTERNAL", "odd code"),
         (RowsError(0), "INVALID_ARG", "0 rows"),
         (RowsError([0.5]), "INVALID_ARG", "[0.5] rows"),
+        (RowsError([True]), "INVALID_ARG", "[True] rows"),
+        (MaskError(99), "INVALID_ARG", "a mask of 99"),
         (FrozenError(7), "INVALID_ARG", "more than 7"),
     ],
-    ids=["shy", "array", "rows", "list", "frozen"],
+    ids=["shy", "array", "rows", "list", "mask", "length", "frozen"],
 )
 @pytest.mark.parametrize("place", PLACES)
 def test_refusal_by_a_class_of_any_shape_has_its_text_and_code(place, error, code, text, accelerator):

@@ -268,12 +268,10 @@ class Pipeline:
 
 def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
     """Return the positions of the requests whose rows the error names; empty if a row is not in the batch."""
-    rows = _rows_of(error)
-    if rows is None:
-        return []
+    rows = _rows_of(error) or ()
     # By row of the batch, the position of the request that the row belongs to.
     owners = [position for position in part for _ in range(_num_rows(ledger.requests[position]))]
-    if not rows or not all(0 <= row < len(owners) for row in rows):
+    if not all(0 <= row < len(owners) for row in rows):
         return []
     named = {owners[row] for row in rows}
     return [position for position in part if position in named]

@@ -10,7 +10,6 @@ import torch
 
 from kindaware._config.settings import Settings
 from kindaware._device.health import Health
-from kindaware._device.nested import Nested
 from kindaware._device.runtime import Runtime
 from kindaware._device.staging import Staging, open_staging
 
@@ -50,29 +49,32 @@ class Device:
             another error in place of the first.
         """
         # set_grad_enabled and not inference_mode: inputs are collated here; see `BatchRunner._forward`.
-        return Nested(
-            self.runtime.scope,
-            lambda: torch.set_grad_enabled(False),
-            lambda: _Settled(self.runtime, self.staging),
-        )
+        return _Batch(self)
 
 
-class _Settled:
-    """Waits at the end, unless the device has failed."""
+class _Batch:
+    """What `Device.batch` returns: written out, since each batch enters it; see `Nested` for why a class."""
 
-    __slots__ = ("_runtime", "_staging")
+    __slots__ = ("_device", "_gradients", "_scope")
 
-    def __init__(self, runtime: Runtime, staging: Staging) -> None:
-        self._runtime = runtime
-        self._staging = staging
+    def __init__(self, device: Device) -> None:
+        self._device = device
 
     def __enter__(self) -> None:
+        self._scope = self._device.runtime.scope()
+        self._scope.__enter__()
+        self._gradients = torch.set_grad_enabled(False)
         try:
-            self._staging.begin_forward()
+            self._device.staging.begin_forward()
         except BaseException as error:
-            self.__exit__(None, error)
+            self.__exit__(None, error, None)
             raise
 
-    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
-        if error is None or not self._runtime.is_fault(error):
-            self._staging.settle()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        device = self._device
+        try:
+            if error is None or not device.runtime.is_fault(error):
+                device.staging.settle()
+        finally:
+            self._gradients.__exit__(None, None, None)
+            self._scope.__exit__(None, None, None)

@@ -24,22 +24,22 @@ class Nested:
         self._entered: list[AbstractContextManager[Any]] = []
 
     def __enter__(self) -> None:
+        entered = self._entered
         try:
             for make in self._make:
                 manager = make()
                 manager.__enter__()
-                self._entered.append(manager)
+                entered.append(manager)
         except BaseException:
-            self._leave(None, None, None)
+            self.__exit__(None, None, None)
             raise
 
     def __exit__(self, *raised: Any) -> None:
-        self._leave(*raised)
-
-    def _leave(self, *raised: Any) -> None:
-        if not self._entered:
-            return
-        try:
-            self._entered.pop().__exit__(*raised)
-        finally:
-            self._leave(*raised)
+        entered = self._entered
+        while entered:
+            try:
+                entered.pop().__exit__(*raised)
+            except BaseException:
+                # The others are left all the same.
+                self.__exit__(*raised)
+                raise
