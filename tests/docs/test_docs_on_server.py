@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -166,7 +167,11 @@ def test_traceback_is_on_several_lines_in_the_log_as_the_errors_page_says(server
     with raised.value as error:
         assert error.code == 500
         assert "see the traceback in the server's log" in json.load(error)["error"]
-    lines = server.log_text().splitlines()
+    deadline = time.monotonic() + 20  # the log is written by a process of its own
+    while "\n    Traceback (most recent call last):" not in (log := server.log_text()):
+        assert time.monotonic() < deadline, log[-2000:]
+        time.sleep(0.1)
+    lines = log.splitlines()
     (start,) = (number for number, one in enumerate(lines) if "failed 1 request(s), ids ['42']" in one)
     assert lines[start + 1] == "    Traceback (most recent call last):"
 
