@@ -284,4 +284,4 @@ def test_serve_page_names_no_option_that_is_not_there():
     table = re.findall(r"^\| `(-[\w-]+)", PAGE.read_text(), flags=re.MULTILINE)
 
     assert table
-    assert set(table) <= {*options, "--help"}
+    assert set(table) <= {*options, "-h"}
