@@ -191,7 +191,8 @@ def test_ensembles_answer_as_on_the_server(tmp_path):
     for name, count in STREAMED:
         with ModelHarness(tmp_path / name, raise_errors=False) as model:
             streams.append(streamed(model, 1.0, count))
-    assert streams == expected_streams
+    for own, theirs_ in zip(streams, expected_streams, strict=True):
+        assert theirs_ in (own, [*own, {}])  # the end may come with the last answer, or after it
     with ModelHarness(tmp_path / "streams", raise_errors=False) as model:
         assert streamed(model, -1.0, 3) == failing
     assert any("unexpected deadlock" in str(one) for one in expected)
