@@ -9,7 +9,10 @@ import pytest
 
 ALL = ("test_",)
 SLOW = {
-    "benchmarks/test_bench_forms": ("test_hand_written_form_uses_the_settings_of_the_kindaware_one",),
+    "benchmarks/test_bench_forms": (
+        "test_hand_written_form_uses_the_settings_of_the_kindaware_one",
+        "test_times_in_process_has_both_for_every_size",
+    ),
     "benchmarks/test_bench_servers": ("test_litserve_that_cannot_be_installed_is_unavailable",),
     "core/test_cuda_free": (
         "test_cpu_instance_never_touches_cuda",
@@ -17,6 +20,7 @@ SLOW = {
     ),
     "core/test_loaded_modules": ("test_compile_default_compiles_for_every_batch_size",),
     "core/test_memory": ("test_keep_memory_",),
+    "core/test_primitive_cache": ("test_capacity_takes_effect",),
     "core/test_openmp": ("test_start_team_keeps_it_on_a_thread_that_does_not_hold_up_the_end",),
     "cli/test_command_line": ALL,
     "core/test_user_attributes": ("test_attribute_of_any_name_", "test_method_of_any_name_"),
@@ -30,7 +34,14 @@ SLOW = {
     "gpu/test_gpu_benchmark": ALL,
     "gpu/test_gpu_lost_device": ALL,
     "packaging/test_distribution": ALL,
+    "packaging/test_mutants": ("test_script_says_which_test_notices",),
     "serve/test_serve_command": ALL,
+    "serve/test_serve_imports": ALL,
+    "serve/test_serve_newer_servers": (
+        "test_server_that_notices_a_dead_stub_in_its_own_time",
+        "test_server_load_that_waits_for_a_dead_stub",
+        "test_server_that_never_notices_a_dead_stub",
+    ),
     "serve/test_serve_location": ("test_locate_server_wheel_is_not_imported",),
     "simulated/test_cold_faults": ALL,
     "simulated/test_faults_at_every_call": ALL,
@@ -38,6 +49,9 @@ SLOW = {
         "test_initialize_error_at_any_call_is_one_of_load_or_leaves_a_right_model",
     ),
     "testing/accelerator/test_models": ALL,
+    "testing/harness/test_harness_guard": ALL,
+    "testing/harness/test_harness_memory": ALL,
+    "testing/harness/test_harness_queue": ("test_requests_that_wait_are_refused_by_the_policy",),
     "testing/harness/test_harness_loading": ("test_the_resnet_example_answers_as_its_model_does",),
     "testing/harness/test_pytest_plugin": ALL,
     "testing/stand_in/test_stand_in_surface": ("test_stand_in_import_needs_neither_tritonclient",),
