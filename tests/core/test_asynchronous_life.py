@@ -165,7 +165,7 @@ def test_stream_that_swallows_its_cancellation_within_a_step_takes_no_step_while
     assert dict(counters.errors) == {"UNAVAILABLE": 1}
 
 
-def test_stream_whose_cleanup_takes_a_while_is_cancelled_once(closes_soon):
+def test_stream_whose_cleanup_takes_a_while_is_cancelled_once():
     seen = []
 
     class Tidy(Doubler):
