@@ -95,7 +95,14 @@ class ProcessExitError(KindAwareError):
 
 
 class UnreadableError(KindAwareError):
-    """Stands for what a hook raised where looking at that raises in its turn."""
+    """Stands for what a hook raised where looking at that raises in its turn.
+
+    Args:
+        raised: what looking at it raised.
+    """
+
+    def __init__(self, raised: BaseException) -> None:
+        super().__init__(f"an error that can't be read: looking at it raised {type(raised).__name__}")
 
 
 class NotInitializedError(KindAwareError, AttributeError):

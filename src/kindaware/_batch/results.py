@@ -8,7 +8,16 @@ from logging import Logger
 
 from kindaware._batch.request import Request
 from kindaware._batch.request_info import RequestInfo
-from kindaware._errors import ERROR_CODES, OutputError, RequestError, attribute_of, describe, message, text_of
+from kindaware._errors import (
+    ERROR_CODES,
+    OutputError,
+    RequestError,
+    UnreadableError,
+    attribute_of,
+    describe,
+    message,
+    text_of,
+)
 from kindaware._hooks.blame import hook_of, report
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.rows import Output
@@ -58,7 +67,7 @@ def failure_of(error: BaseException, model: str, request_id: str, hook: str) -> 
     try:
         blamed, got = hook_of(error, hook), describe(error)
     except BaseException as other:  # of an attribute of the error's
-        blamed, got = hook, f"an error that can't be read: looking at it raised {type(other).__name__}"
+        blamed, got = hook, str(UnreadableError(other))
     text = message(
         f"model {model!r} request {request_id!r}",
         expected=f"{blamed} to return",

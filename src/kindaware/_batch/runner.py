@@ -75,14 +75,14 @@ class BatchRunner:
             Host with stream, once; after an error too, if anything is queued. Not after a device fault: a
             wait would only raise another error, and no buffer is used again.
         """
-        num_rows = _num_rows(requests)
+        num_rows = None if requests[0].rows is None else sum(request.rows or 0 for request in requests)
         staging = self.device.staging
         num_in, num_out = staging.statistics.bytes_in, staging.statistics.bytes_out
         stopwatch = Stopwatch(self.counters)
         with self.device.batch(), RequestScope(requests):
             parts, texts = self._collator.parts(requests)
             try:
-                fetched = self._run(parts, texts, requests, stopwatch)
+                fetched = self._run(parts, texts, requests, num_rows, stopwatch)
             except Exception as error:
                 if self._may_be_of_collate(error):
                     self._collator.blame(error, parts, texts, requests)
@@ -102,11 +102,12 @@ class BatchRunner:
         parts: Mapping[str, Sequence[torch.Tensor]],
         texts: Mapping[str, BytesArray],
         requests: Sequence[Request],
+        num_rows: int | None,
         stopwatch: Stopwatch,
     ) -> dict[str, Output]:
         """Run `forward` and `postprocess` on collated inputs, and fetch what they returned."""
         # A graph copies the rows straight into the memory that it reads; BYTES can't be part of one.
-        outputs: dict[str, Any] | None = None if texts else self._graphs.run(parts, _num_rows(requests))
+        outputs: dict[str, Any] | None = None if texts else self._graphs.run(parts, num_rows)
         if outputs is None:
             inputs = {name: self.device.staging.put(tensors) for name, tensors in parts.items()}
             extras = self._extras(requests)
@@ -218,8 +219,3 @@ class BatchRunner:
                 blame(error, plan.spec.hook)
                 raise
             return name_outputs(returned, plan.spec, plan.spec.hook)
-
-
-def _num_rows(requests: Sequence[Request]) -> int | None:
-    """Return the rows of a batch; None if the model does not batch."""
-    return None if requests[0].rows is None else sum(request.rows or 0 for request in requests)

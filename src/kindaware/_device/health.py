@@ -78,9 +78,7 @@ class Health:
             isinstance(error, RequestError)
             return as_exception(error)
         except BaseException as other:
-            return UnreadableError(
-                f"an error that can't be read: looking at it raised {type(other).__name__}"
-            )
+            return UnreadableError(other)
 
     def recover(self, error: BaseException) -> None:
         """If memory ran out, release the tensors that a hook's error references, and cached memory.

@@ -245,6 +245,7 @@ class Streams:
             return await self._send_all(items, request, responses)
 
     async def _send_all(self, items: _Items, request: Request, responses: ResponseSender) -> Failure | None:
+        num_bytes = 0
         try:
             while self._health.fault is None:
                 # A generator that swallows its cancellation takes no further step while `unload` runs.
@@ -255,8 +256,10 @@ class Streams:
                     return None
                 # No await between these two: another stream would reuse the buffers of the outputs.
                 outputs = self._runner.bring_back(item, request)
-                if 0 < self._max_bytes < responses.num_bytes + responses.size_of(outputs):
-                    return self._too_long(request, responses.num_sent)
+                if self._max_bytes:
+                    num_bytes += responses.size_of(outputs)
+                    if num_bytes > self._max_bytes:
+                        return self._too_long(request, responses.num_sent)
                 stopwatch = Stopwatch(self._runner.counters)
                 responses.send(outputs)
                 stopwatch.lap("respond")

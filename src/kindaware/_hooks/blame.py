@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
-from kindaware._errors import attribute_of, describe
+from kindaware._errors import UnreadableError, attribute_of, describe
 from kindaware._tracebacks import format_traceback, leaves_of, ungrouped
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
@@ -66,7 +66,7 @@ def report(error: BaseException) -> str:
     try:
         return f"{headline(error)}\n{_user_traceback(error)}"
     except BaseException as other:  # of an attribute of the error's
-        return f"an error that can't be read: looking at it raised {type(other).__name__}"
+        return str(UnreadableError(other))
 
 
 def headline(error: BaseException) -> str:

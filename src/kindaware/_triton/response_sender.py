@@ -37,7 +37,6 @@ class ResponseSender:
 
     Attributes:
         num_sent: number of items that were sent.
-        num_bytes: the bytes of their outputs, plus `ITEM_BYTES` for each item.
     """
 
     def __init__(
@@ -53,7 +52,6 @@ class ResponseSender:
         self._sender = request.get_response_sender()
         self._parameters = parameters
         self.num_sent = 0
-        self.num_bytes = 0
         self._is_ended = False
         self._is_cancelled = False
         # In seconds of time.monotonic; infinity never comes, so nothing is asked.
@@ -75,7 +73,6 @@ class ResponseSender:
         """
         self._sender.send(self._builder.answer(outputs, self._requested, self._parameters))
         self.num_sent += 1
-        self.num_bytes += self.size_of(outputs)
 
     def size_of(self, outputs: Tensors) -> int:
         """Return the bytes that an item would take in the server; outputs that nobody asked for take none.

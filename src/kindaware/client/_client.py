@@ -131,7 +131,7 @@ class ModelClient:
             sequence_end=sequence_end,
             timeout_seconds=timeout_seconds,
         )
-        found = self._retried(lambda: self._transport.infer(self._model, self._version, call))
+        found = self._send(call)
         return {name: array[0] for name, array in found.items()} if is_row else found
 
     def infer_batch(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> Arrays:
@@ -142,15 +142,15 @@ class ModelClient:
         """
         names = {name for name, value in options.items() if name not in _OPTIONS}
         given = {**_mapping(inputs, self), **{name: options.pop(name) for name in names}}
-        arrays, is_row = self.metadata.prepare(given)
+        call, is_row = self._make_call(given, **options)
         if is_row:
             raise ModelClientError.of(
                 f"infer_batch of model {self._model!r}",
                 expected="inputs with a batch dimension",
-                got=", ".join(f"{name} {list(array.shape[1:])}" for name, array in arrays.items()),
+                got=", ".join(f"{name} {list(array.shape[1:])}" for name, array in call.arrays.items()),
                 remedy="add it with array[None], or call infer",
             )
-        return self.infer(given, **options)
+        return self._send(call)
 
     def infer_future(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> Future[Arrays]:
         """Send one request from a thread; the future has what `infer` returns or raises."""
@@ -212,10 +212,10 @@ class ModelClient:
         self,
         inputs: Mapping[str, Any],
         *,
-        outputs: Sequence[str] | None,
-        request_id: str,
-        parameters: Mapping[str, Any] | None,
-        timeout_seconds: float | None,
+        outputs: Sequence[str] | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, Any] | None = None,
+        timeout_seconds: float | None = None,
         sequence_id: int | str = 0,
         sequence_start: bool = False,
         sequence_end: bool = False,
@@ -233,6 +233,10 @@ class ModelClient:
             timeout_seconds=self._timeout_seconds if timeout_seconds is None else timeout_seconds,
         )
         return call, is_row
+
+    def _send(self, call: Call) -> Arrays:
+        found: Arrays = self._retried(lambda: self._transport.infer(self._model, self._version, call))
+        return found
 
     def _retried(self, ask: Any) -> Any:
         """Ask again while the server can't be reached: what it may have seen is never sent twice."""

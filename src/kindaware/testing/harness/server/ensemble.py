@@ -70,31 +70,26 @@ def prune(steps: Sequence[Step], ignored: Iterable[str]) -> list[Step]:
 
     Source: core `ensemble_scheduler.cc`, the constructor of EnsembleContext; measured on tritonserver 2.51.0.
     """
-    maker = {tensor: step for step in steps for tensor in step.outputs.values()}
-    users = {name: [step for step in steps if name in step.inputs.values()] for name in _tensor_names(steps)}
-    unwanted: Counter[str] = Counter()
-    pruned: list[Step] = []
+    maker = {tensor: index for index, step in enumerate(steps) for tensor in step.outputs.values()}
+    users: dict[str, set[int]] = {}
+    for index, step in enumerate(steps):
+        for name in step.inputs.values():
+            users.setdefault(name, set()).add(index)
+    num_unwanted: Counter[int] = Counter()
+    left_out: set[int] = set()
     ignored = list(ignored)
-    while ignored:
-        step = maker.get(ignored.pop(0))
-        if step is None:
+    for name in ignored:  # grows meanwhile
+        if name not in maker:
             continue
-        unwanted[_key(step)] += 1
-        if unwanted[_key(step)] == len(step.outputs):
-            pruned.append(step)
-            for name in step.inputs.values():
-                users[name] = [one for one in users[name] if one is not step]
-                if not users[name]:
-                    ignored.append(name)
-    return [step for step in steps if not any(step is one for one in pruned)]
-
-
-def _key(step: Step) -> str:
-    return repr(step)
-
-
-def _tensor_names(steps: Sequence[Step]) -> set[str]:
-    return {name for step in steps for name in (*step.inputs.values(), *step.outputs.values())}
+        index = maker[name]
+        num_unwanted[index] += 1
+        if num_unwanted[index] == len(steps[index].outputs):
+            left_out.add(index)
+            for needed in dict.fromkeys(steps[index].inputs.values()):
+                users[needed].discard(index)
+                if not users[needed]:
+                    ignored.append(needed)
+    return [step for index, step in enumerate(steps) if index not in left_out]
 
 
 class ServedEnsemble:
