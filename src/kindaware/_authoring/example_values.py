@@ -12,15 +12,10 @@ from kindaware._config.parse import shorten
 from kindaware._errors import ConfigError
 from kindaware._tensors.dtypes import DTYPES, DType
 
-TENSOR, ARRAY, TEXTS, TEXT, BYTES_TEXTS, BYTES_TEXT = (
-    "tensor",
-    "array",
-    "texts",
-    "text",
-    "byte strings",
-    "bytes",
-)
-"""Forms of a value: a torch tensor, a numpy array, a list of str, one str, a list of bytes, one bytes."""
+TENSOR, ARRAY, TEXT_ARRAY = "tensor", "array", "text array"
+TEXTS, TEXT, BYTES_TEXTS, BYTES_TEXT = "texts", "text", "byte strings", "bytes"
+"""Forms of a value: a torch tensor, a numpy array of anything but `str`, one of `str`; a list of `str`, one
+`str`, a list of `bytes`, one `bytes`."""
 
 _BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values() if dtype.torch is not None}
 _BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES.values() if dtype.numpy is not None}
@@ -54,7 +49,8 @@ class ExampleValue:
             return cls(data, TENSOR, _torch_dtype(data, subject), tuple(data.shape))
         if isinstance(data, (np.ndarray, np.generic)):
             data = np.asarray(data)
-            return cls(data, ARRAY, _numpy_dtype(data, subject), data.shape)
+            has_text = data.dtype.kind == "U" or any(isinstance(one, str) for one in data.ravel().tolist())
+            return cls(data, TEXT_ARRAY if has_text else ARRAY, _numpy_dtype(data, subject), data.shape)
         if isinstance(data, str):
             return cls(data, TEXT, DTYPES["BYTES"], ())
         if isinstance(data, bytes):
