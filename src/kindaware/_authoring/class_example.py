@@ -15,6 +15,7 @@ from kindaware._authoring.tensors_from_example import InferredTensors, tensors_f
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._errors import ConfigError
 from kindaware._hooks.binding import Call
+from kindaware._tensors.bytes_arrays import BytesArray
 
 
 def tensors_of_class(model_class: Any, example: Mapping[str, Any]) -> InferredTensors:
@@ -40,41 +41,41 @@ def tensors_of_class(model_class: Any, example: Mapping[str, Any]) -> InferredTe
         str(name): _as_hook_value(value, f"{subject} input {name!r}") for name, value in example.items()
     }
     specs = [
-        TensorSpec(name, str(value.dtype), [-1] * len(value.shape[1:]) or [1])
+        TensorSpec(name, str(value.dtype), [-1] * len(value.shape[1:]) or [-1])
         for name, one in inputs.items()
         for value in [ExampleValue.of(one, f"{subject} input {name!r}")]
     ]
     with _loaded(model_class, specs) as model:
         found = tensors_from_example(_hooks_of(model, model_class, specs), inputs, subject=subject)
-    for tensor in found.outputs:
-        if tensor.is_scalar and found.batches:
-            raise ConfigError.of(
-                f"{subject} output {tensor.spec.name!r}",
-                expected="[B, ...] with a size after the batch, as Triton's tensors have",
-                got="[B]",
-                remedy="return it with .unsqueeze(1)",
-            )
+    for kind, tensors, remedy in (
+        ("input", found.inputs, "pass [[1.0], [2.0]] for two rows of one number"),
+        ("output", found.outputs, "return it with .unsqueeze(1)"),
+    ):
+        for tensor in tensors:
+            if tensor.is_scalar:
+                raise ConfigError.of(
+                    f"{subject} {kind} {tensor.spec.name!r}",
+                    expected="a size after the batch, as every tensor of Triton's has",
+                    got="[B]" if found.batches else "no size at all",
+                    remedy=remedy,
+                )
     return found
 
 
 def _as_hook_value(value: Any, subject: str) -> Any:
     """Return a value as hooks get it: a tensor, or an array of `bytes`."""
-    looked = ExampleValue.of(value, subject)
-    if looked.dtype.torch is None:
-        array = np.array(value, dtype=object)
-        encoded = [one.encode() if isinstance(one, str) else one for one in array.ravel().tolist()]
-        filled = np.empty(array.shape, dtype=object)
-        filled[...] = np.array(encoded, dtype=object).reshape(array.shape)
-        return filled if filled.ndim > 1 else filled.reshape(-1, 1)
-    tensor = value if isinstance(value, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(value))
-    if tensor.ndim < 2:
-        raise ConfigError.of(
-            subject,
-            expected="[B, ...] with a size after the batch, as Triton's tensors have",
-            got=str(list(tensor.shape)),
-            remedy="add dimensions, as in [[1.0, 2.0]] for one row of two numbers",
-        )
-    return tensor
+    if ExampleValue.of(value, subject).dtype.torch is None:
+        return _as_bytes(value)
+    return value if isinstance(value, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(value))
+
+
+def _as_bytes(value: Any) -> BytesArray:
+    """Return texts as an array of `bytes`; those without a dimension get the one that a row has to have."""
+    array = np.array(value, dtype=object)
+    filled: BytesArray = np.empty(array.shape, dtype=object)
+    for position, text in np.ndenumerate(array):
+        filled[position] = text.encode() if isinstance(text, str) else text
+    return filled if filled.ndim > 1 else filled.reshape(-1, 1)
 
 
 @contextmanager
@@ -88,7 +89,7 @@ def _loaded(model_class: Any, specs: list[TensorSpec]) -> Iterator[Any]:
     }
     config = {
         "name": model_class.__name__,
-        "max_batch_size": 2**16,
+        "max_batch_size": model_class.max_batch_size or 2**16,
         "input": [spec.to_config() for spec in specs],
         "parameters": {f"kindaware.{name}": {"string_value": value} for name, value in settings.items()},
     }

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from kindaware._authoring.example_values import ExampleValue
 from kindaware._errors import ConfigError
 
@@ -72,22 +74,22 @@ def name_values(returned: Any) -> tuple[str, dict[str, Any]]:
         return NAMED, {field.name: getattr(returned, field.name) for field in fields}
     if isinstance(returned, tuple) and hasattr(returned, "_fields"):
         return NAMED, dict(zip(returned._fields, returned, strict=True))
-    if isinstance(returned, (tuple, list)) and not _are_texts(returned):
+    if isinstance(returned, (tuple, list)) and not are_texts(returned):
         # torch's own named tuples, such as that of max, have names in another place.
         names = ["OUTPUT"] if len(returned) == 1 else [f"OUTPUT{n}" for n in range(len(returned))]
         return SEQUENCE, dict(zip(names, returned, strict=True))
     return ONE, {"OUTPUT": returned}
 
 
-def _are_texts(returned: Sequence[Any]) -> bool:
-    return (
-        isinstance(returned, list)
-        and bool(returned)
-        and all(isinstance(one, (str, bytes)) for one in returned)
-    )
+def are_texts(value: Any) -> bool:
+    """Return whether this is a list of texts, or of such lists."""
+    is_list = isinstance(value, list) and bool(value)
+    return is_list and all(isinstance(one, (str, bytes)) or are_texts(one) for one in value)
 
 
 def _look(value: Any, name: str, subject: str, named: Mapping[str, Any]) -> ExampleValue:
+    if are_texts(value) and isinstance(value[0], list):
+        value = np.array(value, dtype=object)
     try:
         return ExampleValue.of(value, f"{subject} output {name!r}")
     except ConfigError as error:

@@ -265,7 +265,8 @@ class _Inference:
             other = doubled.outputs.get(name)
             if other is None or output.shape[:1] != (num_rows,) or other.shape[:1] != (2 * num_rows,):
                 shape = "nothing" if other is None else str(list(other.shape))
-                return False, f"{num_rows} rows give {name} {list(output.shape)}, {2 * num_rows} give {shape}"
+                given = "1 row gives" if num_rows == 1 else f"{num_rows} rows give"
+                return False, f"{given} {name} {list(output.shape)}, {2 * num_rows} give {shape}"
         return self._judge_rows(
             first, doubled, f"{num_rows} and {2 * num_rows} rows give as many of each output"
         )

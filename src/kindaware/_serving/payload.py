@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -46,12 +46,13 @@ def pickle_class(thing: type, folder: Path) -> None:
         ConfigError: cloudpickle is not installed, or can't do it.
     """
     cloudpickle = _import_cloudpickle()
+    buffer = io.BytesIO()
     with _by_value(cloudpickle, sys.modules.get(thing.__module__)):
         try:
-            data = cloudpickle.dumps(thing)
+            _pickler(cloudpickle)(buffer, cloudpickle.DEFAULT_PROTOCOL).dump(thing)
         except Exception as error:
             raise _not_picklable(f"class {thing.__name__}", error) from error
-    (folder / PICKLE).write_bytes(data)
+    (folder / PICKLE).write_bytes(buffer.getbuffer())
 
 
 def pickle_callable(function: Callable[..., Any], folder: Path) -> str:
@@ -67,13 +68,12 @@ def pickle_callable(function: Callable[..., Any], folder: Path) -> str:
         torch.jit.save(function, str(folder / SCRIPT))
         return SCRIPT
     cloudpickle = _import_cloudpickle()
+    pickle = SimpleNamespace(__name__="cloudpickle", Pickler=_pickler(cloudpickle))
     home = inspect.getmodule(type(function) if isinstance(function, torch.nn.Module) else function)
     buffer = io.BytesIO()
     with _by_value(cloudpickle, home):
         try:
-            torch.save(
-                function, buffer, pickle_module=cloudpickle, pickle_protocol=cloudpickle.DEFAULT_PROTOCOL
-            )
+            torch.save(function, buffer, pickle_module=pickle, pickle_protocol=cloudpickle.DEFAULT_PROTOCOL)
         except Exception as error:
             raise _not_picklable(getattr(function, "__qualname__", type(function).__name__), error) from error
     (folder / CALLABLE).write_bytes(buffer.getbuffer())
@@ -134,6 +134,24 @@ def _is_found(module: ModuleType) -> bool:
     if spec is None or spec.origin is None or not os.path.exists(spec.origin):
         return False
     return os.path.samefile(spec.origin, file)
+
+
+def rebuild_code(rebuild: Callable[..., CodeType], parts: tuple[Any, ...], filename: str) -> CodeType:
+    """Make a code object again, with the name of its file."""
+    return rebuild(*parts).replace(co_filename=filename)
+
+
+def _pickler(cloudpickle: Any) -> Any:
+    """Return cloudpickle's pickler, but for the names of files: a traceback is to name the user's line."""
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # of an optional package
+        def reducer_override(self, thing: Any) -> Any:
+            if isinstance(thing, CodeType):
+                rebuild, parts = self.dispatch_table[CodeType](thing)
+                return rebuild_code, (rebuild, parts, thing.co_filename)
+            return super().reducer_override(thing)
+
+    return Pickler
 
 
 def _import_cloudpickle() -> Any:

@@ -16,13 +16,12 @@ from kindaware._authoring.config_writer import write_config
 from kindaware._authoring.tensors_from_example import InferredTensors, tensors_from_example
 from kindaware._config.model_spec import TensorSpec
 from kindaware._errors import ConfigError
-from kindaware._model import KindAwareModel
+from kindaware._model import DEFAULT_BATCH_SIZE, KindAwareModel
 from kindaware._serving import payload
 from kindaware._serving.forms import CallForms
 from kindaware._serving.options import Servable, check_name, read_instances, read_settings
 from kindaware._serving.stub_side import STATE
 
-DEFAULT_BATCH_SIZE = 32
 _MODEL_PY = '''"""Written by kindaware.serve."""
 
 from kindaware._serving.stub_side import load_class

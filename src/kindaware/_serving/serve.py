@@ -138,9 +138,8 @@ def _start(plans: Sequence[Plan], options: Mapping[str, Any]) -> ServedModels:
         repository = folder / "models"
         for plan in plans:
             plan.write(repository)
-        server = TritonServer(
-            repository, **{**options, "args": ["--disable-auto-complete-config", *options["args"]]}
-        )
+        args = ["--disable-auto-complete-config", *options["args"]]
+        server = TritonServer(repository, **{**options, "args": args, "orphans": [folder]})
         server.start()
         try:
             return ServedModels(server, [plan.name for plan in plans], folder)
