@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -224,7 +225,7 @@ class _Inference:
             else:
                 returned = self._function(*arguments.values())
             if inspect.iscoroutine(returned):
-                returned = asyncio.run(_await(returned))
+                returned = _run_coroutine(returned)
             if isinstance(returned, Iterator):
                 self._streams, returned = True, self._first_item(returned)
         return read_result(returned, self._subject, self._wanted)
@@ -408,8 +409,15 @@ def _as_served(function: Callable[..., Any]) -> Iterator[None]:
             module.training = mode
 
 
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end, in a thread: a notebook's has a running event loop."""
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return asyncio.run(coroutine)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
 
 
 def _first_parameter(function: Callable[..., Any]) -> torch.Tensor | None:

@@ -136,7 +136,7 @@ class ServedModels:
             ServerError: the server has ended by itself.
         """
         try:
-            with _sigterm_as_interrupt():
+            with _interruptible():
                 while (status := self._server.poll()) is None:
                     time.sleep(_POLL_SECONDS)
             raise ServerError.of(
@@ -175,8 +175,11 @@ def _end(server: TritonServer, clients: dict[str, ModelClient], folder: Path) ->
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM interrupt as Ctrl-C does; only the main thread can set that."""
+def _interruptible() -> Iterator[None]:
+    """Have SIGTERM interrupt as Ctrl-C does, and Ctrl-C where a shell has the process ignore it.
+
+    Only the main thread can set that.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -184,8 +187,9 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
