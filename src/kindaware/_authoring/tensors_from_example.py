@@ -20,6 +20,7 @@ from kindaware._authoring.example_values import ExampleValue
 from kindaware._config.model_spec import TensorSpec
 from kindaware._errors import ConfigError, describe
 
+_ANY_KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _CHEAP_SECONDS = 5.0
 """A callable that takes longer than that for the example is not run on other sizes as well."""
 
@@ -139,8 +140,7 @@ def bind_example(function: Callable[..., Any], example: Any, subject: str) -> tu
         kwargs = {str(name): value for name, value in example.items()}
     else:
         args = example if type(example) is tuple else (example,)
-    target = function.forward if isinstance(function, nn.Module) else function
-    signature = inspect.signature(target)
+    signature = _signature_of(function, subject)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -170,6 +170,22 @@ def bind_example(function: Callable[..., Any], example: Any, subject: str) -> tu
             values[name] = value
             by_keyword = by_keyword and kind is not inspect.Parameter.POSITIONAL_ONLY
     return values, by_keyword
+
+
+def _signature_of(function: Callable[..., Any], subject: str) -> inspect.Signature:
+    if isinstance(function, torch.jit.ScriptModule):
+        forward: Any = function.forward
+        names = [argument.name for argument in forward.schema.arguments[1:]]
+        return inspect.Signature([inspect.Parameter(name, _ANY_KIND) for name in names])
+    try:
+        return inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except ValueError:
+        raise ConfigError.of(
+            subject,
+            expected="a callable whose parameters can be read",
+            got=f"{type(function).__name__} without a signature",
+            remedy="call it in a function that is written with def, and pass that",
+        ) from None
 
 
 class _Inference:

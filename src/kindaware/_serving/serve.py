@@ -98,8 +98,7 @@ def serve(
     }
     served = _start(plans, server_options)
     if block:
-        print(_describe(served), flush=True)
-        served.wait()
+        served.wait(_describe(served))
     return served
 
 

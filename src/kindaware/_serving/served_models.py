@@ -129,14 +129,19 @@ class ServedModels:
         """End the server and all its processes, and remove its files; waits for that. May be called again."""
         self._finalizer()
 
-    def wait(self) -> None:
+    def wait(self, announcement: str = "") -> None:
         """Wait until Ctrl-C or SIGTERM, and end the server.
+
+        Args:
+            announcement: printed first, once Ctrl-C ends this cleanly.
 
         Raises:
             ServerError: the server has ended by itself.
         """
         try:
             with _interruptible():
+                if announcement:
+                    print(announcement, flush=True)
                 while (status := self._server.poll()) is None:
                     time.sleep(_POLL_SECONDS)
             raise ServerError.of(
