@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -151,3 +152,36 @@ def test_server_ends_with_its_handle(tmp_path, monkeypatch):
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert not list(tmp_path.iterdir())
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "serve-from-python.md"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    for name, code in re.findall(
+        r"^```python\n# (\S+\.py)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    ):
+        (folder / name).write_text(code)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (["doubler.py"], "[[2. 4.]]"),
+        (["scores.py"], "(5, 3)"),
+        (["network.py"], "[[b'HELLO']\n [b'YOU']]"),
+        (["-m", "pytest", "-q", "-W", "error", "test_doubler_on_server.py"], "1 passed"),
+    ],
+)
+def test_programs_of_the_page_print_what_they_should(page, command, text):
+    done = subprocess.run(
+        [sys.executable, *command], cwd=page, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert text in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
+    if command == ["scores.py"]:
+        (shown,) = re.findall(r"^class Scores: found.*?others\n", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+        assert shown in done.stderr
