@@ -70,13 +70,16 @@ def pickle_callable(function: Callable[..., Any], folder: Path) -> str:
     cloudpickle = _import_cloudpickle()
     pickle = SimpleNamespace(__name__="cloudpickle", Pickler=_pickler(cloudpickle))
     home = inspect.getmodule(type(function) if isinstance(function, torch.nn.Module) else function)
-    buffer = io.BytesIO()
     with _by_value(cloudpickle, home):
         try:
-            torch.save(function, buffer, pickle_module=pickle, pickle_protocol=cloudpickle.DEFAULT_PROTOCOL)
+            torch.save(
+                function,
+                folder / CALLABLE,
+                pickle_module=pickle,
+                pickle_protocol=cloudpickle.DEFAULT_PROTOCOL,
+            )
         except Exception as error:
             raise _not_picklable(getattr(function, "__qualname__", type(function).__name__), error) from error
-    (folder / CALLABLE).write_bytes(buffer.getbuffer())
     return CALLABLE
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,12 @@ from kindaware._serving.forms import CallForms
 from kindaware._serving.options import Servable, check_name, read_instances, read_settings
 from kindaware._serving.stub_side import STATE
 
+_WRITTEN = frozenset(
+    {
+        *("name", "backend", "max_batch_size", "input", "output", "instance_group", "parameters"),
+        *("inputs", "outputs", "instance_groups", "decoupled"),
+    }
+)
 _MODEL_PY = '''"""Written by kindaware.serve."""
 
 from kindaware._serving.stub_side import load_class
@@ -45,6 +51,14 @@ class Plan:
     thing: Any
     config: str
     found: InferredTensors | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the class leaves its configuration as it is written here."""
+        if not _is_class(self.thing):
+            return True
+        name = "auto_complete_config"
+        return inspect.getattr_static(self.thing, name) is inspect.getattr_static(KindAwareModel, name)
 
     def write(self, repository: Path) -> None:
         """Write the model's directory.
@@ -87,6 +101,7 @@ def read_plan(name: str, servable: Servable) -> Plan:
     subject = f"model {name!r}"
     thing = servable.model
     groups, parameters = read_instances(servable.instances, subject), read_settings(servable.settings)
+    _check_config(servable.config, subject)
     found = _run_example(servable, subject)
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
@@ -113,6 +128,13 @@ def read_plan(name: str, servable: Servable) -> Plan:
 def _run_example(servable: Servable, subject: str) -> InferredTensors | None:
     thing, example = servable.model, servable.example
     if _is_class(thing):
+        if servable.outputs is not None:
+            raise ConfigError.of(
+                f"{subject} outputs",
+                expected="names of what a module or function returns",
+                got="them beside a class",
+                remedy="leave them out: the class declares its outputs, or returns no others",
+            )
         return None if example is None else tensors_of_class(thing, example)
     if inspect.isclass(thing) or not callable(thing):
         raise ConfigError.of(
@@ -131,6 +153,18 @@ def _run_example(servable: Servable, subject: str) -> InferredTensors | None:
             remedy="write serve(module, torch.rand(1, 3, 224, 224)), or a mapping of inputs by name",
         )
     return tensors_from_example(thing, example, outputs=servable.outputs)
+
+
+def _check_config(config: Mapping[str, Any], subject: str) -> None:
+    """Refuse fields of config.pbtxt that are written from other options."""
+    for name in config:
+        if name in _WRITTEN:
+            raise ConfigError.of(
+                f"{subject} config",
+                expected="fields of config.pbtxt that no option is for",
+                got=repr(name),
+                remedy="use name, max_batch_size, instances, settings, or the declarations of the class",
+            )
 
 
 def _declared(model_class: Any) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
