@@ -31,6 +31,7 @@ def no_server(monkeypatch, tmp_path):
         (Undeclared, {}, r"got no inputs and outputs; .* by one call: Undeclared.from_example\(X=array\)"),
         (nn.Linear, {}, r"got class Linear; pass a module, such as Linear\(\)"),
         (nn.Linear(1, 1), {}, "expected an example of its inputs"),
+        (torch.compile(nn.Linear(1, 1)), {}, r"that was compiled, with settings=\{'compile': 'default'\}"),
         ("models", {}, "for a model repository run kindaware serve"),
         (Importable(), {}, "pass the class, Importable, and no object of it"),
         (dict, {}, "got class dict; derive it from KindAwareModel, or write a function"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.export import ExportedProgram
 
 from kindaware._authoring.class_example import tensors_of_class
 from kindaware._authoring.config_writer import write_config
@@ -126,7 +127,7 @@ def read_plan(name: str, servable: Servable) -> Plan:
 
 
 def _run_example(servable: Servable, subject: str) -> InferredTensors | None:
-    thing, example = servable.model, servable.example
+    thing: Any = servable.model
     if _is_class(thing):
         if servable.outputs is not None:
             raise ConfigError.of(
@@ -135,24 +136,33 @@ def _run_example(servable: Servable, subject: str) -> InferredTensors | None:
                 got="them beside a class",
                 remedy="leave them out: the class declares its outputs, or returns no others",
             )
-        return None if example is None else tensors_of_class(thing, example)
-    if inspect.isclass(thing) or not callable(thing):
-        raise ConfigError.of(
-            subject,
-            expected="a class derived from kindaware.KindAwareModel, a torch module, or a function",
-            got=f"class {thing.__name__}"
-            if inspect.isclass(thing)
-            else f"{type(thing).__name__} {str(thing)[:80]!r}",
-            remedy=_remedy(thing),
-        )
-    if example is None:
+        return None if servable.example is None else tensors_of_class(thing, servable.example)
+    _check_callable(thing, subject)
+    if servable.example is None:
         raise ConfigError.of(
             subject,
             expected="an example of its inputs, which shows their data types and sizes",
             got="none",
             remedy="write serve(module, torch.rand(1, 3, 224, 224)), or a mapping of inputs by name",
         )
-    return tensors_from_example(thing, example, outputs=servable.outputs)
+    function = thing.module() if isinstance(thing, ExportedProgram) else thing
+    return tensors_from_example(function, servable.example, outputs=servable.outputs)
+
+
+def _check_callable(thing: Any, subject: str) -> None:
+    """Refuse what is neither a module nor a function."""
+    if inspect.isclass(thing) or payload.is_compiled(thing) or not callable(thing):
+        got = (
+            f"class {thing.__name__}"
+            if inspect.isclass(thing)
+            else f"{type(thing).__name__} {str(thing)[:80]!r}"
+        )
+        raise ConfigError.of(
+            subject,
+            expected="a class derived from kindaware.KindAwareModel, a torch module, or a function",
+            got=got,
+            remedy=_remedy(thing),
+        )
 
 
 def _check_config(config: Mapping[str, Any], subject: str) -> None:
@@ -221,6 +231,8 @@ def _remedy(thing: Any) -> str:
         return f"pass the class, {type(thing).__name__}, and no object of it"
     if inspect.isclass(thing) and issubclass(thing, nn.Module):
         return f"pass a module, such as {thing.__name__}()"
+    if payload.is_compiled(thing):
+        return "pass the module that was compiled, with settings={'compile': 'default'}"
     if isinstance(thing, (str, bytes)) or hasattr(thing, "__fspath__"):
         return "for a model repository run kindaware serve, or use kindaware.testing.TritonServer"
     return "derive it from KindAwareModel, or write a function"

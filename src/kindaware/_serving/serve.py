@@ -48,8 +48,8 @@ def serve(
         server = kindaware.serve({"a": A, "b": kindaware.Servable(B, instances="cpu*2")})
 
     Args:
-        model: a class derived from KindAwareModel, a torch module, or a function; or several of them in a
-            mapping by name, with options of their own in a `Servable`.
+        model: a class derived from KindAwareModel, a torch module, a program of torch.export, or a function;
+            or several of them in a mapping by name, with options of their own in a `Servable`.
         example: arguments of one call: by name in a mapping, by position in a tuple, or the only one. Needed
             for a module and a function, and for a class that declares no inputs and outputs.
         name: of the model; by default that of the class or function.
