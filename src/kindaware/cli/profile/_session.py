@@ -10,7 +10,13 @@ import typer
 
 from kindaware._errors import ConfigError, KindAwareError
 from kindaware._server.model_folder import is_model, read_config
-from kindaware.cli.profile._inputs import count_requests, make_requests, parse_shapes, read_data
+from kindaware.cli.profile._inputs import (
+    count_requests,
+    make_requests,
+    parse_parameters,
+    parse_shapes,
+    read_data,
+)
 from kindaware.cli.profile._report import describe_instance, describe_machine, write_report
 from kindaware.cli.profile._run import NUM_WARM_UPS, measure
 from kindaware.testing import ModelHarness
@@ -46,7 +52,7 @@ def profile_model(
             kind=kind,
             device_id=device_id,
             num_gpus=torch.cuda.device_count() if kind is None else None,
-            parameters=_parse_parameters(parameter),
+            parameters=parse_parameters(parameter),
         )
         with harness as model:
             _refuse_decoupled(model)
@@ -95,20 +101,6 @@ def _check_output(path: Path) -> None:
             got="a directory" if path.is_dir() else "no such directory",
             remedy="name another file, or make the directory",
         )
-
-
-def _parse_parameters(options: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for option in options:
-        name, equals, found[name] = option.partition("=")
-        if not (name and equals):
-            raise ConfigError.of(
-                f"--parameter {option}",
-                expected="a name and a value",
-                got=repr(option),
-                remedy="write it like --parameter kindaware.precision=bf16-true",
-            )
-    return found
 
 
 def _refuse_decoupled(model: ModelHarness) -> None:
