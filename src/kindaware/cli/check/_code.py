@@ -49,6 +49,17 @@ class Code:
         return found
 
     @property
+    def bases_are_known(self) -> bool:
+        """Whether no base comes from elsewhere but the library's, so that this file says it all."""
+        own = {one.name for one in self.classes()}
+        return self.model_class is not None and self.bases <= {
+            "KindAwareModel",
+            "DevicePlacement",
+            "object",
+            *own,
+        }
+
+    @property
     def is_kindaware(self) -> bool:
         """Whether the class derives from the library's."""
         return "KindAwareModel" in self.bases

@@ -72,6 +72,23 @@ def refused(subject: Subject) -> Iterator[Found]:
         )
 
 
+@rule("KA211", "error", "nothing says which inputs and outputs the model has")
+def no_tensors(subject: Subject) -> Iterator[Found]:
+    """Neither config.pbtxt nor the class."""
+    code = subject.code
+    if code is None or subject.tree.find("input") or subject.tree.find("output") or subject.config_error:
+        return
+    is_declared = any(code.mentions(name) for name in ("add_input", "add_output", "inputs", "outputs"))
+    if code.bases_are_known and not is_declared:
+        is_there = "has no input and no output" if subject.config_text else "is not there"
+        yield Found(
+            f"config.pbtxt {is_there}, and the class declares none",
+            "write them into config.pbtxt, or declare inputs and outputs in the class"
+            if code.is_kindaware
+            else "write them into config.pbtxt",
+        )
+
+
 @rule("KA204", "warning", "there is no instance_group, so the server chooses where the model runs")
 def no_instance_group(subject: Subject) -> Iterator[Found]:
     """One instance per GPU, or one on the CPU where it sees none."""

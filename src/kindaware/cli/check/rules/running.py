@@ -13,6 +13,8 @@ from kindaware.cli.check._subject import Subject
 
 _PARTS = re.compile(r"(?s)^(?P<text>.*: expected .*, got .*?); (?P<remedy>[^;]+)$")
 
+_OF_THE_SERVER = re.compile(r"^Failed to process the request\(s\) for model '[^']*', message: ")
+
 
 def _error(subject: Subject, *kinds: str) -> dict[str, Any] | None:
     error = subject.trial.error if subject.trial is not None else None
@@ -50,7 +52,7 @@ def request_failed(subject: Subject) -> Iterator[Found]:
     if request is None or error is None:
         return
     sent = ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in request["inputs"].items())
-    text, remedy = _split(error["text"], "correct it")
+    text, remedy = _split(_OF_THE_SERVER.sub("", error["text"]), "correct it")
     line, file = _place(subject, error)
     is_refused = error["code"] in ("INVALID_ARG", "UNSUPPORTED")
     if request["has_made_up_values"] or is_refused:
@@ -130,10 +132,8 @@ def _place_of_output(subject: Subject, name: str) -> int:
 def hangs(subject: Subject) -> Iterator[Found]:
     """It waits for what never comes, or takes longer than --timeout."""
     if error := _error(subject, "hang"):
-        text = re.sub(r"; [^;]*(hang_timeout_seconds)?$", "", error["text"]).partition(": the server would ")[
-            2
-        ]
-        yield Found(f"a server would {text}", "let it return", *_place(subject, error))
+        outcome = error["text"].partition(": the server would ")[2].partition("; let it return")[0]
+        yield Found(f"a server would {outcome}", "let it return", *_place(subject, error))
     if error := _error(subject, "late"):
         yield Found(error["text"], "let it return, or pass a longer --timeout", *_place(subject, error))
 
@@ -150,10 +150,13 @@ def breaks_the_server(subject: Subject) -> Iterator[Found]:
 def ends_its_process(subject: Subject) -> Iterator[Found]:
     """`sys.exit`, `os._exit`, or a crash; a server doesn't start the process again."""
     if error := _error(subject, "exit", "death"):
+        line, file = _place(subject, error)
+        exits = list(subject.code.calls("_exit", "abort")) if subject.code is not None else []
         yield Found(
             f"the model ends its process: {error['text']}",
             "raise an error in place of an exit",
-            *_place(subject, error),
+            line or (exits[0].lineno if exits else 0),
+            file,
         )
 
 
