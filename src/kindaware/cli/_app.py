@@ -12,6 +12,7 @@ from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
 from kindaware.cli._serve import serve
 from kindaware.cli.check import check
 from kindaware.cli.config import config
+from kindaware.cli.doctor import doctor
 from kindaware.cli.profile import profile
 
 _DEBUG = "--debug"
@@ -80,3 +81,7 @@ app.command(
     epilog="Examples: kindaware check models; kindaware check models/resnet50 --kind CPU; "
     "kindaware check models --strict --json. Exit code 1: there are errors, or with --strict warnings.",
 )(reported("check", check))
+app.command(
+    "doctor",
+    epilog="Examples: kindaware doctor; kindaware doctor --json. Exit code 1: something prevents serving.",
+)(reported("doctor", doctor))

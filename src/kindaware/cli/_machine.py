@@ -14,6 +14,9 @@ from kindaware._server.location import Location, locate_server
 
 SHARED_MEMORY = Path("/dev/shm")
 
+_WHEEL_SERVER = "2.51.0"
+"""What is in the releases 0.7 of the wheel."""
+
 
 @dataclass(frozen=True)
 class SharedMemory:
@@ -54,6 +57,18 @@ class Machine:
             return locate_server()
         except ServerError:
             return None
+
+    @property
+    def server_version(self) -> str:
+        """Its version, such as `2.51.0`, without starting it; empty where nothing says it."""
+        if self.server is None:
+            return ""
+        if self.server.is_wheel:
+            return _WHEEL_SERVER
+        try:
+            return (self.server.root / "TRITON_VERSION").read_text().strip()
+        except OSError:
+            return os.environ.get("TRITON_SERVER_VERSION", "")
 
     @cached_property
     def interpreter(self) -> Interpreter:
