@@ -57,8 +57,9 @@ def _instance_lines(report: Report) -> Iterator[str]:
             f"batches of up to {subject.max_batch_size} rows" if subject.max_batch_size else "no batches"
         )
         device = one["device"] if len(gpus) < 2 else ", ".join(f"cuda:{gpu}" for gpu in gpus)
+        threads = f"{one['threads']} thread{'s' * (one['threads'] > 1)}"
         name = one["name"] + (f" and {number - 1} more" if number > 1 else "")
-        yield f"{name}: {one['kind']} -> {device}, {one['threads']} threads each, {batches}"
+        yield f"{name}: {one['kind']} -> {device}, {threads} each, {batches}"
 
 
 def _request_lines(report: Report) -> Iterator[str]:

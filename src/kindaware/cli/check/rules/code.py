@@ -72,7 +72,8 @@ def parameters_of_forward(subject: Subject) -> Iterator[Found]:
     own = [name for name in names if name in inputs or name not in RESERVED_PARAMETERS]
     missing = [name for name in inputs if name not in own]
     if missing and len(missing) < len(inputs):
-        close = difflib.get_close_matches(missing[0], [one for one in own if one not in inputs], n=1)
+        others = {one.lower(): one for one in own if one not in inputs}
+        close = [others[one] for one in difflib.get_close_matches(missing[0].lower(), others, n=1)]
         yield Found(
             f"{hook.name}({', '.join(names)}) has no parameter for input {missing[0]!r}",
             f"rename {close[0]} to {missing[0]}" if close else "name its parameters after the inputs",

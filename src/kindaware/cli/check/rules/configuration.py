@@ -92,7 +92,8 @@ def no_tensors(subject: Subject) -> Iterator[Found]:
 @rule("KA204", "warning", "there is no instance_group, so the server chooses where the model runs")
 def no_instance_group(subject: Subject) -> Iterator[Found]:
     """One instance per GPU, or one on the CPU where it sees none."""
-    if subject.is_python and not subject.config_error and not subject.tree.find("instance_group"):
+    is_model = subject.is_python and subject.code_file is not None and not subject.config_error
+    if is_model and not subject.tree.find("instance_group"):
         yield Found(
             "there is no instance_group: the server starts an instance on each GPU that it sees, else one on "
             "the CPU",

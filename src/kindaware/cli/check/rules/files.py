@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from kindaware.cli.check._registry import Found, rule
 from kindaware.cli.check._subject import Subject
@@ -27,8 +28,9 @@ def code_outside(subject: Subject) -> Iterator[Found]:
 @rule("KA102", "error", "there is no version folder, such as 1/")
 def no_version(subject: Subject) -> Iterator[Found]:
     """Version folders have whole numbers for names."""
-    if subject.is_python and not subject.versions and not (subject.folder / subject.filename).is_file():
-        named = [one for one in subject.folder.iterdir() if (one / subject.filename).is_file()]
+    named = _named_otherwise(subject)
+    is_alone = not subject.versions and not (subject.folder / subject.filename).is_file()
+    if subject.is_python and is_alone and (subject.config_text or named):
         yield Found(
             "there is no version folder, whose name is a whole number",
             f"mv {named[0]} {subject.folder / '1'}"
@@ -65,6 +67,24 @@ def stray_version(subject: Subject) -> Iterator[Found]:
                 f"rename it to a number, or move it out of {subject.folder}",
                 file=one,
             )
+
+
+@rule("KA106", "error", "a folder of the repository is no model")
+def no_model(subject: Subject) -> Iterator[Found]:
+    """The server takes every folder for a model, and reports one that it can't load."""
+    has_code = bool(subject.versions) or (subject.folder / subject.filename).is_file()
+    if not (subject.config_text or has_code or _named_otherwise(subject)):
+        yield Found(
+            "it has neither a config.pbtxt nor a version, and the server takes every folder for a model",
+            f"move {subject.folder} out of the repository",
+            file=subject.folder,
+        )
+
+
+def _named_otherwise(subject: Subject) -> list[Path]:
+    """Return the folders with code in them that are no versions."""
+    folders = (one for one in sorted(subject.folder.iterdir()) if not one.name.isdecimal())
+    return [one for one in folders if (one / subject.filename).is_file()]
 
 
 @rule("KA105", "error", "the name in config.pbtxt is not the directory's")

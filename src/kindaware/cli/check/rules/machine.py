@@ -44,7 +44,7 @@ def small_shared_memory(subject: Subject) -> Iterator[Found]:
     needed = row * rows * num_instances
     if needed > memory.total / 2:
         yield Found(
-            f"full batches of {rows} rows in {num_instances} instances take {_mib(needed)} of /dev/shm, "
+            f"full batches of {rows} rows in {num_instances} instance(s) take {_mib(needed)} of /dev/shm, "
             f"which has {_mib(memory.total)}",
             f"give it more (docker run --shm-size={math.ceil(2 * needed / 2**30)}g), or lower max_batch_size",
             level="error" if needed > memory.total else None,

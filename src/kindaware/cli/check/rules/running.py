@@ -11,7 +11,8 @@ from kindaware._tensors.dtypes import find_dtype
 from kindaware.cli.check._registry import Found, rule
 from kindaware.cli.check._subject import Subject
 
-_PARTS = re.compile(r"(?s)^(?P<text>.*: expected .*, got .*?); (?P<remedy>[^;]+)$")
+_PARTS = re.compile(r"(?s)^(?P<text>.*: expected .*, got .*?); (?P<remedy>[^;]+?)( \(seen in .*\))?$")
+_ABOUT_OUTPUT = re.compile(r"output '(?P<name>[^']+)': expected (shape|data type)")
 
 _OF_THE_SERVER = re.compile(r"^Failed to process the request\(s\) for model '[^']*', message: ")
 
@@ -39,7 +40,8 @@ def _split(text: str, otherwise: str) -> tuple[str, str]:
 @rule("KA401", "error", "the model doesn't load", stage="run")
 def does_not_load(subject: Subject) -> Iterator[Found]:
     """What its code, or the library, raised."""
-    if error := _error(subject, "load"):
+    error = _error(subject, "load")
+    if error is not None and not _ABOUT_OUTPUT.search(error["text"]):
         text, remedy = _split(error["text"], "correct it")
         yield Found(f"it doesn't load: {text}", remedy, *_place(subject, error))
 
@@ -49,7 +51,7 @@ def request_failed(subject: Subject) -> Iterator[Found]:
     """A warning where the values, empty texts or chosen sizes, may be to blame."""
     request = subject.trial.request if subject.trial is not None else None
     error = request.get("error") if request is not None else None
-    if request is None or error is None:
+    if request is None or error is None or _ABOUT_OUTPUT.search(error["text"]):
         return
     sent = ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in request["inputs"].items())
     text, remedy = _split(_OF_THE_SERVER.sub("", error["text"]), "correct it")
@@ -70,9 +72,12 @@ def request_failed(subject: Subject) -> Iterator[Found]:
 
 @rule("KA403", "error", "outputs don't have the dims and types that config.pbtxt says", stage="run")
 def outputs_differ(subject: Subject) -> Iterator[Found]:
-    """A client that goes by the metadata reads something else."""
+    """A client that goes by the metadata reads something else; the library refuses to send it."""
     request = subject.trial.request if subject.trial is not None else None
-    if request is None or request.get("error"):
+    error = _error(subject, "load") or (request or {}).get("error")
+    if error is not None and (about := _ABOUT_OUTPUT.search(error["text"])):
+        yield Found(*_split(error["text"], "correct it"), _place_of_output(subject, about["name"]))
+    if request is None or error is not None:
         return
     declared = {one["name"]: one for one in subject.config.get("output", [])}
     for name, (dtype, shape) in request["outputs"].items():
