@@ -289,7 +289,7 @@ def command_help():
         command = [sys.executable, "-m", "kindaware.cli", name, "--help"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
-    return {name: read(name) for name in ("infer", "profile", "serve")}
+    return {name: read(name) for name in ("check", "config", "doctor", "infer", "profile", "serve")}
 
 
 @pytest.mark.parametrize("command", [*commands(), *inline_commands()])

@@ -104,7 +104,10 @@ def _check_options(kind: str | None, ignored: Sequence[str]) -> None:
     for one in ignored:
         if one not in RULES:
             raise ConfigError.of(
-                "--ignore", expected=f"a rule: {', '.join(RULES)}", got=repr(one), remedy="pass one of those"
+                "--ignore",
+                expected=f"a rule: {', '.join(sorted(RULES))}",
+                got=repr(one),
+                remedy="pass one of those",
             )
 
 

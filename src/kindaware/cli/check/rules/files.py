@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from kindaware._server.model_folder import is_model
 from kindaware.cli.check._registry import Found, rule
 from kindaware.cli.check._subject import Subject
 
@@ -74,8 +75,11 @@ def no_model(subject: Subject) -> Iterator[Found]:
     """The server takes every folder for a model, and reports one that it can't load."""
     has_code = bool(subject.versions) or (subject.folder / subject.filename).is_file()
     if not (subject.config_text or has_code or _named_otherwise(subject)):
+        is_repository = any(is_model(one) for one in subject.folder.iterdir())
         yield Found(
-            "it has neither a config.pbtxt nor a version, and the server takes every folder for a model",
+            "it has models in it: a repository within the repository"
+            if is_repository
+            else "it has neither a config.pbtxt nor a version, and the server takes every folder for a model",
             f"move {subject.folder} out of the repository",
             file=subject.folder,
         )
