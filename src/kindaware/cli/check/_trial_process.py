@@ -74,9 +74,16 @@ def try_model(
             found["error"] = describe_error(error, folder)
             break
         finally:
-            lines = [one for one in harness.logs if one.level in ("WARNING", "ERROR")]
+            lines = [
+                one for one in harness.logs if one.level in ("WARNING", "ERROR") and not _is_note(one.text)
+            ]
             found["log"] += [[one.level, one.text] for one in lines[:_MOST_LOG_LINES]]
     return found
+
+
+def _is_note(text: str) -> bool:
+    """Whether a line is the harness's own, about the kind that it was asked for."""
+    return ", started as " in text and text.startswith("instance_group ")
 
 
 def _describe_instance(harness: ModelHarness, group: int) -> dict[str, Any]:
