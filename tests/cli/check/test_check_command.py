@@ -90,7 +90,8 @@ def test_interruption_leaves_no_process(tmp_path):
     mark = tmp_path / "pid"
     code = BY_HAND.replace(
         "        return [self",
-        f"        import os\n        open({str(mark)!r}, 'w').write(str(os.getpid()))\n        while True: pass\n"
+        f"        import os\n        open({str(mark)!r}, 'w').write(str(os.getpid()))\n"
+        "        while True: pass\n"
         "        return [self",
     )
     command = [sys.executable, "-m", "kindaware.cli", "check", str(write_model(tmp_path / "m", code))]

@@ -103,10 +103,8 @@ def test_sizes_of_a_row_are_those_of_the_option(tmp_path):
 
 
 def test_own_warm_up_data_takes_the_place_of_zeros(tmp_path):
-    code = (
-        OURS
-        + "\n    def warmup_inputs(self, rows):\n        import torch\n        return {'X': torch.ones(rows, 4)}\n"
-    )
+    own = "\n    def warmup_inputs(self, rows):\n        return {'X': torch.ones(rows, 4)}\n"
+    code = "import torch\n" + OURS + own
     code = code.replace("return 2 * X", "assert X.all()\n        return X")
     assert find(run_here(write_model(tmp_path / "m", code)), "run") == []
 

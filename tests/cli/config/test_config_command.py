@@ -109,7 +109,7 @@ BAD = {
     "a broken config.pbtxt": (
         DECLARED,
         "input {",
-        "expected a model configuration in protobuf's text format",
+        "a model configuration in protobuf's text format",
     ),
     "wrong declarations": (DECLARED.replace("= 8", "= -8"), None, "max_batch_size: expected a whole number"),
 }
