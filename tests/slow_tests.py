@@ -37,6 +37,7 @@ SLOW = {
         "test_json_and_full_have_the_whole_text",
         "test_missing_file_is_printed_whole_and_written_on_request",
     ),
+    "cli/test_child": ALL,
     "cli/test_command_line": ALL,
     "core/test_user_attributes": ("test_attribute_of_any_name_", "test_method_of_any_name_"),
     "docs/test_docs_blocks": (

@@ -41,9 +41,14 @@ def test_places_of_values_are_those_of_the_text():
     tree = ConfigTree(TEXT)
     [size] = tree.values("max_batch_size")
     assert TEXT[size.start : size.end] == "8"
-    [first, _] = [one for one in tree.find("input")[0].values]
+    first, _ = tree.find("input")[0].values
     assert TEXT[first.start : first.end] == '{ name: "A" dims: [ 3, -1 ] }'
     assert TEXT[: tree.find("input")[0].end].endswith("  >\n]")
+
+
+def test_quotes_within_text_belong_to_it():
+    assert ConfigTree("""name: "it's" """).text("name") == "it's"
+    assert ConfigTree("""name: '"' """).text("name") == '"'
 
 
 def test_field_that_is_not_there_has_the_first_line():

@@ -9,6 +9,7 @@ from kindaware.cli.check._subject import Trial
 from kindaware.cli.check._trial import TrialOptions, run_trial
 from kindaware.cli.check._trial_process import try_model
 
+SENDS_NOTHING = "        requests[0].get_response_sender()\n        return None\n        return [self"
 WAITS = "    def initialize(self, args):\n        threading.Event().wait()\n\n"
 ALL = "[self.answer(request) for request in requests]"
 
@@ -144,6 +145,23 @@ def test_warning_in_the_log_is_found(tmp_path):
     assert "old weights" in found.text
 
 
+def test_what_crashes_a_server_is_an_error(tmp_path):
+    config = CONFIG.replace("dynamic_batching { }", "model_transaction_policy { decoupled: true }")
+    code = BY_HAND.replace(
+        "        return [self",
+        SENDS_NOTHING,
+    )
+    checked = run_here(write_model(tmp_path / "m", code, config))
+    assert find(checked, "run")[0][:2] == ("KA405", "error")
+
+
+def test_output_of_another_name_is_found(tmp_path):
+    code = BY_HAND.replace('Tensor("Y"', 'Tensor("Y".lower()')
+    checked = run_here(write_model(tmp_path / "m", code))
+    assert find(checked, "run") == [("KA403", "error", "config.pbtxt", 4)]
+    assert only(checked, "KA403", "run").text == "the answer lacks the output 'Y'"
+
+
 NASTY = [
     ("import os\n", "os._exit(4)", "KA406", 7, "exit code 4"),
     ("import ctypes\n", "ctypes.string_at(0)", "KA406", 7, "SIGSEGV"),
@@ -191,3 +209,26 @@ def test_gpu_model_is_tried_on_the_cpu_where_there_is_no_gpu(tmp_path):
     checked.trial = run_trial(checked, TrialOptions())
     assert checked.trial.instances[0]["device"] == "cpu"
     assert find(checked, "run") == []
+
+
+WITHOUT_WARM_UP = 'parameters { key: "kindaware.warmup" value { string_value: "off" } }\n'
+CALLS = OURS.replace("2 * X", "self.call('other', X=X)['Y']")
+
+
+@pytest.mark.parametrize("named", ["in the code", "in a parameter"])
+def test_model_beside_that_is_called_is_loaded_first(tmp_path, named):
+    code, config = CALLS, CONFIG + WITHOUT_WARM_UP
+    if named == "in a parameter":
+        code = code.replace("'other'", "self.parameters['next']")
+        config += 'parameters { key: "next" value { string_value: "other" } }\n'
+    write_model(tmp_path / "other")
+    checked = subject(write_model(tmp_path / "m", code, config))
+    checked = run_here(checked.folder, called=[str(one) for one in checked.called()])
+    assert find(checked, "run") == []
+
+
+def test_called_model_that_is_not_there_is_a_warning(tmp_path):
+    config = CONFIG + WITHOUT_WARM_UP
+    checked = run_here(write_model(tmp_path / "m", CALLS, config))
+    found = only(checked, "KA402", "run")
+    assert (found.level, found.text) == ("warning", "it calls model 'other', which is not beside it")

@@ -97,9 +97,14 @@ class Code:
         """Return whether a name or attribute occurs."""
         return any(_last_name(node) == name for node in ast.walk(self.tree))
 
+    def texts(self) -> set[str]:
+        """Return the literal texts."""
+        nodes = ast.walk(self.tree)
+        return {one.value for one in nodes if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+
     def mentions_text(self, text: str) -> bool:
         """Return whether a text occurs as a literal."""
-        return any(isinstance(node, ast.Constant) and node.value == text for node in ast.walk(self.tree))
+        return text in self.texts()
 
 
 def literal(node: ast.expr | None) -> str | None:

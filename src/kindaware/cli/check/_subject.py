@@ -11,7 +11,7 @@ from typing import Any
 
 from kindaware._authoring.config_tree import ConfigTree
 from kindaware._errors import ConfigError
-from kindaware._server.model_folder import list_versions
+from kindaware._server.model_folder import is_model, list_versions
 from kindaware.cli._machine import Machine
 from kindaware.cli.check._code import Code
 from kindaware.testing.arguments import ModelArguments
@@ -138,6 +138,15 @@ class Subject:
             return None
         return Code(ast.parse(self.code_file.read_bytes()))
 
+    def called(self) -> list[Path]:
+        """Return the models beside it that it may call: their names are in its code or parameters."""
+        parameters = self.written.get("parameters", {})
+        named = {str(one.get("string_value")) for one in parameters.values()}
+        if self.code is not None:
+            named |= self.code.texts()
+        beside = self.folder.absolute().parent
+        return [beside / name for name in sorted(named) if _is_beside(beside, name) and name != self.name]
+
     def inputs(self) -> list[str]:
         """Return the names of the inputs in config.pbtxt; empty where the class declares them."""
         controls = [
@@ -172,3 +181,9 @@ class Subject:
             )
             for one in groups
         ]
+
+
+def _is_beside(beside: Path, name: str) -> bool:
+    """Return whether a text is the name of a model in a directory."""
+    is_name = 0 < len(name) < 256 and name.isprintable() and "/" not in name and name not in (".", "..")
+    return is_name and is_model(beside / name)

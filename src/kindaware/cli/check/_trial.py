@@ -38,6 +38,7 @@ def run_trial(subject: Subject, options: TrialOptions) -> Trial:
         "directory": str(subject.folder.absolute()),
         "kind": kind,
         "groups": list(range(max(1, len(subject.groups())))),
+        "called": [str(one) for one in subject.called()],
         "shapes": {name: list(sizes) for name, sizes in options.shapes.items()},
         "parameters": dict(options.parameters),
     }

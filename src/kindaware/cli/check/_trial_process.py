@@ -35,6 +35,7 @@ def try_model(
     groups: Sequence[int],
     shapes: Mapping[str, Sequence[int]],
     parameters: Mapping[str, str],
+    called: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Load one instance of each group of a model, and send the first one a request of zeros.
 
@@ -44,6 +45,7 @@ def try_model(
         groups: indices of the instance groups.
         shapes: of one row, of inputs whose dims have -1.
         parameters: over those of the configuration.
+        called: directories of models that it may call, and which are loaded first.
 
     Returns:
         The fields of `Trial`, as far as it got.
@@ -56,6 +58,7 @@ def try_model(
             folder,
             kind=kind,
             parameters=parameters,
+            models=called,
             group_index=group,
             instances=1,
             num_gpus=torch.cuda.device_count() if kind is None else None,
