@@ -10,6 +10,9 @@ import typer
 from kindaware.cli._infer import infer
 from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
 from kindaware.cli._serve import serve
+from kindaware.cli.check import check
+from kindaware.cli.config import config
+from kindaware.cli.doctor import doctor
 from kindaware.cli.profile import profile
 
 _DEBUG = "--debug"
@@ -70,3 +73,17 @@ app.command(
     epilog="The model runs in this process, on a stand-in for Triton's module: see "
     "docs/reference/commands/profile.md",
 )(reported("profile", profile))
+app.command(
+    "config",
+    epilog="Examples: kindaware config models/resnet50; kindaware config models/resnet50 --write; "
+    "kindaware config models/resnet50 --check in a test or a hook of git",
+)(reported("config", config))
+app.command(
+    "check",
+    epilog="Examples: kindaware check models; kindaware check models/resnet50 --kind CPU; "
+    "kindaware check models --strict --json. Exit code 1: there are errors, or with --strict warnings.",
+)(reported("check", check))
+app.command(
+    "doctor",
+    epilog="Examples: kindaware doctor; kindaware doctor --json. Exit code 1: something prevents serving.",
+)(reported("doctor", doctor))
