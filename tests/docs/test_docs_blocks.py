@@ -108,8 +108,8 @@ def test_model_block_answers_requests(block, keep_threads, no_download):
     config = config_of(block, model_class)
     outcomes = run(initialized(model_class, config), requests_for(config, [1, 3, 2]))
     assert not [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    (name,) = [tensor["name"] for tensor in config["output"]]
-    assert [len(outcome[name]) for outcome in outcomes] == [1, 3, 2]
+    for name in [tensor["name"] for tensor in config["output"]]:
+        assert [len(outcome[name]) for outcome in outcomes] == [1, 3, 2]
 
 
 @pytest.mark.parametrize("block", models("DevicePlacement"))
@@ -123,7 +123,7 @@ def test_block_with_its_own_execute_answers_requests(block, tmp_path):
 
 
 def test_other_models_are_used_by_the_unit_tests_of_their_page():
-    assert len(models()) == 4
+    assert len(models()) >= 4
     for block in (case.values[0] for case in [*models(), *filter(needs_harness, models("KindAwareModel"))]):
         tests = [one for one in blocks_of(ROOT / block.page, "python") if is_test(one)]
         directory = block.path.removesuffix("/1/model.py")
