@@ -14,7 +14,7 @@ from kindaware._tensors.bytes_arrays import Value
 _RULE = "rule"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Rule:
     """What a hook may be.
 
@@ -31,7 +31,7 @@ class Rule:
     sees_batch: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Hooks:
     """The hooks that answer requests, bound to an instance; None for those that the class doesn't define.
 
