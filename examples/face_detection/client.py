@@ -53,7 +53,7 @@ def main():
                 print(f"{path}: {error}", file=sys.stderr)
                 status = 1
                 continue
-            print(f"{path}: {len(boxes)} faces, drawn in {drawn}")
+            print(f"{path}: {len(boxes)} face{'s' * (len(boxes) != 1)}, drawn in {drawn}")
             for box, score in zip(boxes, scores, strict=True):
                 print(f"  {score:7.2%}  " + "  ".join(f"{side:4.0f}" for side in box))
     return status

@@ -11,8 +11,6 @@ SHORTEST, LONGEST = 20, 2048  # pixels of a side; the smallest face that is look
 
 
 class TritonPythonModel(KindAwareModel):
-    warmup = "off"  # of zeros, which are no JPEG
-
     def load(self):
         return MTCNN(device=self.device)
 
