@@ -96,8 +96,9 @@ def models(*bases):
 
 
 def needs_harness(case):
-    """Whether a block's model answers with `stream`, calls other models, or keeps sequences."""
-    return any(one in case.values[0].code for one in ("def stream(", "self.call", "self.sequence_state"))
+    """Whether a block's model answers with `stream`, calls other models, keeps sequences or reads files."""
+    signs = ("def stream(", "self.call", "self.sequence_state", "self.args.version_directory")
+    return any(sign in case.values[0].code for sign in signs)
 
 
 @pytest.mark.parametrize("block", [case for case in models("KindAwareModel") if not needs_harness(case)])
