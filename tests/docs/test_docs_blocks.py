@@ -188,6 +188,8 @@ def test_pages_with_unit_tests_are_those_that_promise_them():
         "README.md",
         "docs/explanation/simulated-gpu.md",
         "docs/how-to/call-other-models.md",
+        "docs/how-to/hugging-face.md",
+        "docs/how-to/load-a-checkpoint.md",
         "docs/reference/modes.md",
         "docs/tutorials/first-model.md",
         "docs/reference/testing.md",
