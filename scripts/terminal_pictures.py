@@ -25,8 +25,10 @@ from skimage import data
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "docs" / "_static" / "terminal"
-WIDTH = 84
-SERVE = "kindaware serve examples/pipeline/models examples/efficientnet_lite0/models"
+WIDTH = 72
+SERVE = "kindaware serve models"
+EXAMPLES = ("pipeline/models/name_picture", "efficientnet_lite0/models/efficientnet_lite0")
+EXAMPLES += ("streaming/models/storyteller",)
 TEST = """\
 from kindaware.testing import ModelHarness
 
@@ -122,21 +124,24 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "examples").symlink_to(ROOT / "examples")
-        Image.fromarray(data.chelsea()).save(folder / "cat.jpg")
+        repository = folder / "shown" / "models"
+        repository.mkdir(parents=True)
+        for example in EXAMPLES:
+            (repository / Path(example).name).symlink_to(ROOT / "examples" / example)
+        Image.fromarray(data.chelsea()).save(repository.parent / "cat.jpg")
         write_plain_model(folder)
         test = "pytest -v -p no:cacheprovider test_mine.py"
         tested = Command(test, folder).wait()
         picture("test", ("cat test_mine.py", TEST), ("pytest -v test_mine.py", without_versions(tested)))
-        server = Command(f"{SERVE} examples/streaming/models", folder)
+        server = Command(SERVE, repository.parent)
         try:
             block = server.wait("Ctrl-C stops it")
             cat = "kindaware infer name_picture --input cat.jpg"
             story = "kindaware infer storyteller -i PROMPT='Once there was a' -i MAX_TOKENS=[12]"
-            cats, stories = Command(cat, folder).wait(), Command(story, folder).wait()
+            cats, stories = (Command(line, repository.parent).wait() for line in (cat, story))
         finally:
             server.interrupt()
-        picture("serve", (f"{SERVE} ...", block), (cat, cats))
+        picture("serve", (SERVE, block), (cat, cats))
         picture("pipeline", (cat, cats))
         picture("streaming", (story, stories))
 

@@ -96,8 +96,9 @@ def models(*bases):
 
 
 def needs_harness(case):
-    """Whether a block's model answers with `stream`, calls other models, or keeps sequences."""
-    return any(one in case.values[0].code for one in ("def stream(", "self.call", "self.sequence_state"))
+    """Whether a block's model answers with `stream`, calls other models, keeps sequences or reads files."""
+    signs = ("def stream(", "self.call", "self.sequence_state", "self.args.version_directory")
+    return any(sign in case.values[0].code for sign in signs)
 
 
 @pytest.mark.parametrize("block", [case for case in models("KindAwareModel") if not needs_harness(case)])
@@ -187,6 +188,8 @@ def test_pages_with_unit_tests_are_those_that_promise_them():
         "README.md",
         "docs/explanation/simulated-gpu.md",
         "docs/how-to/call-other-models.md",
+        "docs/how-to/hugging-face.md",
+        "docs/how-to/load-a-checkpoint.md",
         "docs/reference/modes.md",
         "docs/tutorials/first-model.md",
         "docs/reference/testing.md",
