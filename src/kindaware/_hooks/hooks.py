@@ -23,12 +23,14 @@ class Rule:
         may_be_async: whether it may be written with `async def`; all that are run on one event loop.
         takes_requests: whether it may have an additional parameter `requests`.
         sees_batch: whether it is called once per batch, with the requests of all of it.
+        skips_streams: whether it is not called for `stream`, so that a class with only that can't have it.
     """
 
     num_arguments: int | None
     may_be_async: bool = False
     takes_requests: bool = False
     sees_batch: bool = False
+    skips_streams: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -53,7 +55,7 @@ class Hooks:
         default=None, kw_only=True, metadata={_RULE: Rule(1, takes_requests=True)}
     )
     collate: Callable[[str, list[Any]], Value] | None = field(
-        default=None, kw_only=True, metadata={_RULE: Rule(2)}
+        default=None, kw_only=True, metadata={_RULE: Rule(2, skips_streams=True)}
     )
     forward: Callable[..., Any] = field(
         metadata={_RULE: Rule(None, may_be_async=True, takes_requests=True, sees_batch=True)}
