@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,12 @@ import torch
 
 from kindaware._config.settings import PREFIX, Settings
 from kindaware._errors import ConfigError
+from kindaware._model import KindAwareModel
 
 _GROUP = re.compile(r"(?P<kind>cpu|gpu|model)(?::(?P<gpus>\d+(?:,\d+)*))?(?:\*(?P<count>[1-9]\d{0,3}))?")
+Model = type[KindAwareModel] | Callable[..., Any]
+"""What can be served; torch modules are callable."""
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -32,12 +36,12 @@ class Servable:
         config: further fields of config.pbtxt, as its JSON has them, such as `{"sequence_batching": {}}`.
     """
 
-    model: Any
+    model: Model
     example: Any = None
     max_batch_size: int | None = None
     instances: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    outputs: tuple[str, ...] | list[str] | None = None
+    outputs: Sequence[str] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 
 

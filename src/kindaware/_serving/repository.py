@@ -150,7 +150,8 @@ def _declared(model_class: Any) -> tuple[Sequence[TensorSpec], Sequence[TensorSp
 def _choose_batch_size(servable: Servable, found: InferredTensors | None, subject: str) -> int:
     """Return `max_batch_size`: as given, as declared, or the default for what batches."""
     given = servable.max_batch_size
-    declared: int = servable.model.max_batch_size if _is_class(servable.model) else 0
+    thing: Any = servable.model
+    declared: int = thing.max_batch_size if _is_class(thing) else 0
     if given is not None and (type(given) is not int or not 0 <= given < 2**31):
         raise ConfigError.of(
             f"{subject} max_batch_size",

@@ -13,13 +13,13 @@ from typing import Any
 from kindaware._errors import ConfigError
 from kindaware._server.server import TritonServer
 from kindaware._serving.guard import refuse_in_stub
-from kindaware._serving.options import Servable, name_of
+from kindaware._serving.options import Model, Servable, name_of
 from kindaware._serving.repository import Plan, read_plan
 from kindaware._serving.served_models import ServedModels
 
 
 def serve(
-    model: Any,
+    model: Model | Servable | Mapping[str, Model | Servable],
     example: Any = None,
     *,
     name: str | None = None,
@@ -98,12 +98,13 @@ def serve(
     }
     served = _start(plans, server_options)
     if block:
-        print(_describe(served), flush=True)
-        served.wait()
+        served.wait(_describe(served))
     return served
 
 
-def _list_models(model: Any, name: str | None, given: Mapping[str, Any]) -> dict[str, Servable]:
+def _list_models(
+    model: Model | Servable | Mapping[str, Model | Servable], name: str | None, given: Mapping[str, Any]
+) -> dict[str, Servable]:
     """Return the models by name."""
     if not isinstance(model, Mapping):
         if isinstance(model, Servable):

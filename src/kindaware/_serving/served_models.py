@@ -129,14 +129,19 @@ class ServedModels:
         """End the server and all its processes, and remove its files; waits for that. May be called again."""
         self._finalizer()
 
-    def wait(self) -> None:
+    def wait(self, announcement: str = "") -> None:
         """Wait until Ctrl-C or SIGTERM, and end the server.
+
+        Args:
+            announcement: printed first, once Ctrl-C ends this cleanly.
 
         Raises:
             ServerError: the server has ended by itself.
         """
         try:
-            with _sigterm_as_interrupt():
+            with _interruptible():
+                if announcement:
+                    print(announcement, flush=True)
                 while (status := self._server.poll()) is None:
                     time.sleep(_POLL_SECONDS)
             raise ServerError.of(
@@ -175,8 +180,11 @@ def _end(server: TritonServer, clients: dict[str, ModelClient], folder: Path) ->
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM interrupt as Ctrl-C does; only the main thread can set that."""
+def _interruptible() -> Iterator[None]:
+    """Have SIGTERM interrupt as Ctrl-C does, and Ctrl-C where a shell has the process ignore it.
+
+    Only the main thread can set that.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -184,8 +192,9 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
