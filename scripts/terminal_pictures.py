@@ -131,13 +131,12 @@ def take_clients(folder: Path) -> None:
     """Take pictures of the clients of examples with real weights, and the plot that one of them draws."""
     place = folder / "clients"
     link(place / "models", WITH_CLIENTS)
-    clients = {"embedding": "sentence_embedding", "speech": "voice_activity"}
+    embedding, voice = (f"examples/{one}/client.py" for one in ("sentence_embedding", "voice_activity"))
     server = Command(SERVE, place)
     try:
         server.wait("Ctrl-C stops it")
-        for name, example in clients.items():
-            printed = Command(f"python {ROOT}/examples/{example}/client.py", place).wait()
-            picture(name, (f"python examples/{example}/client.py", printed))
+        picture("embedding", (f"python {embedding}", Command(f"python {ROOT}/{embedding}", place).wait()))
+        Command(f"python {ROOT}/{voice}", place).wait()
     finally:
         server.interrupt()
     with Image.open(place / "speech.png") as plot:

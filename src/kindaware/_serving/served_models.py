@@ -64,7 +64,7 @@ class ServedModels:
 
     @property
     def url(self) -> str:
-        """Host and port of gRPC, such as `127.0.0.1:8001`."""
+        """Host and port of gRPC, as `ModelClient` takes them."""
         return self._server.grpc_url
 
     @property
