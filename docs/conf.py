@@ -32,7 +32,8 @@ python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-napoleon_custom_sections = [("Required", "params_style"), ("Optional", "params_style"), "Sync", "Source"]
+_HOOKS = ("Required", "Decoupled", "Optional")
+napoleon_custom_sections = [*((name, "params_style") for name in _HOOKS), "Sync", "Source"]
 
 # The button copies commands without their prompt; of a session it copies the input alone.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
@@ -45,6 +46,7 @@ ogp_description_length = 200
 ogp_social_cards = {"enable": False}
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"kindaware {version}"
 html_show_sphinx = False
 html_static_path = ["_static"]

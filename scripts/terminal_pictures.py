@@ -92,6 +92,7 @@ def picture(name: str, *shown: tuple[str, str]) -> None:
     svg = console.export_svg(title="", unique_id=name)
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     svg = svg.replace("Fira Code", "ui-monospace, Menlo, Consolas")
+    svg = svg.replace("<svg ", '<svg width="640" ', 1)
     svg = svg.replace("<!-- Generated with Rich https://www.textualize.io -->", "")
     (FOLDER / f"{name}.svg").write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
 
