@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import sys
@@ -38,7 +37,7 @@ class ServedModels:
         self._server = server
         self._names = tuple(names)
         self._clients: dict[str, ModelClient] = {}
-        self._finalizer = weakref.finalize(self, _end, server, self._clients, folder, os.getpid())
+        self._finalizer = weakref.finalize(self, _end, server, self._clients, folder)
 
     def __enter__(self) -> ServedModels:
         return self
@@ -65,7 +64,7 @@ class ServedModels:
 
     @property
     def url(self) -> str:
-        """Host and port of gRPC, without a scheme."""
+        """Host and port of gRPC, as `ModelClient` takes them."""
         return self._server.grpc_url
 
     @property
@@ -169,10 +168,8 @@ class ServedModels:
         return self._names[0]
 
 
-def _end(server: TritonServer, clients: dict[str, ModelClient], folder: Path, owner: int) -> None:
-    """End a server, and remove its models; a fork of the process that owns it does nothing."""
-    if os.getpid() != owner:
-        return
+def _end(server: TritonServer, clients: dict[str, ModelClient], folder: Path) -> None:
+    """End a server, and remove its models."""
     for client in clients.values():
         with contextlib.suppress(Exception):
             client.close()
