@@ -11,7 +11,7 @@ from pathlib import Path
 from kindaware._server.failure import ServerError
 from kindaware._server.interpreter import Interpreter
 from kindaware._server.location import CONTAINER_ROOT, Location
-from kindaware._server.repository_links import check_shell_safe, link_repositories
+from kindaware._server.repository_links import Settings, check_shell_safe, link_repositories
 
 SHARED_MEMORY = Path("/dev/shm")
 _MIB = 2**20
@@ -59,6 +59,7 @@ def prepare_launch(
     args: Sequence[str],
     environment: Mapping[str, str],
     on_cpu: bool = False,
+    settings: Settings | None = None,
 ) -> Launch:
     """Lay out what the server needs in `directory`, and write its command line.
 
@@ -71,6 +72,7 @@ def prepare_launch(
         args: the caller's, which win.
         environment: to start from.
         on_cpu: whether every instance is to be on the CPU, whatever its configuration says.
+        settings: changes to the models' configurations, in copies.
 
     Raises:
         ServerError: the wheel's server can't work with this interpreter, or `args` holds an option that
@@ -90,7 +92,7 @@ def prepare_launch(
     if location.is_wheel or interpreter.version == _stub_version(location):
         env["PATH"] = _prepend((interpreter.place_on_path(directory / "bin"),), env.get("PATH"))
     command += _name_directories(location, args)
-    linked = link_repositories(repositories, directory, on_cpu=on_cpu)
+    linked = link_repositories(repositories, directory, on_cpu=on_cpu, settings=settings)
     command += [f"--model-repository={repository}" for repository in linked]
     command += options
     command += [f"--backend-config=python,{key}={value}" for key, value in defaults.items()]

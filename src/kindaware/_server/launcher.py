@@ -18,7 +18,7 @@ from kindaware._server.location import Location, locate_server
 from kindaware._server.ports import choose_ports
 from kindaware._server.process import ServerProcess
 from kindaware._server.repository import check_models, list_repositories
-from kindaware._server.repository_links import describe_moves, is_shell_safe
+from kindaware._server.repository_links import Settings, describe_moves, is_shell_safe
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class ServerOptions:
         stop_seconds: how long a clean end may take.
         log_path: where the log is to stay, or None.
         on_cpu: whether every instance is to be on the CPU, whatever its configuration says.
+        settings: changes to the models' configurations, in copies.
     """
 
     repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -52,6 +53,7 @@ class ServerOptions:
     stop_seconds: float
     log_path: Path | None
     on_cpu: bool
+    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
             args=options.args,
             environment=_merge_environment(options.env),
             on_cpu=options.on_cpu,
+            settings=options.settings,
         )
         log_path = options.log_path or directory / "server.log"
         note = describe_moves(repositories) if options.on_cpu else ""

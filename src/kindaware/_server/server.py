@@ -46,6 +46,8 @@ class TritonServer:
             remembers it.
         kind: `CPU` puts every instance on the CPU, whatever the configurations say, in copies of them; a
             warning says so at each start.
+        settings: changes to the models' configurations, by model and in copies of them, such as
+            `{"net": {"kindaware.num_threads": "2", "instance_group.count": "2"}}`.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class TritonServer:
         stop_timeout_seconds: float = 40.0,
         log_path: str | os.PathLike[str] | None = None,
         kind: str | None = None,
+        settings: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         if kind not in (None, "CPU"):
             raise ServerError.of(
@@ -87,6 +90,7 @@ class TritonServer:
             stop_seconds=stop_timeout_seconds,
             log_path=None if log_path is None else Path(log_path).absolute(),
             on_cpu=kind == "CPU",
+            settings={name: dict(one) for name, one in (settings or {}).items()},
         )
         self._startup_timeout_seconds = startup_timeout_seconds
         self._server: StartedServer | None = None
