@@ -10,6 +10,7 @@ import typer
 from kindaware.cli._infer import infer
 from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
 from kindaware.cli._serve import serve
+from kindaware.cli.bench._command import bench
 from kindaware.cli.profile import profile
 
 _DEBUG = "--debug"
@@ -68,3 +69,8 @@ app.command(
 app.command(
     "profile", epilog="The model runs in this process, on a stand-in for Triton's module: see docs/profile.md"
 )(reported("profile", profile))
+app.command(
+    "bench",
+    epilog="Examples: kindaware bench localhost:8001 --model resnet50; kindaware bench models/net -c 1,8; "
+    "kindaware bench localhost:8001 --rate 50,100 --json",
+)(reported("bench", bench))

@@ -1,0 +1,56 @@
+"""Options of `kindaware bench` that have a grammar of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kindaware._errors import ConfigError
+from kindaware.cli.bench._load import Load
+
+MOST_CLIENTS = 1024
+
+
+def parse_loads(concurrency: str, rate: str) -> tuple[Load, ...]:
+    """Read `--concurrency 1,2,4`, or `--rate 10,20` if that is given.
+
+    Raises:
+        ConfigError: they are no such lists.
+    """
+    if rate:
+        rates = _numbers("--rate", rate, "10,20.5")
+        return tuple(Load(rate=one) for one in rates)
+    numbers = _numbers("--concurrency", concurrency, "1,2,4")
+    if any(one != int(one) or one > MOST_CLIENTS for one in numbers):
+        raise _wrong("--concurrency", concurrency, f"whole numbers from 1 to {MOST_CLIENTS}", "1,2,4")
+    return tuple(Load(concurrency=int(one)) for one in numbers)
+
+
+def parse_settings(options: Sequence[str]) -> dict[str, str]:
+    """Read `KEY=VALUE` each, such as `kindaware.precision=bf16-true`.
+
+    Raises:
+        ConfigError: one is not of that form.
+    """
+    found = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not (key and equals):
+            raise _wrong("--set", option, "KEY=VALUE", "kindaware.num_threads=2")
+        found[key] = value
+    return found
+
+
+def _numbers(option: str, text: str, example: str) -> list[float]:
+    try:
+        numbers = [float(one) for one in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 < one < 1e6 for one in numbers):
+        raise _wrong(option, text, "numbers above 0", example)
+    return numbers
+
+
+def _wrong(option: str, text: str, expected: str, example: str) -> ConfigError:
+    return ConfigError.of(
+        option, expected=expected, got=repr(text), remedy=f"write it like {option} {example}"
+    )

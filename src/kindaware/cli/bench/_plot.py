@@ -1,0 +1,71 @@
+"""The picture: latency over throughput, a point for each load."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from kindaware._errors import ConfigError
+from kindaware.cli.bench._level import Level
+
+SUFFIXES = (".png", ".svg", ".pdf")
+_PERCENTILES = (("p50", "o-", "#1f77b4"), ("p95", "s-", "#ff7f0e"), ("p99", "^:", "#7f7f7f"))
+
+
+def check_plot(path: Path) -> None:
+    """Refuse a picture that can't be written, before anything is measured.
+
+    Raises:
+        ConfigError: matplotlib is missing, or the path is wrong.
+    """
+    wrong = None
+    if importlib.util.find_spec("matplotlib") is None:
+        wrong = "matplotlib", "no such package", "pip install 'kindaware[plot]'"
+    elif path.suffix not in SUFFIXES:
+        wrong = f"a name that ends in {', '.join(SUFFIXES)}", repr(path.name), "rename it"
+    elif not path.absolute().parent.is_dir():
+        wrong = "a directory that exists", str(path.parent), "make it, or choose another"
+    if wrong is not None:
+        expected, got, remedy = wrong
+        raise ConfigError.of(f"--plot {path}", expected=expected, got=got, remedy=remedy)
+
+
+def plot_levels(levels: Sequence[Level], path: Path, *, title: str) -> None:
+    """Draw p50, p95 and p99 over requests per second; each point has the number in flight, or the rate.
+
+    Args:
+        levels: those without an answer are left out.
+        path: of the picture; `check_plot` has seen it.
+        title: above the picture.
+    """
+    from matplotlib.figure import Figure
+
+    drawn = [(level, level.latency_ms) for level in levels if level.latency_ms is not None]
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    axis = figure.subplots()
+    rates = [level.requests_per_second for level, _ in drawn]
+    for name, style, color in _PERCENTILES:
+        values = [getattr(latencies, name) for _, latencies in drawn]
+        axis.plot(rates, values, style, color=color, markersize=5, linewidth=1.5, label=name)
+    for level, latencies in drawn:
+        axis.annotate(
+            f"{level.load.rate or level.load.concurrency:g}",
+            (level.requests_per_second, latencies.p50),
+            xytext=(0, -15),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+            color="#1f77b4",
+        )
+    axis.set_xlabel("requests per second")
+    axis.set_ylabel("latency, ms")
+    axis.set_xlim(left=0)
+    axis.set_ylim(bottom=0)
+    axis.margins(y=0.1)
+    axis.grid(visible=True, alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    what = "requests per second sent" if any(level.load.rate for level in levels) else "requests in flight"
+    axis.set_title(title, loc="left", fontsize=12)
+    axis.legend(title=f"points: {what}", loc="upper left", frameon=False, fontsize=9, title_fontsize=9)
+    figure.savefig(path)
