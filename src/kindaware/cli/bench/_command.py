@@ -29,8 +29,15 @@ def bench(
         str, typer.Option(metavar="NAME", help="Name of the model.", show_default="the only one")
     ] = "",
     concurrency: Annotated[
-        str, typer.Option("--concurrency", "-c", metavar="N,N,...", help="Requests in flight.")
-    ] = "1,2,4,8,16",
+        str,
+        typer.Option(
+            "--concurrency",
+            "-c",
+            metavar="N,N,...",
+            help="Requests in flight.",
+            show_default="1,2,4,8,16; with --compare 8",
+        ),
+    ] = "",
     rate: Annotated[
         str,
         typer.Option(
@@ -39,8 +46,14 @@ def bench(
             show_default=False,
         ),
     ] = "",
-    seconds: Annotated[float, typer.Option(min=0.1, help="How long each load is measured.")] = 5.0,
-    warmup_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of load before it.")] = 1.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="How long each measurement takes.", show_default="5; with --compare 2"),
+    ] = None,
+    warmup_seconds: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Seconds of load before it.", show_default="1; with --compare 0.3"),
+    ] = None,
     rows: Annotated[int, typer.Option("--rows", "-b", min=1, help="Rows of a request.")] = 1,
     inputs: Annotated[
         list[str] | None,
@@ -78,6 +91,18 @@ def bench(
     ] = None,
     http: Annotated[bool, typer.Option("--http", help="Ask a started server over HTTP.")] = False,
     timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long answers may take.")] = 60.0,
+    compare: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="Measure WHAT too, in turns: 'KEY=VALUE ...' is the same model with other settings, "
+            "or a MODEL_DIR, a URL, or the name of another model.",
+            show_default=False,
+        ),
+    ] = "",
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Turns of each with --compare; 6 at least to tell.")
+    ] = 10,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -88,10 +113,12 @@ def bench(
 ) -> None:
     """Measure a model's throughput and latency on a server under load."""
     # Here, since `kindaware serve` imports this file too, and has no use for numpy or a client.
+    from kindaware.cli.bench._compare import run_comparison
     from kindaware.cli.bench._options import parse_loads, parse_settings
     from kindaware.cli.bench._session import Measurement, run_sweep
     from kindaware.cli.bench._sweep import Duration
 
+    default_loads, default_seconds, default_warmup = ("8", 2.0, 0.3) if compare else ("1,2,4,8,16", 5.0, 1.0)
     measurement = Measurement(
         where=where,
         model=model,
@@ -102,7 +129,10 @@ def bench(
         inputs=tuple(inputs or ()),
         shapes=tuple(shape or ()),
         rows=rows,
-        loads=parse_loads(concurrency, rate),
-        duration=Duration(seconds, warmup_seconds, timeout),
+        loads=parse_loads(concurrency or default_loads, rate),
+        duration=Duration(seconds or default_seconds, warmup_seconds or default_warmup, timeout),
     )
-    run_sweep(measurement, plot=plot, is_json=is_json)
+    if compare:
+        run_comparison(measurement, compare, rounds, is_json=is_json)
+    else:
+        run_sweep(measurement, plot=plot, is_json=is_json)

@@ -90,5 +90,9 @@ class Level:
     def as_dict(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         found = asdict(self)
-        load = found.pop("load")
-        return {**load, **found} if load["rate"] else {"concurrency": load["concurrency"], **found}
+        del found["load"]
+        return {**self.load_as_dict(), **found}
+
+    def load_as_dict(self) -> dict[str, float]:
+        """Return the load alone."""
+        return {"rate": self.load.rate} if self.load.rate else {"concurrency": self.load.concurrency}

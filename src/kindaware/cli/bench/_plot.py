@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kindaware._errors import ConfigError
 from kindaware.cli.bench._level import Level
@@ -40,6 +41,7 @@ def plot_levels(levels: Sequence[Level], path: Path, *, title: str) -> None:
         title: above the picture.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     drawn = [(level, level.latency_ms) for level in levels if level.latency_ms is not None]
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
@@ -49,23 +51,38 @@ def plot_levels(levels: Sequence[Level], path: Path, *, title: str) -> None:
         values = [getattr(latencies, name) for _, latencies in drawn]
         axis.plot(rates, values, style, color=color, markersize=5, linewidth=1.5, label=name)
     for level, latencies in drawn:
-        axis.annotate(
-            f"{level.load.rate or level.load.concurrency:g}",
-            (level.requests_per_second, latencies.p50),
-            xytext=(0, -15),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-            color="#1f77b4",
-        )
-    axis.set_xlabel("requests per second")
+        _name_point(axis, f"{level.load.rate or level.load.concurrency:g}", level, latencies.p50)
+    axis.set_xlabel("requests per second answered")
     axis.set_ylabel("latency, ms")
-    axis.set_xlim(left=0)
-    axis.set_ylim(bottom=0)
-    axis.margins(y=0.1)
-    axis.grid(visible=True, alpha=0.3)
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.set_xlim(left=0, right=max(rates, default=1.0) * 1.08)
+    axis.margins(y=0.12)
+    axis.grid(visible=True, which="major", alpha=0.35)
+    axis.grid(visible=True, which="minor", axis="y", alpha=0.12)
     axis.spines[["top", "right"]].set_visible(False)
-    what = "requests per second sent" if any(level.load.rate for level in levels) else "requests in flight"
     axis.set_title(title, loc="left", fontsize=12)
-    axis.legend(title=f"points: {what}", loc="upper left", frameon=False, fontsize=9, title_fontsize=9)
+    what = "requests per second sent" if any(level.load.rate for level in levels) else "requests in flight"
+    figure.legend(
+        title=f"percentiles; the numbers are {what}",
+        loc="outside lower center",
+        ncols=len(_PERCENTILES),
+        frameon=False,
+    )
     figure.savefig(path)
+
+
+def _name_point(axis: Any, name: str, level: Level, latency_ms: float) -> None:
+    from matplotlib.patheffects import withStroke
+
+    axis.annotate(
+        name,
+        (level.requests_per_second, latency_ms),
+        xytext=(0, -15),
+        textcoords="offset points",
+        ha="center",
+        fontsize=9,
+        color=_PERCENTILES[0][2],
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )

@@ -14,9 +14,7 @@ _BUSY_SHARE = 0.8
 
 _NONE = "-"
 _UNITS = "  latencies in ms; queue and compute: means, by the server's own clock"
-_STREAM_UNITS = (
-    "  latencies in ms: to the first item, between items (gap), and to the last item (p50, p95, p99)"
-)
+_STREAM_UNITS = "  latencies in ms: to the first item, between items (gap), and to the last item (p50 to p99)"
 
 
 def write_levels(levels: Sequence[Level], *, is_stream: bool) -> str:
@@ -25,6 +23,15 @@ def write_levels(levels: Sequence[Level], *, is_stream: bool) -> str:
     return "\n".join(
         [*align([header, *rows], left=0), _STREAM_UNITS if is_stream else _UNITS, *_notes(levels)]
     )
+
+
+def write_errors(levels: Sequence[Level]) -> Iterator[str]:
+    """Yield a line for each error, the most frequent first."""
+    texts: Counter[str] = Counter()
+    for level in levels:
+        texts.update(level.errors)
+    for text, number in texts.most_common():
+        yield f"error, {number} times: {text}"
 
 
 def _columns(levels: Sequence[Level], *, is_stream: bool) -> Iterator[tuple[str, ...]]:
@@ -65,11 +72,7 @@ def _milliseconds(latencies: Latencies | None, percentile: str) -> str:
 
 def _notes(levels: Sequence[Level]) -> Iterator[str]:
     """Yield lines about what the table can't show."""
-    texts: Counter[str] = Counter()
-    for level in levels:
-        texts.update(level.errors)
-    for text, number in texts.most_common():
-        yield f"error, {number} times: {text}"
+    yield from write_errors(levels)
     if not all(level.is_complete for level in levels):
         yield "interrupted: the last row is of the time until then"
     busy = [level for level in levels if level.client_share > _BUSY_SHARE]

@@ -89,6 +89,15 @@ def run_sweep(measurement: Measurement, *, plot: Path | None, is_json: bool) -> 
         typer.echo(f"wrote {plot}", err=True)
     if interrupted:
         raise KeyboardInterrupt
+    check_answered(levels)
+
+
+def check_answered(levels: Sequence[Level]) -> None:
+    """Refuse a result with errors in it, once it is printed.
+
+    Raises:
+        RequestsFailedError: there are some.
+    """
     failed = sum(level.num_errors for level in levels)
     if failed:
         total = failed + sum(level.num_requests for level in levels)

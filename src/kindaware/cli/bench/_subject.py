@@ -37,6 +37,11 @@ class Place:
     model: str
 
 
+def is_address(text: str) -> bool:
+    """Return whether a text is HOST:PORT, with or without a scheme."""
+    return _ADDRESS.fullmatch(text) is not None
+
+
 def find_place(text: str, model: str) -> Place:
     """Read `URL`, `MODEL_DIR` or `REPOSITORY` of the command line.
 
@@ -49,7 +54,7 @@ def find_place(text: str, model: str) -> Place:
         return Place("", folder.parent, _check_name(folder.name, model))
     if path.is_dir():
         return Place("", path.absolute(), model)
-    if _ADDRESS.fullmatch(text):
+    if is_address(text):
         return Place(text, None, model)
     raise ConfigError.of(
         text,
