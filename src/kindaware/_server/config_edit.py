@@ -10,7 +10,7 @@ from kindaware._errors import ConfigError
 
 _TOKEN = re.compile(r'#[^\n]*|\s+|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|[\w.+-]+|.', re.DOTALL)
 _CLOSING = {"{": "}", "<": ">"}
-_OWN = "kindaware."
+_OWN, _PARAMETER = "kindaware.", "parameters."
 _PATH = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)*")
 
 
@@ -58,9 +58,39 @@ def change_config(text: str, settings: Mapping[str, str]) -> str:
     return text
 
 
+def read_setting(text: str, key: str) -> str | None:
+    """Return the value that a configuration has for a setting, without quotes; None if it has none.
+
+    Of a list of several elements it is the value of the first that has one.
+
+    Raises:
+        ConfigError: the text can't be read as a configuration.
+    """
+    fields = tuple(_Parser(text).message(""))
+    if not key.startswith((_OWN, _PARAMETER)):
+        return _read(text, _Value(0, len(text), fields), key.split("."))
+    name = key.removeprefix(_PARAMETER)
+    for field in fields:
+        for entry in field.values if field.name == "parameters" else ():
+            if _read(text, entry, ["key"]) == name:
+                return _read(text, entry, ["value", "string_value"])
+    return None
+
+
+def _read(text: str, message: _Value, path: Sequence[str]) -> str | None:
+    """Return the scalar at a path, without quotes."""
+    name, *rest = path
+    for field in message.fields or ():
+        for one in field.values if field.name == name else ():
+            found = _read(text, one, rest) if rest else text[one.start : one.end].strip("\"'")
+            if found is not None:
+                return found
+    return None
+
+
 def _change(text: str, key: str, value: str) -> str:
     fields = tuple(_Parser(text).message(""))
-    name = key if key.startswith(_OWN) else key.removeprefix("parameters.")
+    name = key if key.startswith(_OWN) else key.removeprefix(_PARAMETER)
     if name != key or key.startswith(_OWN):
         changes = list(_change_parameter(text, fields, name, value))
     elif _PATH.fullmatch(key):
@@ -84,7 +114,7 @@ def _change_parameter(text: str, fields: Sequence[_Field], name: str, value: str
         for field in fields
         if field.name == "parameters"
         for one in field.values
-        if _scalar(text, one, "key") == name
+        if _read(text, one, ["key"]) == name
     ]
     for entry in entries:
         yield from _change_path(text, entry, ["value", "string_value"], _quote(value))
@@ -143,14 +173,6 @@ def _write(path: Sequence[str], value: str) -> str:
 
 def _quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
-
-
-def _scalar(text: str, message: _Value, name: str) -> str | None:
-    for field in message.fields or ():
-        if field.name == name and field.values:
-            one = field.values[-1]
-            return text[one.start : one.end].strip("\"'")
-    return None
 
 
 class _Parser:

@@ -35,7 +35,7 @@ def bench(
             "-c",
             metavar="N,N,...",
             help="Requests in flight.",
-            show_default="1,2,4,8,16; with --compare 8",
+            show_default="1,2,4,8,16; with --compare or --tune 8",
         ),
     ] = "",
     rate: Annotated[
@@ -48,11 +48,15 @@ def bench(
     ] = "",
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, help="How long each measurement takes.", show_default="5; with --compare 2"),
+        typer.Option(
+            min=0.1, help="How long each measurement takes.", show_default="5; with --compare or --tune 2"
+        ),
     ] = None,
     warmup_seconds: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Seconds of load before it.", show_default="1; with --compare 0.3"),
+        typer.Option(
+            min=0.1, help="Seconds of load before it.", show_default="1; with --compare or --tune 0.3"
+        ),
     ] = None,
     rows: Annotated[int, typer.Option("--rows", "-b", min=1, help="Rows of a request.")] = 1,
     inputs: Annotated[
@@ -103,6 +107,35 @@ def bench(
     rounds: Annotated[
         int, typer.Option(min=1, help="Turns of each with --compare; 6 at least to tell.")
     ] = 10,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Search for the model's fastest settings on this machine.")
+    ] = False,
+    latency_ms: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Most that p95 may be, with --tune.", show_default="no limit"),
+    ] = None,
+    max_error: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Most that outputs may differ from FP32, in parts of their largest value."
+        ),
+    ] = 0.05,
+    min_agreement: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Least share of rows whose best class is that of FP32.")
+    ] = 0.99,
+    budget_seconds: Annotated[float, typer.Option(min=1.0, help="How long --tune may take.")] = 300.0,
+    tries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            metavar="'KEY=V|V'",
+            help="Values that --tune tries of a setting, in place of its own choice.",
+            show_default=False,
+        ),
+    ] = None,
+    is_approved: Annotated[
+        bool, typer.Option("--yes", "-y", help="Write what --tune finds into config.pbtxt.")
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -114,11 +147,13 @@ def bench(
     """Measure a model's throughput and latency on a server under load."""
     # Here, since `kindaware serve` imports this file too, and has no use for numpy or a client.
     from kindaware.cli.bench._compare import run_comparison
-    from kindaware.cli.bench._options import parse_loads, parse_settings
+    from kindaware.cli.bench._options import check_modes, parse_loads, parse_settings
     from kindaware.cli.bench._session import Measurement, run_sweep
     from kindaware.cli.bench._sweep import Duration
+    from kindaware.cli.bench.tune._session import Goal, run_tune
 
-    default_loads, default_seconds, default_warmup = ("8", 2.0, 0.3) if compare else ("1,2,4,8,16", 5.0, 1.0)
+    in_turns = bool(compare) or tune
+    default_loads, default_seconds, default_warmup = ("8", 2.0, 0.3) if in_turns else ("1,2,4,8,16", 5.0, 1.0)
     measurement = Measurement(
         where=where,
         model=model,
@@ -132,7 +167,11 @@ def bench(
         loads=parse_loads(concurrency or default_loads, rate),
         duration=Duration(seconds or default_seconds, warmup_seconds or default_warmup, timeout),
     )
-    if compare:
+    check_modes(compare=compare, tune=tune, rate=rate, plot=plot is not None)
+    if tune:
+        goal = Goal(latency_ms, max_error, min_agreement, budget_seconds, tuple(tries or ()))
+        run_tune(measurement, goal, is_approved=is_approved, is_json=is_json)
+    elif compare:
         run_comparison(measurement, compare, rounds, is_json=is_json)
     else:
         run_sweep(measurement, plot=plot, is_json=is_json)

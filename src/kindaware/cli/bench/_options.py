@@ -25,6 +25,26 @@ def parse_loads(concurrency: str, rate: str) -> tuple[Load, ...]:
     return tuple(Load(concurrency=int(one)) for one in numbers)
 
 
+def check_modes(*, compare: str, tune: bool, rate: str, plot: bool) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        ConfigError: about the first two.
+    """
+    wrong = [
+        ("--compare with --tune", tune and bool(compare), "they do different things: leave one out"),
+        ("--rate with --tune", tune and bool(rate), "--tune needs --concurrency"),
+        (
+            "--plot with --compare or --tune",
+            plot and (tune or bool(compare)),
+            "a plot is of a sweep: leave it out",
+        ),
+    ]
+    for subject, is_wrong, remedy in wrong:
+        if is_wrong:
+            raise ConfigError.of(subject, expected="one of them", got="both", remedy=remedy)
+
+
 def parse_settings(options: Sequence[str]) -> dict[str, str]:
     """Read `KEY=VALUE` each, such as `kindaware.precision=bf16-true`.
 

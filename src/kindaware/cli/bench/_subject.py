@@ -162,7 +162,7 @@ def open_subject(
             yield Subject(transport, place.model or _only_model(transport), version)
         return
     model = place.model
-    changes = {model or _only_folder(place.repository): settings} if settings else None
+    changes = {model or only_folder(place.repository): settings} if settings else None
     with (
         TritonServer(
             place.repository, models=[model] if model else None, kind=kind, settings=changes
@@ -181,7 +181,12 @@ def _connected(url: str) -> Iterator[Transport]:
         transport.close()
 
 
-def _only_folder(repository: Path) -> str:
+def only_folder(repository: Path) -> str:
+    """Return the name of the only model in a repository.
+
+    Raises:
+        ConfigError: it has none, or several.
+    """
     return _only(sorted(one.name for one in repository.iterdir() if is_model(one)), str(repository))
 
 
