@@ -53,7 +53,7 @@ def find_place(text: str, model: str) -> Place:
         folder = path.absolute()
         return Place("", folder.parent, _check_name(folder.name, model))
     if path.is_dir():
-        return Place("", path.absolute(), model)
+        return Place("", path.absolute(), _check_is_there(path, model))
     if is_address(text):
         return Place(text, None, model)
     raise ConfigError.of(
@@ -62,6 +62,18 @@ def find_place(text: str, model: str) -> Place:
         got="neither: no such directory, and no HOST:PORT",
         remedy="write it like localhost:8001 (gRPC), http://localhost:8000 or models/net",
     )
+
+
+def _check_is_there(repository: Path, model: str) -> str:
+    known = sorted(one.name for one in repository.iterdir() if is_model(one))
+    if known and model and model not in known:
+        raise ConfigError.of(
+            f"--model {model}",
+            expected=f"a model of {repository}",
+            got="none of that name",
+            remedy=f"it has {', '.join(known)}",
+        )
+    return model
 
 
 def _check_name(folder: str, model: str) -> str:
@@ -158,6 +170,7 @@ def open_subject(
         ServerError: it can't be started.
     """
     if place.repository is None:
+        _check_running(place, is_changed=bool(settings or kind or over_http))
         with _connected(place.url) as transport:
             yield Subject(transport, place.model or _only_model(transport), version)
         return
@@ -170,6 +183,16 @@ def open_subject(
         _connected(f"http://{server.http_url}" if over_http else server.grpc_url) as transport,
     ):
         yield Subject(transport, model or _only_model(transport), version, server)
+
+
+def _check_running(place: Place, *, is_changed: bool) -> None:
+    if is_changed:
+        raise ConfigError.of(
+            "--set, --kind and --http",
+            expected="a server that this command starts",
+            got=f"one that runs, {place.url}",
+            remedy="pass MODEL_DIR, or leave them out; http://HOST:PORT is asked over HTTP",
+        )
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from kindaware.cli.bench._connections import LoadError
 from kindaware.cli.bench._level import Level
 from kindaware.cli.bench._load import Load, Tally, run_load
 from kindaware.cli.bench._progress import Progress
-from kindaware.cli.bench._server_times import compare
+from kindaware.cli.bench._server_times import ServerTimes, compare
 from kindaware.cli.bench._subject import Subject
 from kindaware.cli.bench._target import Target
+from kindaware.client import ModelClientError
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,17 @@ def measure(
             got=f"errors only: {error}",
             remedy=f"try it with kindaware infer {subject.model}; the server's log has more",
         ) from error
-    return Level.of(load, counted, rows, compare(before[0], subject.counts()))
+    return Level.of(load, counted, rows, _server_times(subject, before[0], counted))
+
+
+def _server_times(subject: Subject, before: Counter[str], counted: Tally) -> ServerTimes | None:
+    """Return what the server has counted since; None of a server that has gone, as the errors say."""
+    try:
+        return compare(before, subject.counts())
+    except ModelClientError:
+        if not counted.errors:
+            raise
+        return None
 
 
 def sweep(

@@ -66,7 +66,9 @@ class Outcome:
 
 def write_outcome(outcome: Outcome) -> str:
     """Return the table of what was tried, what was best, and the change of config.pbtxt."""
-    lines = align(list(_rows(outcome)), left=1)
+    remarks = ["", *(_remark(trial, outcome.best) for trial in outcome.trials)]
+    table = align(list(_rows(outcome)), left=1)
+    lines = [f"{line}  {remark}".rstrip() for line, remark in zip(table, remarks, strict=True)]
     if outcome.comparison is not None and outcome.comparison.rounds:
         lines += ["", "the best (B) in turns with the model as it is (A), " + str(outcome.comparison.load)]
         lines.append(judge(outcome.comparison))
@@ -75,7 +77,7 @@ def write_outcome(outcome: Outcome) -> str:
 
 
 def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
-    yield "tried", "in flight", "requests/s", "p95 ms", "error", "agreement", ""
+    yield "tried", "in flight", "requests/s", "p95 ms", "error", "agreement"
     for trial in outcome.trials:
         settings = " ".join(f"{key}={value}" for key, value in trial.settings.items()) or "as it is"
         is_measured = trial.concurrency > 0
@@ -87,7 +89,6 @@ def _rows(outcome: Outcome) -> Iterator[tuple[str, ...]]:
             f"{trial.p95_ms:.2f}" if is_measured else "-",
             "-" if accuracy is None else f"{accuracy.error:.1e}",
             "-" if accuracy is None else f"{accuracy.agreement:.1%}",
-            _remark(trial, outcome.best),
         )
 
 
