@@ -46,6 +46,9 @@ class TritonServer:
             remembers it.
         kind: `CPU` puts every instance on the CPU, whatever the configurations say, in copies of them; a
             warning says so at each start.
+        settings: over what the models' configurations say, in copies of them, as
+            `MODEL.kindaware.precision=bf16-true`, `MODEL.parameters.NAME=VALUE`, or a field such as
+            `MODEL.instance_group.count=2`.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class TritonServer:
         stop_timeout_seconds: float = 40.0,
         log_path: str | os.PathLike[str] | None = None,
         kind: str | None = None,
+        settings: Sequence[str] = (),
     ) -> None:
         if kind not in (None, "CPU"):
             raise ServerError.of(
@@ -87,6 +91,7 @@ class TritonServer:
             stop_seconds=stop_timeout_seconds,
             log_path=None if log_path is None else Path(log_path).absolute(),
             on_cpu=kind == "CPU",
+            settings=tuple(settings),
         )
         self._startup_timeout_seconds = startup_timeout_seconds
         self._server: StartedServer | None = None
@@ -243,6 +248,7 @@ class TritonServer:
             ServerError: with the server's words, or the model can't be loaded.
         """
         server = self._running()
+        server.links.renew(name)
         if config is None:
             check_models(server.repositories, [name], code_only=True)
         self._watch().load(Endpoint(self.http_url), name, config)

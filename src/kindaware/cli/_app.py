@@ -9,8 +9,8 @@ import typer
 
 from kindaware.cli._infer import infer
 from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
-from kindaware.cli._serve import serve
 from kindaware.cli.profile import profile
+from kindaware.cli.serve import serve
 
 _DEBUG = "--debug"
 

@@ -12,8 +12,13 @@ HEADER = ("model", "version", "instance", "kind", "device")
 NOT_REPORTED = "not reported"
 
 
-def write_block(server: TritonServer) -> str:
-    """Write addresses, server and instances of a server that is ready."""
+def write_block(server: TritonServer, settings: Sequence[str] = ()) -> str:
+    """Write addresses, server and instances of a server that is ready.
+
+    Args:
+        server: which runs.
+        settings: what was changed in its models' configurations.
+    """
     location = server.location
     addresses = [
         ("http", server.http_url),
@@ -21,6 +26,7 @@ def write_block(server: TritonServer) -> str:
         ("metrics", f"{server.metrics_url}/metrics"),
         ("server", f"Triton {server.server_version} {location.origin}: {location.path}"),
         ("log", str(server.log_path)),
+        *(("set", one) for one in settings),
     ]
     rows = list_rows(server)
     table = _align([HEADER, *rows]) if rows else ["no models are loaded"]
