@@ -17,7 +17,7 @@ import typer
 
 COMMAND = [sys.executable, "-m", "kindaware.cli"]
 FREE_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
-PAGE = Path(__file__).parents[2] / "docs" / "serve.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "commands/serve.md"
 
 
 def run(*args, **kwargs):

@@ -66,5 +66,7 @@ app.command(
     "kindaware infer storyteller -i 'Once upon a time'; kindaware infer iris --random --json",
 )(reported("infer", infer))
 app.command(
-    "profile", epilog="The model runs in this process, on a stand-in for Triton's module: see docs/profile.md"
+    "profile",
+    epilog="The model runs in this process, on a stand-in for Triton's module: see "
+    "docs/reference/commands/profile.md",
 )(reported("profile", profile))
