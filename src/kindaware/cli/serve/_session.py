@@ -113,7 +113,7 @@ class Session:
         if options.is_watched:
             check_watchable(self._repositories, options.args)
         server = self._start()
-        typer.echo(write_block(server, settings=options.settings))
+        typer.echo(write_block(server, options.settings, has_all_examples=options.has_examples))
         if options.is_watched:
             self._watch = ModelWatch(self._repositories)
             self._watch.start()
