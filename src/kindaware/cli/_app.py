@@ -10,6 +10,7 @@ import typer
 from kindaware.cli._infer import infer
 from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
 from kindaware.cli.profile import profile
+from kindaware.cli.run import run as run_command
 from kindaware.cli.serve import serve
 
 _DEBUG = "--debug"
@@ -70,3 +71,9 @@ app.command(
     epilog="The model runs in this process, on a stand-in for Triton's module: see "
     "docs/reference/commands/profile.md",
 )(reported("profile", profile))
+app.command(
+    "run",
+    epilog="Examples: kindaware run models/resnet50 -i cat.jpg --labels labels.txt; "
+    "kindaware run models/iris --random --watch; "
+    "kindaware run models/iris --random --kind GPU --accelerator simulated",
+)(reported("run", run_command))

@@ -85,7 +85,9 @@ def read_value(tensor: Tensor, text: str) -> Any:
     if tensor.datatype == "BYTES" and suffix != ".json" and not text.startswith("["):
         return np.full([1 if size < 0 else size for size in tensor.dims], text, dtype=object)
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        is_one = not isinstance(value, list) and set(tensor.dims) <= {1, -1}
+        return np.full([1] * len(tensor.dims), value) if is_one else value
     except ValueError as error:
         raise _unreadable(
             tensor, text[:60], f"what is no JSON ({error})", "write a number or a list, or name a file"
