@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kindaware._server.command import prepare_launch, read_option
+from kindaware._server.config_changes import ConfigChanges, parse_settings
 from kindaware._server.failure import ServerError
 from kindaware._server.interpreter import Interpreter
 from kindaware._server.location import Location, locate_server
 from kindaware._server.ports import choose_ports
 from kindaware._server.process import ServerProcess
-from kindaware._server.repository import check_models, list_repositories
-from kindaware._server.repository_links import Settings, describe_moves, is_shell_safe
+from kindaware._server.repository import check_models, find_models, list_repositories
+from kindaware._server.repository_links import (
+    RepositoryLinks,
+    check_shell_safe,
+    describe_moves,
+    is_shell_safe,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class ServerOptions:
         stop_seconds: how long a clean end may take.
         log_path: where the log is to stay, or None.
         on_cpu: whether every instance is to be on the CPU, whatever its configuration says.
-        settings: changes to the models' configurations, in copies.
+        settings: `MODEL.KEY=VALUE` each, over what the configurations say.
     """
 
     repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -53,7 +59,7 @@ class ServerOptions:
     stop_seconds: float
     log_path: Path | None
     on_cpu: bool
-    settings: Settings
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class StartedServer:
         ports: by the name of their option.
         log_path: what it writes its log to.
         repositories: the user's, checked.
+        links: what it has got in place of them.
     """
 
     process: ServerProcess
@@ -73,6 +80,7 @@ class StartedServer:
     ports: Mapping[str, int]
     log_path: Path
     repositories: Sequence[str]
+    links: RepositoryLinks
 
 
 def launch_server(options: ServerOptions) -> StartedServer:
@@ -91,6 +99,9 @@ def launch_server(options: ServerOptions) -> StartedServer:
     location = locate_server(options.tritonserver)
     repositories = list_repositories(options.repository, may_be_empty=options.models is not None)
     _check_models(options, location, repositories)
+    changes = ConfigChanges(options.on_cpu, parse_settings(options.settings, list(find_models(repositories))))
+    if location.is_wheel:
+        check_shell_safe(repositories)
     interpreter = Interpreter.probe(options.python)
     ports = choose_ports(options.host, options.ports)
     temporary = tempfile.gettempdir()
@@ -98,16 +109,15 @@ def launch_server(options: ServerOptions) -> StartedServer:
         tempfile.mkdtemp(prefix="kindaware-server-", dir=temporary if is_shell_safe(temporary) else "/tmp")
     )
     try:
+        links = RepositoryLinks(repositories, directory, changes)
         launch = prepare_launch(
             location,
             interpreter,
             directory,
-            repositories=repositories,
+            links=links,
             options=_write_options(options, ports),
             args=options.args,
             environment=_merge_environment(options.env),
-            on_cpu=options.on_cpu,
-            settings=options.settings,
         )
         log_path = options.log_path or directory / "server.log"
         note = describe_moves(repositories) if options.on_cpu else ""
@@ -118,7 +128,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return StartedServer(process, location, ports, log_path, repositories)
+    return StartedServer(process, location, ports, log_path, repositories, links)
 
 
 def _check_models(options: ServerOptions, location: Location, repositories: Sequence[str]) -> None:

@@ -46,8 +46,9 @@ class TritonServer:
             remembers it.
         kind: `CPU` puts every instance on the CPU, whatever the configurations say, in copies of them; a
             warning says so at each start.
-        settings: changes to the models' configurations, by model and in copies of them, such as
-            `{"net": {"kindaware.num_threads": "2", "instance_group.count": "2"}}`.
+        settings: over what the models' configurations say, in copies of them, as
+            `MODEL.kindaware.precision=bf16-true`, `MODEL.parameters.NAME=VALUE`, or a field such as
+            `MODEL.instance_group.count=2`.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class TritonServer:
         stop_timeout_seconds: float = 40.0,
         log_path: str | os.PathLike[str] | None = None,
         kind: str | None = None,
-        settings: Mapping[str, Mapping[str, str]] | None = None,
+        settings: Sequence[str] = (),
     ) -> None:
         if kind not in (None, "CPU"):
             raise ServerError.of(
@@ -90,7 +91,7 @@ class TritonServer:
             stop_seconds=stop_timeout_seconds,
             log_path=None if log_path is None else Path(log_path).absolute(),
             on_cpu=kind == "CPU",
-            settings={name: dict(one) for name, one in (settings or {}).items()},
+            settings=tuple(settings),
         )
         self._startup_timeout_seconds = startup_timeout_seconds
         self._server: StartedServer | None = None
@@ -247,6 +248,7 @@ class TritonServer:
             ServerError: with the server's words, or the model can't be loaded.
         """
         server = self._running()
+        server.links.renew(name)
         if config is None:
             check_models(server.repositories, [name], code_only=True)
         self._watch().load(Endpoint(self.http_url), name, config)

@@ -28,7 +28,7 @@ def parse_shapes(options: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def fill_dims(name: str, dims: Sequence[int], shape: tuple[int, ...] | None) -> tuple[int, ...]:
+def choose_sizes(name: str, dims: Sequence[int], shape: tuple[int, ...] | None) -> tuple[int, ...]:
     """Return the sizes of one row: the dims, or a shape that fits them where they have -1.
 
     Raises:

@@ -15,7 +15,7 @@ from kindaware.cli.bench._candidates import find_candidates
 from kindaware.cli.bench._inputs import make_inputs
 from kindaware.cli.bench._level import Latencies, Level
 from kindaware.cli.bench._load import Load, Tally
-from kindaware.cli.bench._options import check_modes, parse_loads, parse_settings
+from kindaware.cli.bench._options import check_modes, parse_loads
 from kindaware.cli.bench._plot import check_plot, plot_levels
 from kindaware.cli.bench._report import write_levels
 from kindaware.cli.bench._server_times import ServerTimes, compare, count
@@ -102,12 +102,6 @@ def test_parse_loads_refuses(concurrency, rate):
         parse_loads(concurrency, rate)
 
 
-def test_parse_settings():
-    assert parse_settings(["a.b=c=d", "e="]) == {"a.b": "c=d", "e": ""}
-    with pytest.raises(ConfigError, match="got '=c'"):
-        parse_settings(["=c"])
-
-
 @pytest.mark.parametrize(
     "options", [{"compare": "a", "tune": True}, {"rate": "1", "tune": True}, {"plot": True, "tune": True}]
 )
@@ -153,9 +147,14 @@ def make_measurement(where, **changes):
 
 
 def test_find_candidates_of_settings_adds_them_to_those_of_the_first(repository):
-    first, second = find_candidates(make_measurement(str(repository / "net")), "b=2 'c=3 4'")
+    first, second = find_candidates(
+        make_measurement(str(repository / "net")), "max_batch_size=2 'parameters.c=3 4'"
+    )
     assert (first.place, first.settings) == (Place("", repository, "net"), {"a": "1"})
-    assert (second.place, second.settings) == (first.place, {"a": "1", "b": "2", "c": "3 4"})
+    assert (second.place, second.settings) == (
+        first.place,
+        {"a": "1", "max_batch_size": "2", "parameters.c": "3 4"},
+    )
 
 
 def test_find_candidates_of_a_directory_a_name_and_an_address(repository):

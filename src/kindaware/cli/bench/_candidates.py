@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kindaware._errors import ConfigError
-from kindaware.cli.bench._options import parse_settings
+from kindaware._server.config_changes import parse_own_settings
 from kindaware.cli.bench._session import Measurement
 from kindaware.cli.bench._subject import Place, find_place, is_address
 
@@ -49,7 +49,9 @@ def find_candidates(measurement: Measurement, what: str) -> tuple[Candidate, Can
                 got=f"a server that runs, {place.url}",
                 remedy="pass MODEL_DIR, or compare with another model of the server",
             )
-        return first, Candidate(what, place, {**measurement.settings, **parse_settings(shlex.split(what))})
+        return first, Candidate(
+            what, place, {**measurement.settings, **parse_own_settings(shlex.split(what))}
+        )
     if Path(what).is_dir() or is_address(what):
         other = find_place(what, measurement.model if is_address(what) else "")
     else:

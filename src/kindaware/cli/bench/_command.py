@@ -146,8 +146,9 @@ def bench(
 ) -> None:
     """Measure a model's throughput and latency on a server under load."""
     # Here, since `kindaware serve` imports this file too, and has no use for numpy or a client.
+    from kindaware._server.config_changes import parse_own_settings
     from kindaware.cli.bench._compare import run_comparison
-    from kindaware.cli.bench._options import check_modes, parse_loads, parse_settings
+    from kindaware.cli.bench._options import check_modes, parse_loads
     from kindaware.cli.bench._session import Measurement, run_sweep
     from kindaware.cli.bench._sweep import Duration
     from kindaware.cli.bench.tune._session import Goal, run_tune
@@ -158,7 +159,7 @@ def bench(
         where=where,
         model=model,
         version=version,
-        settings=parse_settings(setting or ()),
+        settings=parse_own_settings(setting or ()),
         kind=None if kind is None else kind.value,
         over_http=http,
         inputs=tuple(inputs or ()),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kindaware._errors import ConfigError
-from kindaware.cli._shapes import fill_dims, parse_shapes
+from kindaware.cli._shapes import choose_sizes, parse_shapes
 from kindaware.cli._values import make_random, read_inputs
 from kindaware.client._metadata import Metadata, Tensor
 
@@ -63,7 +63,7 @@ def make_inputs(
 def _random_rows(
     metadata: Metadata, tensor: Tensor, sizes: tuple[int, ...] | None, rows: int, seed: int
 ) -> np.ndarray[Any, Any]:
-    filled = replace(tensor, dims=fill_dims(tensor.name, tensor.dims, sizes))
+    filled = replace(tensor, dims=choose_sizes(tensor.name, tensor.dims, sizes))
     if not metadata.batches:
         return metadata.prepare({tensor.name: make_random(filled, seed)})[0][tensor.name]
     made = [make_random(filled, seed * rows + number) for number in range(rows)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from kindaware._errors import ConfigError
 from kindaware.cli.bench._load import Load
 
@@ -43,21 +41,6 @@ def check_modes(*, compare: str, tune: bool, rate: str, plot: bool) -> None:
     for subject, is_wrong, remedy in wrong:
         if is_wrong:
             raise ConfigError.of(subject, expected="one of them", got="both", remedy=remedy)
-
-
-def parse_settings(options: Sequence[str]) -> dict[str, str]:
-    """Read `KEY=VALUE` each, such as `kindaware.precision=bf16-true`.
-
-    Raises:
-        ConfigError: one is not of that form.
-    """
-    found = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not (key and equals):
-            raise _wrong("--set", option, "KEY=VALUE", "kindaware.num_threads=2")
-        found[key] = value
-    return found
 
 
 def _numbers(option: str, text: str, example: str) -> list[float]:

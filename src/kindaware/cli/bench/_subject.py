@@ -175,7 +175,10 @@ def open_subject(
             yield Subject(transport, place.model or _only_model(transport), version)
         return
     model = place.model
-    changes = {model or only_folder(place.repository): settings} if settings else None
+    changes = []
+    if settings:
+        name = model or only_folder(place.repository)
+        changes = [f"{name}.{key}={value}" for key, value in settings.items()]
     with (
         TritonServer(
             place.repository, models=[model] if model else None, kind=kind, settings=changes

@@ -11,7 +11,7 @@ import torch
 
 from kindaware._errors import ConfigError
 from kindaware._tensors.dtypes import DType, find_dtype
-from kindaware.cli._shapes import fill_dims, fits
+from kindaware.cli._shapes import choose_sizes, fits
 
 DEFAULT_REQUESTS = 32
 LARGEST_INTEGER = 9
@@ -101,7 +101,7 @@ def make_requests(
         if name in data:
             columns[name] = _take(data[name], name, dims, dtype, total if batches else None)
         else:
-            shape = fill_dims(name, dims, shapes.get(name))
+            shape = choose_sizes(name, dims, shapes.get(name))
             columns[name] = _random((total, *shape) if batches else shape, dtype, generator)
     if not batches:
         return [columns]

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from kindaware import KindAwareModel
+from kindaware.cli._stages import EXECUTE, FORWARD, STAGES
 from kindaware.cli._table import align
 from kindaware.cli.profile._run import Measured
-from kindaware.cli.profile._stages import EXECUTE, FORWARD, STAGES
 
 NUM_OPERATORS = 10
 

@@ -9,7 +9,8 @@ import torch
 import typer
 
 from kindaware._errors import ConfigError, KindAwareError
-from kindaware._server.model_folder import is_model, read_config
+from kindaware._server.model_folder import read_config
+from kindaware.cli._model_folder import check_model_folder
 from kindaware.cli._shapes import parse_shapes
 from kindaware.cli.profile._inputs import count_requests, make_requests, read_data
 from kindaware.cli.profile._report import describe_instance, describe_machine, write_report
@@ -38,7 +39,8 @@ def profile_model(
     """
     harness = None
     try:
-        _check_model(model_dir)
+        _refuse_ensemble(model_dir)
+        check_model_folder(model_dir)
         _check_output(output)
         shapes, arrays = parse_shapes(shape), read_data(data)
         harness = ModelHarness(
@@ -72,19 +74,13 @@ def profile_model(
         raise
 
 
-def _check_model(model_dir: Path) -> None:
-    """Refuse a directory that has no code of its own, and name the one to pass."""
-    got, remedy = "", ""
+def _refuse_ensemble(model_dir: Path) -> None:
     if read_config(model_dir).is_ensemble:
-        got, remedy = "an ensemble, which has no code", "profile the models of its steps, one by one"
-    elif model_dir.name.isdecimal() and (model_dir / "model.py").is_file():
-        got, remedy = "a version of one", f"pass {model_dir.parent}"
-    elif model_dir.is_dir() and not is_model(model_dir):
-        models = [str(entry) for entry in sorted(model_dir.iterdir()) if is_model(entry)]
-        got, remedy = ("a repository", f"pass one of its models: {' '.join(models)}") if models else ("", "")
-    if got:
         raise ConfigError.of(
-            f"model {model_dir}", expected="a model's directory, with code in it", got=got, remedy=remedy
+            f"model {model_dir}",
+            expected="a model's directory, with code in it",
+            got="an ensemble, which has no code",
+            remedy="profile the models of its steps, one by one",
         )
 
 

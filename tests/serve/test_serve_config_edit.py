@@ -1,4 +1,4 @@
-"""Single values of a config.pbtxt changed: as text, and in what a server gets."""
+"""Single values of a config.pbtxt changed, as text."""
 
 from pathlib import Path
 
@@ -8,8 +8,6 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from kindaware._errors import ConfigError
 from kindaware._server.config_edit import change_config
-from kindaware._server.failure import ServerError
-from kindaware._server.repository_links import link_repositories
 
 CONFIGURATIONS = sorted(Path(__file__).parents[2].glob("examples/*/models/*/config.pbtxt"))
 TEXT = """\
@@ -105,24 +103,3 @@ def test_change_config_of_the_examples_is_what_protobuf_reads(path):
     after.instance_group[0].count = before.instance_group[0].count
     del after.parameters["kindaware.num_threads"]
     assert after == before
-
-
-def test_link_repositories_changes_copies_of_the_named_models_only(write_model, tmp_path):
-    for name in ("one", "other"):
-        write_model(tmp_path / "models", name, config='backend: "python"\n')
-
-    (linked,) = link_repositories(
-        [str(tmp_path / "models")], tmp_path, on_cpu=False, settings={"one": {"max_batch_size": "4"}}
-    )
-
-    assert Path(linked, "one/config.pbtxt").read_text() == 'backend: "python"\nmax_batch_size: 4\n'
-    assert Path(linked, "one/1").samefile(tmp_path / "models/one/1")
-    assert Path(linked, "other").is_symlink()
-    assert (tmp_path / "models/one/config.pbtxt").read_text() == 'backend: "python"\n'
-
-
-def test_link_repositories_refuses_settings_of_no_model(write_model, tmp_path):
-    write_model(tmp_path / "models", "net")
-
-    with pytest.raises(ServerError, match=r"settings of model 'nett'.*they have: net"):
-        link_repositories([str(tmp_path / "models")], tmp_path, on_cpu=False, settings={"nett": {}})
