@@ -30,9 +30,12 @@ SLOW = replace(FAST, load=Load(2), latency_ms=None, errors={"no": 3}, client_sha
 
 def test_table_has_a_row_for_each_load_and_notes_below():
     assert write_levels([FAST, SLOW], is_stream=False).splitlines() == [
-        "  in flight  requests/s  rows/s   p50   p90   p95   p99  queue  compute  rows/batch  errors",
-        "          1        10.0    40.0  1.00  2.00  3.00  4.00   0.50     0.25         1.5       0",
-        "          2        10.0    40.0     -     -     -     -      -        -           -       3",
+        "  in flight  requests  requests/s  rows/s   p50   p90 "
+        "  p95   p99  queue  compute  rows/batch  errors",
+        "          1        20        10.0    40.0  1.00  2.00"
+        "  3.00  4.00   0.50     0.25         1.5       0",
+        "          2        20        10.0    40.0     -     -   "
+        "  -     -      -        -           -       3",
         "  latencies in ms; queue and compute: means, by the server's own clock",
         "error, 3 times: no",
         "with 2 requests in flight this load generator took 90% of a core, and may be the limit; "
@@ -50,8 +53,10 @@ def test_table_of_streams_and_rates_has_columns_of_its_own():
         is_complete=False,
     )
     assert write_levels([stream], is_stream=True).splitlines() == [
-        "  rate/s  requests/s  items/s  first p50  first p95  gap p50  gap p95   p50   p95   p99  errors",
-        "     5.5        10.0     99.0       1.00       3.00        -        -  1.00  3.00  4.00       0",
+        "  rate/s  requests  requests/s  items/s  first p50"
+        "  first p95  gap p50  gap p95   p50   p95   p99  errors",
+        "     5.5        20        10.0     99.0       1.00     "
+        "  3.00        -        -  1.00  3.00  4.00       0",
         "  latencies in ms: to the first item, between items (gap), and to the last item (p50 to p99)",
         "interrupted: the last row is of the time until then",
     ]

@@ -1,5 +1,6 @@
 """The search for the fastest settings, with a function in place of a server."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -261,6 +262,13 @@ def test_outcome_of_an_interrupted_search_changes_nothing(tmp_path):
     assert "interrupted before the search was over" in write_outcome(found)
     assert found.diff() == ""
     assert '"best": null' in write_json(found)
+
+
+def test_json_has_no_infinities(tmp_path):
+    found = outcome(tmp_path)
+    first = replace(found.trials[0], p95_ms=float("inf"), accuracy=Accuracy(float("inf"), 0.5))
+    (trial, *_) = json.loads(write_json(replace(found, trials=(first, *found.trials[1:]))))["trials"]
+    assert (trial["p95_ms"], trial["accuracy"]) == (None, {"error": None, "agreement": 0.5})
 
 
 @pytest.mark.parametrize(("is_approved", "changed"), [(True, True), (False, False)])

@@ -41,7 +41,7 @@ def plot_levels(levels: Sequence[Level], path: Path, *, title: str) -> None:
         title: above the picture.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     drawn = [(level, level.latency_ms) for level in levels if level.latency_ms is not None]
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
@@ -57,6 +57,7 @@ def plot_levels(levels: Sequence[Level], path: Path, *, title: str) -> None:
     axis.set_yscale("log")
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlim(left=0, right=max(rates, default=1.0) * 1.08)
     axis.margins(y=0.12)
     axis.grid(visible=True, which="major", alpha=0.35)

@@ -41,6 +41,7 @@ def _columns(levels: Sequence[Level], *, is_stream: bool) -> Iterator[tuple[str,
         "rate/s" if at_rate else "in flight",
         *(f"{level.load.rate:g}" if at_rate else str(level.load.concurrency) for level in levels),
     )
+    yield "requests", *(str(level.num_requests) for level in levels)
     yield "requests/s", *(f"{level.requests_per_second:,.1f}" for level in levels)
     if any(level.rows_per_second > level.requests_per_second for level in levels):
         yield "rows/s", *(f"{level.rows_per_second:,.1f}" for level in levels)

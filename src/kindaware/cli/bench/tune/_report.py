@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -115,13 +117,23 @@ def write_json(outcome: Outcome) -> str:
     ratios = comparison.ratios() if comparison is not None and comparison.rounds else {}
     return json.dumps(
         {
-            "trials": [asdict(trial) for trial in outcome.trials],
+            "trials": [_plain(trial) for trial in outcome.trials],
             "best": None if outcome.best is None else dict(outcome.best.settings),
             "ratios": {name: asdict(ratio) for name, ratio in ratios.items()},
             "is_better": outcome.is_better,
             "diff": outcome.diff(),
         }
     )
+
+
+def _plain(trial: Trial) -> dict[str, Any]:
+    """Return a trial as JSON has it: without infinities."""
+    found = asdict(trial)
+    if not math.isfinite(trial.p95_ms):
+        found["p95_ms"] = None
+    if trial.accuracy is not None and not math.isfinite(trial.accuracy.error):
+        found["accuracy"]["error"] = None
+    return found
 
 
 def apply_diff(outcome: Outcome, *, is_approved: bool, may_ask: bool) -> None:
