@@ -264,6 +264,12 @@ def test_outcome_of_an_interrupted_search_changes_nothing(tmp_path):
     assert '"best": null' in write_json(found)
 
 
+def test_outcome_without_time_says_so(tmp_path):
+    found = outcome(tmp_path)
+    only = replace(found, trials=found.trials[:1], best=found.trials[0], comparison=None)
+    assert "no time to try anything; --budget-seconds" in write_outcome(only)
+
+
 def test_json_has_no_infinities(tmp_path):
     found = outcome(tmp_path)
     first = replace(found.trials[0], p95_ms=float("inf"), accuracy=Accuracy(float("inf"), 0.5))

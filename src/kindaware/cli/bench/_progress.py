@@ -38,7 +38,7 @@ class Progress:
                 transient=True,
                 refresh_per_second=5,
             )
-            self._task = self._bar.add_task("", total=total_seconds)
+            self._task = self._bar.add_task("connecting", total=total_seconds)
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
@@ -77,7 +77,7 @@ class Progress:
             over.set()
             ticker.join()
             self._done_seconds += seconds
-            self._bar.update(self._task, completed=self._done_seconds)
+            self._bar.update(self._task, description="", completed=self._done_seconds)
 
     def _move(self, seconds: float, over: threading.Event) -> None:
         started = time.monotonic()

@@ -105,6 +105,8 @@ def _remark(trial: Trial, best: Trial | None) -> str:
 def _judge(outcome: Outcome) -> str:
     if outcome.best is None:
         return "interrupted before the search was over; config.pbtxt is left as it is"
+    if len(outcome.trials) == 1:
+        return "there was no time to try anything; --budget-seconds gives more"
     if not outcome.is_better:
         return "nothing that was tried is better beyond noise; config.pbtxt is left as it is"
     over = "" if outcome.best.is_within_limit else ", though over the latency limit"
