@@ -9,11 +9,13 @@ import typer
 
 from kindaware.cli._infer import infer
 from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
-from kindaware.cli._serve import serve
+from kindaware.cli.bench._command import bench
 from kindaware.cli.check import check
 from kindaware.cli.config import config
 from kindaware.cli.doctor import doctor
 from kindaware.cli.profile import profile
+from kindaware.cli.run import run as run_command
+from kindaware.cli.serve import serve
 
 _DEBUG = "--debug"
 
@@ -87,3 +89,16 @@ app.command(
     "doctor",
     epilog="Examples: kindaware doctor; kindaware doctor --json. Exit code 1: something prevents serving.",
 )(reported("doctor", doctor))
+app.command(
+    "run",
+    epilog="Examples: kindaware run models/resnet50 -i cat.jpg --labels labels.txt; "
+    "kindaware run models/iris --random --watch; "
+    "kindaware run models/iris --random --kind GPU --accelerator simulated",
+)(reported("run", run_command))
+app.command(
+    "bench",
+    epilog="Examples: kindaware bench localhost:8001 --model resnet50; kindaware bench models/net -c 1,8; "
+    "kindaware bench localhost:8001 --rate 50,100 --json; "
+    "kindaware bench models/net --compare kindaware.num_threads=1; "
+    "kindaware bench models/net --tune --latency-ms 50",
+)(reported("bench", bench))
