@@ -122,7 +122,7 @@ def test_serve_watch_reloads_what_changes_and_keeps_what_serves(tmp_path, write_
 
     code.write_text(ADDS)
     terminal.wait_for("reloaded adds in ")
-    config.write_text(CONFIG.replace("max_batch_size: 8", "max_batch_size: 8\nversion_policy { latest { } }"))
+    config.write_text(CONFIG + "dynamic_batching { }\n")
     terminal.wait_for("reloaded adds in ")
     assert log.read_text().count("SIZE 4") == 4
     assert "SIZE 8" not in log.read_text()
