@@ -23,11 +23,8 @@ def read(path):
         with wave.open(str(path)) as file:
             if file.getsampwidth() != 2:
                 raise wave.Error(f"{8 * file.getsampwidth()} bits")
-            data, channels, rate = (
-                file.readframes(file.getnframes()),
-                file.getnchannels(),
-                file.getframerate(),
-            )
+            channels, rate = file.getnchannels(), file.getframerate()
+            data = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
         got = error if str(error) else "a file that ends too early"
         raise ValueError(f"'{path}': expected a WAV file of 16 bits, got {got}; convert it") from None
