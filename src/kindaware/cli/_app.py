@@ -10,6 +10,7 @@ import typer
 from kindaware.cli._infer import infer
 from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
 from kindaware.cli._serve import serve
+from kindaware.cli.new import new
 from kindaware.cli.profile import profile
 
 _DEBUG = "--debug"
@@ -56,6 +57,12 @@ def _kindaware(
     """Serve PyTorch models from Triton's Python backend, on the device their instance_group asks for."""
 
 
+app.command(
+    "new",
+    epilog="Examples: kindaware new iris; kindaware new resnet18 --from torchvision.models:resnet18; "
+    "kindaware new mine --from mypackage.nets:Net --example 3x64x64; kindaware new chat --task stream; "
+    "kindaware new ported --from old/1/model.py",
+)(reported("new", new))
 app.command(
     "serve",
     epilog="What follows -- goes to tritonserver unchanged: kindaware serve models -- --log-verbose=1",
