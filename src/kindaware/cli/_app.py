@@ -11,6 +11,7 @@ from kindaware.cli._infer import infer
 from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
 from kindaware.cli._serve import serve
 from kindaware.cli.new import new
+from kindaware.cli.config import config
 from kindaware.cli.profile import profile
 
 _DEBUG = "--debug"
@@ -75,3 +76,8 @@ app.command(
 app.command(
     "profile", epilog="The model runs in this process, on a stand-in for Triton's module: see docs/profile.md"
 )(reported("profile", profile))
+app.command(
+    "config",
+    epilog="Examples: kindaware config models/resnet50; kindaware config models/resnet50 --write; "
+    "kindaware config models/resnet50 --check in a test or a hook of git",
+)(reported("config", config))
