@@ -1,4 +1,4 @@
-"""What is measured, and what is made of it: see docs/performance.md and docs/gpu.md.
+"""What is measured, and what is made of it: see docs/explanation/performance.md and docs/contributing/gpu.md.
 
 - `forms`: the models that are compared.
 - `servers`: real servers, and load on them.

@@ -61,7 +61,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("python -m benchmarks", PARTS, EVERYTHING, PAGE)
     parser.description = (
         f"{', '.join(DEFAULT_PARTS)} unless said; `{EVERYTHING}`; or `{PAGE}`: no measurement, the newest "
-        "results go into docs/performance.md and its plot."
+        "results go into docs/explanation/performance.md and its plot."
     )
     parser.add_argument("--rounds", type=int, help="number of rounds, whatever the part")
     parser.add_argument("--client", choices=("http", "grpc"), default="http", help="protocol of the requests")

@@ -1,4 +1,4 @@
-"""The figures in docs/performance.md: a block of it is made from the newest results, and nothing by hand."""
+"""The figures in docs/explanation/performance.md: a block made from the newest results, nothing by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.machine import ROOT
 from benchmarks.report.plot import plot
 from benchmarks.report.tables import TABLES, judge
 
-PAGE = ROOT / "docs" / "performance.md"
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
 PLOT = ROOT / "docs" / "_static" / "throughput_latency.svg"
 BEGIN = "<!-- made by python -m benchmarks page: begin -->"
 END = "<!-- made by python -m benchmarks page: end -->"

@@ -107,7 +107,7 @@ def _curve(found: dict[str, Any]) -> Iterator[str]:
         numbers = [point["concurrency"] for point in next(iter(networks.values()))]
         yield from ("", "### Throughput and latency", "")
         yield f"From {numbers[0]} to {numbers[-1]} requests in flight, one point each; medians."
-        yield from ("", "![Latency over throughput, by form and network](_static/throughput_latency.svg)")
+        yield from ("", "![Latency over throughput, by form and network](../_static/throughput_latency.svg)")
     yield from _missing(found)
 
 

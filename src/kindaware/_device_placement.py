@@ -32,7 +32,7 @@ class DevicePlacement(PlacementSettings):
     CUDA.
 
     The settings `on_missing_gpu`, `model_devices`, `num_threads` and `wait_policy` are class attributes, or
-    parameters `kindaware.<name>` in config.pbtxt, which override them; see docs/settings.md.
+    parameters `kindaware.<name>` in config.pbtxt, which override them; see docs/reference/settings.md.
 
     Raises:
         KindAwareError: a property was read before `initialize` had run.

@@ -81,7 +81,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
     `self.spec`, `self.parameters`, `self.settings`, `self.logger`.
 
     Declared in the class, for models without a config.pbtxt: `inputs` and `outputs`, lists of `TensorSpec`,
-    and `max_batch_size`. Settings are class attributes too; docs/settings.md lists them.
+    and `max_batch_size`. Settings are class attributes too; docs/reference/settings.md lists them.
 
     Raises:
         ConfigError: on definition, if a subclass overrides `initialize`, `execute` or `finalize`.

@@ -14,7 +14,7 @@ from kindaware.client import ModelClient, ModelClientError
 
 pytestmark = pytest.mark.server
 
-PAGE = Path(__file__).parents[2] / "docs" / "client.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "client.md"
 VALUES = {
     "BOOL": [True, False],
     "FP16": np.array([1.5, -2.0], np.float16),

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
-OTHERS_PAGE = "docs/serve.md"
+DOCS = ROOT / "docs"
+_IN_DOCS = sorted(page for page in DOCS.glob("**/*.md") if DOCS / "_build" not in page.parents)
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *_IN_DOCS]
+OTHERS_PAGE = "docs/reference/commands/serve.md"
 """Tested with the command that it is about."""
 
 _FENCE = re.compile(r"^(```+)(\S*)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)

@@ -12,7 +12,7 @@ from docs_pages import ROOT, code_in, table_with
 from kindaware import KindAwareModel
 from kindaware.testing import ModelHarness
 
-ROWS = {row[0]: code_in(row[1]) for row in table_with(ROOT / "docs" / "modes.md", "Mode")}
+ROWS = {row[0]: code_in(row[1]) for row in table_with(ROOT / "docs" / "reference" / "modes.md", "Mode")}
 STREAMS = {"model_transaction_policy": {"decoupled": True}}
 
 

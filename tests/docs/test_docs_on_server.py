@@ -48,8 +48,8 @@ class TritonPythonModel(KindAwareModel):
 def folder(tmp_path_factory):
     """The models of the quickstart, of hooks.md (one without config.pbtxt), and one that refuses."""
     folder = tmp_path_factory.mktemp("docs")
-    write_files(DOCS / "quickstart.md", folder)
-    write_files(DOCS / "hooks.md", folder)
+    write_files(DOCS / "tutorials/first-model.md", folder)
+    write_files(DOCS / "reference/hooks.md", folder)
     codes = folder / "models" / "codes"
     (codes / "1").mkdir(parents=True)
     (codes / "config.pbtxt").write_text(CODES_CONFIG)
@@ -80,7 +80,9 @@ def infer(server, model, **inputs):
 
 def test_quickstart_curl_is_answered(server):
     lines = [
-        line for block in blocks_of(DOCS / "quickstart.md", "console") for line in block.code.splitlines()
+        line
+        for block in blocks_of(DOCS / "tutorials/first-model.md", "console")
+        for line in block.code.splitlines()
     ]
     words = shlex.split(next(line for line in lines if line.startswith("$ curl")))
     path = words[words.index("-s") + 1].removeprefix("localhost:8000")
@@ -123,7 +125,7 @@ def test_quickstart_client_prints_scores(server, folder):
 def test_log_line_of_the_quickstart_has_the_words_of_the_real_one(server):
     (quoted,) = (
         line
-        for block in blocks_of(DOCS / "quickstart.md", "text")
+        for block in blocks_of(DOCS / "tutorials/first-model.md", "text")
         for line in block.code.splitlines()
         if line.startswith("kindaware instance")
     )
@@ -146,7 +148,7 @@ def test_model_without_a_configuration_is_completed_from_its_class(server):
 
 
 def test_statuses_in_the_errors_page_are_those_of_triton(server):
-    for number, (_, status) in enumerate(table_with(DOCS / "errors.md", "Code")):
+    for number, (_, status) in enumerate(table_with(DOCS / "reference/errors.md", "Code")):
         with pytest.raises(urllib.error.HTTPError) as raised:
             infer(server, "codes", CODE=("INT32", [1, 1], [number]))
         with raised.value as error:
@@ -177,5 +179,5 @@ def test_traceback_is_on_several_lines_in_the_log_as_the_errors_page_says(server
 
 
 def test_server_test_of_the_testing_page_passes(tmp_path):
-    write_files(DOCS / "testing.md", tmp_path)
+    write_files(DOCS / "reference/testing.md", tmp_path)
     assert " passed" in run_pytest(tmp_path, "test_scale_on_server.py")

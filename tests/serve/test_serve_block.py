@@ -1,7 +1,7 @@
 import pytest
 
 from kindaware._server.log import InstanceReport
-from kindaware.cli._block import NOT_REPORTED, assign_devices, list_instances
+from kindaware.cli.serve._block import NOT_REPORTED, assign_devices, list_instances
 
 
 def report(name, device):

@@ -6,7 +6,7 @@ import pytest
 
 from kindaware._server.command import choose_shm_bytes, read_option
 from kindaware._server.ports import CHOICE, choose_ports
-from kindaware._server.repository import check_models, list_repositories
+from kindaware._server.repository import check_models, find_models, list_repositories
 from kindaware._server.repository_links import check_shell_safe
 from kindaware.testing import ServerError, TritonServer
 
@@ -57,19 +57,32 @@ def test_list_repositories_none_at_all_is_refused():
 
 
 @pytest.mark.parametrize("parts", [{"source": None}, {"config": None}])
-def test_list_repositories_model_says_to_pass_its_parent(tmp_path, write_model, parts):
+def test_list_repositories_model_counts_as_a_repository_of_itself(tmp_path, write_model, parts):
     model = write_model(tmp_path, "echo", **parts)
 
-    with pytest.raises(ServerError, match=f"got a model; pass its parent, {tmp_path}$"):
-        list_repositories(model)
+    assert list_repositories(model) == [str(model)]
+    assert find_models([str(model)]) == {"echo": model}
+
+
+def test_find_models_takes_the_name_that_a_configuration_has(tmp_path, write_model):
+    model = write_model(tmp_path, "my-copy", config='name: "echo"\nbackend: "python"\n')
+
+    assert find_models([str(model)]) == {"echo": model}
+
+
+def test_check_models_model_by_itself_is_checked(tmp_path, write_model):
+    model = write_model(tmp_path, "bare", source=None)
+
+    with pytest.raises(ServerError, match="model 'bare': expected its code in"):
+        check_models([str(model)])
 
 
 def test_list_repositories_version_or_its_code_says_which_path_to_pass(tmp_path, write_model):
     version = write_model(tmp_path, "echo") / "1"
 
-    with pytest.raises(ServerError, match=f"got a version of a model; pass {tmp_path}$"):
+    with pytest.raises(ServerError, match=f"got a version of a model; pass {version.parent}$"):
         list_repositories(version)
-    with pytest.raises(ServerError, match=f"got a file; pass {tmp_path}$"):
+    with pytest.raises(ServerError, match=f"got a file; pass {version.parent}$"):
         list_repositories(version / "model.py")
 
 

@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from kindaware._server.config_changes import ConfigChanges
 from kindaware._server.config_text import ConfigText
-from kindaware._server.repository_links import describe_moves, link_repositories
+from kindaware._server.repository_links import RepositoryLinks, describe_moves
+
+
+def link(repositories, directory, **changes):
+    return RepositoryLinks(repositories, directory, ConfigChanges(**changes)).paths
 
 
 def plain(text):
@@ -101,7 +106,7 @@ def repository(tmp_path, write_model):
 def test_link_repositories_on_cpu_copies_configurations_and_links_the_rest(repository, tmp_path):
     before = {name: (repository / name).read_text() for name in list_tree(repository)}
 
-    (linked,) = link_repositories([str(repository)], tmp_path, on_cpu=True)
+    (linked,) = link([str(repository)], tmp_path, on_cpu=True)
 
     assert Path(linked, "big/config.pbtxt").read_text() == before["big/config.pbtxt"].replace("GPU", "CPU")
     assert plain(Path(linked, "bare/config.pbtxt").read_text()) == (
@@ -123,11 +128,11 @@ def test_link_repositories_leaves_out_what_tools_have_left(repository, tmp_path)
     write_named = repository / ".hidden"
     (write_named / "1").mkdir(parents=True)
 
-    (linked,) = link_repositories([str(repository)], tmp_path, on_cpu=False)
+    (linked,) = link([str(repository)], tmp_path)
 
     assert sorted(os.listdir(linked)) == [".hidden", "bare", "big", "shared.txt", "small"]
 
 
 def test_link_repositories_without_a_need_are_not_linked(repository, tmp_path):
-    assert link_repositories([str(repository)], tmp_path, on_cpu=False) == [str(repository)]
-    assert link_repositories(["s3://b/m"], tmp_path, on_cpu=True) == ["s3://b/m"]
+    assert link([str(repository)], tmp_path) == [str(repository)]
+    assert link(["s3://b/m"], tmp_path, on_cpu=True) == ["s3://b/m"]

@@ -2,11 +2,11 @@ import pytest
 
 from kindaware._server.keeper import LogLines, spread
 from kindaware._server.log import (
-    ErrorFilter,
     Record,
     last_lines,
     read_failures,
     read_instances,
+    read_load_events,
     read_port_in_use,
     read_records,
     read_stub_failure,
@@ -201,12 +201,11 @@ def test_last_lines_leave_out_all_lines_of_an_entry_that_is_told_elsewhere():
     assert last_lines(spread(entry.strip()).decode() + "\nthe end\n") == "the end"
 
 
-def test_error_filter_lets_errors_and_warnings_through_with_all_their_lines():
-    routine = 'I1122 15:53:41.540504 3766 server.cc:9] "done"\na print\n    indented\n'
-    warning = 'W1122 15:53:41.540504 3766 model.py:9] "careful"\n'
-    errors = ErrorFilter()
-    text = routine + SPREAD + "\n" + routine + warning
-
-    passed = "".join(errors.feed(text[at : at + 7]) for at in range(0, len(text), 7))
-
-    assert passed == SPREAD + "\n" + warning
+def test_read_load_events_come_in_the_order_of_the_log():
+    assert list(dict.fromkeys(read_load_events(LOG))) == [
+        ("loading", "bad"),
+        ("loading", "echo"),
+        ("loading", "slow"),
+        ("ready", "echo"),
+        ("failed", "bad"),
+    ]

@@ -2,8 +2,8 @@
 
 import time
 
-from kindaware.cli import _log_follower
-from kindaware.cli._log_follower import LogFollower
+from kindaware.cli.serve import _log_follower
+from kindaware.cli.serve._log_follower import LogFollower
 
 
 def wait_for(text, capsys):

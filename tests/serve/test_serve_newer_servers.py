@@ -8,7 +8,7 @@ import pytest
 
 from kindaware._server import server as server_module
 from kindaware._server.log import last_lines
-from kindaware.cli._block import write_block
+from kindaware.cli.serve._block import write_block
 from kindaware.testing import ServerError, TritonServer
 
 PROGRAM = Path(__file__).with_name("newer_server.py")

@@ -22,7 +22,7 @@ COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings in effect; see docs/settings.md.
+    """The settings in effect; see docs/reference/settings.md.
 
     Attributes:
         on_missing_gpu: `error`, or `cpu` to fall back to the CPU if the requested GPU isn't visible.
@@ -310,7 +310,7 @@ def _unpad(value: object) -> Mapping[str, tuple[str | None, ...]] | None:
 
 _SIZES = "'off' or batch sizes such as '1,8'"
 
-# In the order of the table in docs/settings.md.
+# In the order of the table in docs/reference/settings.md.
 _PARSERS = {
     "on_missing_gpu": _choice("error", "cpu"),
     "model_devices": _Parser(

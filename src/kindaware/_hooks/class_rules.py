@@ -241,7 +241,7 @@ def _check_hook(subject: str, model_class: type, name: str) -> None:
             f"{subject} hook {name}{inspect.signature(hook)}",
             expected=f"to be called with {rule.num_arguments} argument(s) beside self",
             got=str(error),
-            remedy="correct its parameters; docs/hooks.md has the signature",
+            remedy="correct its parameters; docs/reference/hooks.md has the signature",
         ) from None
 
 

@@ -13,7 +13,7 @@ from kindaware._config.model_spec import ModelSpec
 
 CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 MAX_FOR_DYNAMIC_SIZES = 128
-"""For `auto`; measured, see docs/settings.md."""
+"""For `auto`; measured, see docs/reference/settings.md."""
 
 
 def limit_primitives(setting: int | None, spec: ModelSpec, environment: MutableMapping[str, str]) -> None:

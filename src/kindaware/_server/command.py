@@ -11,7 +11,7 @@ from pathlib import Path
 from kindaware._server.failure import ServerError
 from kindaware._server.interpreter import Interpreter
 from kindaware._server.location import CONTAINER_ROOT, Location
-from kindaware._server.repository_links import check_shell_safe, link_repositories
+from kindaware._server.repository_links import RepositoryLinks
 
 SHARED_MEMORY = Path("/dev/shm")
 _MIB = 2**20
@@ -54,11 +54,10 @@ def prepare_launch(
     interpreter: Interpreter,
     directory: Path,
     *,
-    repositories: Sequence[str],
+    links: RepositoryLinks,
     options: Sequence[str],
     args: Sequence[str],
     environment: Mapping[str, str],
-    on_cpu: bool = False,
 ) -> Launch:
     """Lay out what the server needs in `directory`, and write its command line.
 
@@ -66,11 +65,10 @@ def prepare_launch(
         location: the server.
         interpreter: whose packages the stubs are to see.
         directory: an empty directory of the caller's own; it has to last as long as the server.
-        repositories: checked paths.
+        links: to the repositories.
         options: that the library itself sets.
         args: the caller's, which win.
         environment: to start from.
-        on_cpu: whether every instance is to be on the CPU, whatever its configuration says.
 
     Raises:
         ServerError: the wheel's server can't work with this interpreter, or `args` holds an option that
@@ -83,15 +81,13 @@ def prepare_launch(
     env = dict(environment)
     if location.is_wheel:
         interpreter.check_for(location.stubs)
-        check_shell_safe(repositories)
         command.append(f"--backend-directory={_lay_out_backend(location, interpreter, directory)}")
         libraries = (_lay_out_library(interpreter, directory), location.libraries)
         env["LD_LIBRARY_PATH"] = _prepend(libraries, env.get("LD_LIBRARY_PATH"))
     if location.is_wheel or interpreter.version == _stub_version(location):
         env["PATH"] = _prepend((interpreter.place_on_path(directory / "bin"),), env.get("PATH"))
     command += _name_directories(location, args)
-    linked = link_repositories(repositories, directory, on_cpu=on_cpu)
-    command += [f"--model-repository={repository}" for repository in linked]
+    command += [f"--model-repository={repository}" for repository in links.paths]
     command += options
     command += [f"--backend-config=python,{key}={value}" for key, value in defaults.items()]
     command += args

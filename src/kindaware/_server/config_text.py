@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 _TOKEN = re.compile(r'#[^\n]*|"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|[\w.+-]+|\s+|.', re.DOTALL)
 _OPENING, _CLOSING = "{<", "}>"
+_GROUP = "instance_group"
 
 
 @dataclass
 class _Token:
-    """A piece of the text; `depth` is the number of messages around it, `group` whether it's in one group."""
+    """A piece of the text, the number of messages around it, and the name of the outermost field."""
 
     text: str
     depth: int
-    in_group: bool
+    field: str
 
 
 class ConfigText:
@@ -28,6 +29,9 @@ class ConfigText:
 
     def __init__(self, text: str) -> None:
         self._tokens = list(_read(text))
+
+    def __str__(self) -> str:
+        return "".join(token.text for token in self._tokens)
 
     @property
     def is_ensemble(self) -> bool:
@@ -57,17 +61,42 @@ class ConfigText:
             texts[value] = "KIND_CPU"
         for start, end in self._ranges_of_gpus():
             texts[start:end] = [""] * (end - start)
-        for opening in self._groups():
+        for opening in self._openings(_GROUP):
             if not any(opening < value < self._end_of(opening) for value in self._kind_values()):
                 texts[opening] += " kind: KIND_CPU "
-        if not (self.has("instance_group") or self.is_ensemble):
+        if not (self.has(_GROUP) or self.is_ensemble):
             texts.append("\ninstance_group [ { kind: KIND_CPU } ]\n")
         return "".join(texts)
 
-    def _groups(self) -> list[int]:
-        """Return where each instance group opens."""
+    def with_field(self, path: str, value: str) -> ConfigText:
+        """Return a copy in which a field has another value, and is added where it was missing.
+
+        Args:
+            path: its name, or with a dot the name of a message and that of a field in all of these.
+            value: as the text format writes it.
+        """
+        message, _, name = path.rpartition(".")
+        texts = [token.text for token in self._tokens]
+        found = self._fields(message, name)
+        for place in filter(None, map(self._value_at, found)):
+            texts[place] = value
+        openings = self._openings(message)
+        for opening in openings:
+            if not any(opening < place < self._end_of(opening) for place in found):
+                texts[opening] += f" {name}: {value} "
+        if not (found or openings):
+            texts.append(f"\n{message} {{ {name}: {value} }}\n" if message else f"\n{name}: {value}\n")
+        return ConfigText("".join(texts))
+
+    def with_parameter(self, key: str, value: str) -> ConfigText:
+        """Return a copy with a parameter; of several with one key, the last one counts."""
+        entry = f"key: {_quote(key)} value: {{ string_value: {_quote(value)} }}"
+        return ConfigText(f"{self}\nparameters {{ {entry} }}\n")
+
+    def _openings(self, message: str) -> list[int]:
+        """Return where each message of a field of the configuration opens."""
         tokens = enumerate(self._tokens)
-        return [place for place, one in tokens if one.in_group and one.depth == 0 and one.text in _OPENING]
+        return [n for n, one in tokens if one.field == message and one.depth == 0 and one.text in _OPENING]
 
     def _end_of(self, opening: int) -> int:
         """Return where the message that opens there closes."""
@@ -77,17 +106,24 @@ class ConfigText:
             if place == len(self._tokens) or self._tokens[place].depth == 0
         )
 
-    def _fields(self, name: str) -> list[int]:
-        """Return the places of a field's name in the instance groups."""
+    def _fields(self, message: str, name: str) -> list[int]:
+        """Return the places of a field's name in the messages of a field, or in the configuration itself."""
+        depth = 1 if message else 0
         tokens = enumerate(self._tokens)
-        return [place for place, one in tokens if one.in_group and one.depth == 1 and one.text == name]
+        return [
+            place
+            for place, one in tokens
+            if one.depth == depth and one.text == name and (not message or one.field == message)
+        ]
 
     def _kind_values(self) -> list[int]:
-        return [value for place in self._fields("kind") if (value := self._value_at(place)) is not None]
+        return [
+            value for place in self._fields(_GROUP, "kind") if (value := self._value_at(place)) is not None
+        ]
 
     def _ranges_of_gpus(self) -> Iterator[tuple[int, int]]:
         """Yield where each `gpus` field begins, and where what follows it does."""
-        for place in self._fields("gpus"):
+        for place in self._fields(_GROUP, "gpus"):
             value = self._value_at(place)
             if value is not None:
                 end = value
@@ -120,8 +156,13 @@ def _read(text: str) -> Iterator[_Token]:
         piece = match[0]
         if piece in _CLOSING:
             depth -= 1
-        yield _Token(piece, depth, field == "instance_group")
+        yield _Token(piece, depth, field)
         if piece in _OPENING:
             depth += 1
         elif depth == 0 and re.fullmatch(r"[A-Za-z_]\w*", piece):
             field = piece
+
+
+def _quote(text: str) -> str:
+    """Return a string of the text format."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kindaware._server.command import prepare_launch, read_option
+from kindaware._server.config_changes import ConfigChanges, parse_settings
 from kindaware._server.failure import ServerError
 from kindaware._server.interpreter import Interpreter
 from kindaware._server.location import Location, locate_server
 from kindaware._server.ports import choose_ports
 from kindaware._server.process import ServerProcess
-from kindaware._server.repository import check_models, list_repositories
-from kindaware._server.repository_links import describe_moves, is_shell_safe
+from kindaware._server.repository import check_models, find_models, list_repositories
+from kindaware._server.repository_links import (
+    RepositoryLinks,
+    check_shell_safe,
+    describe_moves,
+    is_shell_safe,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class ServerOptions:
         log_path: where the log is to stay, or None.
         on_cpu: whether every instance is to be on the CPU, whatever its configuration says.
         orphans: directories to remove if this process is killed.
+        settings: `MODEL.KEY=VALUE` each, over what the configurations say.
     """
 
     repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -54,6 +61,7 @@ class ServerOptions:
     log_path: Path | None
     on_cpu: bool
     orphans: tuple[Path, ...] = ()
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class StartedServer:
         ports: by the name of their option.
         log_path: what it writes its log to.
         repositories: the user's, checked.
+        links: what it has got in place of them.
     """
 
     process: ServerProcess
@@ -73,6 +82,7 @@ class StartedServer:
     ports: Mapping[str, int]
     log_path: Path
     repositories: Sequence[str]
+    links: RepositoryLinks
 
 
 def launch_server(options: ServerOptions) -> StartedServer:
@@ -91,6 +101,9 @@ def launch_server(options: ServerOptions) -> StartedServer:
     location = locate_server(options.tritonserver)
     repositories = list_repositories(options.repository, may_be_empty=options.models is not None)
     _check_models(options, location, repositories)
+    changes = ConfigChanges(options.on_cpu, parse_settings(options.settings, list(find_models(repositories))))
+    if location.is_wheel:
+        check_shell_safe(repositories)
     interpreter = Interpreter.probe(options.python)
     ports = choose_ports(options.host, options.ports)
     temporary = tempfile.gettempdir()
@@ -98,15 +111,15 @@ def launch_server(options: ServerOptions) -> StartedServer:
         tempfile.mkdtemp(prefix="kindaware-server-", dir=temporary if is_shell_safe(temporary) else "/tmp")
     )
     try:
+        links = RepositoryLinks(repositories, directory, changes)
         launch = prepare_launch(
             location,
             interpreter,
             directory,
-            repositories=repositories,
+            links=links,
             options=_write_options(options, ports),
             args=options.args,
             environment=_merge_environment(options.env),
-            on_cpu=options.on_cpu,
         )
         log_path = options.log_path or directory / "server.log"
         note = describe_moves(repositories) if options.on_cpu else ""
@@ -121,7 +134,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return StartedServer(process, location, ports, log_path, repositories)
+    return StartedServer(process, location, ports, log_path, repositories, links)
 
 
 def _check_models(options: ServerOptions, location: Location, repositories: Sequence[str]) -> None:

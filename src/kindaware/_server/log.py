@@ -114,26 +114,6 @@ def read_records(log: str) -> Iterator[Record]:
         yield record
 
 
-class ErrorFilter:
-    """Lets pass the errors and warnings of a growing log, with their further lines."""
-
-    def __init__(self) -> None:
-        self._held = ""
-        self._passes = False
-
-    def feed(self, text: str) -> str:
-        """Return the lines that pass; a line that has not ended is held until it has."""
-        *lines, self._held = (self._held + text).split("\n")
-        return "".join(line + "\n" for line in lines if self._is_wanted(line))
-
-    def _is_wanted(self, line: str) -> bool:
-        """Return whether a line begins an error or a warning, or goes on with one."""
-        if not line.startswith(CONTINUATION):
-            match = _RECORD.match(line)
-            self._passes = match is not None and _read_record(match).level in ("E", "W")
-        return self._passes
-
-
 def read_failures(log: str) -> dict[str, str]:
     """Return why each model that did not load failed, by model name, in the server's words."""
     failures: dict[str, str] = {}
@@ -149,6 +129,11 @@ def read_failures(log: str) -> dict[str, str]:
             failures.setdefault(model, reason.strip())
             parse_error = ""
     return failures
+
+
+def is_load_failure(record: Record) -> bool:
+    """Return whether an entry says why a model did not load."""
+    return _FAILURE.match(record.text) is not None or _STUB_ERROR.match(record.text) is not None
 
 
 def read_stub_failure(log: str) -> str | None:
@@ -191,6 +176,16 @@ def read_unfinished(log: str) -> list[str]:
         begun += [match["model"] for match in [_LOADING.match(record.text)] if match]
         ended |= {match["model"] for match in [_LOADED.match(record.text)] if match}
     return [model for model in dict.fromkeys(begun) if model not in ended]
+
+
+def read_load_events(log: str) -> Iterator[tuple[str, str]]:
+    """Yield `loading`, `ready` or `failed` and the model's name, in the order of the log."""
+    for record in read_records(log):
+        begun, ended = _LOADING.match(record.text), _LOADED.match(record.text)
+        if begun is not None:
+            yield "loading", begun["model"]
+        elif ended is not None:
+            yield "failed" if record.text.startswith("failed") else "ready", ended["model"]
 
 
 def read_instances(log: str) -> list[InstanceReport]:

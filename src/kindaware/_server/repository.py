@@ -7,7 +7,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kindaware._server.failure import ServerError
-from kindaware._server.model_folder import check_code, check_is_model, is_clutter, is_model, list_versions
+from kindaware._server.model_folder import (
+    check_code,
+    check_is_model,
+    is_clutter,
+    is_model,
+    list_versions,
+    read_config,
+)
 
 
 def list_repositories(
@@ -15,12 +22,14 @@ def list_repositories(
 ) -> list[str]:
     """Return the absolute paths of one or several repositories; addresses such as `s3://...` are not checked.
 
+    A model's directory counts as a repository with this model in it.
+
     Args:
         repository: one path, or several.
         may_be_empty: accept a repository without any model in it.
 
     Raises:
-        ServerError: one is missing, is no directory, is empty, or is a model and not a repository.
+        ServerError: one is missing, is no directory, is empty, or is a part of a model.
     """
     one = isinstance(repository, (str, os.PathLike))
     paths: list[str | os.PathLike[str]] = [repository] if one else list(repository)  # type: ignore[list-item,arg-type]
@@ -32,6 +41,22 @@ def list_repositories(
             remedy="give the directory of your models",
         )
     return [_check_repository(os.fspath(path), may_be_empty=may_be_empty) for path in paths]
+
+
+def is_single_model(path: Path) -> bool:
+    """Return whether a directory is a model, and no repository of models whose names are numbers."""
+    return is_model(path) and not any(map(is_model, list_versions(path)))
+
+
+def find_models(repositories: Sequence[str]) -> dict[str, Path]:
+    """Return the models' directories of the repositories on this machine, by their served names."""
+    found: dict[str, Path] = {}
+    for path in [Path(repository) for repository in repositories if "://" not in repository]:
+        if is_single_model(path):
+            found[read_config(path).value("name") or path.name] = path
+        else:
+            found |= {entry.name: entry for entry in sorted(path.iterdir()) if is_model(entry)}
+    return found
 
 
 def check_models(
@@ -48,7 +73,10 @@ def check_models(
         ServerError: about the first one.
     """
     for repository in repositories:
-        for folder in [] if "://" in repository else _list_folders(Path(repository)):
+        path = Path(repository)
+        if "://" in repository:
+            continue
+        for folder in [path] if is_single_model(path) else _list_folders(path):
             if models is None or folder.name in models:
                 if not code_only:
                     check_is_model(folder)
@@ -62,7 +90,7 @@ def _check_repository(text: str, *, may_be_empty: bool) -> str:
     path = Path(text).expanduser().absolute()
     subject, expected = f"model repository {path}", "a directory that has one directory per model"
     wrong = _describe_wrong_level(path) if path.exists() else ("no such directory", "check the path")
-    if wrong is None and not may_be_empty and not any(_list_folders(path)):
+    if wrong is None and not (may_be_empty or is_model(path) or any(_list_folders(path))):
         wrong = "a directory without any", f"put a model into it, at least {path / 'NAME' / '1' / 'model.py'}"
     if wrong is not None:
         got, remedy = wrong
@@ -74,11 +102,11 @@ def _describe_wrong_level(path: Path) -> tuple[str, str] | None:
     """Return what a path is that isn't a repository, and what to pass instead; None for a repository."""
     if not path.is_dir():
         is_code = path.name == "model.py" and path.parent.name.isdecimal()
-        return "a file", f"pass {path.parents[2]}" if is_code else "check the path"
-    if is_model(path) and not any(map(is_model, list_versions(path))):
-        return "a model", f"pass its parent, {path.parent}"
+        return "a file", f"pass {path.parents[1]}" if is_code else "check the path"
+    if is_single_model(path):
+        return None
     if path.name.isdecimal() and (path / "model.py").is_file():
-        return "a version of a model", f"pass {path.parents[1]}"
+        return "a version of a model", f"pass {path.parent}"
     folders = _list_folders(path)
     if folders and not any(map(is_model, folders)):
         above = [folder for folder in folders if any(map(is_model, _list_folders(folder)))]

@@ -47,6 +47,9 @@ class TritonServer:
         kind: `CPU` puts every instance on the CPU, whatever the configurations say, in copies of them; a
             warning says so at each start.
         orphans: directories of yours to remove if this process is killed, and can't do it.
+        settings: over what the models' configurations say, in copies of them, as
+            `MODEL.kindaware.precision=bf16-true`, `MODEL.parameters.NAME=VALUE`, or a field such as
+            `MODEL.instance_group.count=2`.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class TritonServer:
         log_path: str | os.PathLike[str] | None = None,
         kind: str | None = None,
         orphans: Sequence[str | os.PathLike[str]] = (),
+        settings: Sequence[str] = (),
     ) -> None:
         if kind not in (None, "CPU"):
             raise ServerError.of(
@@ -90,6 +94,7 @@ class TritonServer:
             log_path=None if log_path is None else Path(log_path).absolute(),
             on_cpu=kind == "CPU",
             orphans=tuple(Path(path).absolute() for path in orphans),
+            settings=tuple(settings),
         )
         self._startup_timeout_seconds = startup_timeout_seconds
         self._server: StartedServer | None = None
@@ -246,6 +251,7 @@ class TritonServer:
             ServerError: with the server's words, or the model can't be loaded.
         """
         server = self._running()
+        server.links.renew(name)
         if config is None:
             check_models(server.repositories, [name], code_only=True)
         self._watch().load(Endpoint(self.http_url), name, config)

@@ -38,7 +38,7 @@ class Reload:
     configuration, which leads to a single reload.
 
     Only a server with explicit model control loads a model on request. Other servers are never asked, since a
-    failing load can abort a server. Source: measured on tritonserver 2.51.0; see docs/errors.md.
+    failing load can abort a server. Source: measured on tritonserver 2.51.0; see docs/reference/errors.md.
 
     Args:
         args: the args of the instance.

@@ -9,10 +9,10 @@ import typer
 
 from kindaware.cli._infer import infer
 from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
-from kindaware.cli._serve import serve
-from kindaware.cli.new import new
 from kindaware.cli.config import config
+from kindaware.cli.new import new
 from kindaware.cli.profile import profile
+from kindaware.cli.serve import serve
 
 _DEBUG = "--debug"
 
@@ -74,7 +74,9 @@ app.command(
     "kindaware infer storyteller -i 'Once upon a time'; kindaware infer iris --random --json",
 )(reported("infer", infer))
 app.command(
-    "profile", epilog="The model runs in this process, on a stand-in for Triton's module: see docs/profile.md"
+    "profile",
+    epilog="The model runs in this process, on a stand-in for Triton's module: see "
+    "docs/reference/commands/profile.md",
 )(reported("profile", profile))
 app.command(
     "config",

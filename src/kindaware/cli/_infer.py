@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,6 +31,11 @@ def infer(
         Path | None,
         typer.Option(metavar="FILE", help="Names of the classes, one per line.", show_default=False),
     ] = None,
+    sequence_id: Annotated[
+        int | None, typer.Option(metavar="N", help="Sequence that the request is of.", show_default=False)
+    ] = None,
+    is_start: Annotated[bool, typer.Option("--sequence-start", help="It is the first of them.")] = False,
+    is_end: Annotated[bool, typer.Option("--sequence-end", help="It is the last of them.")] = False,
     is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each answer.")] = False,
     version: Annotated[
         str, typer.Option(help="Version of the model.", show_default="the server chooses")
@@ -50,5 +55,8 @@ def infer(
         answers = (
             client.stream if metadata.decoupled else lambda *args, **options: [client.infer(*args, **options)]
         )
-        for found in answers(values, outputs=outputs):
+        sequence: dict[str, Any] = {}
+        if sequence_id is not None:
+            sequence = {"sequence_id": sequence_id, "sequence_start": is_start, "sequence_end": is_end}
+        for found in answers(values, outputs=outputs, **sequence):
             typer.echo(write_json(found) if is_json else write_outputs(found, top=top, labels=names))

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from kindaware._errors import ConfigError
+from kindaware.cli._sizes import fill_dims
 
 _PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 _FLOATING = ("FP", "BF")
@@ -134,7 +135,7 @@ def _read_picture(tensor: Tensor, path: Path) -> np.ndarray[Any, Any]:
 def make_random(tensor: Tensor, seed: int = 0) -> Any:
     """Return one row of random values: 0 to 1 for floating point, small integers, a few words of text."""
     generator = np.random.default_rng(seed)
-    sizes = [1 if size < 0 else size for size in tensor.dims]
+    sizes = fill_dims(tensor.dims, tensor.datatype)
     if tensor.datatype == "BYTES":
         words = random.Random(seed)
         texts = np.empty(sizes, dtype=object)

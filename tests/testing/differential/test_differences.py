@@ -8,7 +8,7 @@ from generated_requests import FEWEST_COMPARED, GENERATED_MODELS
 from plain_requests import REQUESTS
 from table import BEHAVIOURS, FAILURES
 
-PAGE = Path(__file__).parents[3] / "docs" / "testing.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "testing.md"
 
 
 def test_enough_behaviours_are_compared():

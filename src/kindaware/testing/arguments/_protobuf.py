@@ -41,7 +41,7 @@ def parse_text(text: str, origin: str) -> Any:
             f"{origin}{where}",
             expected="a model configuration in protobuf's text format",
             got=f"{_line_of(text, line)}({reason})",
-            remedy="correct it; docs/testing.md links the format",
+            remedy="correct it; docs/reference/testing.md links the format",
         ) from None
 
 

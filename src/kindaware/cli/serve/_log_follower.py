@@ -6,7 +6,8 @@ import sys
 import threading
 from pathlib import Path
 
-from kindaware._server.log import ErrorFilter
+from kindaware.cli.serve._error_lines import ErrorLines
+from kindaware.cli.serve._log_tail import LogTail
 
 _POLL_SECONDS = 0.1
 
@@ -19,9 +20,8 @@ class LogFollower:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._position = 0
-        self._errors: ErrorFilter | None = None
+        self._tail = LogTail(path)
+        self._errors: ErrorLines | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="kindaware log", daemon=True)
 
@@ -30,9 +30,9 @@ class LogFollower:
         self._thread.start()
 
     def start_with_errors(self) -> None:
-        """Copy the errors and warnings that come from now on, and nothing else."""
-        self._position = self._path.stat().st_size
-        self._errors = ErrorFilter()
+        """Show the errors and warnings that come from now on, and nothing else."""
+        self._tail.skip()
+        self._errors = ErrorLines()
         self._thread.start()
 
     def close(self) -> None:
@@ -45,16 +45,15 @@ class LogFollower:
         while not self._closed.wait(_POLL_SECONDS):
             self._copy()
         self._copy()
+        if self._errors is not None:
+            self._write(self._errors.close())
 
     def _copy(self) -> None:
         """Write what came since the last time."""
-        try:
-            with self._path.open("rb") as log:
-                log.seek(self._position)
-                data = log.read()
-        except FileNotFoundError:
-            return
-        self._position += len(data)
-        text = data.decode(errors="replace")
-        sys.stderr.write(text if self._errors is None else self._errors.feed(text))
-        sys.stderr.flush()
+        text = self._tail.read()
+        self._write(text if self._errors is None else self._errors.feed(text))
+
+    def _write(self, text: str) -> None:
+        if text:
+            sys.stderr.write(text)
+            sys.stderr.flush()

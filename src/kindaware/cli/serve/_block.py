@@ -7,13 +7,21 @@ from typing import Any
 
 from kindaware._server.log import InstanceReport
 from kindaware._server.server import TritonServer
+from kindaware.cli.serve._examples import Examples, write_examples
 
 HEADER = ("model", "version", "instance", "kind", "device")
 NOT_REPORTED = "not reported"
+_NUM_EXAMPLES = 8
 
 
-def write_block(server: TritonServer) -> str:
-    """Write addresses, server and instances of a server that is ready."""
+def write_block(server: TritonServer, settings: Sequence[str] = (), *, has_all_examples: bool = False) -> str:
+    """Write addresses, server, instances and first requests of a server that is ready.
+
+    Args:
+        server: which runs.
+        settings: what was changed in its models' configurations.
+        has_all_examples: whether every model's requests of curl and Python are written.
+    """
     location = server.location
     addresses = [
         ("http", server.http_url),
@@ -21,6 +29,7 @@ def write_block(server: TritonServer) -> str:
         ("metrics", f"{server.metrics_url}/metrics"),
         ("server", f"Triton {server.server_version} {location.origin}: {location.path}"),
         ("log", str(server.log_path)),
+        *(("set", one) for one in settings),
     ]
     rows = list_rows(server)
     table = _align([HEADER, *rows]) if rows else ["no models are loaded"]
@@ -30,10 +39,35 @@ def write_block(server: TritonServer) -> str:
         "",
         *table,
         *list_not_ready(server),
+        *_list_examples(server, is_full=has_all_examples),
         "",
         "Ctrl-C stops it",
     ]
     return "\n".join(lines)
+
+
+def _list_examples(server: TritonServer, *, is_full: bool) -> list[str]:
+    """Return requests to paste: all of them for one model or on request, else one line for each model."""
+    models = sorted({status.name for status in server.models() if status.state == "READY"})
+    found = [write_examples(server.model_config(m), server.http_url, server.grpc_url) for m in models]
+    if not models:
+        return []
+    if is_full or len(models) == 1:
+        lines = [line for one in found for line in ("", *_write_all(one))]
+        return ["", "In another terminal:", *lines[1:]]
+    more = [f"  ... and {len(models) - _NUM_EXAMPLES} more"] if len(models) > _NUM_EXAMPLES else []
+    return [
+        "",
+        "In another terminal, or with curl or Python as --examples shows:",
+        *(f"  {one.infer}" for one in found[:_NUM_EXAMPLES]),
+        *more,
+    ]
+
+
+def _write_all(examples: Examples) -> list[str]:
+    """Return a model's requests, to be pasted into a shell or into Python."""
+    curl = [examples.curl] if examples.curl else ["# curl: the model's types are none of JSON's"]
+    return [examples.infer, "", *curl, "", *examples.python.split("\n")]
 
 
 def list_rows(server: TritonServer) -> list[tuple[str, ...]]:

@@ -1,0 +1,46 @@
+"""Entries of a log that grows, with their further lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kindaware._server.keeper import CONTINUATION
+from kindaware._server.log import Record, read_records
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the log.
+
+    Attributes:
+        raw: its lines, as they are in the log.
+        record: what it says.
+    """
+
+    raw: str
+    record: Record
+
+
+class EntryReader:
+    """Cuts the text of a growing log into entries: one is complete when the next begins."""
+
+    def __init__(self) -> None:
+        self._line = ""
+        self._lines: list[str] = []
+
+    def feed(self, text: str) -> list[Entry]:
+        """Return the entries that are complete with this text."""
+        *lines, self._line = (self._line + text).split("\n")
+        entries = []
+        for line in lines:
+            if not line.startswith(CONTINUATION):
+                entries += self.flush()
+            self._lines.append(line)
+        return entries
+
+    def flush(self) -> list[Entry]:
+        """Return what has come as complete lines, for the log does not grow at present."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return []
+        return [Entry("\n".join(lines) + "\n", next(read_records("\n".join(lines))))]

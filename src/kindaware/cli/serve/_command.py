@@ -1,0 +1,100 @@
+"""`kindaware serve`: the command line."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kindaware.cli.serve._session import ServeOptions, run_server
+
+
+class Kind(str, Enum):
+    """What --kind takes."""
+
+    CPU = "CPU"
+
+
+def serve(
+    context: typer.Context,
+    repositories: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL_REPOSITORY...",
+            help="Directories that have one directory per model, or a model's directory.",
+            show_default=False,
+        ),
+    ],
+    tritonserver: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The tritonserver executable.",
+            show_default="the first of: KINDAWARE_TRITONSERVER, tritonserver on PATH, "
+            "/opt/tritonserver/bin/tritonserver, the installed nvidia-pytriton wheel",
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is all.")] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(help="Port of HTTP; 0 picks a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0 picks a free one.")] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="Port of the metrics; 0 picks a free one.")] = 8002,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(
+            help="Put every instance on the CPU, in copies of the configurations, and say so.",
+            show_default="where the configurations say",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="MODEL.KEY=VALUE",
+            help="Set kindaware.SETTING, parameters.NAME, max_batch_size, instance_group.count or kind, in "
+            "copies of the configurations; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    is_watched: Annotated[
+        bool, typer.Option("--watch", help="Reload a model when one of its files changes.")
+    ] = False,
+    has_examples: Annotated[
+        bool, typer.Option("--examples", help="Print requests to paste for every model: curl and Python.")
+    ] = False,
+    startup_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long loading the models may take.")
+    ] = 600.0,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where the server's log goes.",
+            show_default="a temporary file, removed after a clean end",
+        ),
+    ] = None,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", "-v", help="Print the whole log to the terminal, not only errors and warnings."
+        ),
+    ] = False,
+) -> None:
+    """Serve model repositories with a real tritonserver, in the foreground until Ctrl-C."""
+    run_server(
+        ServeOptions(
+            repositories=tuple(repositories),
+            tritonserver=tritonserver,
+            host=host,
+            ports=(http_port, grpc_port, metrics_port),
+            args=tuple(context.obj or ()),
+            kind=None if kind is None else kind.value,
+            settings=tuple(settings or ()),
+            is_watched=is_watched,
+            has_examples=has_examples,
+            startup_seconds=startup_timeout,
+            log_file=log_file,
+            is_verbose=verbose,
+        )
+    )

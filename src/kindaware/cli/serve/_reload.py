@@ -1,0 +1,63 @@
+"""Models loaded again after their files have changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import typer
+
+from kindaware._server.failure import ServerError
+from kindaware._server.log import read_failures
+from kindaware._server.repository import find_models
+from kindaware._server.request_failures import find_place
+from kindaware._server.server import TritonServer
+
+
+def reload_models(server: TritonServer, models: Iterable[str], repositories: Sequence[str]) -> bool:
+    """Load models again, or unload those that are gone, and print a line for each.
+
+    The version before goes on serving where a model can't be loaded.
+
+    Returns:
+        Whether the server can go on loading models: it can't while it waits for a process that has ended.
+    """
+    return all(_reload(server, name, find_models(repositories).get(name)) for name in models)
+
+
+def _reload(server: TritonServer, name: str, folder: Path | None) -> bool:
+    started, log_length = time.monotonic(), len(server.log_text())
+    is_served = any(one.name == name and one.state == "READY" for one in server.models())
+    try:
+        if folder is None:
+            server.unload(name)
+        else:
+            _check_syntax(folder)
+            server.load(name)
+    except (ServerError, SyntaxError) as error:
+        reason = _explain(error, server.log_text()[log_length:], name)
+        goes_on = "\n  the version before goes on serving" if is_served else ""
+        typer.echo(f"{name}: not {'reloaded' if is_served else 'loaded'}: {reason}{goes_on}", err=True)
+        # Only what is not the server's own answer comes with the log.
+        return not getattr(error, "log", "")
+    done = "unloaded" if folder is None else "reloaded" if is_served else "loaded"
+    typer.echo(f"{done} {name} in {time.monotonic() - started:.1f} s", err=True)
+    return True
+
+
+def _check_syntax(folder: Path) -> None:
+    """Raise a SyntaxError, without a process for it, where a file is no Python."""
+    for file in folder.glob("*/*.py"):
+        compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+
+
+def _explain(error: ServerError | SyntaxError, log: str, name: str) -> str:
+    """Return why a model was not loaded, in a line; the log is what has come since it was asked for."""
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} ({os.path.relpath(error.filename or '')}:{error.lineno})"
+    reason = str(error) if error.log else read_failures(log).get(name, str(error))
+    first = reason.removeprefix("Internal: ").partition("\n")[0]
+    place = "" if error.log else find_place(reason)
+    return f"{first} ({place})" if place else first

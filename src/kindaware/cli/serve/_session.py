@@ -1,0 +1,218 @@
+"""One server from its start to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import typer
+
+from kindaware._errors import KindAwareError
+from kindaware._server.failure import ServerError
+from kindaware._server.repository import find_models, list_repositories
+from kindaware._server.server import TritonServer
+from kindaware.cli.serve._block import write_block
+from kindaware.cli.serve._log_follower import LogFollower
+from kindaware.cli.serve._progress import LoadingProgress
+from kindaware.cli.serve._reload import reload_models
+from kindaware.cli.serve._watch import ModelWatch, check_watchable
+
+_POLL_SECONDS = 0.1
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopServing(BaseException):
+    """The user, or the system, asked the server to stop."""
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """The options of the command, where they are described.
+
+    Attributes:
+        repositories: paths, as they were typed.
+        tritonserver: the executable, or None.
+        host: the address to listen on.
+        ports: of HTTP, gRPC and the metrics.
+        args: for the server.
+        kind: of every instance, or None.
+        settings: `MODEL.KEY=VALUE` each.
+        is_watched: whether models are reloaded when their files change.
+        has_examples: whether requests are printed for every model.
+        startup_seconds: how long loading may take.
+        log_file: where the log goes and stays, or None.
+        is_verbose: whether the whole log is printed.
+    """
+
+    repositories: tuple[str, ...]
+    tritonserver: Path | None
+    host: str
+    ports: tuple[int, int, int]
+    args: tuple[str, ...]
+    kind: str | None
+    settings: tuple[str, ...]
+    is_watched: bool
+    has_examples: bool
+    startup_seconds: float
+    log_file: Path | None
+    is_verbose: bool
+
+
+def run_server(options: ServeOptions) -> None:
+    """Serve until a signal, and exit with the status.
+
+    Raises:
+        typer.Exit: always.
+    """
+    log_path = options.log_file if options.log_file is not None else _make_log_file()
+    for number in _SIGNALS:
+        signal.signal(number, _stop_once)
+    session = Session(options, log_path)
+    try:
+        session.run()
+    except StopServing:
+        typer.echo("stopping the server ...", err=True)
+        status = 0
+    except KindAwareError as error:
+        _report(error, log_path)
+        status = 1
+    finally:
+        session.close()
+        if options.log_file is None and (status == 0 or not log_path.stat().st_size):
+            log_path.unlink()
+    raise typer.Exit(status)
+
+
+class Session:
+    """A server in the foreground, and what is shown of it.
+
+    Args:
+        options: of the command.
+        log_path: where the server's log goes.
+    """
+
+    def __init__(self, options: ServeOptions, log_path: Path) -> None:
+        self._options = options
+        self._log_path = log_path
+        self._repositories: list[str] = []
+        self._ports = options.ports
+        self._server: TritonServer | None = None
+        self._follower: LogFollower | None = None
+        self._watch: ModelWatch | None = None
+
+    def run(self) -> None:
+        """Start the server, print where it is, and wait for its end, which is an error."""
+        options = self._options
+        self._repositories = list_repositories(options.repositories)
+        if options.is_watched:
+            check_watchable(self._repositories, options.args)
+        server = self._start()
+        typer.echo(write_block(server, options.settings, has_all_examples=options.has_examples))
+        if options.is_watched:
+            self._watch = ModelWatch(self._repositories)
+            self._watch.start()
+        while (returncode := server.poll()) is None:
+            server = self._follow_changes(server)
+            time.sleep(_POLL_SECONDS)
+        raise ServerError.of(
+            "tritonserver",
+            expected="a server that runs until Ctrl-C",
+            got=f"its end by itself with status {returncode}",
+            remedy="its log says why",
+        )
+
+    def close(self) -> None:
+        """End all that was started."""
+        if self._watch is not None:
+            self._watch.close()
+        if self._server is not None:
+            self._server.stop()
+        if self._follower is not None:
+            self._follower.close()
+
+    def _start(self) -> TritonServer:
+        """Start a server, and show what it does meanwhile."""
+        server = self._server = self._make_server()
+        with contextlib.suppress(OSError):  # the server's own check says so
+            self._log_path.write_text("")
+        self._follower = LogFollower(self._log_path)
+        if self._options.is_verbose:
+            self._follower.start()
+            return server.start()
+        with LoadingProgress(self._log_path, find_models(self._repositories)):
+            server.start()
+        self._follower.start_with_errors()
+        return server
+
+    def _make_server(self) -> TritonServer:
+        options = self._options
+        http_port, grpc_port, metrics_port = self._ports
+        return TritonServer(
+            self._repositories,
+            tritonserver=options.tritonserver,
+            host=options.host,
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            args=options.args,
+            startup_timeout_seconds=options.startup_seconds,
+            log_path=self._log_path,
+            kind=options.kind,
+            settings=options.settings,
+            models=list(find_models(self._repositories)) if options.is_watched else None,
+        )
+
+    def _follow_changes(self, server: TritonServer) -> TritonServer:
+        """Reload what has changed; returns the server, which is another one if it had to be started again."""
+        changed = [] if self._watch is None else self._watch.take()
+        while self._watch is not None and changed:
+            if not reload_models(server, changed, self._repositories):
+                typer.echo("Triton can't load models any more: it starts again at the next change", err=True)
+                server = self._restart(server, self._watch)
+            changed = self._watch.take(code_only=True)
+        return server
+
+    def _restart(self, server: TritonServer, watch: ModelWatch) -> TritonServer:
+        """Start another server at the same ports, after each change until one does start."""
+        urls = (server.http_url, server.grpc_url, server.metrics_url)
+        self._ports = tuple(int(url.rpartition(":")[2]) for url in urls)  # type: ignore[assignment]  # three
+        while True:
+            while not watch.take():
+                time.sleep(_POLL_SECONDS)
+            server.stop()
+            if self._follower is not None:
+                self._follower.close()
+            try:
+                server = self._start()
+            except ServerError as error:
+                _report(error, self._log_path)
+            else:
+                typer.echo("Triton is ready again", err=True)
+                return server
+
+
+def _report(error: KindAwareError, log_path: Path) -> None:
+    """Print what went wrong, and where the whole log is."""
+    typer.echo(f"kindaware serve: {error}", err=True)
+    if log_path.exists() and log_path.stat().st_size:
+        typer.echo(f"\nthe whole log: {log_path}", err=True)
+
+
+def _make_log_file() -> Path:
+    """Create an empty file in the temporary directory."""
+    descriptor, name = tempfile.mkstemp(prefix="kindaware-serve-", suffix=".log")
+    os.close(descriptor)
+    return Path(name)
+
+
+def _stop_once(number: int, frame: FrameType | None) -> None:
+    """Turn the first signal into an exception; the next ones do not disturb the clean end."""
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise StopServing
