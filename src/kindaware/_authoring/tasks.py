@@ -42,7 +42,7 @@ TASKS = {
     SEQUENCE: Task(
         "A model that gets requests which belong together, and keeps a state for each sequence of them.",
         "python $directory/client.py",
-        "`forward` in `1/model.py` is yours to fill in. Only `client.py` sends sequences; `kindaware infer` does not.",
+        "`forward` in `1/model.py` is yours to fill in. `client.py` sends a sequence; `kindaware infer` can't.",
     ),
     PIPELINE: Task(
         "A model that has another one, `$other`, compute scores, and names the best.",
@@ -61,12 +61,16 @@ class Scaffold:
         about: what the model does.
         ask: the command that asks it.
         notes: what to know about it, in Markdown.
+        findings: what was found out, in lines.
+        questions: what is left to do by hand.
     """
 
     models: dict[str, Files]
     about: str
     ask: str
     notes: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
 
 
 def make_task(task: str, name: str, directory: str) -> Scaffold:

@@ -10,6 +10,7 @@ from pathlib import Path
 from kindaware._authoring.readme import write_readme
 from kindaware._authoring.scaffold import Files, check_name, write_directories
 from kindaware._authoring.tasks import Scaffold, make_task
+from kindaware.cli.new._port import scaffold_port
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def make(directory: Path, *, source: str | None, task: str, examples: Sequence[s
         OSError: something can't be read or written.
     """
     name = check_name(directory.absolute().name)
-    scaffold = make_task(task, name, shlex.quote(str(directory)))
+    scaffold = _scaffold(directory, name, source=source, task=task, examples=examples)
     directories: dict[Path, Files] = {
         directory.with_name(model): files for model, files in scaffold.models.items()
     }
@@ -59,16 +60,28 @@ def make(directory: Path, *, source: str | None, task: str, examples: Sequence[s
         directory=directory,
         about=scaffold.about,
         files={one: list(files) for one, files in directories.items()},
-        findings=[],
-        questions=[],
+        findings=scaffold.findings,
+        questions=scaffold.questions,
         commands=commands,
     )
+
+
+def _scaffold(
+    directory: Path, name: str, *, source: str | None, task: str, examples: Sequence[str]
+) -> Scaffold:
+    if source is None:
+        return make_task(task, name, shlex.quote(str(directory)))
+    if source.endswith(".py") or Path(source).exists():
+        return scaffold_port(Path(source), name, directory)
+    from kindaware._authoring.from_callable import scaffold_callable
+
+    return scaffold_callable(source, name, examples)
 
 
 def list_commands(directory: Path, directories: Sequence[Path], scaffold: Scaffold) -> list[str]:
     """Return the commands that test, serve and ask the model, from where the user stands."""
     return [
         f"pytest {shlex.quote(str(directory))}",
-        f"kindaware serve {shlex.quote(str(directory.parent))}",
+        f"kindaware serve {' '.join(shlex.quote(str(one)) for one in directories)}",
         f"{scaffold.ask}  # in another terminal",
     ]
