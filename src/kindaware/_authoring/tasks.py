@@ -42,7 +42,7 @@ TASKS = {
     SEQUENCE: Task(
         "A model that gets requests which belong together, and keeps a state for each sequence of them.",
         "python $directory/client.py",
-        "`forward` in `1/model.py` is yours to fill in. `client.py` sends a sequence; `kindaware infer` can't.",
+        "`forward` in `1/model.py` is yours to fill in. `client.py` sends a sequence; the command can't.",
     ),
     PIPELINE: Task(
         "A model that has another one, `$other`, compute scores, and names the best.",

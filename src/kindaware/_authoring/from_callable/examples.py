@@ -101,7 +101,9 @@ def find_example(source: Source) -> Example:
         ConfigError: it can't be told; the message names the option that says it.
     """
     names = list_parameters(source.function)
-    layer = _first_layer(source.function) if isinstance(source.function, nn.Module) and len(names) == 1 else None
+    layer = (
+        _first_layer(source.function) if isinstance(source.function, nn.Module) and len(names) == 1 else None
+    )
     for shape, vary_sizes, why in _guesses(layer, source.function) if layer is not None else ():
         values = {names[0]: make_example((1, *shape), _dtype_of(layer), source.function)}
         if run_error(source.function, values) is None:
@@ -142,9 +144,9 @@ def _runs(function: Callable[..., Any], shape: tuple[int, ...]) -> bool:
     return run_error(function, {name: torch.rand((1, *shape))}) is None
 
 
-def _first_layer(module: nn.Module) -> nn.Module | None:
+def _first_layer(function: Callable[..., Any]) -> nn.Module | None:
     """Return the first layer with weights; None where it lies in one that shapes its inputs itself."""
-    for one in module.modules():
+    for one in function.modules() if isinstance(function, nn.Module) else ():
         if isinstance(one, (nn.MultiheadAttention, nn.Transformer, nn.RNNBase)):
             return None
         if isinstance(one, (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
@@ -195,5 +197,3 @@ def run_error(function: Callable[..., Any], values: dict[str, torch.Tensor]) -> 
         for one in modules:
             one.training = True
     return None
-
-

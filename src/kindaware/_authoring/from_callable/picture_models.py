@@ -40,7 +40,7 @@ def find_picture_model(source: Source) -> PictureModel | None:
     from torchvision.models import get_model_weights
 
     try:
-        weights: Any = get_model_weights(source.name).DEFAULT  # type: ignore[attr-defined]
+        weights: Any = get_model_weights(source.name).DEFAULT
     except (ValueError, AttributeError):
         return None
     preset = weights.transforms()

@@ -8,14 +8,7 @@ from typing import Any
 import torch
 
 from kindaware._authoring.config_writer import write_config
-from kindaware._authoring.from_callable.code import (
-    CallableModel,
-    name_inputs,
-    uses_random_weights,
-    write_client,
-    write_model,
-    write_test,
-)
+from kindaware._authoring.from_callable.callable_model import CallableModel, name_inputs
 from kindaware._authoring.from_callable.examples import (
     Example,
     find_example,
@@ -23,14 +16,26 @@ from kindaware._authoring.from_callable.examples import (
     make_example,
     read_examples,
 )
+from kindaware._authoring.from_callable.model_text import write_model
 from kindaware._authoring.from_callable.picture_models import PictureModel, find_picture_model
 from kindaware._authoring.from_callable.source import Source, open_source
+from kindaware._authoring.from_callable.usage_text import write_client, write_test
 from kindaware._authoring.scaffold import Files
 from kindaware._authoring.tasks import Scaffold, test_file
 from kindaware._authoring.tensors_from_example import InferredTensors, tensors_from_example
 
 _MAX_BATCH_SIZE = 32
-_WEIGHTS = "WEIGHTS: the weights are random numbers, so its answers mean nothing yet; the comment says how to load yours"
+_WEIGHTS = (
+    "random weights, so its answers mean nothing yet: put yours into 1/weights.pt, or see WEIGHTS there"
+)
+_WEIGHTS_NOTE = (
+    "Its weights are random numbers until you put yours, a `state_dict`, into `1/weights.pt`, or change the "
+    "lines at `WEIGHTS` in `1/model.py`. Nothing was downloaded."
+)
+_PICTURES_NOTE = (
+    "Pictures are RGB, with numbers from 0 to 1, as `kindaware infer` sends them. The model itself subtracts "
+    "the mean and divides by the deviation, so a client must not."
+)
 
 
 def scaffold_callable(text: str, name: str, examples: Sequence[str]) -> Scaffold:
@@ -116,38 +121,36 @@ def _config(model: CallableModel, name: str) -> str:
 
 
 def _scaffold(model: CallableModel, example: Example, files: Files, name: str) -> Scaffold:
-    findings = []
-    for one, spec in zip(model.tensors.inputs, model.inputs, strict=True):
-        why = "; ".join(filter(None, [example.why, one.why]))
-        findings.append(f"input   {spec.name}  {spec.dtype} {list(spec.shape)}  {why}".rstrip())
-    for one in model.tensors.outputs:
-        findings.append(f"output  {one.spec.name}  {one.spec.dtype} {list(one.spec.shape)}  {one.why}".rstrip())
-    if not model.tensors.batches:
-        findings.append(f"does not batch: {model.tensors.why_batches}")
-    if model.tensors.left_out:
-        findings.append(f"left out: {', '.join(model.tensors.left_out)}")
     notes, questions = [], []
-    if uses_random_weights(model.source):
-        line = next(
-            number
-            for number, text in enumerate(str(files["1/model.py"]).splitlines(), 1)
-            if "WEIGHTS" in text
-        )
-        questions.append(f"1/model.py:{line}: {_WEIGHTS}")
-        notes.append(
-            "The weights are random numbers until you load yours: see `WEIGHTS` in `1/model.py`. Nothing was "
-            "downloaded."
-        )
+    if model.has_random_weights:
+        lines = str(files["1/model.py"]).splitlines()
+        number = next(place for place, line in enumerate(lines, 1) if "WEIGHTS" in line)
+        questions.append(f"1/model.py:{number}: {_WEIGHTS}")
+        notes.append(_WEIGHTS_NOTE)
     if model.picture is not None:
-        notes.append(
-            "Pictures are RGB with numbers from 0 to 1, as `kindaware infer` sends them. The model subtracts the mean "
-            "and divides by the deviation itself, so a client must not."
-        )
+        notes.append(_PICTURES_NOTE)
     return Scaffold(
         models={name: files},
-        about=f"Runs {model.source.text}.",
+        about=f"Runs `{model.source.text}`.",
         ask=f"kindaware infer {name} --random",
         notes=notes,
-        findings=findings,
+        findings=_findings(model, example),
         questions=questions,
     )
+
+
+def _findings(model: CallableModel, example: Example) -> list[str]:
+    """Return a line for each tensor, with the reason for its sizes."""
+    rows = [
+        ("input", spec, "; ".join(filter(None, [example.why, one.why])))
+        for one, spec in zip(model.tensors.inputs, model.inputs, strict=True)
+    ]
+    rows += [("output", one.spec, one.why) for one in model.tensors.outputs]
+    lines = [
+        f"{kind:6}  {spec.name}  {spec.dtype} {list(spec.shape)}  {why}".rstrip() for kind, spec, why in rows
+    ]
+    if not model.tensors.batches:
+        lines.append(f"does not batch: {model.tensors.why_batches}")
+    if model.tensors.left_out:
+        lines.append(f"left out: {', '.join(model.tensors.left_out)}")
+    return lines

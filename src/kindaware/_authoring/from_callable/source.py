@@ -66,7 +66,9 @@ def open_source(text: str) -> Source:
     target = getattr(module, name, None)
     if not callable(target):
         close = [one for one in vars(module) if one.lower() == name.lower()]
-        names = close or [one for one in vars(module) if not one.startswith("_") and callable(vars(module)[one])]
+        names = close or [
+            one for one in vars(module) if not one.startswith("_") and callable(vars(module)[one])
+        ]
         raise ConfigError.of(
             f"--from {text}",
             expected=f"a class or function of {place}",
@@ -154,9 +156,7 @@ def _try_import(name: str, text: str) -> ModuleType:
             f"--from {text}",
             expected=f"a module {name} that can be imported",
             got=describe(error),
-            remedy=f"pip install the package that has it, or start in the directory of {name.partition('.')[0]}.py"
-            if is_missing
-            else "correct it first",
+            remedy="install its package, or go where its file is" if is_missing else "correct it first",
         ) from error
 
 
@@ -167,7 +167,8 @@ def _takes_tensors(target: Callable[..., Any]) -> bool:
     except (TypeError, ValueError):
         return False
     return any(
-        one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in parameters
+        one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        for one in parameters
     )
 
 
@@ -201,5 +202,3 @@ def _make(
             remedy="name another callable",
         )
     return made, f"{name}({code})".replace("'", '"')
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import io
 import re
 import textwrap
@@ -13,6 +14,7 @@ from kindaware._authoring.port.statements import Question
 
 _INDENT = "    "
 _WIDTH = 100
+_Compound = ast.If | ast.For | ast.While | ast.With | ast.Try
 
 
 class Emitter:
@@ -60,16 +62,10 @@ class Emitter:
                 name = f" as {handler.name}" if handler.name else ""
                 found += [f"{_INDENT * depth}except{kind}{name}:", *self.block(handler.body, depth + 1)]
         else:
-            header = type(statement)(
-                **{
-                    name: value
-                    for name, value in ast.iter_fields(statement)
-                    if name not in ("body", "orelse")
-                },
-                body=[ast.Pass()],
-                **({} if isinstance(statement, ast.With) else {"orelse": []}),
-            )
-            ast.copy_location(header, statement)
+            header = copy.copy(statement)
+            header.body = [ast.Pass()]
+            if not isinstance(header, ast.With):
+                header.orelse = []
             found = _indented(unparse(header).rpartition("\n")[0], depth)
             found += self.block(statement.body, depth + 1)
         for name in ("orelse", "finalbody"):

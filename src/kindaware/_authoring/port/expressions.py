@@ -24,7 +24,13 @@ _LEVELS = {
 _FROM_DLPACK = ("from_dlpack", "torch.from_dlpack", "torch.utils.dlpack.from_dlpack", "dlpack.from_dlpack")
 TO_DLPACK = ("to_dlpack", "torch.to_dlpack", "torch.utils.dlpack.to_dlpack", "dlpack.to_dlpack")
 _TO_TENSOR = ("torch.from_numpy", "torch.tensor", "torch.as_tensor", "torch.Tensor")
-_NO_TRAINING = {"eval"}
+_NO_TRAINING = ("eval",)
+_ABOUT_REQUEST = {
+    "request_id": "id",
+    "correlation_id": "correlation_id",
+    "timeout": "timeout",
+    "parameters": "parameters",
+}
 
 
 class Folder(ast.NodeTransformer):
@@ -73,24 +79,27 @@ class Folder(ast.NodeTransformer):
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         node.value, node.slice = self.visit(node.value), self.visit(node.slice)
-        key, owner = text_of(node.slice), node.value
-        if not isinstance(owner, Symbol):
+        if not isinstance(node.value, Symbol):
             return node
-        if owner.kind == "args":
-            return _argument(key) or node
-        if owner.kind == "config" and key in ("input", "output"):
-            return Symbol("tensor_configs", key)
-        if owner.kind == "config" and key == "parameters":
-            return Symbol("parameters")
-        if owner.kind == "parameters" and key:
-            return Symbol("parameter", key)
-        if owner.kind == "parameter" and key == "string_value":
-            return expression(f"self.parameters[{owner.name!r}]")
-        if owner.kind == "tensor_config" and key == "data_type":
-            return Symbol("datatype", owner.name)
-        return self._tensor_config(owner, node.slice) or node
+        return self._entry(node.value, node.slice) or node
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:  # noqa: N802
+    def _entry(self, owner: Symbol, index: ast.expr) -> ast.expr | None:
+        """Return what an entry of args or of the configuration is; None for one that isn't known."""
+        key = text_of(index)
+        entries = {
+            ("config", "input"): Symbol("tensor_configs", "input"),
+            ("config", "output"): Symbol("tensor_configs", "output"),
+            ("config", "parameters"): Symbol("parameters"),
+            ("parameters", key): Symbol("parameter", key),
+            ("parameter", "string_value"): expression(f"self.parameters[{owner.name!r}]"),
+            ("tensor_config", "data_type"): Symbol("datatype", owner.name),
+        }
+        if owner.kind == "args":
+            return _argument(key)
+        found = entries.get((owner.kind, key)) if key else None
+        return found or self._tensor_config(owner, index)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.expr:
         node.operand = self.visit(node.operand)
         is_known = isinstance(node.op, ast.Not) and isinstance(node.operand, ast.Constant)
         return ast.Constant(not node.operand.value) if is_known else node  # type: ignore[attr-defined]
@@ -119,46 +128,44 @@ class Folder(ast.NodeTransformer):
     def _configuration(self, node: ast.Call) -> ast.expr | None:
         """Fold what is read from the model's configuration."""
         first = node.args[0] if node.args else None
-        if dotted(node.func) == "json.loads" and is_symbol(first, "config_text"):
-            return Symbol("config")
-        if dotted(node.func) == "json.loads" and is_symbol(first, "about_request"):
-            return first
+        if dotted(node.func) == "json.loads" and is_symbol(first, "config_text", "about_request"):
+            return Symbol("config") if is_symbol(first, "config_text") else first
         if self._is_triton(node.func, "using_decoupled_model_transaction_policy") and self.spec is not None:
             return ast.Constant(self.spec.decoupled)
         if self._is_triton(node.func, "get_output_config_by_name", "get_input_config_by_name"):
             name = text_of(node.args[1]) if len(node.args) > 1 else ""
             return Symbol("tensor_config", name) if name else None
-        if self._is_triton(node.func, "triton_string_to_numpy") and isinstance(first, Symbol):
-            return Symbol("dtype", first.name) if first.kind == "datatype" else None
-        if dotted(node.func) in ("int", "str") and is_symbol(first, "device_id"):
-            return first
-        return None
+        if self._is_triton(node.func, "triton_string_to_numpy") and is_symbol(first, "datatype"):
+            assert isinstance(first, Symbol)
+            return Symbol("dtype", first.name)
+        return first if dotted(node.func) in ("int", "str") and is_symbol(first, "device_id") else None
 
     def _method(self, node: ast.Call) -> ast.expr | None:
         """Fold methods of requests, and of tensors."""
         if not isinstance(node.func, ast.Attribute):
             return None
         owner, method = node.func.value, node.func.attr
-        if isinstance(owner, Symbol):
-            if owner.kind == "input" and method in ("as_numpy", "to_dlpack"):
-                return Symbol("array" if method == "as_numpy" else "capsule", owner.name, hint=owner.hint)
-            if owner.kind == "request" and method == "get_response_sender":
-                return Symbol("sender")
-            if owner.kind == "request" and method in (
-                "request_id",
-                "correlation_id",
-                "timeout",
-                "parameters",
-            ):
-                return Symbol("about_request", method.removeprefix("request_"))
-            if method == "is_cancelled" and owner.kind in ("request", "sender"):
-                return Symbol("is_cancelled")
-            if owner.kind in ("config", "parameters", "parameter") and method == "get" and node.args:
-                return self.visit_Subscript(ast.Subscript(owner, node.args[0], ast.Load()))
+        found = self._method_of_symbol(owner, method, node) if isinstance(owner, Symbol) else None
+        if found is not None:
+            return found
         is_move = method == "cuda" or (method == "to" and _is_device(node))
         if is_move and (self.places_modules or is_symbol(owner, "tensor")):
             return owner
         return owner if self.places_modules and method in _NO_TRAINING and not node.args else None
+
+    def _method_of_symbol(self, owner: Symbol, method: str, node: ast.Call) -> ast.expr | None:
+        methods = {
+            ("input", "as_numpy"): Symbol("array", owner.name, hint=owner.hint),
+            ("input", "to_dlpack"): Symbol("capsule", owner.name, hint=owner.hint),
+            ("request", "get_response_sender"): Symbol("sender"),
+            ("request", "is_cancelled"): Symbol("is_cancelled"),
+            ("sender", "is_cancelled"): Symbol("is_cancelled"),
+        }
+        if owner.kind == "request" and method in _ABOUT_REQUEST:
+            return Symbol("about_request", _ABOUT_REQUEST[method])
+        if owner.kind in ("config", "parameters", "parameter") and method == "get" and node.args:
+            return self._entry(owner, node.args[0])
+        return methods.get((owner.kind, method))
 
     def _tensor(self, node: ast.Call) -> ast.expr | None:
         """Fold the ways into a torch tensor, and into one of Triton's."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from kindaware._authoring.port.expressions import TO_DLPACK
 from kindaware._authoring.port.statements import Question, like
@@ -13,7 +14,7 @@ from kindaware._config.model_spec import ModelSpec, TensorSpec
 
 _ON_HOST = ("cpu", "detach", "contiguous")
 _QUESTIONS = {
-    "request": "it asks the request: what a request says about itself is in a parameter `requests` of the hook",
+    "request": "it asks the request: a parameter `requests` of the hook has what they say about themselves",
     "about_request": "it asks one request of several: `requests[n]` of the hook has it, with its rows",
     "sender": "it uses the response sender: yield what is to be sent",
     "thread": "it starts a thread: a `stream` with async def runs beside others",
@@ -52,11 +53,9 @@ class Finisher(ast.NodeTransformer):
         self.asks_requests = False
         self.variables: dict[str, str] = {}
 
-    def visit(self, node: ast.AST) -> ast.AST:
+    def visit(self, node: ast.AST) -> Any:
         """Return a node finished."""
-        if isinstance(node, Symbol):
-            return self._symbol(node)
-        return super().visit(node)
+        return self._symbol(node) if isinstance(node, Symbol) else super().visit(node)
 
     def finish(self, node: ast.expr) -> ast.expr:
         """Return an expression without symbols.
@@ -64,7 +63,7 @@ class Finisher(ast.NodeTransformer):
         Raises:
             UnfinishedError: one of them has nothing that it could become.
         """
-        finished: ast.expr = self.visit(copy.deepcopy(node))  # type: ignore[assignment]
+        finished: ast.expr = self.visit(copy.deepcopy(node))
         return finished
 
     def _symbol(self, symbol: Symbol) -> ast.expr:
@@ -81,10 +80,8 @@ class Finisher(ast.NodeTransformer):
         }
         if kind in plain:
             return expression(plain[kind])
-        if kind in ("tensor", "input"):
-            return read_input(name)
-        if kind == "array":
-            return self._array(name)
+        if kind in ("tensor", "input", "array"):
+            return self._array(name) if kind == "array" else read_input(name)
         if kind == "copy":
             assert value is not None
             self.variables.pop(name, None)
@@ -95,8 +92,6 @@ class Finisher(ast.NodeTransformer):
         if kind == "dtype" and name in (known := {**self.inputs, **self.outputs}):
             is_text = known[name].dtype.torch is None
             return expression("object" if is_text else f"{self.numpy}.{known[name].dtype.numpy}")
-        if kind == "datatype" and name in {**self.inputs, **self.outputs}:
-            return ast.Constant({**self.inputs, **self.outputs}[name].dtype.in_config)
         return self._answer(symbol)
 
     def _answer(self, symbol: Symbol) -> ast.expr:

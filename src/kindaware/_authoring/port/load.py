@@ -48,10 +48,11 @@ class LoadRewriter:
         if function is None:
             return []
         self.folder.names = {self.old.parameter("initialize"): Symbol("args")}
-        body = self._block(without_docstring(function.body))
+        body = self.block(without_docstring(function.body))
         return _with_module_returned(body)
 
-    def _block(self, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+    def block(self, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
+        """Return the statements of any method, without what chooses a device and reads the configuration."""
         return [new for one in statements for new in self._statement(one)]
 
     def _statement(self, statement: ast.stmt) -> list[ast.stmt]:
@@ -73,7 +74,7 @@ class LoadRewriter:
             if isinstance(value, ast.expr):
                 setattr(new, name, self.folder.fold(value))
             elif isinstance(value, list) and value and all(isinstance(one, ast.stmt) for one in value):
-                setattr(new, name, self._block(value) or [ast.Pass()])
+                setattr(new, name, self.block(value) or [ast.Pass()])
         return [like(new, statement)]
 
     def _assignment(self, statement: ast.Assign | ast.AnnAssign) -> list[ast.stmt]:
@@ -126,8 +127,8 @@ class LoadRewriter:
                 return []
             test = test if isinstance(test, Symbol) else Symbol("is_gpu")
         if isinstance(test, ast.Constant):
-            return self._block(statement.body if test.value else statement.orelse)
-        body, orelse = self._block(statement.body), self._block(statement.orelse)
+            return self.block(statement.body if test.value else statement.orelse)
+        body, orelse = self.block(statement.body), self.block(statement.orelse)
         if not body and not orelse:
             return []
         return [like(ast.If(test, body or [ast.Pass()], orelse), statement)]
@@ -177,8 +178,7 @@ def rewrite_finalize(old: OldModel, folder: Folder, dropped: set[str]) -> list[a
     ]
     if len(kept) < len(function.body):
         kept = _without_dead_names(kept)
-    rewritten = LoadRewriter(old, folder, dropped)._block(kept)
-    return rewritten
+    return LoadRewriter(old, folder, dropped).block(kept)
 
 
 def _without_dead_names(statements: list[ast.stmt]) -> list[ast.stmt]:

@@ -167,9 +167,12 @@ class _Port:
         """Return assignments of the arrays that are read more than once, under the names they had."""
         reads = [one for statement in body for one in symbols_in(statement) if one.kind == "array"]
         texts = {one.name for one in self.spec.inputs if one.dtype.torch is None}
+        loops = [node for one in body for node in ast.walk(one) if isinstance(node, (ast.For, ast.While))]
+        looped = {one.name for loop in loops for inner in loop.body for one in symbols_in(inner)}
         for name in dict.fromkeys(one.name for one in reads):
             hints = [one.hint for one in reads if one.name == name]
-            if self.finisher.keeps_arrays and len(hints) > 1 and name not in texts:
+            is_often = len(hints) > 1 or name in looped
+            if self.finisher.keeps_arrays and is_often and name not in texts:
                 self.finisher.variables[name] = next(filter(None, hints), f"{name.lower()}_array")
         return [
             ast.Assign([ast.Name(variable, ast.Store())], as_array(name), lineno=0)
@@ -232,7 +235,7 @@ class _Port:
                             [like(Question("declare `inputs` and `outputs`, lists of TensorSpec", one), one)],
                             1,
                         )[:-1]
-                    )  # type: ignore[arg-type]
+                    )
                 continue
             found.append(self._other(one))
         return found
@@ -249,7 +252,7 @@ class _Port:
             return self.emitter.block([like(one, one)], 1)
         rewriter = LoadRewriter(self.old, self._folder(), self.dropped)
         documented = one.body[: len(one.body) - len(without_docstring(one.body))]
-        body = self._finished(rewriter._block(without_docstring(one.body)))
+        body = self._finished(rewriter.block(without_docstring(one.body)))
         header = self.old.lines[one.lineno - 1 : one.body[0].lineno - 1]
         decorators = [self.old.lines[node.lineno - 1] for node in one.decorator_list]
         text = [self.old.lines[n] for doc in documented for n in range(doc.lineno - 1, doc.end_lineno or 0)]
@@ -324,28 +327,41 @@ def _find_loop(function: ast.FunctionDef, requests: str) -> _Execute | None:
         body = body[0].body
     for position, one in enumerate(body):
         before, after = body[:position], body[position + 1 :]
-        if isinstance(one, ast.With) and len(one.body) >= 1 and _is_loop(one.body[-1], requests):
-            before, one = [*before, *one.body[:-1]], one.body[-1]
-        mentioned = any(_mentions_name(other, requests) for other in [*before, *after])
-        if isinstance(one, ast.For) and _is_loop(one, requests):
-            returned = {dotted(last.value) for last in after if isinstance(last, ast.Return) and last.value}
-            is_plain = all(isinstance(last, (ast.Return, ast.Pass)) for last in after)
-            assert isinstance(one.target, ast.Name)
-            return (
-                None
-                if mentioned or not is_plain
-                else _Execute([*before, *one.body], one.target.id, returned - {""})
-            )
-        if isinstance(one, ast.Return) and isinstance(one.value, ast.ListComp):
-            generator = one.value.generators[0]
-            if (
-                dotted(generator.iter) == requests
-                and isinstance(generator.target, ast.Name)
-                and not mentioned
-            ):
-                last = ast.copy_location(ast.Return(one.value.elt), one)
-                return _Execute([*before, last], generator.target.id, set())
+        if isinstance(one, ast.With) and _is_loop(one.body[-1], requests):
+            found = _of_loop([*before, *one.body[:-1]], one.body[-1], after, requests)
+        elif isinstance(one, ast.Return):
+            found = _of_comprehension(before, one, requests)
+        else:
+            found = _of_loop(before, one, after, requests)
+        if found is not None:
+            return found
     return None
+
+
+def _of_loop(before: list[ast.stmt], loop: ast.stmt, after: list[ast.stmt], requests: str) -> _Execute | None:
+    if not (isinstance(loop, ast.For) and isinstance(loop.target, ast.Name) and _is_loop(loop, requests)):
+        return None
+    returned = {dotted(one.value) for one in after if isinstance(one, ast.Return) and one.value}
+    is_plain = all(isinstance(one, (ast.Return, ast.Pass)) for one in after)
+    is_own = any(_mentions_name(one, requests) for one in [*before, *after])
+    if is_own or not is_plain:
+        return None
+    return _Execute([*before, *loop.body], loop.target.id, returned - {""})
+
+
+def _of_comprehension(before: list[ast.stmt], last: ast.Return, requests: str) -> _Execute | None:
+    if not isinstance(last.value, ast.ListComp) or any(_mentions_name(one, requests) for one in before):
+        return None
+    (generator, *more) = last.value.generators
+    if (
+        more
+        or generator.ifs
+        or dotted(generator.iter) != requests
+        or not isinstance(generator.target, ast.Name)
+    ):
+        return None
+    answer = ast.copy_location(ast.Return(last.value.elt), last)
+    return _Execute([*before, answer], generator.target.id, set())
 
 
 def _is_loop(one: ast.stmt, requests: str) -> bool:

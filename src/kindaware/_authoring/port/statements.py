@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,11 +15,9 @@ from kindaware._authoring.port.symbols import (
     Symbol,
     dotted,
     is_symbol,
-    mentions,
     names_in,
     self_attribute,
     symbols_in,
-    text_of,
 )
 
 _THREADS = ("threading.Thread", "Thread")
@@ -112,27 +110,34 @@ class BodyRewriter:
 
     def _statement(self, statement: ast.stmt, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
         """Return what a statement becomes; nothing for one that is folded away."""
-        if isinstance(statement, ast.Expr):
-            return self._expression(statement, frame, is_tail=is_tail)
-        if isinstance(statement, (ast.Assign, ast.AnnAssign)):
-            return self._assignment(statement, frame)
-        if isinstance(statement, ast.If):
-            return self._if(statement, frame, is_tail=is_tail)
-        if isinstance(statement, (ast.For, ast.While)):
-            return self._loop(statement, frame)
-        if isinstance(statement, ast.With):
-            return self._with(statement, frame, is_tail=is_tail)
-        if isinstance(statement, ast.Try):
-            return self._try(statement, frame, is_tail=is_tail)
-        if isinstance(statement, ast.Return):
-            return self._return(statement, is_tail=is_tail)
-        if isinstance(statement, ast.Raise) and statement.exc is not None:
-            return [like(ast.Raise(self.folder.fold(statement.exc), statement.cause), statement)]
-        if isinstance(statement, ast.Continue) and not frame.loops:
-            return [] if is_tail else [like(ast.Return(None), statement)]
-        if isinstance(statement, ast.AugAssign) and self_attribute(statement.target) in self.dropped:
-            return []
-        return [self._folded(statement)]
+        rewrites: dict[type[ast.stmt], Callable[..., list[ast.stmt]]] = {
+            ast.Expr: self._expression,
+            ast.Assign: self._assignment,
+            ast.AnnAssign: self._assignment,
+            ast.If: self._if,
+            ast.For: self._loop,
+            ast.While: self._loop,
+            ast.With: self._with,
+            ast.Try: self._try,
+            ast.Return: self._return,
+            ast.Raise: self._raise,
+            ast.Continue: self._continue,
+            ast.AugAssign: self._augmented,
+        }
+        rewrite = rewrites.get(type(statement))
+        return [self._folded(statement)] if rewrite is None else rewrite(statement, frame, is_tail=is_tail)
+
+    def _raise(self, statement: ast.Raise, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
+        exception = None if statement.exc is None else self.folder.fold(statement.exc)
+        return [like(ast.Raise(exception, statement.cause), statement)]
+
+    def _continue(self, statement: ast.Continue, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
+        if frame.loops:
+            return [statement]
+        return [] if is_tail else [like(ast.Return(None), statement)]
+
+    def _augmented(self, statement: ast.AugAssign, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
+        return [] if self_attribute(statement.target) in self.dropped else [self._folded(statement)]
 
     def _folded(self, statement: ast.stmt) -> ast.stmt:
         """Return a statement with its expressions folded."""
@@ -148,17 +153,11 @@ class BodyRewriter:
     def _expression(self, statement: ast.Expr, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
         call = statement.value
         if not isinstance(call, ast.Call):
-            value = self.folder.fold(call)
-            return [] if isinstance(value, (Symbol, ast.Constant)) else [self._folded(statement)]
-        if isinstance(call.func, ast.Attribute) and call.func.attr == "append" and call.args:
-            list_name = dotted(call.func.value)
-            if list_name in frame.responses:
-                return self._answer(call.args[0], statement, frame, is_tail=is_tail)
-            output = self.folder.fold(call.args[0]) if list_name in frame.outputs else None
-            if is_symbol(output, "array_output", "tensor_output"):
-                assert isinstance(output, Symbol)
-                target = ast.Subscript(ast.Name(list_name), ast.Constant(output.name), ast.Store())
-                return [like(ast.Assign([target], Symbol("value", output.name, output)), statement)]
+            is_gone = isinstance(self.folder.fold(call), (Symbol, ast.Constant))
+            return [] if is_gone else [self._folded(statement)]
+        appended = self._appended(call, statement, frame, is_tail=is_tail)
+        if appended is not None:
+            return appended
         inlined = self._inlined(call, statement, is_tail=is_tail)
         if inlined is not None:
             frame.is_beside = frame.is_beside or getattr(call.func, "attr", "") in ("start", "submit")
@@ -170,9 +169,23 @@ class BodyRewriter:
                 return self._sent(folded, statement)
             if is_symbol(owner, "thread") and method in ("join", "start"):
                 return []
-        if not isinstance(folded, ast.Call):
-            return []
-        return [self._folded(statement)]
+        return [self._folded(statement)] if isinstance(folded, ast.Call) else []
+
+    def _appended(
+        self, call: ast.Call, statement: ast.Expr, frame: Frame, *, is_tail: bool
+    ) -> list[ast.stmt] | None:
+        """Return what `responses.append(...)`, or that of an output, becomes; None for other calls."""
+        if not (isinstance(call.func, ast.Attribute) and call.func.attr == "append" and call.args):
+            return None
+        name = dotted(call.func.value)
+        if name in frame.responses:
+            return self._answer(call.args[0], statement, frame, is_tail=is_tail)
+        output = self.folder.fold(call.args[0]) if name in frame.outputs else None
+        if not is_symbol(output, "array_output", "tensor_output"):
+            return None
+        assert isinstance(output, Symbol)
+        target = ast.Subscript(ast.Name(name), ast.Constant(output.name), ast.Store())
+        return [like(ast.Assign([target], Symbol("value", output.name, output)), statement)]
 
     def _answer(self, value: ast.expr, statement: ast.stmt, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
         """Return the answer to a request, in place of a response that is added to the list."""
@@ -197,49 +210,58 @@ class BodyRewriter:
         # What is flagged as the last needs no word: the library sends the end when the generator is done.
         return [] if response is None else [like(ast.Expr(ast.Yield(response)), statement)]
 
-    def _assignment(self, statement: ast.Assign | ast.AnnAssign, frame: Frame) -> list[ast.stmt]:
+    def _assignment(
+        self, statement: ast.Assign | ast.AnnAssign, frame: Frame, *, is_tail: bool
+    ) -> list[ast.stmt]:
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         if statement.value is None:
             return [self._folded(statement)]
         pairs = _pairs(targets, statement.value)
         if pairs is not None and len(pairs) > 1:
             apart = [like(ast.Assign([target], value), statement) for target, value in pairs]
-            new = [one for part in apart for one in self._assignment(part, frame)]
+            new = [one for part in apart for one in self._assignment(part, frame, is_tail=False)]
             return new if len(new) < len(pairs) else [self._folded(statement)]
         if len(targets) != 1:
             return [self._folded(statement)]
         return self._single(targets[0], statement.value, statement, frame)
 
     def _single(self, target: ast.expr, value: ast.expr, statement: ast.stmt, frame: Frame) -> list[ast.stmt]:
-        name, attribute = dotted(target), self_attribute(target)
-        if attribute in self.dropped and attribute:
-            return []
-        if isinstance(target, ast.Name) and isinstance(value, ast.List) and not value.elts:
-            if name in frame.responses:
-                return []
-            if name in frame.outputs:
-                return [like(ast.Assign([target], ast.Dict([], [])), statement)]
-        folded = self._thread(value) or self.folder.fold(value)
-        if isinstance(target, ast.Attribute) and is_symbol(self.folder.fold(target.value), "thread"):
+        """Return what an assignment to one target becomes."""
+        if self_attribute(target) in self.dropped or self._is_of_thread(target):
             return []
         if not isinstance(target, ast.Name):
             return [self._folded(statement)]
-        if is_symbol(folded, "array_output", "tensor_output"):
-            assert isinstance(folded, Symbol)
-            frame.named_outputs[name] = folded.name
-        if isinstance(folded, Symbol) and frame.stores[name] == 1 and name not in frame.changed:
-            self._name_parts(folded, frame)
-            folded.hint = name
-            self.folder.names[name] = folded
+        if isinstance(value, ast.List) and not value.elts and target.id in frame.responses | frame.outputs:
+            is_gone = target.id in frame.responses
+            return [] if is_gone else [like(ast.Assign([target], ast.Dict([], [])), statement)]
+        folded = self._thread(value) or self.folder.fold(value)
+        self._name_parts(folded, frame)
+        if isinstance(folded, Symbol) and self._can_wait(folded, target.id, frame):
+            folded.hint = target.id
+            self.folder.names[target.id] = folded
             return []
+        return self._kept(target, folded, statement, frame)
+
+    def _is_of_thread(self, target: ast.expr) -> bool:
+        """Whether a target is an attribute of a thread, such as `thread.daemon`."""
+        return isinstance(target, ast.Attribute) and is_symbol(self.folder.fold(target.value), "thread")
+
+    def _can_wait(self, symbol: Symbol, name: str, frame: Frame) -> bool:
+        """Whether a symbol may be written where it is used: neither it nor what it is made of changes."""
+        read = set().union(*(names_in(one) for one in ast.iter_child_nodes(symbol)))
+        is_stable = not any(frame.stores[one] > 1 or one in frame.changed for one in read)
+        return frame.stores[name] == 1 and name not in frame.changed and is_stable
+
+    def _kept(self, target: ast.Name, folded: ast.expr, statement: ast.stmt, frame: Frame) -> list[ast.stmt]:
+        """Return an assignment that stays one."""
+        self.folder.names.pop(target.id, None)
         if is_symbol(folded, "error"):
             return [like(ast.Raise(folded), statement)]
-        self._name_parts(folded, frame)
-        if isinstance(folded, Symbol) and folded.kind in _KEPT_BY_NAME and name in frame.changed:
+        if isinstance(folded, Symbol) and folded.kind in _KEPT_BY_NAME and target.id in frame.changed:
             folded = Symbol("copy", folded.name, folded)
         elif isinstance(folded, Symbol) and folded.kind.endswith("_output"):
+            frame.named_outputs[target.id] = folded.name
             folded = Symbol("value", folded.name, folded)
-        self.folder.names.pop(name, None)
         new = copy.deepcopy(statement)
         new.value = folded  # type: ignore[attr-defined]
         return [like(new, statement)]
@@ -266,7 +288,7 @@ class BodyRewriter:
             return []
         return [like(ast.If(test, body or [ast.Pass()], orelse), statement)]
 
-    def _loop(self, statement: ast.For | ast.While, frame: Frame) -> list[ast.stmt]:
+    def _loop(self, statement: ast.For | ast.While, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
         frame.loops += 1
         body = self._block(statement.body, frame, is_tail=False) or [ast.Pass()]
         frame.loops -= 1
@@ -301,13 +323,13 @@ class BodyRewriter:
         ]
         new = ast.Try(
             self._block(statement.body, frame, is_tail=is_tail and not statement.orelse) or [ast.Pass()],
-            handlers,  # type: ignore[arg-type]
+            handlers,
             self._block(statement.orelse, frame, is_tail=is_tail),
             self._block(statement.finalbody, frame, is_tail=False),
         )
         return [like(new, statement)]
 
-    def _return(self, statement: ast.Return, *, is_tail: bool) -> list[ast.stmt]:
+    def _return(self, statement: ast.Return, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
         value = None if statement.value is None else self.folder.fold(statement.value)
         if value is None or (isinstance(value, ast.Constant) and value.value is None):
             return [] if is_tail else [like(ast.Return(None), statement)]
@@ -370,9 +392,11 @@ class BodyRewriter:
                 if isinstance(value, Symbol):
                     value.hint = name
                 self.folder.names[name] = value
-            elif text_of(value) or dotted(value) != name:
-                self.folder.names.pop(name, None)
-                kept = Symbol("copy", value.name, value) if is_symbol(value, *_KEPT_BY_NAME) else value  # type: ignore[attr-defined]
+                continue
+            self.folder.names.pop(name, None)
+            is_input = isinstance(value, Symbol) and value.kind in _KEPT_BY_NAME
+            kept = Symbol("copy", value.name, value) if is_input else value  # type: ignore[attr-defined]
+            if dotted(kept) != name:
                 found.append(like(ast.Assign([ast.Name(name, ast.Store())], kept), statement))
         self._active.append(function.name)
         found += self._block(body, frame, is_tail=is_tail)

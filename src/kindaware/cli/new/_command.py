@@ -32,8 +32,8 @@ def new(
         typer.Option(
             "--from",
             metavar="SOURCE",
-            help="What to serve: PACKAGE.MODULE:CALLABLE, which is a class or factory of a module or a function "
-            "of tensors, or a model.py of the Python backend, to port.",
+            help="What to serve: PACKAGE.MODULE:CALLABLE, a class or factory of a module or a function of "
+            "tensors; or a model.py of the Python backend, to port.",
             show_default="a small model to change",
         ),
     ] = None,

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kindaware._authoring.readme import write_readme
 from kindaware._authoring.scaffold import Files, check_name, write_directories
 from kindaware._authoring.tasks import Scaffold, make_task
+from kindaware.cli.new._made import Made
 from kindaware.cli.new._port import scaffold_port
-
-
-@dataclass(frozen=True)
-class Made:
-    """What was made.
-
-    Attributes:
-        directory: of the model.
-        about: what the model does.
-        files: names by directory.
-        findings: what was found out, in lines.
-        questions: what is left to do by hand.
-        commands: what to type next.
-    """
-
-    directory: Path
-    about: str
-    files: dict[Path, list[str]]
-    findings: list[str]
-    questions: list[str]
-    commands: list[str]
 
 
 def make(directory: Path, *, source: str | None, task: str, examples: Sequence[str], is_forced: bool) -> Made:

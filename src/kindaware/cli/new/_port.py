@@ -39,7 +39,7 @@ def scaffold_port(source: Path, name: str, directory: Path) -> Scaffold:
     config = model_directory / "config.pbtxt"
     spec, config_text, questions = _read_config(config, text, str(old), name)
     ported = port_model(text, str(old), spec)
-    found = [f"1/model.py: {old} line {line}: {question}" for line, question in ported.questions]
+    found = [f"{old}:{line}: {question}" for line, question in ported.questions]
     files: dict[str, str | Path] = {"config.pbtxt": config_text, "1/model.py": ported.text}
     if has_place:
         files |= _companions(model_directory, old)
@@ -140,12 +140,17 @@ def _write_test(spec: ModelSpec, reference: str | None) -> str:
     entries = ",\n".join(f'    "{one.name}": {_example(one, rows)}' for one in spec.inputs)
     ask = "list(model.stream(INPUTS))" if spec.decoupled else "[model.infer(INPUTS)]"
     if reference is None:
-        return render("port/test_alone", inputs=entries, ask=ask, outputs=repr([o.name for o in spec.outputs]).replace("'", '"'))
+        return render(
+            "port/test_alone",
+            inputs=entries,
+            ask=ask,
+            outputs=repr([o.name for o in spec.outputs]).replace("'", '"'),
+        )
     return render("port/test_original", inputs=entries, ask=ask, original=reference)
 
 
 def _example(one: TensorSpec, rows: list[int]) -> str:
-    shape = tuple([*rows, *(3 if size < 0 else size for size in one.shape)])
+    shape = (*rows, *(3 if size < 0 else size for size in one.shape))
     if one.dtype.torch is None:
         return f'np.full({shape}, "text", dtype=object)'
     kind = str(one.dtype.numpy or "float32")
@@ -172,9 +177,11 @@ def _scaffold(
     findings = [f"ported  {old}: {before} lines, now {after}"]
     notes = [f"Ported from `{old}`: {before} lines before, {after} now."]
     if spec.batches and not spec.decoupled:
-        findings.append("forward gets the rows of several requests at once: what it does must hold for each row")
+        findings.append(
+            "forward gets the rows of several requests at once: what it does must hold for each row"
+        )
         notes.append(
-            "`forward` gets the rows of all requests that wait, joined. Look whether each row is computed by itself."
+            "`forward` gets the rows of all requests that wait, joined: each row must be computed by itself."
         )
     if questions:
         notes.append("What could not be ported is marked with `PORT` in `1/model.py`.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from kindaware.cli.new._make import Made
+from kindaware.cli.new._made import Made
 
 
 def write_report(made: Made) -> str:

@@ -42,9 +42,7 @@ class TritonPythonModel:
             out_tensor_0 = pb_utils.Tensor("OUTPUT0", out_0.astype(output0_dtype))
             out_tensor_1 = pb_utils.Tensor("OUTPUT1", out_1.astype(output1_dtype))
 
-            inference_response = pb_utils.InferenceResponse(
-                output_tensors=[out_tensor_0, out_tensor_1]
-            )
+            inference_response = pb_utils.InferenceResponse(output_tensors=[out_tensor_0, out_tensor_1])
             responses.append(inference_response)
 
         return responses

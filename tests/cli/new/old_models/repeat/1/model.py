@@ -25,7 +25,6 @@ class TritonPythonModel:
     def execute(self, requests):
         for request in requests:
             self.process_request(request)
-        return None
 
     def process_request(self, request):
         # A thread for each request: execute returns before the responses are sent.

@@ -43,7 +43,9 @@ class TritonPythonModel:
                 x = from_dlpack(features.to_dlpack()).to(self.device)
 
                 if torch.isnan(x).any():
-                    error = pb_utils.TritonError("FEATURES has values that are no numbers", pb_utils.TritonError.INVALID_ARG)
+                    error = pb_utils.TritonError(
+                        "FEATURES has values that are no numbers", pb_utils.TritonError.INVALID_ARG
+                    )
                     responses.append(pb_utils.InferenceResponse(output_tensors=[], error=error))
                     continue
 
