@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kindaware._authoring.tasks import render, test_file
+from kindaware._authoring.tasks import name_test, render
 
 _FILES = {
     "config.pbtxt": "the tensors, and where and how the server runs the model",
@@ -26,7 +26,7 @@ def write_readme(
         commands: what to type next.
         notes: paragraphs of Markdown.
     """
-    described = {**_FILES, test_file(name): "asks it in plain pytest, without a server"}
+    described = {**_FILES, name_test(name): "asks it in plain pytest, without a server"}
     return render(
         "README.md",
         name=name,

@@ -86,7 +86,7 @@ def make_task(task: str, name: str, directory: str) -> Scaffold:
     files = {
         "config.pbtxt": render(f"{task}/config.pbtxt", **values),
         "1/model.py": render(f"{task}/model.py", **values),
-        test_file(name): render(f"{task}/test_model.py", **values),
+        name_test(name): render(f"{task}/test_model.py", **values),
         "client.py": render(f"{task}/client.py", **values),
     }
     models: dict[str, Files] = {name: files}
@@ -99,7 +99,7 @@ def make_task(task: str, name: str, directory: str) -> Scaffold:
     return Scaffold(models, about, ask, [TASKS[task].change])
 
 
-def test_file(name: str) -> str:
+def name_test(name: str) -> str:
     """Return the name of a model's test: unlike that of any other model's, as pytest wants it."""
     return f"test_{''.join(one if one.isalnum() else '_' for one in name)}.py"
 

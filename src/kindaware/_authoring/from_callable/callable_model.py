@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from torch import nn
+
 from kindaware._authoring.from_callable.picture_models import PictureModel
 from kindaware._authoring.from_callable.source import Source
 from kindaware._authoring.tensors_from_example import InferredTensors
@@ -49,8 +51,9 @@ class CallableModel:
     @property
     def has_random_weights(self) -> bool:
         """Whether nothing in the call that makes the module names weights."""
-        call = self.source.call
-        return bool(call) and not ("weights=" in call and "weights=None" not in call)
+        call, function = self.source.call, self.source.function
+        has_weights = isinstance(function, nn.Module) and any(True for _ in function.parameters())
+        return has_weights and not ("weights=" in call and "weights=None" not in call)
 
 
 def name_inputs(parameters: Sequence[str]) -> dict[str, str]:

@@ -108,12 +108,12 @@ def find_example(source: Source) -> Example:
         values = {names[0]: make_example((1, *shape), _dtype_of(layer), source.function)}
         if run_error(source.function, values) is None:
             return Example(values, vary_sizes, why)
-    options = " ".join(f"--example {name}=float32:3x224x224" for name in names) if len(names) > 1 else ""
+    options = " ".join(f"--example {name}=3x224x224" for name in names)
     raise ConfigError.of(
         f"--from {source.text}",
-        expected="inputs whose shapes its first layer tells",
-        got=f"{source.name}({', '.join(names)}), of which it doesn't",
-        remedy=f"say them, like {options or '--example 3x224x224'}",
+        expected=f"a first layer that tells the shape of {' and '.join(names)}",
+        got="none that does" if len(names) == 1 else f"{len(names)} inputs",
+        remedy=f"give each, as in {options}",
     )
 
 

@@ -58,7 +58,7 @@ def _weights(call: str, name: str) -> list[str]:
         "# beside this file.",
     ]
     if "weights=None" in call:
-        lines += [f'# Or write {name}(weights="DEFAULT") above: torchvision downloads them once.']
+        lines += [f'# In place of all this, {name}(weights="DEFAULT") has torchvision download them, once.']
     return [
         *lines,
         'weights = Path(__file__).with_name("weights.pt")',

@@ -21,7 +21,7 @@ from kindaware._authoring.from_callable.picture_models import PictureModel, find
 from kindaware._authoring.from_callable.source import Source, open_source
 from kindaware._authoring.from_callable.usage_text import write_client, write_test
 from kindaware._authoring.scaffold import Files
-from kindaware._authoring.tasks import Scaffold, test_file
+from kindaware._authoring.tasks import Scaffold, name_test
 from kindaware._authoring.tensors_from_example import InferredTensors, tensors_from_example
 
 _MAX_BATCH_SIZE = 32
@@ -59,7 +59,7 @@ def scaffold_callable(text: str, name: str, examples: Sequence[str]) -> Scaffold
     files: dict[str, Any] = {
         "config.pbtxt": _config(model, name),
         "1/model.py": write_model(model),
-        test_file(name): write_test(model),
+        name_test(name): write_test(model),
         "client.py": write_client(model, name),
     }
     if source.file is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -65,10 +66,8 @@ def open_source(text: str) -> Source:
     module, file = _import(place, text)
     target = getattr(module, name, None)
     if not callable(target):
-        close = [one for one in vars(module) if one.lower() == name.lower()]
-        names = close or [
-            one for one in vars(module) if not one.startswith("_") and callable(vars(module)[one])
-        ]
+        public = [one for one, value in vars(module).items() if callable(value) and not one.startswith("_")]
+        names = difflib.get_close_matches(name, public) or public
         raise ConfigError.of(
             f"--from {text}",
             expected=f"a class or function of {place}",
@@ -76,7 +75,8 @@ def open_source(text: str) -> Source:
             remedy=f"choose one of {', '.join(names[:8])}" if names else "correct the name",
         )
     imported = "network" if file is not None and file.stem == "model" else module.__name__
-    if not (call.endswith(")") or inspect.isclass(target)) and _takes_tensors(target):
+    # A function that needs arguments, and got none, is one of tensors, and no factory.
+    if not (call.endswith(")") or inspect.isclass(target)) and list_required(target):
         return Source(text, target, imported, name, "", file)
     made, code = _make(target, name, args, kwargs, text)
     return Source(text, made, imported, name, code, file)
@@ -160,16 +160,14 @@ def _try_import(name: str, text: str) -> ModuleType:
         ) from error
 
 
-def _takes_tensors(target: Callable[..., Any]) -> bool:
-    """Whether a function needs arguments: one of tensors, and no factory."""
+def list_required(target: Callable[..., Any]) -> list[str]:
+    """Return the parameters that a callable can't do without; none where they can't be read."""
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):
-        return False
-    return any(
-        one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
-        for one in parameters
-    )
+        return []
+    plain = [one for one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+    return [one.name for one in plain if one.default is one.empty]
 
 
 def _make(
@@ -186,13 +184,13 @@ def _make(
     try:
         made = target(*args, **kwargs)
     except Exception as error:
-        is_signature = isinstance(error, TypeError) and "argument" in str(error)
-        example = f"'{text.partition('(')[0]}(width=32)'"
+        missing = list_required(target) if not (args or kwargs) else []
+        example = f"'{text}({', '.join(f'{one}=...' for one in missing)})'"
         raise ConfigError.of(
             f"--from {text}",
             expected=f"a module from {name}({code})",
             got=describe(error),
-            remedy=f"give its arguments, like --from {example}" if is_signature else "correct the arguments",
+            remedy=f"give its arguments, as --from {example}" if missing else "correct it, or its arguments",
         ) from error
     if not isinstance(made, nn.Module):
         raise ConfigError.of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import io
+import itertools
 import re
 import textwrap
 import tokenize
@@ -31,24 +32,26 @@ class Emitter:
 
     def block(self, statements: Sequence[ast.stmt], depth: int) -> list[str]:
         """Return the lines of a block; `pass` where nothing in it is code."""
-        found = []
-        for position, one in enumerate(statements):
-            lead = self._lead(one, depth)
-            found += lead[1:] if position == 0 and lead[:1] == [""] else lead
-            found += self.statement(one, depth)
+        found: list[str] = []
+        for asks, group in itertools.groupby(statements, lambda one: isinstance(one, Question)):
+            if asks:
+                found += self._questions([one for one in group if isinstance(one, Question)], depth)
+                continue
+            for one in group:
+                lead = self._lead(one, depth)
+                found += lead if found or lead[:1] != [""] else lead[1:]
+                found += self.statement(one, depth)
         is_empty = not any(line.strip() and not line.lstrip().startswith("#") for line in found)
         return [*found, _INDENT * depth + "pass"] if is_empty else found
 
     def statement(self, statement: ast.stmt, depth: int) -> list[str]:
         """Return the lines of a statement, without the comments above it."""
-        if isinstance(statement, Question):
-            return self._question(statement, depth)
         origin = getattr(statement, "origin", None)
         if origin is not None and ast.dump(origin) == ast.dump(statement):
             verbatim = self._verbatim(origin, depth)
             if verbatim:
                 return verbatim
-        if isinstance(statement, (ast.If, ast.For, ast.While, ast.With, ast.Try)):
+        if isinstance(statement, _Compound):
             return self._compound(statement, depth)
         return _wrapped(statement, depth)
 
@@ -83,13 +86,20 @@ class Emitter:
         is_written = origin is not None and self.lines[origin.lineno - 1].lstrip().startswith("elif ")
         return len(body) == 1 and isinstance(body[0], ast.If) and is_written
 
-    def _question(self, question: Question, depth: int) -> list[str]:
-        statement = question.statement
-        self.questions.append((statement.lineno, question.text))
-        text = self.lines[statement.lineno - 1 : statement.end_lineno]
-        was = textwrap.dedent("\n".join(text)).splitlines()
-        comment = textwrap.wrap(f"PORT: line {statement.lineno}: {question.text}.", 100 - 4 * depth)
-        return [f"{_INDENT * depth}# {line}" for line in [*comment, *(f"    {line}" for line in was)]]
+    def _questions(self, questions: Sequence[Question], depth: int) -> list[str]:
+        """Return questions that follow each other as one comment, with the lines as they were."""
+        texts = dict.fromkeys(one.text for one in questions if one.text)
+        text = "; ".join(texts) or "it needs what is a question above"
+        first = min(one.statement.lineno for one in questions)
+        self.questions.append((first, text))
+        was: list[str] = []
+        for one in questions:
+            lines = self.lines[one.statement.lineno - 1 : one.statement.end_lineno]
+            was += textwrap.dedent("\n".join(lines)).splitlines()
+        comment = textwrap.wrap(f"PORT: line {first}: {text}.", 100 - 4 * depth)
+        return [
+            f"{_INDENT * depth}# {line}".rstrip() for line in [*comment, *(f"    {line}" for line in was)]
+        ]
 
     def _lead(self, statement: ast.stmt, depth: int) -> list[str]:
         """Return the comments right above a statement, and a blank line if one was there."""

@@ -208,7 +208,7 @@ def _finish_statement(
     try:
         for name, value in ast.iter_fields(statement):
             if isinstance(value, ast.expr):
-                setattr(new, name, _own(finisher.finish(value), foreign))
+                setattr(new, name, finisher.finish(_own(value, foreign)))
             elif isinstance(value, list):
                 setattr(new, name, [_finish_part(one, finisher, foreign) for one in value])
     except UnfinishedError as error:
@@ -220,9 +220,9 @@ def _finish_part(one: ast.AST, finisher: Finisher, foreign: Sequence[tuple[str, 
     if isinstance(one, ast.stmt):
         return _finish_statement(one, finisher, foreign)
     if isinstance(one, ast.expr):
-        return _own(finisher.finish(one), foreign)
+        return finisher.finish(_own(one, foreign))
     if isinstance(one, ast.withitem):
-        return ast.withitem(_own(finisher.finish(one.context_expr), foreign), one.optional_vars)
+        return ast.withitem(finisher.finish(_own(one.context_expr, foreign)), one.optional_vars)
     if isinstance(one, ast.ExceptHandler):
         kind = None if one.type is None else finisher.finish(one.type)
         return like(ast.ExceptHandler(kind, one.name, finish_block(one.body, finisher, foreign)), one)

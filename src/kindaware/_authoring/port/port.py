@@ -131,10 +131,11 @@ class _Port:
         hook = self._hook()
         unload = rewrite_finalize(self.old, self._folder(), self.dropped)
         members = [
+            *self._others(functions=False),
             self._method("load", "self", self._finished(load)),
             self._method(self.spec.hook, self._parameters(), hook),
         ]
-        members += self._others()
+        members += self._others(functions=True)
         if unload:
             members.append(self._method("unload", "self", self._finished(unload)))
         lines = [f"class {CLASS}(KindAwareModel):", *_joined(members)]
@@ -152,7 +153,10 @@ class _Port:
         function = self.old.methods["execute"]
         found = _find_loop(function, self.old.parameter("execute"))
         if found is None:
-            why = "execute does more than go through the requests one by one: forward gets their rows joined"
+            why = (
+                "execute does more than go through the requests one by one. forward gets their rows joined, "
+                "and its outputs are split: what comes between is to be kept"
+            )
             return [like(Question(why, one), one) for one in without_docstring(function.body)]
         folder = self._folder()
         folder.names = {found.request: Symbol("request")}
@@ -194,7 +198,7 @@ class _Port:
             missing = _missing_names(finished) - {name for name, _ in foreign}
             if not missing:
                 return finished
-            foreign += [(name, f"it needs `{name}`, which is a question above") for name in sorted(missing)]
+            foreign += [(name, "") for name in sorted(missing)]
 
     def _parameters(self) -> str:
         names = [one.name for one in self.spec.inputs]
@@ -222,10 +226,12 @@ class _Port:
             lines.append("        yield {}")
         return lines
 
-    def _others(self) -> list[list[str]]:
-        """Return the other methods and statements of the class that are still needed."""
+    def _others(self, *, functions: bool) -> list[list[str]]:
+        """Return the other methods of the class that are still needed, or what stands beside its methods."""
         found = []
         for one in self.old.owner.body:
+            if isinstance(one, ast.FunctionDef) is not functions:
+                continue
             name = getattr(one, "name", "")
             is_text = isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
             if name in LIFE_CYCLE or is_text or (name in self.inlined and not self._is_used(name)):

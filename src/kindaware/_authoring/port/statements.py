@@ -23,6 +23,7 @@ from kindaware._authoring.port.symbols import (
 _THREADS = ("threading.Thread", "Thread")
 _NO_GRADIENTS = ("torch.no_grad", "torch.inference_mode")
 _BESIDE = "it ran beside the thread that answers: put it before the answers, behind them, or leave it out"
+_ANSWER = "answer"
 _KEPT_BY_NAME = frozenset({"array", "tensor", "input", "capsule"})
 
 
@@ -86,12 +87,15 @@ class BodyRewriter:
         self.streams = streams
         self.inlined: set[str] = set()
         self._active: list[str] = []
+        self._answers_early = False
 
     def rewrite(self, statements: Sequence[ast.stmt], responses: set[str]) -> list[ast.stmt]:
         """Return the statements for one request."""
         frame = Frame.of(statements)
         frame.responses = responses
-        return self._block(statements, frame, is_tail=True)
+        body = self._block(statements, frame, is_tail=True)
+        # One response is added for each request, so there is one on every way to the end.
+        return [*body, ast.Return(ast.Name(_ANSWER, ast.Load()))] if self._answers_early else body
 
     def _block(self, statements: Sequence[ast.stmt], frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
         found: list[ast.stmt] = []
@@ -184,7 +188,7 @@ class BodyRewriter:
         if not is_symbol(output, "array_output", "tensor_output"):
             return None
         assert isinstance(output, Symbol)
-        target = ast.Subscript(ast.Name(name), ast.Constant(output.name), ast.Store())
+        target = ast.Subscript(ast.Name(name, ast.Load()), ast.Constant(output.name), ast.Store())
         return [like(ast.Assign([target], Symbol("value", output.name, output)), statement)]
 
     def _answer(self, value: ast.expr, statement: ast.stmt, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
@@ -198,7 +202,8 @@ class BodyRewriter:
         self._name_parts(response, frame)
         if is_tail:
             return [like(ast.Return(response), statement)]
-        return [like(Question("it answers a request before the work on it is done", statement), statement)]
+        self._answers_early = True
+        return [like(ast.Assign([ast.Name(_ANSWER, ast.Store())], response), statement)]
 
     def _sent(self, call: ast.Call, statement: ast.stmt) -> list[ast.stmt]:
         """Return the item that a sender sends."""

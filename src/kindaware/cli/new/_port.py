@@ -10,7 +10,7 @@ from pathlib import Path
 from kindaware._authoring.config_writer import write_config
 from kindaware._authoring.port import Ported, find_tensors, port_model
 from kindaware._authoring.scaffold import Files
-from kindaware._authoring.tasks import Scaffold, render, test_file
+from kindaware._authoring.tasks import Scaffold, name_test, render
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._errors import ConfigError
 
@@ -45,7 +45,7 @@ def scaffold_port(source: Path, name: str, directory: Path) -> Scaffold:
         files |= _companions(model_directory, old)
     is_comparable = has_place and config.is_file()
     reference = os.path.relpath(model_directory.absolute(), directory.absolute())
-    files[test_file(name)] = _write_test(spec, reference if is_comparable else None)
+    files[name_test(name)] = _write_test(spec, reference if is_comparable else None)
     files["client.py"] = _write_client(spec, name)
     return _scaffold(name, old, text, ported, files, [*questions, *found], spec)
 
