@@ -22,6 +22,8 @@ SLOW = {
     "core/test_memory": ("test_keep_memory_",),
     "core/test_primitive_cache": ("test_capacity_takes_effect",),
     "core/test_openmp": ("test_start_team_keeps_it_on_a_thread_that_does_not_hold_up_the_end",),
+    "cli/new/test_new_callable": ("test_segmentation_takes_pictures_of_any_size", "test_torchvision_says_"),
+    "cli/new/test_new_tasks": ("test_own_tests_of_all_tasks_pass_in_one_pytest",),
     "cli/test_command_line": ALL,
     "core/test_user_attributes": ("test_attribute_of_any_name_", "test_method_of_any_name_"),
     "docs/test_docs_blocks": (
