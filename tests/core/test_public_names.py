@@ -120,8 +120,9 @@ def test_dtypes_agree_with_each_other(name):
         assert (dtype.torch, dtype.numpy, dtype.in_config) == (None, np.dtype(object), "TYPE_STRING")
         return
     assert triton_name(dtype.torch) == name
-    if name == "BF16":
-        assert dtype.numpy is None
+    if dtype.numpy is None:
+        with pytest.raises(TypeError):
+            torch.zeros(1, dtype=dtype.torch).numpy()
     else:
         assert torch.from_numpy(np.zeros(1, dtype.numpy)).dtype is dtype.torch
 

@@ -27,14 +27,7 @@ from kindaware._hooks.class_rules import OWN_ATTRIBUTES
 from kindaware._hooks.hooks import HOOKS
 from kindaware._hooks.names import COUNTERPARTS, SETTING_COUNTERPARTS
 from kindaware._placement.threads import ThreadBudget
-from kindaware.testing.harness.process.readiness import ASKED_SINCE
-from kindaware.testing.harness.server.input_check import ONE_OUTPUT_EACH_SINCE
-from kindaware.testing.harness.server.sequences import ID_TYPE_SINCE
-from kindaware.testing.harness.server.server import NOT_FOUND_SINCE
 from kindaware.testing.stand_in import NEWEST
-from kindaware.testing.stand_in.objects.bls import STREAM_ERRORS_SINCE
-from kindaware.testing.stand_in.objects.model_control import UNKNOWN_MODEL_RAISES_SINCE
-from kindaware.testing.stand_in.objects.response import PARAMETERS_SINCE
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -235,8 +228,9 @@ def test_quoted_fixtures_and_markers_are_those_of_the_plugin():
 
 
 def test_versions_of_the_stand_in_are_those_of_the_code():
-    since = {PARAMETERS_SINCE, STREAM_ERRORS_SINCE, ASKED_SINCE, UNKNOWN_MODEL_RAISES_SINCE, NOT_FOUND_SINCE}
-    since |= {ONE_OUTPUT_EACH_SINCE, ID_TYPE_SINCE}
+    constant = re.compile(r"^\w+_SINCE = \((\d+), (\d+)\)$", re.MULTILINE)
+    kit = (ROOT / "src/kindaware/testing").rglob("*.py")
+    since = {tuple(map(int, found)) for path in kit for found in constant.findall(path.read_text())}
     rows = table_with(DOCS / "reference/testing.md", "From")
     assert [row[0] for row in rows] == [f"{year}.{month:02}" for year, month in sorted(since)]
     assert "{}.{:02}".format(*NEWEST) in (DOCS / "reference/testing.md").read_text()
