@@ -22,8 +22,24 @@ SLOW = {
     "core/test_memory": ("test_keep_memory_",),
     "core/test_primitive_cache": ("test_capacity_takes_effect",),
     "core/test_openmp": ("test_start_team_keeps_it_on_a_thread_that_does_not_hold_up_the_end",),
+    "cli/check/test_check_command": (
+        "test_interruption_leaves_no_process",
+        "test_repository_is_checked_model_by_model_and_runs_them",
+    ),
+    "cli/check/test_check_runs": (
+        "test_gpu_model_is_tried_on_the_cpu_where_there_is_no_gpu",
+        "test_model_that_",
+    ),
+    "cli/config/test_config_command": (
+        "test_bad_model_is_one_line",
+        "test_difference_is_shown_and_written_with_all_else_kept",
+        "test_import_that_does_not_return_is_ended",
+        "test_json_and_full_have_the_whole_text",
+        "test_missing_file_is_printed_whole_and_written_on_request",
+    ),
     "cli/new/test_new_callable": ("test_segmentation_takes_pictures_of_any_size", "test_torchvision_says_"),
     "cli/new/test_new_tasks": ("test_own_tests_of_all_tasks_pass_in_one_pytest",),
+    "cli/test_child": ALL,
     "cli/test_command_line": ALL,
     "core/test_user_attributes": ("test_attribute_of_any_name_", "test_method_of_any_name_"),
     "docs/test_docs_blocks": (

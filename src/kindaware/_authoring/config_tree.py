@@ -166,7 +166,7 @@ class _Reader:
             while token[0][0] in "\"'" and (more := self._peek()) is not None and more[0][0] in "\"'":
                 words.append(more)
                 self._next += 1
-            text = "".join(one[0].strip("\"'") for one in words)
+            text = "".join(one[0][1:-1] if one[0][0] in "\"'" else one[0] for one in words)
             yield Value(token.start(), words[-1].end(), text)
 
     def _peek(self) -> re.Match[str] | None:

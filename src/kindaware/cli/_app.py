@@ -9,7 +9,9 @@ import typer
 
 from kindaware.cli._infer import infer
 from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
+from kindaware.cli.check import check
 from kindaware.cli.config import config
+from kindaware.cli.doctor import doctor
 from kindaware.cli.new import new
 from kindaware.cli.profile import profile
 from kindaware.cli.serve import serve
@@ -83,3 +85,12 @@ app.command(
     epilog="Examples: kindaware config models/resnet50; kindaware config models/resnet50 --write; "
     "kindaware config models/resnet50 --check in a test or a hook of git",
 )(reported("config", config))
+app.command(
+    "check",
+    epilog="Examples: kindaware check models; kindaware check models/resnet50 --kind CPU; "
+    "kindaware check models --strict --json. Exit code 1: there are errors, or with --strict warnings.",
+)(reported("check", check))
+app.command(
+    "doctor",
+    epilog="Examples: kindaware doctor; kindaware doctor --json. Exit code 1: something prevents serving.",
+)(reported("doctor", doctor))

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
@@ -35,8 +36,8 @@ class Ended:
         code: the exit code; negative is the number of the signal that killed it.
         is_late: whether it was killed since its time was over.
         output: what it has printed on standard output, the last 64 KiB of it.
-        stack: where its threads were shortly before its time was over: files, lines and functions, the
-            innermost first; empty unless it was late.
+        stack: where its threads were shortly before its time was over, or when a signal killed it: files,
+            lines and functions, the innermost first.
     """
 
     result: dict[str, Any] | None
@@ -68,7 +69,8 @@ def run_apart(target: str, arguments: Mapping[str, Any], *, seconds: float) -> E
         tempfile.TemporaryFile() as errors,
     ):
         place = results.fileno()
-        own = [target, json.dumps(dict(arguments)), str(place), str(seconds)]
+        deadline = time.time() + seconds
+        own = [target, json.dumps(dict(arguments)), str(place), str(deadline)]
         process = subprocess.Popen(
             [sys.executable, "-c", _START, *own],
             stdin=subprocess.DEVNULL,
@@ -89,8 +91,8 @@ def run_apart(target: str, arguments: Mapping[str, Any], *, seconds: float) -> E
             process.wait()
         written = _parse(_read(results))
         printed, complaints = _read(output, _MOST_OUTPUT_BYTES), _read(errors, _MOST_OUTPUT_BYTES)
-    stack = [(file, int(line), name) for file, line, name in _FRAME.findall(complaints)] if is_late else []
-    return Ended(written, process.returncode, is_late, printed, tuple(stack))
+    stack = [(file, int(line), name) for file, line, name in _FRAME.findall(complaints)]
+    return Ended(written, process.returncode, is_late, printed, () if written else tuple(stack))
 
 
 def _read(file: IO[bytes], most: int | None = None) -> str:
@@ -110,9 +112,9 @@ def _parse(text: str) -> dict[str, Any] | None:
 
 def main() -> None:
     """Call the function that the command line names; the new process's side of `run_apart`."""
-    target, arguments, place, seconds = sys.argv[1:]
+    target, arguments, place, deadline = sys.argv[1:]
     faulthandler.enable()
-    faulthandler.dump_traceback_later(max(float(seconds) - 0.5, 0.1))
+    faulthandler.dump_traceback_later(max(float(deadline) - time.time() - 0.5, 0.1))
     module, _, name = target.partition(":")
     result = getattr(importlib.import_module(module), name)(**json.loads(arguments))
     with os.fdopen(os.dup(int(place)), "w") as file:

@@ -9,8 +9,14 @@ import torch
 import typer
 
 from kindaware._errors import ConfigError, KindAwareError
-from kindaware._server.model_folder import is_model, read_config
-from kindaware.cli.profile._inputs import count_requests, make_requests, parse_shapes, read_data
+from kindaware.cli._model_dir import require_model
+from kindaware.cli.profile._inputs import (
+    count_requests,
+    make_requests,
+    parse_parameters,
+    parse_shapes,
+    read_data,
+)
 from kindaware.cli.profile._report import describe_instance, describe_machine, write_report
 from kindaware.cli.profile._run import NUM_WARM_UPS, measure
 from kindaware.testing import ModelHarness
@@ -37,7 +43,7 @@ def profile_model(
     """
     harness = None
     try:
-        _check_model(model_dir)
+        require_model(model_dir)
         _check_output(output)
         shapes, arrays = parse_shapes(shape), read_data(data)
         harness = ModelHarness(
@@ -46,7 +52,7 @@ def profile_model(
             kind=kind,
             device_id=device_id,
             num_gpus=torch.cuda.device_count() if kind is None else None,
-            parameters=_parse_parameters(parameter),
+            parameters=parse_parameters(parameter),
         )
         with harness as model:
             _refuse_decoupled(model)
@@ -71,22 +77,6 @@ def profile_model(
         raise
 
 
-def _check_model(model_dir: Path) -> None:
-    """Refuse a directory that has no code of its own, and name the one to pass."""
-    got, remedy = "", ""
-    if read_config(model_dir).is_ensemble:
-        got, remedy = "an ensemble, which has no code", "profile the models of its steps, one by one"
-    elif model_dir.name.isdecimal() and (model_dir / "model.py").is_file():
-        got, remedy = "a version of one", f"pass {model_dir.parent}"
-    elif model_dir.is_dir() and not is_model(model_dir):
-        models = [str(entry) for entry in sorted(model_dir.iterdir()) if is_model(entry)]
-        got, remedy = ("a repository", f"pass one of its models: {' '.join(models)}") if models else ("", "")
-    if got:
-        raise ConfigError.of(
-            f"model {model_dir}", expected="a model's directory, with code in it", got=got, remedy=remedy
-        )
-
-
 def _check_output(path: Path) -> None:
     if not path.absolute().parent.is_dir() or path.is_dir():
         raise ConfigError.of(
@@ -95,20 +85,6 @@ def _check_output(path: Path) -> None:
             got="a directory" if path.is_dir() else "no such directory",
             remedy="name another file, or make the directory",
         )
-
-
-def _parse_parameters(options: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for option in options:
-        name, equals, found[name] = option.partition("=")
-        if not (name and equals):
-            raise ConfigError.of(
-                f"--parameter {option}",
-                expected="a name and a value",
-                got=repr(option),
-                remedy="write it like --parameter kindaware.precision=bf16-true",
-            )
-    return found
 
 
 def _refuse_decoupled(model: ModelHarness) -> None:
