@@ -53,6 +53,7 @@ class ServedModels:
 
     def __getitem__(self, name: str) -> ModelClient:
         """Return the client of one of the models, for `server["encoder"].infer(...)`."""
+        self._check_running()
         if name not in self._clients:
             self._clients[name] = self.client(name)
         return self._clients[name]
@@ -114,7 +115,9 @@ class ServedModels:
 
         Raises:
             ConfigError: no such model is served.
+            ServerError: the server has ended.
         """
+        self._check_running()
         name = self._only("client") if name is None else name
         if name not in self._names:
             raise ConfigError.of(
@@ -154,6 +157,17 @@ class ServedModels:
             print("stopping the server ...", file=sys.stderr)
         finally:
             self.stop()
+
+    def _check_running(self) -> None:
+        if not self.is_running:
+            raise ServerError.of(
+                f"served models {', '.join(self._names)}",
+                expected="a server that runs",
+                got=f"its end by itself with status {self._server.poll()}"
+                if self._finalizer.alive
+                else "its end",
+                remedy="look at the end of log" if self._finalizer.alive else "call kindaware.serve again",
+            )
 
     def _only(self, method: str) -> str:
         if len(self._names) != 1:
