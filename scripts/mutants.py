@@ -1,12 +1,13 @@
 """Changes the library in one place after another, and shows which test notices.
 
-    python scripts/mutants.py [--only TEXT ...] [--jobs N] [--list] [--likely]
+    python scripts/mutants.py [--only TEXT ...] [--tests FILE ...] [--jobs N] [--list]
 
-The changes are those of `mutations.py`, in the modules of `mutated_modules.py`. Each mutant is run against
-the tests of its module, in a fork of a process that has them ready; see `warm_runs.py`. One that these don't
-notice is run against all tests, as a copy of the library in a temporary folder, unless `--likely` leaves that
-out. The working tree stays as it is. The exit status is 1 when a mutant survives or stays undecided, or when
-the unchanged copy fails.
+The changes are those of `mutations.py`, in the modules of `mutated_modules.py`. The tests run once with the
+library as it is, which shows what each calls; then each mutant runs against the tests that call its function,
+in a fork of a process that has them ready; see `mutant_runs.py`. A change that can't be made there, such as
+one of code that runs with the import, is made in a copy of the library in a temporary folder. The working
+tree stays as it is. The exit status is 1 when a mutant survives or stays undecided, or when a test fails
+without any change.
 """
 
 from __future__ import annotations
@@ -17,46 +18,32 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
+from mutant_runs import MutantRuns
 from mutated_modules import EQUIVALENT, MODULES
 from mutations import Mutation, apply, find_mutations
-from warm_runs import WarmRuns
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "kindaware"
-TEST_TIMEOUT_SECONDS = 120
-COPY_TIMEOUT_SECONDS = 1800
+TESTS = ("core", "simulated", "testing/harness")
 UNDECIDED = "UNDECIDED"
-OPTIONS = ["-q", "-p", "no:cacheprovider", f"--timeout={TEST_TIMEOUT_SECONDS}", f"--rootdir={ROOT}"]
+OPTIONS = ["-q", "-p", "no:cacheprovider", "--timeout=60", f"--rootdir={ROOT}"]
+OPTIONS += ["-m", "not (server or alone)"]
 OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # hypothesis is there already
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What one fork does.
-
-    Attributes:
-        mutations: its mutants; none for the unchanged copy.
-        work: writes a line of JSON for each to a file: number, killer, seconds. Gets a folder too.
-        limit_seconds: how long it may take.
-    """
-
-    mutations: list[Mutation]
-    work: Callable[[TextIO, Path], None]
-    limit_seconds: float
+COPY_SECONDS = 1800
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +52,7 @@ class Result:
 
     Attributes:
         mutation: the change; None is none.
-        killer: the test that failed; empty where none did. Begins with UNDECIDED where one took too long.
+        killer: the test that failed; empty where none did. Begins with UNDECIDED where the run was lost.
         seconds: how long that took.
     """
 
@@ -75,193 +62,106 @@ class Result:
 
 
 class Searches:
-    """A plugin of pytest that has searches of hypothesis try the same examples each time.
-
-    Args:
-        profile: how many; see `tests/searches.py`.
-    """
-
-    def __init__(self, profile: str) -> None:
-        self._profile = profile
+    """A plugin of pytest that has searches of hypothesis try the same few examples each time."""
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self) -> None:
         """Change the profile before the tests read it."""
         profile = hypothesis.settings(
-            hypothesis.settings.get_profile(self._profile),
+            hypothesis.settings.get_profile("fast"),
             database=None,
             derandomize=True,  # else a flaky test would count as one that notices
             phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
         )
-        hypothesis.settings.register_profile(self._profile, profile)
-        hypothesis.settings.load_profile(self._profile)
-
-
-class FirstFailure:
-    """A plugin of pytest that keeps the name of the first test that failed."""
-
-    def __init__(self) -> None:
-        self.name = ""
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Look at the outcome of one phase of one test."""
-        if report.failed:
-            undecided = f"{UNDECIDED}: " if "Timeout (>" in report.longreprtext else ""
-            self.name = self.name or f"{undecided}{report.nodeid}"
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Look at the outcome of one import."""
-        if report.failed:
-            self.name = self.name or report.nodeid
-
-
-def likely_tests(module: str) -> list[str]:
-    """List the files of tests that are about a module."""
-    return [f"tests/{name}" for name in MODULES[module].tests]
+        hypothesis.settings.register_profile("fast", profile)
+        hypothesis.settings.load_profile("fast")
 
 
 def all_tests() -> list[str]:
     """List the files of tests that a mutant may fail."""
-    folders = [ROOT / "tests" / name for name in ("simulated", "core")]
+    folders = [ROOT / "tests" / name for name in TESTS]
     return [str(path.relative_to(ROOT)) for one in folders for path in sorted(one.glob("test_*.py"))]
 
 
-def warm_task(mutations: list[Mutation]) -> Task:
-    """Run the mutants of one module against its tests, which are collected once."""
-    module = mutations[0].module
-
-    def work(results: TextIO, folder: Path) -> None:
-        plugin = WarmRuns(PACKAGE / f"{module}.py", mutations, results)
-        status = pytest.main([*OPTIONS, *likely_tests(module)], plugins=[plugin, Searches("fast")])
-        if status != pytest.ExitCode.OK:
-            raise RuntimeError(f"pytest ended with {status!r}")
-
-    return Task(mutations, work, 24 * 3600)
-
-
-def copy_task(mutation: Mutation | None) -> Task:
-    """Run one mutant against all tests, as a copy of the library."""
-
-    def work(results: TextIO, folder: Path) -> None:
-        started = time.monotonic()
-        shutil.copytree(PACKAGE, folder / "kindaware")
-        if mutation is not None:
-            apply(mutation, folder / "kindaware")
-        sys.path.insert(0, str(folder))
-        os.environ["PYTHONPATH"] = str(folder)
-        first = likely_tests(mutation.module) if mutation is not None else []
-        failure = FirstFailure()
-        files = [*first, *(name for name in all_tests() if name not in first)]
-        status = pytest.main(["-x", *OPTIONS, *files], plugins=[failure, Searches("ci")])
-        killer = failure.name or ("" if status == pytest.ExitCode.OK else f"pytest ended with {status!r}")
-        import kindaware
-
-        assert Path(kindaware.__file__ or "").is_relative_to(folder), kindaware.__file__
-        number = None if mutation is None else mutation.number
-        print(json.dumps([number, killer, time.monotonic() - started]), file=results, flush=True)
-
-    return Task([] if mutation is None else [mutation], work, COPY_TIMEOUT_SECONDS)
-
-
-class Fork:
-    """A task under way.
-
-    Args:
-        task: what it does.
-    """
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._waiting = {one.number: one for one in task.mutations}
-        self._folder = Path(tempfile.mkdtemp(prefix="kindaware-mutants-"))
-        self._started = time.monotonic()
-        (self._folder / "results").touch()
-        self._results = (self._folder / "results").open()
+def run_in_forks(mutations: list[Mutation], files: list[str], jobs: int) -> Iterator[Result | Mutation]:
+    """Run mutants in forks of a process with the tests; those that can't be put in place as they are."""
+    with tempfile.TemporaryDirectory(prefix="kindaware-mutants-") as folder:
+        found, output = Path(folder, "results"), Path(folder, "output")
+        found.touch()
+        waiting = dict(enumerate(mutations))
         sys.stdout.flush()
-        self._child = os.fork()
-        if not self._child:
-            self._work()
-
-    def _work(self) -> None:
-        """Do the task in the child; what it prints goes to a file."""
-        os.setsid()
-        try:
-            os.chdir(ROOT)
-            output = os.open(self._folder / "output", os.O_WRONLY | os.O_CREAT)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            with (self._folder / "results").open("w") as results:
-                self._task.work(results, self._folder)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(0)
-
-    def take(self) -> tuple[list[Result], bool]:
-        """Return what is known since the last time, and whether that was all."""
-        done, _ = os.waitpid(self._child, os.WNOHANG)
-        seconds = time.monotonic() - self._started
-        is_late = seconds >= self._task.limit_seconds
-        found = [self._read(line) for line in self._results]
-        if not (done or is_late):
-            return found, False
+        child = os.fork()
+        if not child:
+            _run_pytest(MutantRuns(PACKAGE, mutations, found, jobs), files, output)
+        with found.open() as lines:
+            is_done = False
+            while not is_done:
+                time.sleep(0.1)
+                is_done = os.waitpid(child, os.WNOHANG)[0] != 0
+                for line in lines:
+                    number, killer, seconds = json.loads(line)
+                    mutation = waiting.pop(number, None)
+                    yield mutation if mutation and killer is None else Result(mutation, killer, seconds)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._child, signal.SIGKILL)  # what its tests have started, or itself
-        if not done:
-            os.waitpid(self._child, 0)
-        lost: list[Mutation | None] = list(self._waiting.values())
-        if not self._task.mutations and not found:
-            lost = [None]
-        if lost or any(one.mutation is None and one.killer for one in found):
-            print((self._folder / "output").read_text()[-10_000:])
-        shutil.rmtree(self._folder, ignore_errors=True)
-        found += [Result(one, f"{UNDECIDED}: no end after {seconds:.0f} s", seconds) for one in lost]
-        return found, True
-
-    def _read(self, line: str) -> Result:
-        number, killer, seconds = json.loads(line)
-        return Result(self._waiting.pop(number, None), killer, seconds)
+            os.killpg(child, signal.SIGKILL)  # what is left of its forks
+        if waiting:
+            print(output.read_text()[-10_000:])
+        yield from (Result(one, f"{UNDECIDED}: its run was lost", 0.0) for one in waiting.values())
 
 
-def run_all(tasks: list[Task], jobs: int) -> Iterator[Result]:
-    """Run tasks, so many at a time; gives what became of each mutant when it is known."""
-    running: list[Fork] = []
-    waiting = list(tasks)
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            running.append(Fork(waiting.pop(0)))
-        for fork in list(running):
-            found, is_done = fork.take()
-            yield from found
-            if is_done:
-                running.remove(fork)
-        time.sleep(0.05)
+def _run_pytest(plugin: MutantRuns, files: list[str], output: Path) -> None:
+    """Run pytest in a child, whose output goes to a file."""
+    os.setsid()
+    try:
+        os.chdir(ROOT)
+        written = os.open(output, os.O_WRONLY | os.O_CREAT)
+        os.dup2(written, 1)
+        os.dup2(written, 2)
+        pytest.main([*OPTIONS, *files], plugins=[plugin, Searches()])
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def run_in_copy(mutation: Mutation, files: list[str]) -> Result:
+    """Run one mutant against all tests, as a copy of the library."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="kindaware-mutants-") as folder:
+        shutil.copytree(PACKAGE, Path(folder, "kindaware"))
+        apply(mutation, Path(folder, "kindaware"))
+        command = [sys.executable, "-m", "pytest", "-x", "--hypothesis-profile=fast", *OPTIONS, *files]
+        environment = {**os.environ, "PYTHONPATH": folder}  # goes before the installed one
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=COPY_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return Result(mutation, f"{UNDECIDED}: no end after {COPY_SECONDS} s", time.monotonic() - started)
+    names = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    killer = names[0] if names else "" if done.returncode == 0 else f"pytest ended with {done.returncode}"
+    return Result(mutation, killer, time.monotonic() - started)
+
+
+def run_all(mutations: list[Mutation], files: list[str], jobs: int) -> Iterator[Result]:
+    """Run mutants, so many at a time; gives what became of each when it is known."""
+    for one in run_in_forks(mutations, files, jobs):
+        yield one if isinstance(one, Result) else run_in_copy(one, files)
 
 
 def shown(results: Iterator[Result]) -> Iterator[Result]:
     """Pass results on, and print each."""
     for one in results:
-        name = one.mutation or "the unchanged copy"
+        name = one.mutation or "without any change"
         print(f"{one.seconds:6.1f} s  {name}  <-  {one.killer or 'no test'}", flush=True)
         yield one
-
-
-def run_warm(mutations: list[Mutation], jobs: int) -> list[Result]:
-    """Run mutants against the tests of their modules, the module with most mutants first."""
-    by_module: dict[str, list[Mutation]] = {}
-    for one in mutations:
-        by_module.setdefault(one.module, []).append(one)
-    tasks = [warm_task(some) for some in sorted(by_module.values(), key=len, reverse=True)]
-    return list(shown(run_all(tasks, jobs)))
-
-
-def run_copies(mutations: list[Mutation], jobs: int) -> list[Result]:
-    """Run mutants against all tests, when the unchanged copy has passed them."""
-    results = list(shown(run_all([copy_task(None)], 1)))
-    if any(one.killer for one in results):
-        sys.exit("the unchanged copy: expected its tests to pass, got a failure; see above")
-    return list(shown(run_all([copy_task(one) for one in mutations], jobs)))
 
 
 def report(results: list[Result]) -> bool:
@@ -307,9 +207,11 @@ def main() -> int:
         metavar="TEXT",
         help="mutants whose name has this text, or another given so",
     )
+    parser.add_argument(
+        "--tests", action="append", metavar="FILE", help="only the tests of this file, or of others given so"
+    )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many at a time")
     parser.add_argument("--list", action="store_true", help="only list the mutants")
-    parser.add_argument("--likely", action="store_true", help="only the tests of a mutant's own module")
     options = parser.parse_args()
     mutations = [
         one for one in find_mutations(PACKAGE) if any(text in str(one) for text in options.only or [""])
@@ -319,13 +221,7 @@ def main() -> int:
         return 0
     prepare()
     started = time.monotonic()
-    results = run_warm(mutations, options.jobs)
-    left = [one.mutation for one in results if one.mutation and not one.killer]
-    unexplained = [one for one in left if one.key not in EQUIVALENT]
-    if unexplained and not options.likely:
-        results = [one for one in results if one.mutation not in unexplained]
-        results += run_copies(unexplained, options.jobs)
-    is_well = report(results)
+    is_well = report(list(shown(run_all(mutations, options.tests or all_tests(), options.jobs))))
     print(f"{time.monotonic() - started:.0f} s, {options.jobs} at a time")
     return 0 if is_well else 1
 

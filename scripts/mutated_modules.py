@@ -1,8 +1,6 @@
-"""The modules whose mutants some test must notice, and where it is likely to be."""
+"""The modules whose mutants some test must notice, and the mutants that none can."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 DEVICE = "device"
 """Operators for what guards order and memory on a device: waits, scopes, copies, conditions on a fault."""
@@ -10,218 +8,50 @@ DEVICE = "device"
 LOGIC = "logic"
 """Operators for what decides whose answer is whose: conditions, boundaries, exceptions, calls, states."""
 
-
-@dataclass(frozen=True, slots=True)
-class Mutated:
-    """How a module is changed.
-
-    Attributes:
-        operators: DEVICE, LOGIC or both.
-        tests: where its mutants mostly fail; these run first, then all others.
-    """
-
-    operators: frozenset[str]
-    tests: tuple[str, ...]
-
-
-def _device(*tests: str) -> Mutated:
-    return Mutated(frozenset({DEVICE}), tests)
-
-
-def _logic(*tests: str) -> Mutated:
-    return Mutated(frozenset({LOGIC}), tests)
-
-
-def _both(*tests: str) -> Mutated:
-    return Mutated(frozenset({DEVICE, LOGIC}), tests)
-
+BOTH = frozenset({DEVICE, LOGIC})
 
 MODULES = {
-    "_tensors/rows": _logic(
-        "core/test_row_pieces.py", "core/test_hot_path.py", "core/test_bytes.py", "simulated/test_rows.py"
-    ),
-    "_device/runtime": _device("core/test_cuda_runtime.py", "simulated/test_order_of_copies.py"),
-    "_device/staging": _device(
-        "core/test_pinned_staging.py",
-        "simulated/test_memory_of_triton.py",
-        "simulated/test_order_of_copies.py",
-    ),
-    "_device/health": _both(
-        "core/test_device_fault.py",
-        "core/test_pipeline_faults.py",
-        "core/test_pipeline_isolation.py",
-        "simulated/test_lost_device.py",
-    ),
-    "_device/device": _both(
-        "core/test_nested.py",
-        "core/test_device_fault.py",
-        "core/test_gpu_instance.py",
-        "simulated/test_memory_of_triton.py",
-        "simulated/test_state_of_hooks.py",
-    ),
-    "_device/modules": _device("core/test_loaded_modules.py", "core/test_streams_on_gpu.py"),
-    "_device/cuda_graphs": _device("core/test_cuda_graphs.py", "simulated/test_graph_buckets.py"),
-    "_device/placed_instance": _both(
-        "core/test_thread_budget.py",
-        "core/test_placement.py",
-        "core/test_openmp.py",
-        "core/test_cuda_free.py",
-        "simulated/test_state_of_hooks.py",
-    ),
-    "_placement/device_map": _device("core/test_device_map.py", "simulated/test_several_gpus.py"),
-    "_hooks/event_loop": _device(
-        "core/test_event_loop.py",
-        "core/test_streams.py",
-        "core/test_calls.py",
-        "simulated/test_calls_on_gpu.py",
-    ),
-    "_batch/request": _logic(
-        "core/test_hot_path.py",
-        "core/test_pipeline_isolation.py",
-        "core/test_responses.py",
-        "core/test_padding.py",
-        "core/test_pipeline_property.py",
-        "core/test_pipeline_outputs.py",
-        "core/test_streams_on_gpu.py",
-    ),
-    "_batch/results": _logic(
-        "core/test_pipeline_isolation.py", "core/test_pipeline_faults.py", "core/test_pipeline_property.py"
-    ),
-    "_batch/hook_requests": _logic(
-        "core/test_request_info.py", "core/test_response_parameters.py", "core/test_sequences.py"
-    ),
-    "_batch/padding": _both(
-        "core/test_padding.py",
-        "core/test_produced_inputs.py",
-        "core/test_collate_sizes.py",
-        "simulated/test_padding_on_gpu.py",
-        "simulated/test_text_and_padding.py",
-    ),
-    "_batch/collate": _logic(
-        "core/test_pipeline_outputs.py",
-        "core/test_padding.py",
-        "core/test_bytes.py",
-        "core/test_hot_path.py",
-        "core/test_collate_rows.py",
-    ),
-    "_batch/outputs": _device(
-        "core/test_pipeline_outputs.py",
-        "core/test_outputs_per_request.py",
-        "simulated/test_order_of_copies.py",
-    ),
-    "_batch/output_stage": _both(
-        "core/test_pipeline_outputs.py",
-        "core/test_bytes.py",
-        "core/test_outputs_per_request.py",
-        "simulated/test_order_of_copies.py",
-        "simulated/test_copies_to_host.py",
-    ),
-    "_batch/preprocess": _both(
-        "core/test_pipeline_isolation.py",
-        "core/test_device_fault.py",
-        "core/test_padding.py",
-        "core/test_request_info.py",
-        "core/test_calls.py",
-        "simulated/test_state_of_hooks.py",
-        "simulated/test_memory_of_triton.py",
-    ),
-    "_batch/splitter": _both(
-        "core/test_padding.py",
-        "core/test_outputs_per_request.py",
-        "core/test_collate_sizes.py",
-        "simulated/test_padding_on_gpu.py",
-        "simulated/test_memory_limits.py",
-    ),
-    "_batch/runner": _device(
-        "core/test_pipeline_faults.py",
-        "core/test_device_fault.py",
-        "core/test_pipeline_outputs.py",
-        "core/test_metrics.py",
-        "core/test_padding.py",
-        "core/test_cuda_graphs.py",
-        "simulated/test_state_of_hooks.py",
-        "simulated/test_memory_of_triton.py",
-        "simulated/test_memory_limits.py",
-        "core/test_calls.py",
-        "simulated/test_calls_on_gpu.py",
-    ),
-    "_batch/graph_recording": _both(
-        "core/test_graph_recording.py", "core/test_cuda_graphs.py", "simulated/test_graph_buckets.py"
-    ),
-    "_batch/pipeline": _both(
-        "core/test_pipeline_isolation.py",
-        "core/test_pipeline_faults.py",
-        "core/test_device_fault.py",
-        "core/test_hot_path.py",
-        "core/test_padding.py",
-        "core/test_metrics.py",
-        "core/test_pinned_staging.py",
-        "core/test_pipeline_property.py",
-        "profile/test_profile_stages.py",
-    ),
-    "_batch/warmup": _both(
-        "core/test_warm_up.py",
-        "core/test_cuda_graphs.py",
-        "core/test_calls.py",
-        "simulated/test_memory_limits.py",
-    ),
-    "_triton/request": _logic(
-        "core/test_hot_path.py", "core/test_request_info.py", "core/test_calls.py", "core/test_fast_path.py"
-    ),
-    "_triton/request_reader": _both(
-        "core/test_triton_adapter.py",
-        "core/test_hot_path.py",
-        "core/test_sequences.py",
-        "core/test_cancellation.py",
-        "simulated/test_faults_at_every_call.py",
-    ),
-    "_triton/response": _both(
-        "core/test_triton_adapter.py",
-        "core/test_hot_path.py",
-        "core/test_response_parameters.py",
-        "core/test_sequences.py",
-        "core/test_calls.py",
-        "core/test_cancellation.py",
-        "simulated/test_faults_at_every_call.py",
-    ),
-    "_triton/tensor": _both("core/test_triton_adapter.py", "core/test_calls.py"),
-    "_triton/bls_adapter": _both("core/test_calls.py", "simulated/test_calls_on_gpu.py"),
-    "_triton/response_sender": _logic("core/test_responses.py", "core/test_streams.py"),
-    "_triton/bls": _both("core/test_calls.py", "simulated/test_calls_on_gpu.py"),
-    "_triton/bls_stream": _device("core/test_calls.py", "simulated/test_calls_on_gpu.py"),
-    "_execute/client_watch": _logic("core/test_stream_watch.py"),
-    "_execute/sequence_state": _logic("core/test_sequences.py"),
-    "_execute/sequences": _logic("core/test_sequences.py"),
-    "_execute/fast_path": _logic(
-        "core/test_fast_path.py", "core/test_cancellation.py", "core/test_metrics.py"
-    ),
-    "_execute/executor": _logic(
-        "core/test_executor.py",
-        "core/test_sequences.py",
-        "core/test_fast_path.py",
-        "core/test_cancellation.py",
-        "core/test_response_parameters.py",
-        "profile/test_profile_stages.py",
-    ),
-    "_execute/stream_runner": _device("core/test_streams_on_gpu.py", "core/test_streams.py"),
-    "_execute/streams": _device(
-        "core/test_streams_on_gpu.py", "core/test_streams.py", "core/test_stream_watch.py"
-    ),
-    "_instance": _both(
-        "core/test_life_cycle.py",
-        "core/test_loaded_modules.py",
-        "core/test_warm_up.py",
-        "core/test_metrics.py",
-        "core/test_reload.py",
-        "core/test_memory.py",
-        "core/test_triton_adapter.py",
-        "core/test_gpu_instance.py",
-        "simulated/test_order_of_copies.py",
-        "simulated/test_state_of_hooks.py",
-        "simulated/test_lost_device.py",
-    ),
+    "_tensors/rows": frozenset({LOGIC}),
+    "_device/runtime": frozenset({DEVICE}),
+    "_device/staging": BOTH,
+    "_device/health": BOTH,
+    "_device/device": BOTH,
+    "_device/modules": frozenset({DEVICE}),
+    "_device/cuda_graphs": frozenset({DEVICE}),
+    "_device/placed_instance": BOTH,
+    "_placement/device_map": frozenset({DEVICE}),
+    "_hooks/event_loop": frozenset({DEVICE}),
+    "_batch/request": frozenset({LOGIC}),
+    "_batch/results": frozenset({LOGIC}),
+    "_batch/hook_requests": frozenset({LOGIC}),
+    "_batch/padding": BOTH,
+    "_batch/collate": frozenset({LOGIC}),
+    "_batch/outputs": BOTH,
+    "_batch/output_stage": BOTH,
+    "_batch/preprocess": BOTH,
+    "_batch/splitter": BOTH,
+    "_batch/runner": BOTH,
+    "_batch/graph_recording": BOTH,
+    "_batch/pipeline": BOTH,
+    "_batch/warmup": BOTH,
+    "_triton/request": frozenset({LOGIC}),
+    "_triton/request_reader": BOTH,
+    "_triton/response": BOTH,
+    "_triton/tensor": BOTH,
+    "_triton/bls_adapter": BOTH,
+    "_triton/response_sender": frozenset({LOGIC}),
+    "_triton/bls": BOTH,
+    "_triton/bls_stream": frozenset({DEVICE}),
+    "_execute/client_watch": frozenset({LOGIC}),
+    "_execute/sequence_state": frozenset({LOGIC}),
+    "_execute/sequences": frozenset({LOGIC}),
+    "_execute/fast_path": frozenset({LOGIC}),
+    "_execute/executor": frozenset({LOGIC}),
+    "_execute/stream_runner": BOTH,
+    "_execute/streams": BOTH,
+    "_instance": BOTH,
 }
-"""By the path in the package, in the order of their imports."""
+"""The operators of each module, by its path in the package, in the order of their imports."""
 
 EQUIVALENT = {
     "_execute/sequence_state.py SequenceState.__getitem__: sequence not in self._changed and "

@@ -94,8 +94,8 @@ class _Mutator(ast.NodeTransformer):
         self.found: list[tuple[int, str]] = []
         self._module = module
         self._chosen = chosen
-        self._has_device = DEVICE in MODULES[module].operators
-        self._has_logic = LOGIC in MODULES[module].operators
+        self._has_device = DEVICE in MODULES[module]
+        self._has_logic = LOGIC in MODULES[module]
         self._names: list[str] = []
 
     def _is_chosen(self, node: ast.AST, text: str) -> bool:

@@ -13,7 +13,7 @@ from kindaware._placement.placement import Placement
 from kindaware._placement.primitive_cache import CAPACITY
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Facts:
     """What decides whether a setting can have an effect.
 

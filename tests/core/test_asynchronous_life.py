@@ -187,6 +187,34 @@ def test_stream_whose_cleanup_takes_a_while_is_cancelled_once():
     assert seen == ["tidy", "unload"]
 
 
+def test_cleanup_that_began_when_the_client_left_is_not_cancelled_by_unload():
+    seen = []
+    began = threading.Event()
+
+    class Tidy(Doubler):
+        warmup = "off"
+
+        async def stream(self, X):
+            try:
+                while True:
+                    yield X
+                    await asyncio.sleep(0.01)
+            finally:
+                began.set()
+                await asyncio.sleep(0.2)
+                seen.append("tidy")
+
+        def unload(self):
+            seen.append("unload")
+
+    with ModelHarness(Tidy, config=DECOUPLED, raise_errors=False) as model:
+        stream = model.stream(X=[[3.0]])
+        next(stream)
+        stream.cancel()
+        assert began.wait(5)
+    assert seen == ["tidy", "unload"]
+
+
 @pytest.mark.parametrize("hook", ["forward", "stream"])
 def test_worker_started_in_load_is_there_until_unload_has_told_it_to_end(hook):
     done = []

@@ -132,6 +132,20 @@ def test_run_mask_of_guilty_rows_fails_their_requests(mask):
     assert answers_of(run(make_pipeline(forward), [1, 2, BAD, 4])) == [2, 4, "INVALID_ARG", 8]
 
 
+@pytest.mark.parametrize("rows", [[False], [False, True], ["0"], 0, "01"])
+def test_run_rows_of_an_authors_own_error_that_are_no_numbers_of_rows_blame_nobody(rows):
+    class OwnError(RequestError):
+        def __init__(self):
+            self.rows = rows
+
+    def forward(X):
+        if (X == BAD).any():
+            raise OwnError
+        return 2 * X
+
+    assert answers_of(run(make_pipeline(forward), [1, 2, BAD])) == [2, 4, "INVALID_ARG"]
+
+
 @pytest.mark.parametrize("num_rows", [1, 3, 5])
 def test_run_mask_of_another_length_than_the_batch_blames_nobody_by_it(num_rows):
     def forward(X):

@@ -7,6 +7,7 @@ import torch
 from core_kit import group, make_config
 
 from kindaware import ConfigError, Placement
+from kindaware._config.args import KINDS
 from kindaware._placement import placement as placement_module
 
 
@@ -139,6 +140,12 @@ def test_from_args_config_spelling_raises_with_the_right_one(args, kind):
         ConfigError, match=f"got '{kind}'; pass '{kind.removeprefix('KIND_')}', as Triton does"
     ):
         Placement.from_args(args(kind=kind), num_devices=2)
+
+
+def test_kind_that_nobody_places_is_not_taken_for_another(args, monkeypatch):
+    monkeypatch.setattr("kindaware._config.args.KINDS", (*KINDS, "NPU"))
+    with pytest.raises(NotImplementedError, match="got 'NPU'; add it here"):
+        Placement.from_args(args(kind="NPU"), num_devices=2, model_devices="all")
 
 
 @pytest.mark.parametrize("kind", ["", "AUTO", "KIND_AUTO", "gpu", "TPU"])

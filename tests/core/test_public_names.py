@@ -31,10 +31,18 @@ def test_all_names_what_there_is():
         "Placement",
         "RequestError",
         "RequestInfo",
+        "Servable",
+        "ServedModels",
         "TensorSpec",
         "place_module",
+        "serve",
     ]
     assert all(hasattr(kindaware, name) for name in kindaware.__all__)
+
+
+def test_a_name_that_there_is_not_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'kindaware' has no attribute 'serv'"):
+        _ = kindaware.serv
 
 
 @pytest.mark.parametrize("error", [ConfigError, RequestError])
@@ -120,8 +128,9 @@ def test_dtypes_agree_with_each_other(name):
         assert (dtype.torch, dtype.numpy, dtype.in_config) == (None, np.dtype(object), "TYPE_STRING")
         return
     assert triton_name(dtype.torch) == name
-    if name == "BF16":
-        assert dtype.numpy is None
+    if dtype.numpy is None:
+        with pytest.raises(TypeError):
+            torch.zeros(1, dtype=dtype.torch).numpy()
     else:
         assert torch.from_numpy(np.zeros(1, dtype.numpy)).dtype is dtype.torch
 

@@ -11,7 +11,7 @@ TIMED_STAGES = ("read", "copy_in", "forward", "copy_out", "respond")
 """The timed stages, in the order in which a batch goes through them."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Family:
     """A metric family, in which a counter is exported; all are of the kind COUNTER.
 
@@ -31,7 +31,7 @@ def _family(name: str, description: str, label: str = "") -> dict[str, Family]:
     return {"family": Family(name, description, label)}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Counters:
     """Totals since the instance became ready.
 

@@ -32,7 +32,7 @@ Source = tuple[str, int]
 """The padded input whose size an output's dimension has, and which of its padded dimensions."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Padding:
     """Which inputs are padded, with what, and which dimensions of outputs are longer because of it.
 

@@ -13,7 +13,7 @@ from kindaware._device.modules import Precision, converts_inputs
 from kindaware._hooks.hooks import Hooks
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Plan:
     """How the requests of an instance are answered.
 

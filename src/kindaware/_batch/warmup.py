@@ -47,7 +47,7 @@ RecordGraphs = Callable[[Sequence[Request]], Sequence[int]]
 """Records CUDA graphs for the batch sizes of answered requests; returns the sizes that have one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WarmUp:
     """The batches to run before an instance is ready.
 

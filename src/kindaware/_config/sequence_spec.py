@@ -13,7 +13,7 @@ _IDLE_MICROSECONDS = 1_000_000
 """Triton's default, used if config.pbtxt has no value. Source: measured on tritonserver 2.51.0."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SequenceSpec:
     """The configuration's `sequence_batching`.
 

@@ -20,7 +20,7 @@ MAX_THREADS = 2**15 - 1
 COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Settings:
     """The settings in effect; see docs/reference/settings.md.
 
@@ -179,7 +179,7 @@ def _unknown(key: str, known: Collection[str]) -> ConfigError:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Parser:
     """How a setting is read.
 

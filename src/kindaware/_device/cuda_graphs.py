@@ -23,7 +23,7 @@ Compute = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 """Computes a batch's outputs, by name, from its inputs on the device."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Graph:
     """One captured forward.
 

@@ -14,7 +14,7 @@ from kindaware._device.runtime import Runtime
 from kindaware._device.staging import Staging, open_staging
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Device:
     """The device that an instance computes on.
 

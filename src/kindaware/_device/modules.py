@@ -24,7 +24,7 @@ _NO_SCOPE = contextlib.nullcontext()
 _DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Precision:
     """A parsed `precision` setting.
 

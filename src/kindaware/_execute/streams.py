@@ -91,7 +91,8 @@ class _AsyncItems:
 
     async def close(self) -> None:
         """Close the generator."""
-        await self._stepped(self._generator.aclose())
+        with self._loop.cleanup():
+            await self._stepped(self._generator.aclose())
 
     def _stepped(self, awaitable: Awaitable[Any]) -> Stepped[Any]:
         return Stepped(awaitable, self._scope, lambda: self._loop.is_refusing)

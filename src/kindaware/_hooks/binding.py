@@ -16,7 +16,7 @@ RESERVED_PARAMETERS = ("lengths", "requests")
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Parameters:
     """The parameters of `forward` that may get what `preprocess` returns, by name.
 
@@ -44,7 +44,7 @@ class Parameters:
         return self.required <= set(names) and (self.takes_any_name or self.names >= set(names))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Call:
     """How a batch's tensors are passed to `forward`.
 

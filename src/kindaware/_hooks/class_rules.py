@@ -125,7 +125,7 @@ def check_transaction_policy(model_class: type, spec: ModelSpec) -> None:
     Raises:
         ConfigError: the model is decoupled and has no `stream`, or isn't and has no `forward`.
     """
-    has = {name: callable(getattr(model_class, name, None)) for name in ("stream", "forward", "collate")}
+    has = {name: callable(getattr(model_class, name, None)) for name in HOOKS}
     subject = f"model {spec.name!r} class {model_class.__name__}"
     if not has[spec.hook]:
         raise ConfigError.of(
@@ -138,13 +138,14 @@ def check_transaction_policy(model_class: type, spec: ModelSpec) -> None:
             if spec.decoupled
             else f"add {_POLICY} to config.pbtxt",
         )
-    if has["collate"] and not has["forward"]:
-        raise ConfigError.of(
-            subject,
-            expected="collate only beside forward",
-            got="collate and stream",
-            remedy="remove collate: requests to stream are not collated",
-        )
+    for name, rule in HOOKS.items():
+        if rule.skips_streams and has[name] and not has["forward"]:
+            raise ConfigError.of(
+                subject,
+                expected=f"{name} only beside forward",
+                got=f"{name} and stream",
+                remedy=f"remove {name}: requests to stream share no batch",
+            )
 
 
 def check_declaration(subject: str, name: str, declared: Any) -> None:

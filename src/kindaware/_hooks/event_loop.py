@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import AbstractContextManager
@@ -45,6 +46,7 @@ class EventLoop:
         self._logger = logger
         self.is_closing = self.is_refusing = self._is_stopped = False
         self._submitted: set[asyncio.Task[Any]] = set()
+        self._cleaning_up: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(NUM_WAITING_THREADS, f"{name}-waiting"))
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -74,6 +76,17 @@ class EventLoop:
         """
         return self.submit(coroutine).result()
 
+    @contextlib.contextmanager
+    def cleanup(self) -> Iterator[None]:
+        """Mark the current task as one that ends already, so that its cleanup isn't cancelled at once."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._cleaning_up.add(task)
+        try:
+            yield
+        finally:
+            self._cleaning_up.discard(task)
+
     def cancel_submitted(self) -> None:
         """Cancel the coroutines that were submitted, and wait until they have ended; the loop goes on.
 
@@ -89,17 +102,22 @@ class EventLoop:
             self.submit(self._end_submitted()).result(_CLOSING_SECONDS)
 
     async def _end_submitted(self) -> None:
-        # The first cancellation leaves half of the time for what a `finally` awaits.
-        for share in (0.5, *[0.05] * 8):
-            if not await self._cancel_submitted(share * _CLOSING_SECONDS):
+        # The first cancellation leaves half of the time for what a `finally` awaits; one that has begun
+        # since its client went away has the same time.
+        if not await self._cancel_submitted(0.5 * _CLOSING_SECONDS, spared=self._cleaning_up):
+            return
+        for _ in range(8):
+            if not await self._cancel_submitted(0.05 * _CLOSING_SECONDS):
                 return
         self.is_refusing = True
         await self._cancel_submitted(0.1 * _CLOSING_SECONDS)
 
-    async def _cancel_submitted(self, seconds: float) -> bool:
-        """Return whether any still runs after so many seconds."""
+    async def _cancel_submitted(
+        self, seconds: float, spared: AbstractSet[asyncio.Task[Any]] = frozenset()
+    ) -> bool:
+        """Cancel all but the spared; return whether any still runs after so many seconds."""
         tasks = {task for task in self._submitted if task is not asyncio.current_task()}
-        for task in tasks:
+        for task in tasks - spared:
             task.cancel()
         return bool(tasks) and bool((await asyncio.wait(tasks, timeout=seconds))[1])
 

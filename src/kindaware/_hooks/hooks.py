@@ -14,7 +14,7 @@ from kindaware._tensors.bytes_arrays import Value
 _RULE = "rule"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Rule:
     """What a hook may be.
 
@@ -23,15 +23,17 @@ class Rule:
         may_be_async: whether it may be written with `async def`; all that are run on one event loop.
         takes_requests: whether it may have an additional parameter `requests`.
         sees_batch: whether it is called once per batch, with the requests of all of it.
+        skips_streams: whether it is not called for `stream`, so that a class with only that can't have it.
     """
 
     num_arguments: int | None
     may_be_async: bool = False
     takes_requests: bool = False
     sees_batch: bool = False
+    skips_streams: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Hooks:
     """The hooks that answer requests, bound to an instance; None for those that the class doesn't define.
 
@@ -53,7 +55,7 @@ class Hooks:
         default=None, kw_only=True, metadata={_RULE: Rule(1, takes_requests=True)}
     )
     collate: Callable[[str, list[Any]], Value] | None = field(
-        default=None, kw_only=True, metadata={_RULE: Rule(2)}
+        default=None, kw_only=True, metadata={_RULE: Rule(2, skips_streams=True)}
     )
     forward: Callable[..., Any] = field(
         metadata={_RULE: Rule(None, may_be_async=True, takes_requests=True, sees_batch=True)}

@@ -74,7 +74,7 @@ def place_module(
     return module
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _BringInputs:
     """A forward pre-hook that moves all tensors among the arguments to a device.
 

@@ -92,6 +92,8 @@ def _place(kind: str, device_id: int, name: str, num_devices: int, settings: Set
     if kind == "GPU":
         wanted: tuple[int, ...] = (device_id,)
         moves_modules, reason = True, f"KIND_GPU {device_id}"
+    elif kind != "MODEL":
+        raise NotImplementedError(f"_place: expected a kind that it places, got {kind!r}; add it here")
     else:
         policy = settings.model_devices
         if policy is None:

@@ -12,7 +12,7 @@ from kindaware._triton.request_reader import RequestReader
 from kindaware._triton.response import ResponseBuilder
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TritonAdapter:
     """Converts between Triton's requests and responses and the library's, for one instance.
 

@@ -8,7 +8,9 @@ from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
+import torch
 
+from kindaware._tensors.dtypes import DTYPES, NO_NUMPY
 from kindaware.client._errors import ModelClientError
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -119,13 +121,14 @@ class Metadata:
 
     def _convert(self, tensor: Tensor, value: Any) -> np.ndarray[Any, Any]:
         """Return a value as an array of the input's data type; only conversions that keep the values."""
-        if hasattr(value, "detach"):  # torch's; its bfloat16 has no counterpart in numpy
+        if isinstance(value, torch.Tensor):
             value = value.detach().cpu()
-            value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+            value = (value.float() if value.dtype in NO_NUMPY else value).numpy()
         if tensor.datatype == "BYTES":
             return self._convert_text(tensor, value)
         array = np.asarray(value)
-        wanted = np.dtype(np.float32 if tensor.datatype == "BF16" else _NUMPY[tensor.datatype])
+        found = DTYPES[tensor.datatype].numpy
+        wanted = np.dtype(np.float32) if found is None else found
         if array.dtype == wanted:
             return array
         if array.dtype.kind not in _KINDS[wanted.kind]:
@@ -150,12 +153,3 @@ class Metadata:
     def _wrong(self, tensor: Tensor, expected: str, got: str, remedy: str) -> ModelClientError:
         subject = f"model {self.model!r} input {tensor.name!r}"
         return ModelClientError.of(subject, expected=expected, got=got, remedy=remedy)
-
-
-_NUMPY = {
-    "BOOL": "bool",
-    "FP16": "float16",
-    "FP32": "float32",
-    "FP64": "float64",
-    **{f"{sign}INT{bits}": f"{sign.lower()}int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)},
-}

@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 
 from kindaware._errors import message
+from kindaware._tensors.dtypes import NO_NUMPY
 from kindaware.client._errors import ModelClientError
 from kindaware.client._metadata import Arrays, Metadata
 
 _CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 499: "CANCELLED", 500: "INTERNAL", 501: "UNIMPLEMENTED"}
 _CODES |= {409: "ALREADY_EXISTS", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+
+# ml_dtypes, which tritonclient may use, names its types as torch does.
+_NO_NUMPY = {str(dtype).removeprefix("torch.") for dtype in NO_NUMPY}
 
 
 @dataclass(frozen=True)
@@ -217,8 +221,8 @@ def _read(result: Any) -> Arrays:
 
 
 def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return an array that can be written, of a data type that numpy has: BF16 becomes float32."""
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else np.array(array)
+    """Return an array that can be written, of a data type that numpy has: others become float32."""
+    return array.astype(np.float32) if array.dtype.name in _NO_NUMPY else np.array(array)
 
 
 @contextmanager

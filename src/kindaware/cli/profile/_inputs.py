@@ -18,6 +18,25 @@ LARGEST_INTEGER = 9
 """Random integers are 0 to this: few vocabularies are smaller."""
 
 
+def parse_parameters(options: Sequence[str]) -> dict[str, str]:
+    """Read `NAME=VALUE`.
+
+    Raises:
+        ConfigError: an option is not of that form.
+    """
+    found = {}
+    for option in options:
+        name, equals, found[name] = option.partition("=")
+        if not (name and equals):
+            raise ConfigError.of(
+                f"--parameter {option}",
+                expected="a name and a value",
+                got=repr(option),
+                remedy="write it like --parameter kindaware.precision=bf16-true",
+            )
+    return found
+
+
 def read_data(options: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
     """Read the files of `INPUT=FILE.npy`; nothing in them is run.
 

@@ -13,13 +13,14 @@ from typing import Any, TextIO
 import torch
 import typer
 
-from kindaware._errors import ConfigError, KindAwareError
+from kindaware._errors import KindAwareError
 from kindaware._server.config_changes import ConfigChanges, parse_own_settings
 from kindaware._server.log import Record
 from kindaware._server.model_folder import read_config
 from kindaware._server.request_failures import read_failed_requests, write_failed
 from kindaware.cli import _recorder
-from kindaware.cli._model_folder import check_model_folder
+from kindaware.cli._file_watch import FileWatch, check_watch_installed, follow_links
+from kindaware.cli._model_dir import require_model
 from kindaware.cli._outputs import write_outputs
 from kindaware.cli._recorder import Recorder
 from kindaware.cli._stages import mark_stages
@@ -32,7 +33,9 @@ from kindaware.cli.run._report import (
     write_stages,
 )
 from kindaware.cli.run._requests import flags_of, make_requests
-from kindaware.testing import InferenceError, ModelHarness
+from kindaware.testing import InferenceError, ModelHarness, Result
+
+_POLL_SECONDS = 0.1
 
 
 class RunError(KindAwareError):
@@ -76,7 +79,7 @@ def run_model(options: RunOptions) -> None:
     Raises:
         KindAwareError: an option or the model is wrong; the warnings and errors of its log are printed.
     """
-    check_model_folder(options.model_dir)
+    require_model(options.model_dir, allow_ensemble=True)
     harness = _make_harness(options)
     out = sys.stdout
     try:
@@ -104,23 +107,25 @@ def watch_model(options: RunOptions) -> None:
     """Run a model now, and again each time that one of its files has changed, until Ctrl-C.
 
     Raises:
-        ConfigError: watchfiles is not installed.
+        ConfigError: it can't be watched.
     """
+    check_watch_installed()
+    require_model(options.model_dir, allow_ensemble=True)
+    watch = FileWatch(lambda: follow_links(options.model_dir))
+    watch.start()
     try:
-        from watchfiles import watch
-    except ImportError:
-        raise ConfigError.of(
-            "--watch",
-            expected="the package watchfiles",
-            got="no such package",
-            remedy="pip install watchfiles",
-        ) from None
-    check_model_folder(options.model_dir)
-    with contextlib.suppress(KeyboardInterrupt):
         _run_reported(options)
-        for _ in watch(options.model_dir, debounce=200, rust_timeout=1000, yield_on_timeout=False):
-            typer.echo(f"\n{time.strftime('%H:%M:%S')} changed", err=True)
-            _run_reported(options)
+        while True:
+            time.sleep(_POLL_SECONDS)
+            is_changed = bool(watch.take())
+            while is_changed:
+                typer.echo(f"\n{time.strftime('%H:%M:%S')} changed, runs again", err=True)
+                _run_reported(options)
+                is_changed = bool(watch.take(code_only=True))
+    except KeyboardInterrupt:
+        return
+    finally:
+        watch.close()
 
 
 def _run_reported(options: RunOptions) -> None:
@@ -183,15 +188,28 @@ def _run_one(
     options: RunOptions,
     out: TextIO,
 ) -> None:
-    """Send one request, and print its answers as they come."""
+    """Send one request, and print its answers: those of a stream as they come."""
     before = dict(recorder.seconds)
     started = time.perf_counter()
-    for result in model.stream(inputs, **sequence):  # type: ignore[arg-type]  # of the sequence
-        outputs = to_numpy(result.outputs)
+
+    def show(result: Result) -> None:
+        outputs, elapsed = to_numpy(result.outputs), time.perf_counter() - started
         if options.is_json:
             taken = {name: one - before.get(name, 0.0) for name, one in recorder.seconds.items()}
-            typer.echo(write_json_line(outputs, order_stages(taken)), file=out)
+            typer.echo(
+                write_json_line(outputs, {"response": elapsed} if is_stream else order_stages(taken)),
+                file=out,
+            )
         else:
             text = write_outputs(outputs, top=options.top, labels=options.labels)
-            is_stream = model.served.is_decoupled
-            typer.echo(f"{time.perf_counter() - started:7.3f} s  {text}" if is_stream else text, file=out)
+            typer.echo(f"{elapsed:7.3f} s  {text}" if is_stream else text, file=out)
+
+    def show_item(result: Result) -> None:
+        if result.error is None:  # those are raised below
+            show(result)
+
+    is_stream = model.served.is_decoupled
+    sent = model.stream(inputs, **sequence, on_response=show_item if is_stream else None)  # type: ignore[arg-type]
+    for result in sent:
+        if not is_stream:
+            show(result)

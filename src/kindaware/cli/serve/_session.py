@@ -112,11 +112,11 @@ class Session:
         self._repositories = list_repositories(options.repositories)
         if options.is_watched:
             check_watchable(self._repositories, options.args)
-        server = self._start()
-        typer.echo(write_block(server, options.settings, has_all_examples=options.has_examples))
         if options.is_watched:
             self._watch = ModelWatch(self._repositories)
             self._watch.start()
+        server = self._start()
+        typer.echo(write_block(server, options.settings, has_all_examples=options.has_examples))
         while (returncode := server.poll()) is None:
             server = self._follow_changes(server)
             time.sleep(_POLL_SECONDS)

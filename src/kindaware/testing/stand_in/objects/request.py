@@ -110,14 +110,14 @@ class InferenceRequest(pybind11_object):
             inputs,
             frozenset(requested_output_names),
             model_name,
-            model_version,
-            request_id,
-            correlation,
-            flags,
-            timeout,
-            checked,
-            trace,
-            None if preferred_memory is None else preferred_memory._kindaware,
+            model_version=model_version,
+            request_id=request_id,
+            correlation_id=correlation,
+            flags=flags,
+            timeout=timeout,
+            parameters=checked,
+            trace=trace,
+            preferred_memory=None if preferred_memory is None else preferred_memory._kindaware,
         )
 
     @method(returns=f"List[{_CXX}PbTensor]")

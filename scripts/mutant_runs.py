@@ -1,0 +1,284 @@
+"""Mutants in forks of a process that has imported the library and collected its tests.
+
+A mutant's function gets the changed code, and those tests run that call the function, so that most mutants
+cost a second or less. What runs in other processes still has the code as it was.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import gc
+import json
+import math
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+import pytest
+from mutations import Mutation, mutate
+
+Place = tuple[str, int]
+"""Name and first line of a function's code."""
+
+_NOTE = "_note_call"
+"""What a function calls with its line, while the tests are measured."""
+
+_NUMBER_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one test does with the library as it is.
+
+    Attributes:
+        calls: the functions that it calls: module, and first line.
+        seconds: how long it takes.
+        is_passed: whether it passes.
+    """
+
+    calls: frozenset[tuple[str, int]]
+    seconds: float
+    is_passed: bool
+
+
+class Changeable:
+    """A module of the library as it is imported, whose functions can be changed.
+
+    Args:
+        module: path of the module in the package, such as `_device/staging`.
+        path: its file.
+        functions: those of all modules.
+    """
+
+    def __init__(self, module: str, path: Path, functions: list[FunctionType]) -> None:
+        self.module = module
+        self._file = str(path)
+        self._source = path.read_text()
+        self._functions = [one for one in functions if one.__code__.co_filename == self._file]
+        self._spans = [
+            (one.lineno, one.end_lineno or one.lineno) for one in _functions_of(ast.parse(self._source))
+        ]
+
+    def first_line(self, line: int) -> int | None:
+        """Return where the function with this line begins; None for code that runs with the import."""
+        spans = [span for span in self._spans if span[0] <= line <= span[1]]
+        return max(spans)[0] if spans else None
+
+    def note_calls(self, note: Callable[[tuple[str, int]], None]) -> None:
+        """Have each function note its module and first line when it is called."""
+        codes = _codes_by_place(compile(_noting(ast.parse(self._source)), self._file, "exec"))
+        for function in self._functions:
+            function.__globals__[_NOTE] = lambda line: note((self.module, line))
+            function.__code__ = codes[_place(function)]
+
+    def change(self, mutation: Mutation) -> bool:
+        """Put a mutant's code in place of the functions'; return whether that is possible."""
+        codes = _codes_by_place(compile(mutate(mutation, self._source), self._file, "exec"))
+        if self.first_line(mutation.line) is None or not all(_fits(one, codes) for one in self._functions):
+            return False
+        for function in self._functions:
+            function.__code__ = codes[_place(function)]
+        return True
+
+
+class MutantRuns:
+    """A plugin of pytest that runs mutants in place of the tests.
+
+    Args:
+        package: the folder of the library, as it is imported.
+        mutations: the mutants.
+        results: a file that gets a line of JSON for each: number of the mutant, name of the test that fails
+            or "" or None where the mutant can't be put in place, seconds. The number is None for a test that
+            fails with the library as it is, and is left out.
+        jobs: how many mutants run at a time.
+    """
+
+    def __init__(self, package: Path, mutations: list[Mutation], results: Path, jobs: int) -> None:
+        self._package = package
+        self._mutations = mutations
+        self._results = os.open(results, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._jobs = jobs
+        self._is_failed = False
+        self._killers: list[str] = []
+        self._items: dict[str, pytest.Item] = {}
+        self._measured: dict[str, Measured] = {}
+        self._modules: dict[str, Changeable] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Look at the outcome of one phase of one test."""
+        self._is_failed = self._is_failed or report.failed
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run each mutant against the tests that call its function."""
+        self._items = {item.nodeid: item for item in session.items}
+        gc.collect()
+        functions = [one for one in gc.get_objects() if type(one) is FunctionType]
+        gc.freeze()  # or each fork would copy the pages of what a collection looks at
+        for module in dict.fromkeys(one.module for one in self._mutations):
+            self._modules[module] = Changeable(module, self._package / f"{module}.py", functions)
+        for name, calls, seconds, is_passed in _forked(self._measure):
+            self._measured[name] = Measured(frozenset(map(tuple, calls)), seconds, is_passed)
+            if not is_passed:
+                self._write(None, name, seconds)
+        waiting, to_do = os.pipe()
+        os.write(
+            to_do, b"".join(place.to_bytes(_NUMBER_BYTES, "big") for place in range(len(self._mutations)))
+        )
+        os.close(to_do)
+        workers = [_fork(partial(self._work, waiting)) for _ in range(self._jobs)]
+        for worker in workers:
+            os.waitpid(worker, 0)
+        return True
+
+    def _work(self, waiting: int) -> None:
+        """Run one mutant after another, until all are taken."""
+        while place := os.read(waiting, _NUMBER_BYTES):
+            number = int.from_bytes(place, "big")
+            started = time.monotonic()
+            self._write(number, self._find_killer(self._mutations[number]), time.monotonic() - started)
+
+    def _write(self, number: int | None, killer: str | None, seconds: float) -> None:
+        os.write(self._results, f"{json.dumps([number, killer, seconds])}\n".encode())
+
+    def _find_killer(self, mutation: Mutation) -> str | None:
+        """Return the name of the test that fails for a mutant alone; None where it can't be put in place."""
+        names = self._choose(mutation)
+        module = self._modules[mutation.module]
+        while True:
+            *_, place = _forked(partial(self._first_failure, names, lambda: module.change(mutation)))
+            if place is None or place < 0:
+                return None if place is None else ""
+            killer, names = names[place], names[place + 1 :]
+            *_, place = _forked(partial(self._first_failure, [killer]))
+            if place < 0:  # it is the change that it fails for
+                self._killers = [*(one for one in self._killers if one != killer), killer]
+                return killer
+
+    def _choose(self, mutation: Mutation) -> list[str]:
+        """List the tests that call a mutant's function: those that have noticed others, then the fast."""
+        place = (mutation.module, self._modules[mutation.module].first_line(mutation.line))
+        names = [name for name, one in self._measured.items() if one.is_passed and place in one.calls]
+        rank = {name: place for place, name in enumerate(reversed(self._killers))}
+        return sorted(names, key=lambda name: (rank.get(name, len(rank)), self._measured[name].seconds))
+
+    def _first_failure(
+        self, names: list[str], change: Callable[[], bool] = lambda: True
+    ) -> Iterator[int | None]:
+        """Run tests until one fails, or takes much longer than before; gives the place of each, then -1.
+
+        Gives None alone where the change can't be made.
+        """
+        if not change():
+            yield None
+            return
+        for place, name in enumerate(names):
+            yield place
+            limit = time.process_time() + 5 + 5 * self._measured[name].seconds
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), resource.RLIM_INFINITY))
+            if not self._passes(self._items[name]):
+                return
+        yield -1
+
+    def _passes(self, item: pytest.Item) -> bool:
+        self._is_failed = False
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        return not self._is_failed
+
+    def _measure(self) -> Iterator[tuple[str, list[tuple[str, int]], float, bool]]:
+        """Run each test with the library as it is; gives its name, and what is measured."""
+        calls: set[tuple[str, int]] = set()
+        for module in self._modules.values():
+            module.note_calls(calls.add)
+        for name, item in self._items.items():
+            calls.clear()
+            started = time.monotonic()
+            is_passed = self._passes(item) or self._passes(item)  # the machine may have been busy
+            yield name, sorted(calls), time.monotonic() - started, is_passed
+
+
+def _fork(work: Callable[[], None]) -> int:
+    """Run in a fork, whose status is 1 if it raises."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.setsid()
+        work()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _forked(work: Callable[[], Iterator[Any]]) -> Iterator[Any]:
+    """Run in a fork; gives what it yields until it ends, or a signal ends it.
+
+    Raises:
+        RuntimeError: it raised; see the output.
+    """
+    reading, writing = os.pipe()
+
+    def send() -> None:
+        with os.fdopen(writing, "w") as results:
+            for found in work():
+                print(json.dumps(found), file=results, flush=True)
+
+    child = _fork(send)
+    os.close(writing)
+    with os.fdopen(reading) as results:
+        for line in results:
+            yield json.loads(line)
+    _, status = os.waitpid(child, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)  # what its tests have started
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
+        raise RuntimeError("a fork has raised; see above")
+
+
+def _functions_of(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """List functions and methods; one within another belongs to that."""
+    for node in tree.body:
+        for one in node.body if isinstance(node, ast.ClassDef) else [node]:
+            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield one
+
+
+def _noting(tree: ast.Module) -> ast.Module:
+    """Have each function note its line when it is called."""
+    for one in _functions_of(tree):
+        note = ast.parse(f"{_NOTE}({one.lineno})").body[0]
+        for node in ast.walk(note):
+            ast.copy_location(node, one.body[0])
+        one.body.insert(0, note)
+    return tree
+
+
+def _place(function: FunctionType) -> Place:
+    return function.__code__.co_name, function.__code__.co_firstlineno
+
+
+def _fits(function: FunctionType, codes: dict[Place, CodeType]) -> bool:
+    """Whether a function can have its code of these: it keeps the variables of what is around it."""
+    return len(codes[_place(function)].co_freevars) == len(function.__code__.co_freevars)
+
+
+def _codes_by_place(code: CodeType) -> dict[Place, CodeType]:
+    """Find the code of each function in that of a module."""
+    found = {(code.co_name, code.co_firstlineno): code}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= _codes_by_place(constant)
+    return found
