@@ -243,7 +243,7 @@ def _translate(error: Exception, transport: Transport, model: str) -> ModelClien
         return _unreachable(transport, text)
     if code == "DEADLINE_EXCEEDED" or isinstance(error, TimeoutError):
         return _late(model, None)
-    return ModelClientError(text if code else f"{type(error).__name__}: {text}", code or "UNAVAILABLE")
+    return ModelClientError(text, code) if code else _no_answer(transport, f"{type(error).__name__}: {text}")
 
 
 def _is_refused(error: Exception, text: str) -> bool:
@@ -261,6 +261,16 @@ def _unreachable(transport: Transport, text: str) -> ModelClientError:
         remedy="start it, or correct the url; gRPC has usually port 8001, HTTP 8000",
     )
     return ModelClientError(words, "UNAVAILABLE", was_sent=False)
+
+
+def _no_answer(transport: Transport, text: str) -> ModelClientError:
+    words = message(
+        f"{transport.scheme}://{transport.address}",
+        expected=f"an answer over {transport.scheme}",
+        got=text,
+        remedy="check that the server runs, and the port; gRPC has usually 8001, HTTP 8000",
+    )
+    return ModelClientError(words, "UNAVAILABLE")
 
 
 def _late(model: str, timeout_seconds: float | None) -> ModelClientError:

@@ -1,5 +1,6 @@
 """The command on a real server: one that runs, and one that it starts."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from kindaware._server.failure import ServerError
 from kindaware.cli._app import app
+from kindaware.cli.bench._subject import Place, open_subject
+from kindaware.cli.bench.tune import _session
 from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
@@ -82,14 +86,85 @@ def test_requests_that_are_refused_and_models_that_there_are_not(server):
     assert "got errors only: INTERNAL: too large" in done.stderr
     done = bench(server.grpc_url, "--model", "nett", *QUICK)
     assert done.exit_code == 1
-    assert "kindaware bench: " in done.stderr
-    assert "'nett'" in done.stderr
+    assert "kindaware bench: model 'nett' of grpc://" in done.stderr
+    assert "got none of that name; it has double" in done.stderr
+
+
+def test_comparison_of_two_models_of_a_running_server(server):
+    done = bench(server.grpc_url, "--shape", "X=3", "--compare", "double", "--rounds", "2", "--json", *QUICK)
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)["loads"]
+    assert found["concurrency"] == 8
+    assert len(found["rounds"]) == 2
+    assert set(found["ratios"]) == {"requests/s", "p50", "p95"}
+    assert found["ratios"]["p50"]["certain"] is False
+    assert done.stderr.count("round 2 of 2: A ") == 1
+
+
+@pytest.fixture
+def tune_on(server, repository, monkeypatch):
+    """Run `--tune` with the server that runs in place of one for each trial; return what each was to have."""
+    asked = []
+
+    @contextlib.contextmanager
+    def opened(place, *, settings, **options):
+        asked.append(dict(settings))
+        if settings.get("max_batch_size") == "9":
+            raise ServerError("too much", models={"double": "no room\nat all"})
+        with open_subject(Place(server.grpc_url, None, "double")) as subject:
+            yield subject
+
+    monkeypatch.setattr(_session, "open_subject", opened)
+    monkeypatch.setattr(_session, "_NUM_ROUNDS", 6)
+
+    def run(*args):
+        return bench(repository / "double", "--shape", "X=3", "--tune", *QUICK, *args), asked
+
+    return run
+
+
+def test_tune_tries_settings_against_fp32_and_compares_the_best_in_the_end(tune_on, repository):
+    before = (repository / "double" / "config.pbtxt").read_text()
+    done, asked = tune_on(
+        "--try", "instance_group.count=1|2", "--try", "max_batch_size=9", "--set", "parameters.a=1", "--json"
+    )
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["trials"][0]["settings"] == {}
+    assert found["trials"][0]["accuracy"] == {"error": 0.0, "agreement": 1.0}
+    assert {"instance_group.count": "2"} in [one["settings"] for one in found["trials"]]
+    refused = next(one for one in found["trials"] if one["settings"].get("max_batch_size") == "9")
+    assert refused["problem"] == "no room"
+    assert asked[0] == {"parameters.a": "1", "kindaware.precision": "32-true", "kindaware.compile": "off"}
+    assert asked[1] == {"parameters.a": "1"}
+    assert (repository / "double" / "config.pbtxt").read_text() == before
+    if found["best"]:
+        assert set(found["ratios"]) == {"requests/s", "p50", "p95"}
+        assert len(asked) == 1 + len(found["trials"]) + 2
+
+
+def test_tune_without_time_measures_the_model_as_it_is(tune_on):
+    done, asked = tune_on("--budget-seconds", "1")
+    assert len(asked) == 2
+    assert "no time to try anything" in done.stdout
 
 
 def test_ctrl_c_prints_what_there_is_and_leaves_nothing(repository, tmp_path):
     command = [sys.executable, "-m", "kindaware.cli", "bench", str(repository / "double")]
     process = subprocess.Popen(
-        [*command, "--shape", "X=3", "-c", "1,2", "--seconds", "1", "--set", "max_batch_size=4"],
+        [
+            *command,
+            "--shape",
+            "X=3",
+            "-c",
+            "1,2",
+            "--seconds",
+            "2",
+            "--warmup-seconds",
+            "0.5",
+            "--set",
+            "max_batch_size=4",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,7 +1,11 @@
 """Tables, options, inputs, statistics of the server, and the picture: what needs no server."""
 
 import importlib.util
+import io
 import re
+import sys
+import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +21,7 @@ from kindaware.cli.bench._level import Latencies, Level
 from kindaware.cli.bench._load import Load, Tally
 from kindaware.cli.bench._options import check_modes, parse_loads
 from kindaware.cli.bench._plot import check_plot, plot_levels
+from kindaware.cli.bench._progress import Progress
 from kindaware.cli.bench._report import write_levels
 from kindaware.cli.bench._server_times import ServerTimes, compare, count
 from kindaware.cli.bench._session import Measurement
@@ -245,3 +250,23 @@ def test_plot_that_can_not_be_written_is_refused_before_the_measurement(tmp_path
     assert importlib.util.find_spec("matplotlib") is None
     with pytest.raises(ConfigError, match=re.escape("pip install 'kindaware[plot]'")):
         check_plot(Path("plot.png"))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_a_bar_in_a_terminal_and_lines_elsewhere(monkeypatch, capsys):
+    with Progress(1.0) as progress, progress.step("8 requests in flight", 0.5):
+        progress.say("[result]")
+    assert capsys.readouterr().err == "[result]\n"
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with Progress(1.0) as progress:
+        with progress.step("8 requests in flight", 0.5):
+            time.sleep(0.5)
+        progress.say("[result]")
+    assert "8 requests in flight" in terminal.getvalue()
+    assert "[result]\n" in terminal.getvalue()
+    assert not [one for one in threading.enumerate() if one.daemon and "_move" in one.name]

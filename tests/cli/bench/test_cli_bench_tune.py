@@ -201,7 +201,7 @@ def level(rate, p95):
     return Level(Load(8), rate, rate, 9, Latencies(1, 1, p95, 1), {}, 0, 0, None, None, None)
 
 
-def outcome(tmp_path, ratio=2.0, limits=(True, True), p95=1.0, settings=None):
+def outcome(tmp_path, ratio=2.0, limits=(True, True), p95=1.0, settings=None, limit=None):
     first = Trial(requests_per_second=10, p95_ms=5, concurrency=8, is_within_limit=limits[0])
     chosen = {COUNT: "2", THREADS: "1"} if settings is None else settings
     best = replace(first, settings=chosen, requests_per_second=10 * ratio, is_within_limit=limits[1])
@@ -210,7 +210,7 @@ def outcome(tmp_path, ratio=2.0, limits=(True, True), p95=1.0, settings=None):
     path.write_text(CONFIG)
     rounds = [{A: level(10, 1.0), B: level(10 * ratio, p95)}] * 6
     trials = (first, Trial({"kindaware.precision": "x"}, problem="refused"), best)
-    return Outcome(path, CONFIG, trials, best, Comparison(Load(8), rounds))
+    return Outcome(path, CONFIG, trials, best, Comparison(Load(8), rounds), limit)
 
 
 def test_outcome_is_a_table_a_ratio_and_a_diff(tmp_path):
@@ -248,6 +248,8 @@ def test_outcome_is_a_table_a_ratio_and_a_diff(tmp_path):
         ({"ratio": 0.5, "limits": (False, True)}, True),
         ({"limits": (False, False), "p95": 0.5}, True),
         ({"limits": (False, False), "p95": 2.0}, False),
+        ({"limit": 1.5}, True),
+        ({"limit": 0.5}, False),
     ],
 )
 def test_outcome_is_better_only_beyond_noise_or_within_a_limit_that_was_missed(tmp_path, changes, is_better):

@@ -15,6 +15,7 @@ from kindaware._server.model_folder import is_model
 from kindaware._server.server import TritonServer
 from kindaware.cli.bench._server_times import count
 from kindaware.cli.bench._target import Protocol, Target, make_message
+from kindaware.client import ModelClientError
 from kindaware.client._metadata import Metadata
 from kindaware.client._transport import Transport
 
@@ -172,7 +173,7 @@ def open_subject(
     if place.repository is None:
         _check_running(place, is_changed=bool(settings or kind or over_http))
         with _connected(place.url) as transport:
-            yield Subject(transport, place.model or _only_model(transport), version)
+            yield _find_model(transport, place.model or _only_model(transport), version)
         return
     model = place.model
     changes = []
@@ -186,6 +187,22 @@ def open_subject(
         _connected(f"http://{server.http_url}" if over_http else server.grpc_url) as transport,
     ):
         yield Subject(transport, model or _only_model(transport), version, server)
+
+
+def _find_model(transport: Transport, model: str, version: str) -> Subject:
+    """Return a model of a running server; where it has none of that name, the error names those it has."""
+    try:
+        return Subject(transport, model, version)
+    except ModelClientError as error:
+        known = transport.ready_models(_TIMEOUT_SECONDS) if error.was_sent else [model]
+        if model in known:
+            raise
+        raise ConfigError.of(
+            f"model {model!r} of {transport.scheme}://{transport.address}",
+            expected="a model that is ready",
+            got="none of that name",
+            remedy=f"it has {', '.join(known) or 'no model that is ready'}",
+        ) from error
 
 
 def _check_running(place: Place, *, is_changed: bool) -> None:

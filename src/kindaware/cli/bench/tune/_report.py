@@ -15,7 +15,8 @@ import typer
 
 from kindaware._server.config_edit import change_config
 from kindaware.cli._table import align
-from kindaware.cli.bench._ratios import Comparison, judge
+from kindaware.cli.bench._ratios import B, Comparison, judge
+from kindaware.cli.bench._stats import Spread
 from kindaware.cli.bench.tune._search import Trial
 
 
@@ -29,6 +30,7 @@ class Outcome:
         trials: in order, the first of the model as it is.
         best: of them; None if the search was interrupted.
         comparison: of the best (B) with the model as it is (A).
+        latency_ms: most that p95 may be; None for no limit.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class Outcome:
     trials: Sequence[Trial]
     best: Trial | None
     comparison: Comparison | None
+    latency_ms: float | None = None
 
     @property
     def is_better(self) -> bool:
@@ -43,6 +46,8 @@ class Outcome:
         if self.best is None or not self.best.settings or self.best.problem:
             return False
         first = self.trials[0]
+        if self.best.is_within_limit and self._misses_limit():
+            return False
         if first.problem or (self.best.is_within_limit and not first.is_within_limit):
             return True
         if self.comparison is None:
@@ -50,6 +55,13 @@ class Outcome:
         measure = "requests/s" if first.is_within_limit else "p95"
         ratio = self.comparison.ratios()[measure]
         return ratio.is_certain and (ratio.spread.median > 1) == (measure == "requests/s")
+
+    def _misses_limit(self) -> bool:
+        """Whether the best kept to the limit in its trial only, and not in the comparison."""
+        if self.latency_ms is None or self.comparison is None:
+            return False
+        latencies = [one[B].latency_ms for one in self.comparison.rounds]
+        return Spread.of([one.p95 for one in latencies if one]).median > self.latency_ms
 
     @property
     def changed(self) -> str:

@@ -121,7 +121,9 @@ class _Tuner:
 
     def outcome(self) -> Outcome:
         """Return what there is so far."""
-        return Outcome(self._config_path, self._text, tuple(self._trials), self._best, self._comparison)
+        comparison = self._comparison if self._comparison is not None and self._comparison.rounds else None
+        trials, limit = tuple(self._trials), self._goal.latency_ms
+        return Outcome(self._config_path, self._text, trials, self._best, comparison, limit)
 
     def _look_at_model(self) -> tuple[list[Axis], Machine]:
         """Ask the model in FP32, and return what can be tried of it."""
