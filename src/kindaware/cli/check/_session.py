@@ -20,6 +20,7 @@ from kindaware.cli.check._report import Report, as_document, write_report
 from kindaware.cli.check._subject import Subject
 from kindaware.cli.check._trial import TrialOptions, run_trial
 from kindaware.cli.profile._inputs import parse_parameters
+from kindaware.testing.arguments import new_config
 
 
 def check_models(
@@ -40,6 +41,7 @@ def check_models(
         ConfigError: an option is wrong, or there is no model.
         typer.Exit: with 1, if there is an error, or with `strict` a warning.
     """
+    new_config()  # raises where the packages that know its format are missing
     _check_options(kind, ignored)
     options = TrialOptions(parse_shapes(shapes), parse_parameters(parameters), timeout) if run else None
     machine = Machine()

@@ -12,15 +12,14 @@ from kindaware._config.settings import PLACEMENT_SETTINGS, PREFIX, RELOADS, SETT
 from kindaware._errors import ConfigError
 from kindaware.cli.check._registry import Found, rule
 from kindaware.cli.check._subject import Subject
+from kindaware.testing.arguments import new_config
 
 _OF_THE_LIBRARY = re.compile(r"kind_?aware[\W_]", re.IGNORECASE)
 
 
 def unknown_fields(subject: Subject) -> list[tuple[str, str, int, Sequence[str]]]:
     """Return the fields that no configuration has: message, name, line, and the known names."""
-    from tritonclient.grpc import model_config_pb2
-
-    return list(_unknown(subject, subject.tree, model_config_pb2.ModelConfig.DESCRIPTOR))
+    return list(_unknown(subject, subject.tree, new_config().DESCRIPTOR))
 
 
 def _unknown(
