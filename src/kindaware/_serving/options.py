@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from kindaware._config.settings import PREFIX, Settings
+from kindaware._device.runtime import count_devices
 from kindaware._errors import ConfigError
 from kindaware._model import KindAwareModel
 
@@ -52,7 +53,7 @@ def read_instances(text: str | None, subject: str) -> list[dict[str, Any]]:
         ConfigError: it is no such text.
     """
     if text is None:
-        return [{"kind": "KIND_GPU" if torch.cuda.is_available() else "KIND_CPU"}]
+        return [{"kind": "KIND_GPU" if count_devices("GPU") else "KIND_CPU"}]
     groups: list[dict[str, Any]] = []
     for part in text.lower().split() if isinstance(text, str) else [""]:
         match = _GROUP.fullmatch(part)
