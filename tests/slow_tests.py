@@ -22,6 +22,7 @@ SLOW = {
     "core/test_memory": ("test_keep_memory_",),
     "core/test_primitive_cache": ("test_capacity_takes_effect",),
     "core/test_openmp": ("test_start_team_keeps_it_on_a_thread_that_does_not_hold_up_the_end",),
+    "cli/run/test_run_watch": ALL,
     "cli/test_command_line": ALL,
     "core/test_user_attributes": ("test_attribute_of_any_name_", "test_method_of_any_name_"),
     "docs/test_docs_blocks": (
@@ -36,6 +37,7 @@ SLOW = {
     "packaging/test_distribution": ALL,
     "packaging/test_mutants": ("test_script_says_which_test_notices",),
     "serve/test_serve_command": ALL,
+    "serve/test_serve_watch": ALL,
     "serve/test_serve_imports": ALL,
     "serve/test_serve_newer_servers": (
         "test_server_that_notices_a_dead_stub_in_its_own_time",
