@@ -59,7 +59,9 @@ def _kindaware(
 
 app.command(
     "serve",
-    epilog="What follows -- goes to tritonserver unchanged: kindaware serve models -- --log-verbose=1",
+    epilog="Examples: kindaware serve models; kindaware serve models/resnet50 --watch; "
+    "kindaware serve models --kind CPU --set resnet50.kindaware.precision=bf16-true. "
+    "What follows -- goes to tritonserver unchanged: kindaware serve models -- --log-verbose=1",
 )(reported("serve", serve))
 app.command(
     "infer",
