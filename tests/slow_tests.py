@@ -40,6 +40,7 @@ SLOW = {
     "cli/new/test_new_callable": ("test_segmentation_takes_pictures_of_any_size", "test_torchvision_says_"),
     "cli/new/test_new_tasks": ("test_own_tests_of_all_tasks_pass_in_one_pytest",),
     "cli/test_child": ALL,
+    "cli/run/test_run_watch": ALL,
     "cli/test_command_line": ALL,
     "core/test_user_attributes": ("test_attribute_of_any_name_", "test_method_of_any_name_"),
     "docs/test_docs_blocks": (
@@ -59,6 +60,7 @@ SLOW = {
     "packaging/test_distribution": ALL,
     "packaging/test_mutants": ("test_script_says_which_test_notices",),
     "serve/test_serve_command": ALL,
+    "serve/test_serve_watch": ALL,
     "serve/test_serve_imports": ALL,
     "serve/test_serve_newer_servers": (
         "test_server_that_notices_a_dead_stub_in_its_own_time",
