@@ -319,6 +319,8 @@ def test_command_is_one_that_exists(command, targets, extras, command_help):
             "hf download ",
             "curl -s ",
             "scripts/gpu-day ",
+            "hf download ",
+            "HF_HOME=/cache HF_HUB_OFFLINE=1 kindaware serve ",
         )
         known += (f"python -c '{own}'", f"MYPYPATH=$(python -c '{own}') mypy models/")
         assert command.startswith(known)
