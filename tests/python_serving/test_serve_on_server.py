@@ -78,7 +78,7 @@ def test_error_of_a_request_has_the_users_line_in_the_log(server):
     with pytest.raises(ModelClientError, match="ValueError: negative"):
         server["local"].infer(X=-ROWS)
     line = Local.forward.__code__.co_firstlineno + 2
-    assert f'test_serve_on_server.py", line {line}, in forward' in server.log
+    _wait_until(lambda: f'test_serve_on_server.py", line {line}, in forward' in server.log)
 
 
 def test_error_in_load_is_raised_and_nothing_is_left(tmp_path, monkeypatch):
@@ -132,14 +132,28 @@ def test_script_that_blocks_ends_cleanly(tmp_path, number, ended, status):
         rest = "".join(lines)
     assert ("ended" in rest) == ended
     assert script.returncode == status
-    _wait_until_empty(tmp_path / "tmp")
+    _wait_until(lambda: not list((tmp_path / "tmp").iterdir()))
 
 
-def _wait_until_empty(folder: Path, limit_seconds=30):
+def _wait_until(condition, limit_seconds=30):
     deadline = time.monotonic() + limit_seconds
-    while list(folder.iterdir()):
-        assert time.monotonic() < deadline, list(folder.iterdir())
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_stopped_server_says_so_and_keeps_its_log(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with kindaware.serve(Importable) as served:
+        assert (served.infer(X=ROWS)["Y"] == ROWS * 2).all()
+        pid = served._server.pid
+    served.stop()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(KindAwareError, match=r"got its end; call kindaware\.serve again"):
+        served.infer(X=ROWS)
+    assert "kindaware instance Importable_0_0 ready" in served.log
+    assert repr(served) == "<ServedModels Importable: stopped>"
 
 
 def test_server_ends_with_its_handle(tmp_path, monkeypatch):
@@ -147,10 +161,13 @@ def test_server_ends_with_its_handle(tmp_path, monkeypatch):
     served = kindaware.serve(Importable)
     assert (served.infer(X=ROWS)["Y"] == ROWS * 2).all()
     pid = served._server.pid
+    os.kill(pid, signal.SIGKILL)
+    while served.is_running:
+        time.sleep(0.05)
+    with pytest.raises(KindAwareError, match="got its end by itself with status -9; look at the end of log"):
+        served.infer(X=ROWS)
     del served
     gc.collect()
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
     assert not list(tmp_path.iterdir())
 
 

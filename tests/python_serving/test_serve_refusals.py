@@ -1,5 +1,6 @@
 """What `serve` refuses, before it starts anything."""
 
+import os
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ import kindaware
 from kindaware import ConfigError, KindAwareError, KindAwareModel, Servable, TensorSpec
 from kindaware._serving.guard import refuse_in_stub
 from kindaware._serving.repository import read_plan
+from kindaware._serving.served_models import _end
 
 LOCK = threading.Lock()
 
@@ -29,6 +31,7 @@ def no_server(monkeypatch, tmp_path):
         (Undeclared, {}, r"got no inputs and outputs; .* by one call: Undeclared.from_example\(X=array\)"),
         (nn.Linear, {}, r"got class Linear; pass a module, such as Linear\(\)"),
         (nn.Linear(1, 1), {}, "expected an example of its inputs"),
+        (torch.compile(nn.Linear(1, 1)), {}, r"that was compiled, with settings=\{'compile': 'default'\}"),
         ("models", {}, "for a model repository run kindaware serve"),
         (Importable(), {}, "pass the class, Importable, and no object of it"),
         (dict, {}, "got class dict; derive it from KindAwareModel, or write a function"),
@@ -46,6 +49,8 @@ def no_server(monkeypatch, tmp_path):
             {"example": torch.rand(2, 2), "max_batch_size": 4},
             "expected 0 for what does not batch",
         ),
+        (Importable, {"outputs": ["Y"]}, "got them beside a class"),
+        (Importable, {"config": {"max_batch_size": 1}}, "got 'max_batch_size'; use name, max_batch_size"),
         ({}, {}, "expected at least one model, got none"),
         ({"a": Importable}, {"name": "b"}, "expected options of a model in its Servable, got name"),
         (
@@ -89,6 +94,34 @@ def test_batch_size_is_that_of_the_class_or_the_default():
     assert "max_batch_size: 8" in read_plan("m", Servable(Importable, example)).config
     assert "max_batch_size: 3" in read_plan("m", Servable(Importable, max_batch_size=3)).config
     assert "max_batch_size: 32" in read_plan("m", Servable(Undeclared, example)).config
+
+
+def test_configuration_that_a_class_completes_itself_is_left_to_it():
+    class Completing(Importable):
+        @classmethod
+        def auto_complete_config(cls, auto_complete_model_config):
+            return super().auto_complete_config(auto_complete_model_config)
+
+    assert not read_plan("m", Servable(Completing)).is_complete
+    assert read_plan("m", Servable(Importable)).is_complete
+    assert read_plan("m", Servable(nn.Linear(1, 1), torch.rand(1, 1))).is_complete
+
+
+def test_server_for_another_python_is_refused(tmp_path_factory):
+    root = tmp_path_factory.mktemp("server")
+    server, stub = root / "bin" / "tritonserver", root / "backends" / "python" / "triton_python_backend_stub"
+    for path in (server, stub):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"libpython3.9.so")
+        path.chmod(0o700)
+    with pytest.raises(KindAwareError, match=r"got one for Python 3\.9; run this with python3\.9"):
+        kindaware.serve(Importable, tritonserver=server)
+
+
+def test_fork_leaves_the_server_and_its_files_alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    _end(None, {}, folder, os.getpid() + 1)
+    assert folder.exists()
 
 
 def test_serve_in_the_process_of_a_model_is_refused(tmp_path):

@@ -83,6 +83,14 @@ def test_module_in_torchscript_is_served(written):
     np.testing.assert_allclose(found, network(torch.from_numpy(ROWS)).detach().numpy(), rtol=1e-5)
 
 
+def test_program_of_torch_export_is_served(written):
+    linear = nn.Linear(2, 3)
+    rows = {0: torch.export.Dim("rows")}
+    program = torch.export.export(linear, (torch.from_numpy(ROWS),), dynamic_shapes=(rows,))
+    found = outputs_of(written(program, torch.from_numpy(ROWS)), input=ROWS)["OUTPUT"]
+    np.testing.assert_allclose(found, linear(torch.from_numpy(ROWS)).detach().numpy(), rtol=1e-5)
+
+
 def test_function_gets_and_returns_text_as_in_its_example(written):
     found = outputs_of(written(shout, ["a", "bb"]), text=np.array([[b"abc"], ["é".encode()]], object))
     assert found["OUTPUT0"].tolist() == [[b"ABC"], ["É".encode()]]

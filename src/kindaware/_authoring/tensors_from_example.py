@@ -158,18 +158,16 @@ def bind_example(function: Callable[..., Any], example: Any, subject: str) -> tu
             remedy="pass an example of each input",
         )
     values: dict[str, Any] = {}
-    by_keyword = True
     for name, value in bound.arguments.items():
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_KEYWORD:
             values |= value
         elif kind is inspect.Parameter.VAR_POSITIONAL:
             values |= {f"INPUT{n}": one for n, one in enumerate(value)}
-            by_keyword = False
         else:
             values[name] = value
-            by_keyword = by_keyword and kind is not inspect.Parameter.POSITIONAL_ONLY
-    return values, by_keyword
+    # As in the example: a module out of torch.export takes its arguments in one way only.
+    return values, not args
 
 
 def _signature_of(function: Callable[..., Any], subject: str) -> inspect.Signature:
