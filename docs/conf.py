@@ -33,9 +33,13 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 _HOOKS = ("Required", "Decoupled", "Optional")
-napoleon_custom_sections = [*((name, "params_style") for name in _HOOKS), "Sync", "Source"]
+napoleon_custom_sections = [
+    *((name, "params_style") for name in _HOOKS),
+    "Sync",
+    "Source",
+]
 
-# The button copies commands without their prompt; of a session it copies the input alone.
+# The button copies commands without their prompt, and of a session the input alone.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 copybutton_exclude = ".linenos, .go"
@@ -63,7 +67,7 @@ class PbtxtLexer(ProtoBufLexer):
 
 
 def mark_code(app, what, name, obj, options, lines):
-    """Take an indented block after an empty line for code, as a reader of the docstring does."""
+    """Take an indented block after an empty line for code, as its readers do."""
     marked, code_indent = [], None
     for line in lines:
         indent = len(line) - len(line.lstrip())
@@ -71,7 +75,12 @@ def mark_code(app, what, name, obj, options, lines):
             code_indent = None
         previous = marked[-2] if len(marked) > 1 and not marked[-1].strip() else ""
         previous_indent = len(previous) - len(previous.lstrip())
-        if code_indent is None and line.strip() and previous.strip() and indent > previous_indent:
+        if (
+            code_indent is None
+            and line.strip()
+            and previous.strip()
+            and indent > previous_indent
+        ):
             code_indent = indent
             marked += [" " * previous_indent + "::", ""]
         marked.append(line)
