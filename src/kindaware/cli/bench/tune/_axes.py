@@ -11,6 +11,7 @@ from typing import Any
 
 from kindaware._errors import ConfigError
 from kindaware._placement.threads import count_cores
+from kindaware.cli._machine import BF16_FLAGS, read_processor_flags
 
 THREADS, INSTANCES = "kindaware.num_threads", "instance_group.count"
 DELAY = "dynamic_batching.max_queue_delay_microseconds"
@@ -24,7 +25,6 @@ DEFAULTS = {
     FORMAT: "contiguous",
 }
 _COMPILERS = ("c++", "g++", "clang++")
-_BF16_FEATURES = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,10 @@ class Machine:
     @classmethod
     def detect(cls, cpuinfo: Path = Path("/proc/cpuinfo")) -> Machine:
         """Look at this machine."""
-        try:
-            words = set(cpuinfo.read_text().split())
-        except OSError:
-            words = set()
         compilers = [os.environ.get("CXX"), *_COMPILERS]
         return cls(
             num_cores=count_cores(),
-            has_bf16=bool(words & _BF16_FEATURES),
+            has_bf16=not BF16_FLAGS.isdisjoint(read_processor_flags(cpuinfo)),
             has_compiler=any(shutil.which(one) for one in compilers if one),
         )
 
