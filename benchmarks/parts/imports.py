@@ -1,4 +1,4 @@
-"""The part `imports`: what `import kindaware` costs after `import torch`."""
+"""The part `imports`: what importing kindaware's models costs after `import torch`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import time
 started = time.perf_counter()
 import torch
 between = time.perf_counter()
-import kindaware
+from kindaware import KindAwareModel
 print(between - started, time.perf_counter() - between)
 """
 

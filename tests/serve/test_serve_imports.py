@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 
 def test_serve_imports_nothing_of_the_test_kit():
     code = (
@@ -15,3 +17,18 @@ def test_serve_imports_nothing_of_the_test_kit():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import kindaware",
+        "from kindaware.cli._app import app",
+        "import kindaware.cli._infer, kindaware.cli._values, kindaware.cli._outputs, kindaware.client",
+        "import kindaware._server.server",
+    ],
+)
+def test_command_line_clients_and_servers_start_without_torch(statement):
+    code = f"import sys\n{statement}\nprint('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

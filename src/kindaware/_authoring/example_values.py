@@ -10,14 +10,13 @@ import torch
 
 from kindaware._config.parse import shorten
 from kindaware._errors import ConfigError
-from kindaware._tensors.dtypes import DTYPES, DType
+from kindaware._tensors.dtypes import DTYPES, DType, by_torch
 
 TENSOR, ARRAY, TEXT_ARRAY = "tensor", "array", "text array"
 TEXTS, TEXT, BYTES_TEXTS, BYTES_TEXT = "texts", "text", "byte strings", "bytes"
 """Forms of a value: a torch tensor, a numpy array of anything but `str`, one of `str`; a list of `str`, one
 `str`, a list of `bytes`, one `bytes`."""
 
-_BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values() if dtype.torch is not None}
 _BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES.values() if dtype.numpy is not None}
 _SERVED = "a tensor, a numpy array, a str, bytes, or a list of str or bytes"
 
@@ -129,7 +128,7 @@ def _torch_dtype(tensor: torch.Tensor, subject: str) -> DType:
             got=str(tensor.layout),
             remedy="make it dense with .to_dense()",
         )
-    dtype = _BY_TORCH.get(tensor.dtype)
+    dtype = by_torch().get(tensor.dtype)
     if dtype is None:
         raise _unknown_dtype(subject, str(tensor.dtype), "torch.view_as_real(x) for complex numbers")
     return dtype

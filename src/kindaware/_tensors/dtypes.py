@@ -1,13 +1,20 @@
-"""The table of Triton's data types and their torch and numpy dtypes."""
+"""The table of Triton's data types and their torch and numpy dtypes.
+
+Without torch until a torch dtype is asked for: clients and the command line start without it.
+"""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from kindaware._errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +23,13 @@ class DType:
 
     Attributes:
         triton: Triton's wire name, such as `FP32`.
-        torch: torch's dtype; None for BYTES, which torch doesn't have.
+        torch_name: name of torch's dtype; None for BYTES, which torch doesn't have.
         numpy: numpy's dtype; None for BF16, which numpy doesn't have.
         dlpack: DLPack's code of the type; None for BYTES.
     """
 
     triton: str
-    torch: torch.dtype | None
+    torch_name: str | None
     numpy: np.dtype[np.generic] | None
     dlpack: int | None
 
@@ -30,9 +37,16 @@ class DType:
         return self.triton
 
     @property
+    def torch(self) -> torch.dtype | None:
+        """Torch's dtype; None for BYTES, which torch doesn't have."""
+        import torch
+
+        return None if self.torch_name is None else getattr(torch, self.torch_name)
+
+    @property
     def in_config(self) -> str:
         """The name in config.pbtxt, such as `TYPE_FP32`; BYTES are `TYPE_STRING` there."""
-        return "TYPE_STRING" if self.torch is None else f"TYPE_{self.triton}"
+        return "TYPE_STRING" if self.torch_name is None else f"TYPE_{self.triton}"
 
 
 _DLPACK_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
@@ -40,31 +54,31 @@ _DLPACK_CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 
 def _row(
     triton: str,
-    torch_dtype: torch.dtype | None,
+    torch_name: str | None,
     numpy_type: type[np.generic] | None,
     dlpack: int | None = None,
 ) -> DType:
     numpy = None if numpy_type is None else np.dtype(numpy_type)
-    return DType(triton, torch_dtype, numpy, dlpack if numpy is None else _DLPACK_CODES.get(numpy.kind))
+    return DType(triton, torch_name, numpy, dlpack if numpy is None else _DLPACK_CODES.get(numpy.kind))
 
 
 DTYPES = {
     dtype.triton: dtype
     for dtype in (
-        _row("BOOL", torch.bool, np.bool_),
-        _row("UINT8", torch.uint8, np.uint8),
-        _row("UINT16", torch.uint16, np.uint16),
-        _row("UINT32", torch.uint32, np.uint32),
-        _row("UINT64", torch.uint64, np.uint64),
-        _row("INT8", torch.int8, np.int8),
-        _row("INT16", torch.int16, np.int16),
-        _row("INT32", torch.int32, np.int32),
-        _row("INT64", torch.int64, np.int64),
-        _row("FP16", torch.float16, np.float16),
-        _row("FP32", torch.float32, np.float32),
-        _row("FP64", torch.float64, np.float64),
+        _row("BOOL", "bool", np.bool_),
+        _row("UINT8", "uint8", np.uint8),
+        _row("UINT16", "uint16", np.uint16),
+        _row("UINT32", "uint32", np.uint32),
+        _row("UINT64", "uint64", np.uint64),
+        _row("INT8", "int8", np.int8),
+        _row("INT16", "int16", np.int16),
+        _row("INT32", "int32", np.int32),
+        _row("INT64", "int64", np.int64),
+        _row("FP16", "float16", np.float16),
+        _row("FP32", "float32", np.float32),
+        _row("FP64", "float64", np.float64),
         _row("BYTES", None, np.object_),
-        _row("BF16", torch.bfloat16, None, 4),
+        _row("BF16", "bfloat16", None, 4),
     )
 }
 """Every data type by Triton's name, in the order of the server's enum, which starts at 1.
@@ -72,11 +86,17 @@ DTYPES = {
 Source: tritonserver.h, TRITONSERVER_datatype_enum.
 """
 
-NO_NUMPY = {dtype.torch for dtype in DTYPES.values() if dtype.numpy is None}
-"""torch's types that numpy doesn't have."""
 
-# Without BYTES, whose torch dtype is None.
-_BY_TORCH = {dtype.torch: dtype for dtype in DTYPES.values() if dtype.torch is not None}
+@functools.cache
+def no_numpy() -> frozenset[torch.dtype]:
+    """Return torch's types that numpy doesn't have."""
+    return frozenset(one.torch for one in DTYPES.values() if one.torch is not None and one.numpy is None)
+
+
+@functools.cache
+def by_torch() -> dict[torch.dtype, DType]:
+    """Return the data types by torch's dtype, without BYTES, which torch doesn't have."""
+    return {one.torch: one for one in DTYPES.values() if one.torch is not None}
 
 
 def find_dtype(name: object, subject: str) -> DType:
@@ -103,5 +123,5 @@ def find_dtype(name: object, subject: str) -> DType:
 
 def triton_name(dtype: torch.dtype) -> str:
     """Return Triton's name of a torch dtype, or torch's where Triton has no such type."""
-    found = _BY_TORCH.get(dtype)
+    found = by_torch().get(dtype)
     return found.triton if found else str(dtype)

@@ -10,7 +10,9 @@ import torch
 
 from kindaware._device.runtime import Runtime
 from kindaware._tensors.bytes_arrays import Value
-from kindaware._tensors.dtypes import NO_NUMPY
+from kindaware._tensors.dtypes import no_numpy
+
+_NO_NUMPY = no_numpy()
 
 
 class TensorWrapper:
@@ -38,7 +40,7 @@ class TensorWrapper:
         # On the CPU Triton takes an array without copying it, and copies a tensor that comes by DLPack.
         if not isinstance(value, torch.Tensor):
             return value, self._pb_utils.Tensor
-        if value.device.type != "cpu" or value.dtype in NO_NUMPY:
+        if value.device.type != "cpu" or value.dtype in _NO_NUMPY:
             return value, self._from_dlpack
         return value.numpy(), self._pb_utils.Tensor
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
-import torch
 
-from kindaware._tensors.dtypes import DTYPES, NO_NUMPY
+from kindaware._tensors.dtypes import DTYPES, no_numpy
 from kindaware.client._errors import ModelClientError
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -121,9 +121,10 @@ class Metadata:
 
     def _convert(self, tensor: Tensor, value: Any) -> np.ndarray[Any, Any]:
         """Return a value as an array of the input's data type; only conversions that keep the values."""
-        if isinstance(value, torch.Tensor):
+        # Who passes a tensor has imported torch; others start without it.
+        if (torch := sys.modules.get("torch")) and isinstance(value, torch.Tensor):
             value = value.detach().cpu()
-            value = (value.float() if value.dtype in NO_NUMPY else value).numpy()
+            value = (value.float() if value.dtype in no_numpy() else value).numpy()
         if tensor.datatype == "BYTES":
             return self._convert_text(tensor, value)
         array = np.asarray(value)

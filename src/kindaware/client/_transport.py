@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kindaware._errors import message
-from kindaware._tensors.dtypes import NO_NUMPY
+from kindaware._tensors.dtypes import DTYPES
 from kindaware.client._errors import ModelClientError
 from kindaware.client._metadata import Arrays, Metadata
 
@@ -22,7 +22,7 @@ _CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 499: "CANCELLED", 500: "INT
 _CODES |= {409: "ALREADY_EXISTS", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
 # ml_dtypes, which tritonclient may use, names its types as torch does.
-_NO_NUMPY = {str(dtype).removeprefix("torch.") for dtype in NO_NUMPY}
+_NO_NUMPY = {one.torch_name for one in DTYPES.values() if one.numpy is None}
 
 
 @dataclass(frozen=True)

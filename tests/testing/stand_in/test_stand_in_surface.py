@@ -106,7 +106,7 @@ def test_attach_classes_of_two_hosts_keeps_their_classes_apart(pb):
 def test_stand_in_import_needs_neither_tritonclient_nor_a_place_in_sys_modules():
     code = (
         "import sys; before = set(sys.modules)\n"
-        "import kindaware\n"
+        "from kindaware import KindAwareModel\n"
         "known = set(sys.modules)\n"
         "import kindaware.testing.stand_in as s, importlib.util\n"
         "new = set(sys.modules) - known\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kindaware._tensors.dtypes import DTYPES, NO_NUMPY, triton_name
+from kindaware._tensors.dtypes import DTYPES, no_numpy, triton_name
 from kindaware.testing.stand_in.wire.datatypes import BIT_TYPES, NUMPY_TYPES, name_of_ml_dtypes, name_of_numpy
 
 
@@ -69,7 +69,7 @@ def _to_numpy(array: Any) -> tuple[str, np.ndarray[Any, Any]]:
     """Return the wire name and a C-contiguous numpy array; types that numpy lacks as their bits."""
     if type(array).__module__.split(".")[0] == "torch":
         host = array.detach().cpu().contiguous()
-        if host.dtype in NO_NUMPY:
+        if host.dtype in no_numpy():
             import torch
 
             bits = torch.int16 if host.itemsize == 2 else torch.int8
