@@ -359,9 +359,11 @@ def test_files_beside_it_come_along(port, tmp_path):
     (tmp_path / "old" / "labels.txt").write_text("cat")
     (tmp_path / "old" / "1").mkdir()
     (tmp_path / "old" / "1" / "weights.pt").write_text("numbers")
+    (tmp_path / "old" / "README.md").write_text("ours")
     port("def execute(self, requests):\n    return [None for request in requests]", config())
     assert (tmp_path / "net" / "labels.txt").read_text() == "cat"
     assert (tmp_path / "net" / "1" / "weights.pt").read_text() == "numbers"
+    assert (tmp_path / "net" / "original_README.md").read_text() == "ours"
     assert not (tmp_path / "net" / "2").exists()
 
 
