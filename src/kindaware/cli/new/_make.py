@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,9 @@ def _scaffold(
         return scaffold_port(Path(source), name, directory)
     from kindaware._authoring.from_callable import scaffold_callable
 
-    return scaffold_callable(source, name, examples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the module's own code: they say nothing about what is written
+        return scaffold_callable(source, name, examples)
 
 
 def _contradiction(option: str, source: str) -> ConfigError:

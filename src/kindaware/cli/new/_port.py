@@ -139,7 +139,7 @@ def _companions(model_directory: Path, old: Path) -> dict[str, str | Path]:
 def _write_test(spec: ModelSpec, reference: str | None) -> str:
     rows = [2] if spec.batches else []
     entries = ",\n".join(f'    "{one.name}": {_example(one, rows)}' for one in spec.inputs)
-    ask = "list(model.stream(INPUTS))" if spec.decoupled else "[model.infer(INPUTS)]"
+    ask = "model.stream(INPUTS)" if spec.decoupled else "[model.infer(INPUTS)]"
     if reference is None:
         return render(
             "port/test_alone",
