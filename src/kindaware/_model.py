@@ -58,10 +58,10 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
             in the configuration's order, or a mapping, dataclass or named tuple by name; [B, ...] each, with
             the data types of the configuration.
 
-    For a decoupled model, in place of forward or beside it:
-        stream(self, ...): answer one request with any number of responses. A generator, with def or async
-            def; gets the same arguments as forward for a batch of this request alone, and each item that it
-            yields has the form of forward's result.
+    Decoupled:
+        stream(self, ...): in place of forward or beside it, for a decoupled model: answer one request with
+            any number of responses. A generator, with def or async def; gets the same arguments as forward
+            for a batch of this request alone, and each item that it yields has the form of forward's result.
 
     Optional:
         preprocess(self, inputs): per request, before batching. Gets and returns host tensors by name,

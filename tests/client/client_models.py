@@ -57,6 +57,9 @@ X = 'input { name: "X" data_type: TYPE_FP32 dims: 2 } output { name: "Y" data_ty
 CPU = 'backend: "python" instance_group { kind: KIND_CPU }'
 
 
+MODELS = ("adds", "counts", "echo", "follows", "halves", "resnet50", "speaks", "waits")
+
+
 def write_models(folder):
     tensors = " ".join(
         f'input {{ name: "IN_{one}" data_type: TYPE_{one} dims: [ -1 ] optional: true }} '
@@ -73,6 +76,22 @@ def write_models(folder):
             f'{CPU} max_batch_size: 4 input {{ name: "INPUT" data_type: TYPE_FP32 dims: [ 3, -1, -1 ] }} '
             'output { name: "OUTPUT" data_type: TYPE_FP32 dims: 3 }',
         ),
+        "speaks": (
+            ECHO,
+            f"{CPU} max_batch_size: 4 "
+            'input { name: "IN_TEXT" data_type: TYPE_STRING dims: 1 } '
+            'input { name: "IN_IS_LOUD" data_type: TYPE_BOOL dims: 1 } '
+            'input { name: "IN_IDS" data_type: TYPE_INT64 dims: -1 } '
+            'output { name: "OUT_TEXT" data_type: TYPE_STRING dims: 1 } '
+            'output { name: "OUT_IS_LOUD" data_type: TYPE_BOOL dims: 1 } '
+            'output { name: "OUT_IDS" data_type: TYPE_INT64 dims: -1 }',
+        ),
+        "halves": (
+            ECHO,
+            f'{CPU} input {{ name: "IN_class" data_type: TYPE_FP16 dims: [ 2, 3 ] }} '
+            'output { name: "OUT_class" data_type: TYPE_FP16 dims: [ 2, 3 ] }',
+        ),
+        "follows": (ADDS, f"{CPU} max_batch_size: 4 {X} {told} sequence_batching {{ }}"),
         "waits": (WAITS, f"{CPU} max_batch_size: 4 {X}"),
     }
     for name, (source, config) in models.items():

@@ -5,8 +5,8 @@ import time
 import pytest
 from profile_kit import CONFIG, NET
 
-from kindaware.cli.profile._recorder import Recorder
-from kindaware.cli.profile._stages import EXECUTE, FORWARD, STAGES, mark_stages
+from kindaware.cli._recorder import Recorder
+from kindaware.cli._stages import EXECUTE, FORWARD, STAGES, mark_stages
 from kindaware.testing import ModelHarness
 
 GPU = CONFIG.replace("KIND_CPU", "KIND_GPU")

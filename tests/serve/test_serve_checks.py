@@ -84,6 +84,8 @@ def test_list_repositories_version_or_its_code_says_which_path_to_pass(tmp_path,
         list_repositories(version)
     with pytest.raises(ServerError, match=f"got a file; pass {version.parent}$"):
         list_repositories(version / "model.py")
+    with pytest.raises(ServerError, match=f"got a file; pass {version.parent}$"):
+        list_repositories(version.parent / "config.pbtxt")
 
 
 def test_list_repositories_one_level_above_names_the_repositories_in_it(tmp_path, write_model):

@@ -3,8 +3,8 @@
 import pytest
 
 from kindaware._server.log import read_records
-from kindaware._server.request_failures import FailedRequests, read_failed_requests
-from kindaware.cli.serve._error_lines import ErrorLines, write_failed
+from kindaware._server.request_failures import FailedRequests, read_failed_requests, write_failed
+from kindaware.cli.serve._error_lines import ErrorLines
 
 HEAD = "E1122 15:53:41.540504 3766 log.py:24] "
 SHAPED = (

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kindaware._config.settings import PREFIX, SETTING_NAMES
+from kindaware._errors import ConfigError
+from kindaware._server.config_edit import change_config
 from kindaware._server.config_text import ConfigText
 from kindaware._server.failure import ServerError
 
@@ -40,13 +42,11 @@ class ConfigChanges:
 
     def apply(self, model: str, text: str) -> str:
         """Return a model's configuration as the server is to get it."""
-        config = ConfigText(text)
-        for key, value in self.settings.get(model, {}).items():
-            if key in FIELDS:
-                config = config.with_field(key, value)
-            else:
-                config = config.with_parameter(key.removeprefix(PARAMETERS), value)
-        return config.on_cpu() if self.on_cpu else str(config)
+        try:
+            changed = change_config(text, self.settings.get(model, {}))
+        except ConfigError as error:
+            raise ServerError(f"model {model!r}: {error}") from error
+        return ConfigText(changed).on_cpu() if self.on_cpu else changed
 
 
 def parse_settings(options: Sequence[str], models: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -62,15 +62,31 @@ def parse_settings(options: Sequence[str], models: Sequence[str]) -> dict[str, d
     """
     found: dict[str, dict[str, str]] = {}
     for option in options:
-        target, equals, value = option.partition("=")
-        model = max((one for one in models if target.startswith(f"{one}.")), key=len, default="")
-        if not equals or "." not in target:
-            raise _refusal(option, "MODEL.SETTING=VALUE", repr(option), "write it like " + _example(models))
+        model = max((one for one in models if option.startswith(f"{one}.")), key=len, default="")
         if not model:
-            raise _unknown(option, "a model", target.partition(".")[0], models)
-        key = target.removeprefix(f"{model}.")
+            raise _unknown(option, "a model", option.partition(".")[0], models, models)
+        found.setdefault(model, {}).update(parse_own_settings([option], model))
+    return found
+
+
+def parse_own_settings(options: Sequence[str], model: str = "") -> dict[str, str]:
+    """Return values by key of options such as `kindaware.precision=bf16-true`.
+
+    Args:
+        options: `KEY=VALUE` each.
+        model: whose name and a dot stand before each key.
+
+    Raises:
+        ServerError: an option has another form, or names a setting or a value that does not exist.
+    """
+    found = {}
+    for option in options:
+        key, equals, value = option.removeprefix(f"{model}." if model else "").partition("=")
+        if not equals:
+            example = f"{model}.kindaware.precision=bf16-true".removeprefix(".")
+            raise _refusal(option, "KEY=VALUE", "no =", f"write it like {example}")
         _check(option, key, value)
-        found.setdefault(model, {})[key] = value
+        found[key] = value
     return found
 
 
@@ -79,23 +95,19 @@ def _check(option: str, key: str, value: str) -> None:
     if key.startswith(PARAMETERS) and key != PARAMETERS:
         return
     if key not in known:
-        raise _unknown(option, "a setting", key, known)
+        raise _unknown(option, "a setting", key, [*FIELDS, f"{PREFIX}NAME", f"{PARAMETERS}NAME"], known)
     if key in FIELDS and not FIELDS[key].fullmatch(value):
         allowed = "a whole number" if FIELDS[key] is _NUMBER else f"a value like {FIELDS[key].pattern}"
         raise _refusal(option, allowed, repr(value), "correct the value")
 
 
-def _unknown(option: str, what: str, got: str, known: Sequence[str]) -> ServerError:
-    nearest = difflib.get_close_matches(got, known, n=1, cutoff=0.5)
+def _unknown(option: str, what: str, got: str, shown: Sequence[str], known: Sequence[str]) -> ServerError:
     last = {name.rpartition(".")[2]: name for name in known}
-    nearest = nearest or [last[one] for one in difflib.get_close_matches(got.rpartition(".")[2], last, n=1)]
-    remedy = f"did you mean {nearest[0]}?" if nearest else "correct the name"
-    return _refusal(option, f"{what} out of {', '.join(known)}", repr(got), remedy)
+    near = difflib.get_close_matches(got, known, n=1, cutoff=0.6)
+    near = near or [last[one] for one in difflib.get_close_matches(got.rpartition(".")[2], last, n=1)]
+    remedy = f"did you mean {near[0]}?" if near else "correct the name"
+    return _refusal(option, f"{what}, one of {', '.join(shown)}", repr(got), remedy)
 
 
 def _refusal(option: str, expected: str, got: str, remedy: str) -> ServerError:
-    return ServerError.of(f"setting {option}", expected=expected, got=got, remedy=remedy)
-
-
-def _example(models: Sequence[str]) -> str:
-    return f"{models[0] if models else 'MODEL'}.kindaware.precision=bf16-true"
+    return ServerError.of(f"--set {option}", expected=expected, got=got, remedy=remedy)

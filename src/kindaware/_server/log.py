@@ -27,6 +27,7 @@ _STUB_FAILURE = re.compile(
     r"|triton_python_backend_stub: error while loading shared libraries: .*)"
 )
 _STUB_ERROR = re.compile(r"Failed to initialize Python stub: (?P<reason>.*)", re.DOTALL)
+_INSTANCE_ERROR = re.compile("ERROR: Failed to create instance: ")
 _MODEL_FILE = re.compile(r"^ *\S.*/([^/\n]+)/\d+/[^/\n]+\.py\(\d+\): ", re.MULTILINE)
 _INSTANCE = re.compile(
     r"kindaware instance (?P<name>.+?) ready: kind (?P<kind>CPU|GPU|MODEL), "
@@ -133,7 +134,7 @@ def read_failures(log: str) -> dict[str, str]:
 
 def is_load_failure(record: Record) -> bool:
     """Return whether an entry says why a model did not load."""
-    return _FAILURE.match(record.text) is not None or _STUB_ERROR.match(record.text) is not None
+    return any(one.match(record.text) for one in (_FAILURE, _STUB_ERROR, _INSTANCE_ERROR))
 
 
 def read_stub_failure(log: str) -> str | None:

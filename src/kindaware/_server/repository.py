@@ -101,8 +101,8 @@ def _check_repository(text: str, *, may_be_empty: bool) -> str:
 def _describe_wrong_level(path: Path) -> tuple[str, str] | None:
     """Return what a path is that isn't a repository, and what to pass instead; None for a repository."""
     if not path.is_dir():
-        is_code = path.name == "model.py" and path.parent.name.isdecimal()
-        return "a file", f"pass {path.parents[1]}" if is_code else "check the path"
+        model = next((one for one in list(path.parents)[:2] if is_single_model(one)), None)
+        return "a file", f"pass {model}" if model is not None else "check the path"
     if is_single_model(path):
         return None
     if path.name.isdecimal() and (path / "model.py").is_file():

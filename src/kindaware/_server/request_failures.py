@@ -20,6 +20,7 @@ _HAND_WRITTEN = re.compile(
 _HEADLINE = re.compile(r"(?P<file>[^/\s:]+):(?P<line>\d+), in (?P<function>[^:]+): (?P<error>.*)")
 _FRAME = re.compile(r'^ *File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>.+)$', re.MULTILINE)
 _STUB_FRAME = re.compile(r"^ +(?P<file>\S.*)\((?P<line>\d+)\): (?P<function>.+)$", re.MULTILINE)
+_NUM_IDS = 3
 _INSTALLED = ("/site-packages/", "/dist-packages/", "/lib/python", "<frozen", "<string>")
 
 
@@ -94,3 +95,17 @@ def _write(frame: re.Match[str]) -> str:
     file = os.path.realpath(frame["file"])
     below = os.path.relpath(file)
     return f"{file if below.startswith('..') else below}:{frame['line']}, in {frame['function']}"
+
+
+def write_failed(failed: FailedRequests) -> str:
+    """Return one line: model, ids of the requests, error, and the user's line."""
+    ids = [repr(one) for one in failed.request_ids if one]
+    shown = ", ".join(ids[:_NUM_IDS]) + ", ..." * (len(ids) > _NUM_IDS)
+    count = len(failed.request_ids)
+    requests = f"{count} requests" if count > 1 else "request" if ids else "a request"
+    return f"{failed.model}: {requests}{f' {shown}' if shown else ''} failed: {write_error(failed)}"
+
+
+def write_error(failed: FailedRequests) -> str:
+    """Return the error and the user's line."""
+    return f"{failed.error} ({failed.place})" if failed.place else failed.error

@@ -15,6 +15,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     if importlib.util.find_spec("typer") is None:
         sys.exit("kindaware: expected typer, got no such package; pip install typer rich")
-    from kindaware.cli._app import run
+    try:
+        from kindaware.cli._app import run
 
-    run(list(sys.argv[1:] if argv is None else argv))
+        run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # while the commands are imported, which takes a second
+        print("kindaware: interrupted", file=sys.stderr)
+        sys.exit(130)

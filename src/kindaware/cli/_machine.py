@@ -14,6 +14,9 @@ from kindaware._server.location import Location, locate_server
 
 SHARED_MEMORY = Path("/dev/shm")
 
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Features of processors that compute in bfloat16 themselves; the last one is ARM's."""
+
 _WHEEL_SERVER = "2.51.0"
 """What is in the releases 0.7 of the wheel."""
 
@@ -24,6 +27,16 @@ class SharedMemory:
 
     total: int
     free: int
+
+
+def read_processor_flags(file: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Return the features of the processor, as the kernel names them."""
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return []
+    found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return found.partition(":")[2].split()
 
 
 class Machine:

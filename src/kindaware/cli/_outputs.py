@@ -13,7 +13,7 @@ _NUM_VALUES = 8
 
 def write_json(outputs: Mapping[str, Any]) -> str:
     """Return outputs as one line of JSON; bytes that are not UTF-8 are escaped."""
-    return json.dumps({name: _plain(array) for name, array in outputs.items()}, ensure_ascii=False)
+    return json.dumps({name: plain(array) for name, array in outputs.items()}, ensure_ascii=False)
 
 
 def write_outputs(outputs: Mapping[str, Any], *, top: int = 0, labels: Sequence[str] = ()) -> str:
@@ -35,7 +35,7 @@ def write_outputs(outputs: Mapping[str, Any], *, top: int = 0, labels: Sequence[
 
 
 def _first_values(array: np.ndarray[Any, Any]) -> str:
-    values = _plain(array.ravel()[:_NUM_VALUES])
+    values = plain(array.ravel()[:_NUM_VALUES])
     shown = ", ".join(
         f"{one:.6g}" if isinstance(one, float) else json.dumps(one, ensure_ascii=False) for one in values
     )
@@ -50,7 +50,8 @@ def _best(row: np.ndarray[Any, Any], top: int, labels: Sequence[str]) -> list[st
     ]
 
 
-def _plain(array: np.ndarray[Any, Any]) -> Any:
+def plain(array: np.ndarray[Any, Any]) -> Any:
+    """Return an array as JSON has it; bytes that are not UTF-8 are escaped."""
     if array.dtype != object:
         return array.tolist()
     texts = [one.decode("utf-8", "backslashreplace") for one in array.ravel().tolist()]

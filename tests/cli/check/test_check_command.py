@@ -108,3 +108,10 @@ def test_interruption_leaves_no_process(tmp_path):
     assert (process.returncode, errors) == (130, "kindaware check: interrupted\n")
     with pytest.raises(ProcessLookupError):
         os.kill(int(mark.read_text()), 0)
+
+
+def test_missing_package_is_one_line_and_no_finding(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tritonclient.grpc.model_config_pb2", None)
+    done = check(write_model(tmp_path / "m"))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "pip install 'tritonclient[grpc]'" in done.stderr

@@ -11,7 +11,9 @@ from kindaware.cli.check._subject import Trial
 GPUS = CONFIG.replace("KIND_CPU", "KIND_GPU gpus: [ 0, 1 ]")
 
 
-@pytest.mark.parametrize(("gpus", "text"), [(0, "torch sees no GPU here"), (1, "GPU 1, and torch sees 1")])
+@pytest.mark.parametrize(
+    ("gpus", "text"), [(0, "torch sees no GPU here"), (1, "asks for GPU 1, and torch sees 1")]
+)
 def test_gpus_that_are_not_there(tmp_path, gpus, text):
     found = only(subject(write_model(tmp_path / "m", OURS, GPUS), gpus=gpus), "KA501", "machine")
     assert text in found.text

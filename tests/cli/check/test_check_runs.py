@@ -204,8 +204,10 @@ def test_model_that_prints_keeps_its_result(tmp_path):
     assert checked.trial.request["outputs"] == {"Y": ["float32", [1, 4]]}
 
 
-def test_gpu_model_is_tried_on_the_cpu_where_there_is_no_gpu(tmp_path):
-    checked = subject(write_model(tmp_path / "m", OURS, CONFIG.replace("KIND_CPU", "KIND_GPU")))
+@pytest.mark.parametrize(("written", "asked"), [("KIND_GPU", None), ("KIND_CPU", "GPU")])
+def test_gpu_model_is_tried_on_the_cpu_where_there_is_no_gpu(tmp_path, written, asked):
+    config = CONFIG.replace("KIND_CPU", written)
+    checked = subject(write_model(tmp_path / "m", OURS, config), kind=asked)
     checked.trial = run_trial(checked, TrialOptions())
     assert checked.trial.instances[0]["device"] == "cpu"
     assert find(checked, "run") == []

@@ -107,13 +107,13 @@ def test_faults_of_a_version(version, releases):
 
 def test_processor_features_and_limits_are_named(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    monkeypatch.setattr(_checks, "_processor_flags", lambda: ["avx2", "avx512_bf16"])
+    monkeypatch.setattr(_checks, "read_processor_flags", lambda: ["avx2", "avx512_bf16"])
     monkeypatch.setattr(_checks.os, "cpu_count", lambda: 8)
     cores, threads, processor = _checks.processor(machine())
     assert cores.text == "2 of 8, by affinity or cgroup"
     assert "OMP_NUM_THREADS=3" in threads.text
     assert "BF16 is fast" in processor.text
-    monkeypatch.setattr(_checks, "_processor_flags", lambda: ["avx2"])
+    monkeypatch.setattr(_checks, "read_processor_flags", lambda: ["avx2"])
     assert "BF16 is slower" in list(_checks.processor(machine()))[-1].text
 
 

@@ -13,12 +13,14 @@ from kindaware._errors import ConfigError
 from kindaware._server.model_folder import is_clutter, is_model
 from kindaware.cli._machine import Machine
 from kindaware.cli._reporting import FAILED
+from kindaware.cli._shapes import parse_shapes
 from kindaware.cli.check import rules  # noqa: F401  (registers the rules)
 from kindaware.cli.check._registry import LEVELS, RULES, Finding, apply_rules
 from kindaware.cli.check._report import Report, as_document, write_report
 from kindaware.cli.check._subject import Subject
 from kindaware.cli.check._trial import TrialOptions, run_trial
-from kindaware.cli.profile._inputs import parse_parameters, parse_shapes
+from kindaware.cli.profile._inputs import parse_parameters
+from kindaware.testing.arguments import new_config
 
 
 def check_models(
@@ -39,6 +41,7 @@ def check_models(
         ConfigError: an option is wrong, or there is no model.
         typer.Exit: with 1, if there is an error, or with `strict` a warning.
     """
+    new_config()  # raises where the packages that know its format are missing
     _check_options(kind, ignored)
     options = TrialOptions(parse_shapes(shapes), parse_parameters(parameters), timeout) if run else None
     machine = Machine()

@@ -27,13 +27,8 @@ class TrialOptions:
 
 def run_trial(subject: Subject, options: TrialOptions) -> Trial:
     """Load a model and send it a request; on the CPU where the GPU that it asks for isn't there."""
-    kind = subject.kind
-    if (
-        kind is None
-        and not subject.machine.num_gpus
-        and any(one[0] == "KIND_GPU" for one in subject.groups())
-    ):
-        kind = "CPU"
+    is_on_gpu = any(kind == "KIND_GPU" for kind, _, _ in subject.groups())
+    kind = "CPU" if is_on_gpu and not subject.machine.num_gpus else subject.kind
     arguments = {
         "directory": str(subject.folder.absolute()),
         "kind": kind,

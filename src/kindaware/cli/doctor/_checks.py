@@ -15,7 +15,7 @@ from typing import Literal
 
 from kindaware._server.failure import ServerError
 from kindaware._server.location import locate_server
-from kindaware.cli._machine import Machine
+from kindaware.cli._machine import BF16_FLAGS, Machine, read_processor_flags
 from kindaware.cli.doctor._faults import faults_of
 
 Status = Literal["ok", "note", "warning", "error"]
@@ -134,9 +134,9 @@ def processor(machine: Machine) -> Iterator[Line]:
     yield Line("cores", "ok", f"{cores}{limited}")
     if threads := os.environ.get("OMP_NUM_THREADS"):
         yield Line("threads", "note", f"OMP_NUM_THREADS={threads} sets the threads of every CPU instance")
-    flags = set(_processor_flags())
+    flags = set(read_processor_flags())
     names = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8") if name in flags]
-    if flags & {"avx512_bf16", "amx_bf16"}:
+    if flags & BF16_FLAGS:
         yield Line("processor", "ok", f"{', '.join(names)}: BF16 is fast (kindaware.precision bf16-true)")
     else:
         yield Line("processor", "note", f"{', '.join(names) or platform.machine()}: BF16 is slower than FP32")
@@ -234,15 +234,6 @@ def driver_version(file: Path = Path("/proc/driver/nvidia/version")) -> str:
     except OSError:
         return ""
     return found[1] if found else ""
-
-
-def _processor_flags(file: Path = Path("/proc/cpuinfo")) -> list[str]:
-    try:
-        lines = file.read_text().splitlines()
-    except OSError:
-        return []
-    found = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return found.partition(":")[2].split()
 
 
 def memory_bytes(

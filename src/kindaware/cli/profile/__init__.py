@@ -1,7 +1,7 @@
 """`kindaware profile`: where the time of `execute` goes, as a table and as a trace.
 
 The way of a profile: `_command` has the options, `_session` loads the model, `_inputs` makes requests,
-`_recorder` has the spans, `_stages` puts them around the stages of an instance, `_run` calls `execute`,
+`cli/_stages.py` puts spans around the stages of an instance, `_run` calls `execute`,
 without torch's profiler and with it, `_report` writes it down. Nothing of the core knows that it is profiled:
 without the command there is no span.
 """

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from kindaware.cli.profile._recorder import PREFIX, Recorder
-from kindaware.cli.profile._stages import FORWARD, mark_stages
+from kindaware.cli._recorder import PREFIX, Recorder
+from kindaware.cli._stages import FORWARD, mark_stages
 from kindaware.testing import ModelHarness
 
 NUM_WARM_UPS = 3

@@ -10,13 +10,8 @@ import typer
 
 from kindaware._errors import ConfigError, KindAwareError
 from kindaware.cli._model_dir import require_model
-from kindaware.cli.profile._inputs import (
-    count_requests,
-    make_requests,
-    parse_parameters,
-    parse_shapes,
-    read_data,
-)
+from kindaware.cli._shapes import parse_shapes
+from kindaware.cli.profile._inputs import count_requests, make_requests, parse_parameters, read_data
 from kindaware.cli.profile._report import describe_instance, describe_machine, write_report
 from kindaware.cli.profile._run import NUM_WARM_UPS, measure
 from kindaware.testing import ModelHarness

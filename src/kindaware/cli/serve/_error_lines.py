@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from kindaware._server.log import is_load_failure
 from kindaware._server.log_entries import Entry, EntryReader
-from kindaware._server.request_failures import FailedRequests, read_failed_requests
+from kindaware._server.request_failures import FailedRequests, read_failed_requests, write_error, write_failed
 
 SECONDS = 10.0
 """Errors that differ in numbers at most are shown once in this time."""
-_NUM_IDS = 3
 
 
 @dataclass
@@ -75,20 +74,7 @@ class ErrorLines:
             one = self._shown.pop(key)
             if one.count:
                 times = f"{one.count} more request{'s' * (one.count > 1)}"
-                lines += f"{one.last.model}: {times} failed like that: {_write_error(one.last)}\n"
+                lines += f"{one.last.model}: {times} failed like that: {write_error(one.last)}\n"
                 if seconds:  # it goes on
                     self._shown[key] = _Repeated(one.last, self._now())
         return lines
-
-
-def write_failed(failed: FailedRequests) -> str:
-    """Return one line: model, ids of the requests, error, and the user's line."""
-    ids = [repr(one) for one in failed.request_ids if one]
-    shown = ", ".join(ids[:_NUM_IDS]) + ", ..." * (len(ids) > _NUM_IDS)
-    count = len(failed.request_ids)
-    requests = f"{count} requests" if count > 1 else "request" if ids else "a request"
-    return f"{failed.model}: {requests}{f' {shown}' if shown else ''} failed: {_write_error(failed)}"
-
-
-def _write_error(failed: FailedRequests) -> str:
-    return f"{failed.error} ({failed.place})" if failed.place else failed.error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import typer
@@ -14,6 +15,10 @@ from kindaware._server.log import read_failures
 from kindaware._server.repository import find_models
 from kindaware._server.request_failures import find_place
 from kindaware._server.server import TritonServer
+
+_REASON = re.compile(r"is at UNAVAILABLE state: (?:Internal: )?(.*?)(?:;; .*)?$", re.DOTALL)
+_LOG_SECONDS = 2.0
+_POLL_SECONDS = 0.05
 
 
 def reload_models(server: TritonServer, models: Iterable[str], repositories: Sequence[str]) -> bool:
@@ -37,7 +42,7 @@ def _reload(server: TritonServer, name: str, folder: Path | None) -> bool:
             _check_syntax(folder)
             server.load(name)
     except (ServerError, SyntaxError) as error:
-        reason = _explain(error, server.log_text()[log_length:], name)
+        reason = _explain(error, lambda: server.log_text()[log_length:], name)
         goes_on = "\n  the version before goes on serving" if is_served else ""
         typer.echo(f"{name}: not {'reloaded' if is_served else 'loaded'}: {reason}{goes_on}", err=True)
         # Only what is not the server's own answer comes with the log.
@@ -53,11 +58,28 @@ def _check_syntax(folder: Path) -> None:
         compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
 
 
-def _explain(error: ServerError | SyntaxError, log: str, name: str) -> str:
-    """Return why a model was not loaded, in a line; the log is what has come since it was asked for."""
+def _explain(error: ServerError | SyntaxError, read_log: Callable[[], str], name: str) -> str:
+    """Return why a model was not loaded, in a line.
+
+    Args:
+        error: what was raised.
+        read_log: returns what has been logged since the model was asked for.
+        name: of the model.
+    """
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({os.path.relpath(error.filename or '')}:{error.lineno})"
-    reason = str(error) if error.log else read_failures(log).get(name, str(error))
-    first = reason.removeprefix("Internal: ").partition("\n")[0]
+    # The server's words on one line are part of the sentence; those on several follow it.
+    words = str(error).removesuffix("; the server's log has more").rpartition("; the server's log has more")
+    told = _REASON.search(words[2])
+    reason = told[1] if told is not None else str(error) if error.log else _wait_for_reason(read_log, name)
+    first = (reason or str(error)).partition("\n")[0]
     place = "" if error.log else find_place(reason)
     return f"{first} ({place})" if place else first
+
+
+def _wait_for_reason(read_log: Callable[[], str], name: str) -> str:
+    """Return why a model failed as the log has it, maybe later than the answer; empty if it does not."""
+    deadline = time.monotonic() + _LOG_SECONDS
+    while name not in (failures := read_failures(read_log())) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return failures.get(name, "").removeprefix("Internal: ")

@@ -24,6 +24,8 @@ from kindaware.cli.serve._reload import reload_models
 from kindaware.cli.serve._watch import ModelWatch, check_watchable
 
 _POLL_SECONDS = 0.1
+_EXIT_SOON = ("--exit-timeout-secs=3",)
+"""With --watch: server 2.51 counts a version whose reload failed as live, and waits for it when it ends."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -112,11 +114,11 @@ class Session:
         self._repositories = list_repositories(options.repositories)
         if options.is_watched:
             check_watchable(self._repositories, options.args)
-        server = self._start()
-        typer.echo(write_block(server, options.settings, has_all_examples=options.has_examples))
         if options.is_watched:
             self._watch = ModelWatch(self._repositories)
             self._watch.start()
+        server = self._start()
+        typer.echo(write_block(server, options.settings, has_all_examples=options.has_examples))
         while (returncode := server.poll()) is None:
             server = self._follow_changes(server)
             time.sleep(_POLL_SECONDS)
@@ -131,6 +133,8 @@ class Session:
         """End all that was started."""
         if self._watch is not None:
             self._watch.close()
+            if self._follower is not None:  # that reloads which failed delay the end is no news
+                self._follower.close()
         if self._server is not None:
             self._server.stop()
         if self._follower is not None:
@@ -160,7 +164,7 @@ class Session:
             http_port=http_port,
             grpc_port=grpc_port,
             metrics_port=metrics_port,
-            args=options.args,
+            args=(*_EXIT_SOON, *options.args) if options.is_watched else options.args,
             startup_timeout_seconds=options.startup_seconds,
             log_path=self._log_path,
             kind=options.kind,

@@ -63,13 +63,19 @@ class Pending:
         sent: what the client sent.
         cancelled: whether the client has cancelled, or a function that says so, given the number of responses
             that have come so far.
+        on_answer: called with each answer as it comes, on the thread that brings it.
 
     Attributes:
         error: what those who wait for an answer raise instead.
         thread: runs the model for it, beside the one that waits; None if that one does.
     """
 
-    def __init__(self, sent: ClientRequest, cancelled: Cancelled = False) -> None:
+    def __init__(
+        self,
+        sent: ClientRequest,
+        cancelled: Cancelled = False,
+        on_answer: Callable[[Answer], None] | None = None,
+    ) -> None:
         self.sent = sent
         self.changed = threading.Condition()
         self.answers: list[Answer] = []
@@ -77,6 +83,7 @@ class Pending:
         self.error: BaseException | None = None
         self.thread: threading.Thread | None = None
         self._cancelled = cancelled
+        self._on_answer = on_answer
 
     def take(self, answer: Answer) -> None:
         """Add an answer; those after the final one are dropped."""
@@ -86,6 +93,8 @@ class Pending:
             self.answers.append(answer)
             self.is_done = answer.is_final
             self.changed.notify_all()
+        if self._on_answer is not None:
+            self._on_answer(answer)
 
     def fail(self, error: BaseException) -> None:
         """Let those who wait for an answer raise an error of the harness."""

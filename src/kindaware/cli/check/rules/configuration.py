@@ -12,15 +12,14 @@ from kindaware._config.settings import PLACEMENT_SETTINGS, PREFIX, RELOADS, SETT
 from kindaware._errors import ConfigError
 from kindaware.cli.check._registry import Found, rule
 from kindaware.cli.check._subject import Subject
+from kindaware.testing.arguments import new_config
 
 _OF_THE_LIBRARY = re.compile(r"kind_?aware[\W_]", re.IGNORECASE)
 
 
 def unknown_fields(subject: Subject) -> list[tuple[str, str, int, Sequence[str]]]:
     """Return the fields that no configuration has: message, name, line, and the known names."""
-    from tritonclient.grpc import model_config_pb2
-
-    return list(_unknown(subject, subject.tree, model_config_pb2.ModelConfig.DESCRIPTOR))
+    return list(_unknown(subject, subject.tree, new_config().DESCRIPTOR))
 
 
 def _unknown(
@@ -36,11 +35,11 @@ def _unknown(
                     yield from _unknown(subject, value.message, known[one.name].message_type)
 
 
-@rule("KA201", "error", "config.pbtxt has a field that there is none of")
+@rule("KA201", "error", "config.pbtxt has an unknown field")
 def unknown_field(subject: Subject) -> Iterator[Found]:
     """A server does not load it."""
     for message, name, line, known in unknown_fields(subject):
-        where = "a configuration" if message == "ModelConfig" else message
+        where = "the configuration" if message == "ModelConfig" else message
         yield Found(f"{where} has no field {name!r}", _nearest(name, known, "remove it"), line=line)
 
 
@@ -139,7 +138,7 @@ def nothing_to_batch(subject: Subject) -> Iterator[Found]:
         )
 
 
-@rule("KA208", "error", "a parameter kindaware.* is none of the settings")
+@rule("KA208", "error", "there is an unknown kindaware.* parameter")
 def unknown_parameter(subject: Subject) -> Iterator[Found]:
     """The library refuses it when the model loads."""
     code = subject.code
@@ -157,7 +156,7 @@ def unknown_parameter(subject: Subject) -> Iterator[Found]:
             )
 
 
-@rule("KA209", "warning", "a parameter kindaware.* of a model that isn't the library's")
+@rule("KA209", "warning", "there is a kindaware.* parameter, and the model doesn't use kindaware")
 def foreign_parameter(subject: Subject) -> Iterator[Found]:
     """Nothing reads it."""
     code = subject.code

@@ -13,7 +13,7 @@ _ITEM_BYTES = {"BYTES": 64, "bool": 1, "bfloat16": 2}
 """Bytes of an element of a tensor; of texts an assumption."""
 
 
-@rule("KA501", "error", "instances are on a GPU, and this machine has none", stage="machine")
+@rule("KA501", "error", "the configuration asks for a GPU that this machine doesn't have", stage="machine")
 def no_gpu(subject: Subject) -> Iterator[Found]:
     """The model was tried on the CPU."""
     wanted = {gpu for kind, _, gpus in subject.groups() if kind == "KIND_GPU" for gpu in gpus}
@@ -22,12 +22,14 @@ def no_gpu(subject: Subject) -> Iterator[Found]:
     line = subject.tree.line_of("instance_group")
     if on_gpu and not have:
         yield Found(
-            "KIND_GPU, and torch sees no GPU here",
+            "instance_group asks for KIND_GPU, and torch sees no GPU here",
             "serve it elsewhere, set KIND_CPU, or check it here with --kind CPU",
             line,
         )
     elif missing := sorted(gpu for gpu in wanted if gpu >= have):
-        yield Found(f"GPU {missing[0]}, and torch sees {have} here", "correct gpus", line)
+        yield Found(
+            f"instance_group asks for GPU {missing[0]}, and torch sees {have} here", "correct gpus", line
+        )
 
 
 @rule("KA502", "warning", "/dev/shm is too small for a full batch of each instance", stage="machine")
@@ -54,7 +56,7 @@ def small_shared_memory(subject: Subject) -> Iterator[Found]:
 @rule(
     "KA503",
     "error",
-    "the server's process for Python code can't run with this Python or its packages",
+    "Triton's Python stub can't run with this Python or its packages",
     stage="machine",
 )
 def unfit_interpreter(subject: Subject) -> Iterator[Found]:
@@ -69,7 +71,7 @@ def unfit_interpreter(subject: Subject) -> Iterator[Found]:
         yield Found(text, remedy)
 
 
-@rule("KA504", "hint", "there is no tritonserver here", stage="machine")
+@rule("KA504", "hint", "no tritonserver was found", stage="machine")
 def no_server(subject: Subject) -> Iterator[Found]:
     """So its Python and numpy were not compared with the server's."""
     if subject.machine.server is None and subject.is_python:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
@@ -12,6 +12,7 @@ from kindaware.testing.harness.client.input_values import to_wire
 from kindaware.testing.harness.client.metadata_check import check_metadata
 from kindaware.testing.harness.failures import HarnessError
 from kindaware.testing.harness.pending import Cancelled, Pending
+from kindaware.testing.stand_in import Answer
 
 _OPTIONS = (
     "inputs",
@@ -71,6 +72,7 @@ def build_request(
     cancelled: Cancelled = False,
     trace: str | None = None,
     input_device: str = "cpu",
+    on_answer: Callable[[Answer], None] | None = None,
 ) -> Pending:
     """Build a request; see `ModelHarness.infer` for the arguments.
 
@@ -89,7 +91,7 @@ def build_request(
         trace=trace,
     )
     wires = (replace(to_wire(name, value, datatypes.get(name)), gpu=gpu) for name, value in inputs.items())
-    return Pending(replace(sent, inputs=tuple(wires)), cancelled)
+    return Pending(replace(sent, inputs=tuple(wires)), cancelled, on_answer)
 
 
 def join_inputs(given: Any, named: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from kindaware.testing.harness.client.build import build_batch_entry, build_request, join_inputs
@@ -182,6 +182,7 @@ class ModelClient(ABC):
         input_device: str = "cpu",
         instance: int | None = None,
         empty_final: bool = False,
+        on_response: Callable[[Result], None] | None = None,
         **named: Any,
     ) -> Stream:
         """Send one request and get its responses one by one; for models of both transaction policies.
@@ -201,8 +202,15 @@ class ModelClient(ABC):
             input_device: see `infer`.
             instance: see `infer`.
             empty_final: show a FINAL that was sent without a response as an empty Result.
+            on_response: called with each response as the model sends it, on the thread that sends it; those
+                that fail included, FINALs without a response left out.
             named: further inputs, by name.
         """
+
+        def tell(answer: Answer) -> None:
+            if on_response is not None and not answer.is_flag_only:
+                on_response(Result.of(answer, request_id))
+
         pending = build_request(
             self.config,
             inputs=join_inputs(inputs, named, self.config),
@@ -215,6 +223,7 @@ class ModelClient(ABC):
             cancelled=cancelled,
             trace=trace,
             input_device=input_device,
+            on_answer=tell,
         )
         chosen = self._run([pending], instance)
         return Stream(pending, chosen, self._wait, raise_errors=self.raise_errors, empty_final=empty_final)

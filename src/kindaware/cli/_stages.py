@@ -8,7 +8,7 @@ from kindaware import KindAwareModel
 from kindaware._batch.stages import FORWARD, STAGES
 from kindaware._hooks.attachment import attached
 from kindaware._instance import Instance
-from kindaware.cli.profile._recorder import Recorder
+from kindaware.cli._recorder import Recorder
 
 EXECUTE = "execute"
 

@@ -1,0 +1,257 @@
+"""`kindaware run` in this process."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CONFIG = 'backend: "python"\nmax_batch_size: 8\ninstance_group [ { kind: KIND_CPU } ]\n'
+BY_HAND = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        return [self.one(pb_utils.get_input_tensor_by_name(one, "X").as_numpy()) for one in requests]
+
+    def one(self, x):
+        if (x < 0).any():
+            raise ValueError("negative")
+        return pb_utils.InferenceResponse([pb_utils.Tensor("Y", x + 1)])
+"""
+COUNTS = """
+import torch
+from kindaware import KindAwareModel
+
+class TritonPythonModel(KindAwareModel):
+    def load(self):
+        return None
+
+    def stream(self, N):
+        for number in range(int(N)):
+            if number == 3:
+                raise ValueError("three")
+            yield torch.tensor([[number]], dtype=torch.int32)
+"""
+COUNT_CONFIG = (
+    CONFIG
+    + """
+input [ { name: "N" data_type: TYPE_INT32 dims: [ 1 ] } ]
+output [ { name: "Y" data_type: TYPE_INT32 dims: [ 1 ] } ]
+"""
+)
+SUMS = """
+import torch
+from kindaware import KindAwareModel
+
+class TritonPythonModel(KindAwareModel):
+    def load(self):
+        return None
+
+    def forward(self, X, requests):
+        ids = [one.correlation_id for one in requests]
+        sums = torch.stack([self.sequence_state.get(one, torch.zeros(4)) for one in ids]) + X
+        self.sequence_state.update(zip(ids, sums))
+        return sums
+"""
+
+
+def values(done):
+    assert done.exit_code == 0, done.stderr
+    return [json.loads(line)["outputs"]["Y"] for line in done.stdout.splitlines()]
+
+
+def test_answer_has_shapes_types_values_and_stages(run, write_model):
+    done = run(write_model(), "-i", "[1,2,3,4]")
+    lines = done.stdout.splitlines()
+
+    assert done.exit_code == 0, done.stderr
+    assert re.fullmatch(r"m version 1 on cpu, precision 32-true, loaded in \d+\.\d\d s", lines[0])
+    assert lines[2:5] == ["X  float32 [1, 4]  [1, 2, 3, 4]", "->", "Y  float32 [1, 4]  [2, 4, 6, 8]"]
+    stages = dict(line.rsplit(maxsplit=1) for line in lines[6:])
+    assert stages.pop("  stage") == "ms"
+    assert [name.strip() for name in stages] == [
+        "read",
+        "collate",
+        "forward",
+        "postprocess",
+        "respond",
+        "between them",
+        "execute",
+    ]
+    assert sum(map(float, stages.values())) == pytest.approx(2 * float(stages["  execute"]), abs=0.02)
+
+
+def test_words_of_the_model_are_none_of_the_results(run, write_model):
+    done = run(write_model(), "--random", "--json")
+
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == "the model's own words\n"
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.json"])
+def test_file_is_read_as_infer_does(run, write_model, tmp_path, name):
+    np.save(tmp_path / "x.npy", np.ones((2, 4)))
+    (tmp_path / "x.json").write_text("[[1,1,1,1],[1,1,1,1]]")
+
+    assert values(run(write_model(), "-i", f"X={tmp_path / name}", "--json")) == [[[2.0] * 4] * 2]
+
+
+def test_picture_has_its_best_classes_named(run, write_model, tmp_path):
+    source = """
+    from kindaware import KindAwareModel
+    class TritonPythonModel(KindAwareModel):
+        def load(self): pass
+        def forward(self, X): return X.mean(dim=(2, 3))
+    """
+    tensors = 'input { name: "X" data_type: TYPE_FP32 dims: [ 3, 8, 8 ] } '
+    tensors += 'output { name: "Y" data_type: TYPE_FP32 dims: [ 3 ] }'
+    Image.new("RGB", (5, 4), (0, 255, 51)).save(tmp_path / "green.png")
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+
+    done = run(
+        write_model(source, CONFIG + tensors),
+        "-i",
+        tmp_path / "green.png",
+        "--labels",
+        tmp_path / "labels.txt",
+    )
+
+    best = [line.split() for line in done.stdout.splitlines() if line.startswith("      ")]
+    assert best == [["1.0000", "1", "green"], ["0.2000", "2", "blue"], ["0.0000", "0", "red"]]
+
+
+def test_hand_written_model_runs_and_has_one_stage(run, write_model):
+    done = run(write_model(BY_HAND), "-i", "[1,2,3,4]")
+
+    assert "Y  float32 [1, 4]  [2, 3, 4, 5]" in done.stdout
+    assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["stage", "execute"]
+    assert "not a KindAwareModel" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "function"), [(None, 9, "forward"), (BY_HAND, 9, "one")], ids=["library", "by hand"]
+)
+def test_error_of_the_model_shows_the_users_lines_and_no_others(run, write_model, source, line, function):
+    folder = write_model(*[source] * (source is not None))
+
+    done = run(folder, "-i", "[-1,2,3,4]")
+
+    assert done.exit_code == 1
+    place = f"{folder}/1/model.py:{line}, in {function}"
+    last = done.stderr.splitlines()[-1]
+    assert last == f"kindaware run: m: a request failed: ValueError: negative ({place})"
+    assert done.stderr.count("ValueError: negative") == 2 + (source is None)
+    assert "src/kindaware" not in done.stderr
+
+
+def test_stream_is_printed_item_by_item(run, write_model):
+    folder = write_model(COUNTS, COUNT_CONFIG + "model_transaction_policy { decoupled: true }\n")
+
+    assert values(run(folder, "-i", "2", "--json")) == [[[0]], [[1]]]
+    assert re.search(r"\n +0\.\d{3} s  Y  int32 \[1, 1\]  \[1\]\n", run(folder, "-i", "2").stdout)
+
+
+def test_items_before_an_error_are_printed(run, write_model):
+    folder = write_model(COUNTS, COUNT_CONFIG + "model_transaction_policy { decoupled: true }\n")
+
+    done = run(folder, "-i", "9", "--json")
+
+    assert len(done.stdout.splitlines()) == 3
+    assert done.stderr.splitlines()[-1].endswith(
+        "ValueError: three (" + f"{folder}/1/model.py:11, in stream)"
+    )
+
+
+def test_inputs_given_again_are_one_sequence(run, write_model):
+    from conftest import TENSORS
+
+    folder = write_model(SUMS, CONFIG + TENSORS + "sequence_batching { }\n")
+
+    found = values(run(folder, "-i", "[1,1,1,1]", "-i", "X=[2,2,2,2]", "--requests", "3", "--json"))
+
+    assert [one[0][0] for one in found] == [1.0, 3.0, 4.0]
+
+
+def test_random_requests_differ_and_come_out_the_same_each_time(run, write_model):
+    folder = write_model()
+    first, again = (values(run(folder, "--random", "--requests", "2", "--json")) for _ in range(2))
+
+    assert first == again
+    assert first[0] != first[1]
+
+
+def test_settings_and_device_hold_for_this_run_alone(run, write_model):
+    folder = write_model()
+    config = (folder / "config.pbtxt").read_text()
+
+    done = run(
+        folder,
+        "--random",
+        "--set",
+        "kindaware.precision=bf16-true",
+        "--kind",
+        "GPU",
+        "--accelerator",
+        "simulated",
+    )
+
+    assert done.stdout.startswith("m version 1 on cuda:0, precision bf16-true, loaded in "), done.stderr
+    assert (folder / "config.pbtxt").read_text() == config
+
+
+def test_settings_do_without_a_configuration(run, write_model):
+    source = """
+    from kindaware import KindAwareModel, TensorSpec
+    class TritonPythonModel(KindAwareModel):
+        max_batch_size = 4
+        inputs = [TensorSpec("X", "FP32", [2])]
+        outputs = [TensorSpec("Y", "FP32", [2])]
+        def load(self): pass
+        def forward(self, X): return X
+    """
+    done = run(write_model(source, None), "--random", "--set", "kindaware.precision=bf16-true")
+
+    assert "precision bf16-true" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ([], "model 'm' input 'X': expected a value, got none; pass --input X=VALUE, or --random"),
+        (["-i", "Z=[1]"], "expected NAME=VALUE with an input of the model, one of ['X'], got 'Z'"),
+        (["-i", "x.npy"], "got no such file; correct the path"),
+        (["-i", "[1,2]"], "unexpected shape for input 'X' for model 'm'. Expected [-1,4], got [1,2]"),
+        (["--random", "--set", "kindaware.precison=x"], "did you mean kindaware.precision?"),
+        (["--random", "--set", "precision=x"], "did you mean kindaware.precision?"),
+        (["--random", "--set", "max_batch_size=many"], "expected a whole number, got 'many'"),
+        (["--random", "--set", "max_batch_size"], "expected KEY=VALUE, got no =; write it like"),
+        (["--random", "--labels", "/nowhere"], "No such file or directory: '/nowhere'"),
+        (["--random", "--kind", "XPU"], "expected 'CPU', 'GPU' or 'MODEL', got 'XPU'"),
+    ],
+)
+def test_wrong_option_is_one_line(run, write_model, args, text):
+    done = run(write_model(), *args)
+
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("kindaware run: ")
+    assert text in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_path_that_is_no_models_directory_names_the_one_to_pass(run, write_model):
+    folder = write_model()
+    for path in (folder / "1", folder / "1" / "model.py", folder.parent):
+        assert run(path, "--random").stderr.endswith(
+            f"pass {folder}\n" if path != folder.parent else f"models: {folder}\n"
+        )
+
+
+def test_code_that_does_not_import_is_told_with_its_line(run, write_model):
+    done = run(write_model("import nothing_here\n"), "--random")
+
+    assert done.exit_code == 1
+    assert "ModuleNotFoundError: No module named 'nothing_here'" in done.stderr
+    assert "model.py(1)" in done.stderr
+    assert "Traceback" not in done.stderr
