@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.stats import Spread
+from kindaware.cli.bench._stats import Spread
 
 NEEDED_ROUNDS = 10
 

@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.stats import interleave
+from kindaware.cli.bench._stats import interleave
 
 Call = Callable[[int], object]
 """Does the work of one call; gets the number of the call."""

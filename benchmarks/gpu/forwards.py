@@ -17,7 +17,7 @@ from benchmarks.gpu.plan import Plan
 from benchmarks.gpu.stand_in import Array, Batch
 from benchmarks.networks import NETWORKS, Network
 from benchmarks.run import Run
-from benchmarks.stats import Spread, paired_ratio, values_of
+from kindaware.cli.bench._stats import Spread, paired_ratio, values_of
 
 TOLERANCE, TOLERANCE_BF16 = 0.01, 0.03
 """How far answers may differ from the CPU's, of its largest; convolutions in FP32 run in TF32."""

@@ -19,7 +19,7 @@ from benchmarks.gpu.plan import Plan, open_device
 from benchmarks.gpu.stand_in import Batch, stand_in
 from benchmarks.networks import NETWORKS
 from benchmarks.run import Run
-from benchmarks.stats import interleave, paired_ratio, spreads
+from kindaware.cli.bench._stats import interleave, paired_ratio, spreads
 
 BARE, ONE, TWO = "bare forward, bf16", "1 process", "2 processes"
 

@@ -13,9 +13,9 @@ from benchmarks.gpu.candidates import DEVICE
 from benchmarks.gpu.clock import time_in_turns, with_threads
 from benchmarks.gpu.plan import MIB, Plan
 from benchmarks.run import Run
-from benchmarks.stats import paired_ratio, spreads, values_of
 from kindaware._device.runtime import CudaRuntime
 from kindaware._device.staging import PinnedStaging
+from kindaware.cli.bench._stats import paired_ratio, spreads, values_of
 
 NUM_REQUESTS = 32
 NUM_SETS = 4

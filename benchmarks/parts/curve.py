@@ -9,7 +9,7 @@ from benchmarks.parts.serving import open_targets
 from benchmarks.run import Run
 from benchmarks.servers.load import measure_in_turns
 from benchmarks.servers.target import Target
-from benchmarks.stats import Spread, values_of
+from kindaware.cli.bench._stats import Spread, values_of
 
 _MEASURES = ("requests_per_second", "p50_ms", "p99_ms")
 

@@ -14,7 +14,7 @@ from benchmarks.servers.load import ask, measure_in_turns
 from benchmarks.servers.repository import Served
 from benchmarks.servers.target import Protocol, read_values, triton_target
 from benchmarks.servers.triton import target_of, tritonserver
-from benchmarks.stats import paired_ratio, spreads, values_of
+from kindaware.cli.bench._stats import paired_ratio, spreads, values_of
 from kindaware.testing import TritonServer
 
 DEFAULT = "defaults"

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.bars import IMPORT
 from benchmarks.run import Run
-from benchmarks.stats import paired_ratio, spreads
+from kindaware.cli.bench._stats import paired_ratio, spreads
 
 _SCRIPT = """\
 import time

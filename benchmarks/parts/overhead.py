@@ -18,7 +18,7 @@ from benchmarks.servers.load import ask
 from benchmarks.servers.repository import Served, repository
 from benchmarks.servers.target import read_values
 from benchmarks.servers.triton import target_of, tritonserver
-from benchmarks.stats import Spread, paired_ratio
+from kindaware.cli.bench._stats import Spread, paired_ratio
 from kindaware.testing import ModelHarness
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -24,7 +24,7 @@ from benchmarks.servers.load import LoadError, ask, measure_in_turns
 from benchmarks.servers.others import OTHER_SERVERS, awake
 from benchmarks.servers.target import Target, read_values
 from benchmarks.servers.triton import target_of, tritonserver
-from benchmarks.stats import paired_ratio, spreads, values_of
+from kindaware.cli.bench._stats import paired_ratio, spreads, values_of
 
 TOLERANCE = {"resnet50": 0.2}
 """How far an answer may be from that of the official form, of its largest value: bf16 for ResNet50."""

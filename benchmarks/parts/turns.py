@@ -18,7 +18,7 @@ from benchmarks.run import Run
 from benchmarks.servers.load import measure
 from benchmarks.servers.repository import Served
 from benchmarks.servers.triton import target_of, tritonserver
-from benchmarks.stats import Spread, paired_ratio, spreads
+from kindaware.cli.bench._stats import Spread, paired_ratio, spreads
 
 NUM_PARTS = 12
 """The rounds are cut into so many parts, of which the medians are taken: one part is one round elsewhere."""

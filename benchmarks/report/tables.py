@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.bars import Bar, ratios_of
-from benchmarks.stats import Spread, paired_ratio, short
+from kindaware.cli.bench._stats import Spread, paired_ratio, short
 
 CANDIDATE, FLOOR = "kindaware", "floor"
 

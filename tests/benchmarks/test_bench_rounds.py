@@ -7,7 +7,8 @@ from benchmarks.parts.scenarios import CANDIDATE, SCENARIOS
 from benchmarks.parts.serving import fastest
 from benchmarks.parts.turns import NUM_PARTS, summarise
 from benchmarks.report.tables import align, render
-from benchmarks.stats import Spread, interleave, paired_ratio
+
+from kindaware.cli.bench._stats import Spread, interleave, paired_ratio
 
 
 def test_interleave_takes_turns():

@@ -161,7 +161,7 @@ def test_directory_without_code_of_its_own_names_the_one_to_pass(write_model, pr
     (ensemble / "config.pbtxt").write_text('platform: "ensemble" ensemble_scheduling { step [ ] }')
 
     for path, text in (
-        (ensemble, "got an ensemble, which has no code; profile the models of its steps"),
+        (ensemble, "got an ensemble, which has no code; pass one of the models of its steps"),
         (model / "1", f"got a version of one; pass {model}\n"),
         (tmp_path, f"got a repository; pass one of its models: {ensemble} {model}\n"),
     ):

@@ -6,7 +6,8 @@ import torch
 
 from kindaware import ConfigError
 from kindaware._tensors.dtypes import DTYPES
-from kindaware.cli.profile._inputs import count_requests, make_requests, parse_shapes, read_data
+from kindaware.cli._shapes import parse_shapes
+from kindaware.cli.profile._inputs import count_requests, make_requests, read_data
 
 
 def config_of(data_type="TYPE_FP32", dims=(2,), max_batch_size=8):

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kindaware._config.settings import PREFIX, SETTING_NAMES
+from kindaware._errors import ConfigError
+from kindaware._server.config_edit import change_config
 from kindaware._server.config_text import ConfigText
 from kindaware._server.failure import ServerError
 
@@ -40,13 +42,11 @@ class ConfigChanges:
 
     def apply(self, model: str, text: str) -> str:
         """Return a model's configuration as the server is to get it."""
-        config = ConfigText(text)
-        for key, value in self.settings.get(model, {}).items():
-            if key in FIELDS:
-                config = config.with_field(key, value)
-            else:
-                config = config.with_parameter(key.removeprefix(PARAMETERS), value)
-        return config.on_cpu() if self.on_cpu else str(config)
+        try:
+            changed = change_config(text, self.settings.get(model, {}))
+        except ConfigError as error:
+            raise ServerError(f"model {model!r}: {error}") from error
+        return ConfigText(changed).on_cpu() if self.on_cpu else changed
 
 
 def parse_settings(options: Sequence[str], models: Sequence[str]) -> dict[str, dict[str, str]]:

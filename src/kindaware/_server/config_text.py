@@ -30,9 +30,6 @@ class ConfigText:
     def __init__(self, text: str) -> None:
         self._tokens = list(_read(text))
 
-    def __str__(self) -> str:
-        return "".join(token.text for token in self._tokens)
-
     @property
     def is_ensemble(self) -> bool:
         """Whether it is an ensemble's, which has no instances and no files of its own."""
@@ -67,31 +64,6 @@ class ConfigText:
         if not (self.has(_GROUP) or self.is_ensemble):
             texts.append("\ninstance_group [ { kind: KIND_CPU } ]\n")
         return "".join(texts)
-
-    def with_field(self, path: str, value: str) -> ConfigText:
-        """Return a copy in which a field has another value, and is added where it was missing.
-
-        Args:
-            path: its name, or with a dot the name of a message and that of a field in all of these.
-            value: as the text format writes it.
-        """
-        message, _, name = path.rpartition(".")
-        texts = [token.text for token in self._tokens]
-        found = self._fields(message, name)
-        for place in filter(None, map(self._value_at, found)):
-            texts[place] = value
-        openings = self._openings(message)
-        for opening in openings:
-            if not any(opening < place < self._end_of(opening) for place in found):
-                texts[opening] += f" {name}: {value} "
-        if not (found or openings):
-            texts.append(f"\n{message} {{ {name}: {value} }}\n" if message else f"\n{name}: {value}\n")
-        return ConfigText("".join(texts))
-
-    def with_parameter(self, key: str, value: str) -> ConfigText:
-        """Return a copy with a parameter; of several with one key, the last one counts."""
-        entry = f"key: {_quote(key)} value: {{ string_value: {_quote(value)} }}"
-        return ConfigText(f"{self}\nparameters {{ {entry} }}\n")
 
     def _openings(self, message: str) -> list[int]:
         """Return where each message of a field of the configuration opens."""
@@ -161,8 +133,3 @@ def _read(text: str) -> Iterator[_Token]:
             depth += 1
         elif depth == 0 and re.fullmatch(r"[A-Za-z_]\w*", piece):
             field = piece
-
-
-def _quote(text: str) -> str:
-    """Return a string of the text format."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

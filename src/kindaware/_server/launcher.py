@@ -44,6 +44,7 @@ class ServerOptions:
         stop_seconds: how long a clean end may take.
         log_path: where the log is to stay, or None.
         on_cpu: whether every instance is to be on the CPU, whatever its configuration says.
+        orphans: directories to remove if this process is killed.
         settings: `MODEL.KEY=VALUE` each, over what the configurations say.
     """
 
@@ -59,6 +60,7 @@ class ServerOptions:
     stop_seconds: float
     log_path: Path | None
     on_cpu: bool
+    orphans: tuple[Path, ...] = ()
     settings: tuple[str, ...] = ()
 
 
@@ -123,7 +125,11 @@ def launch_server(options: ServerOptions) -> StartedServer:
         note = describe_moves(repositories) if options.on_cpu else ""
         _make_log(log_path, note)
         process = ServerProcess(
-            launch, directory=directory, log_path=log_path, stop_seconds=options.stop_seconds
+            launch,
+            directory=directory,
+            log_path=log_path,
+            stop_seconds=options.stop_seconds,
+            orphans=options.orphans,
         )
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)

@@ -46,6 +46,7 @@ class TritonServer:
             remembers it.
         kind: `CPU` puts every instance on the CPU, whatever the configurations say, in copies of them; a
             warning says so at each start.
+        orphans: directories of yours to remove if this process is killed, and can't do it.
         settings: over what the models' configurations say, in copies of them, as
             `MODEL.kindaware.precision=bf16-true`, `MODEL.parameters.NAME=VALUE`, or a field such as
             `MODEL.instance_group.count=2`.
@@ -69,6 +70,7 @@ class TritonServer:
         stop_timeout_seconds: float = 40.0,
         log_path: str | os.PathLike[str] | None = None,
         kind: str | None = None,
+        orphans: Sequence[str | os.PathLike[str]] = (),
         settings: Sequence[str] = (),
     ) -> None:
         if kind not in (None, "CPU"):
@@ -91,6 +93,7 @@ class TritonServer:
             stop_seconds=stop_timeout_seconds,
             log_path=None if log_path is None else Path(log_path).absolute(),
             on_cpu=kind == "CPU",
+            orphans=tuple(Path(path).absolute() for path in orphans),
             settings=tuple(settings),
         )
         self._startup_timeout_seconds = startup_timeout_seconds

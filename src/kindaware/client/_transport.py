@@ -100,13 +100,45 @@ class Transport:
         Raises:
             ModelClientError: the server can't be reached, or has no such model.
         """
+        metadata = self._ask("get_model_metadata", model, timeout_seconds, model, version)
+        return Metadata.of(metadata, self.config(model, version, timeout_seconds))
+
+    def config(self, model: str, version: str, timeout_seconds: float) -> dict[str, Any]:
+        """Ask for a model's configuration, as the server has completed it.
+
+        Raises:
+            ModelClientError: the server can't be reached, or has no such model.
+        """
+        config = self._ask("get_model_config", model, timeout_seconds, model, version)
+        found: dict[str, Any] = config.get("config", config)
+        return found
+
+    def statistics(self, model: str, version: str, timeout_seconds: float) -> list[dict[str, Any]]:
+        """Ask for what the server has counted, by version of the model.
+
+        Raises:
+            ModelClientError: the server can't be reached, or has no such model.
+        """
+        answer = self._ask("get_inference_statistics", model, timeout_seconds, model, version)
+        return list(answer.get("model_stats", ()))
+
+    def ready_models(self, timeout_seconds: float) -> list[str]:
+        """Ask for the names of the models that are ready.
+
+        Raises:
+            ModelClientError: the server can't be reached.
+        """
+        index = self._ask("get_model_repository_index", "", timeout_seconds)
+        entries = index.get("models", ()) if isinstance(index, dict) else index
+        return sorted({one["name"] for one in entries if one.get("state") == "READY"})
+
+    def _ask(self, method: str, model: str, timeout_seconds: float, *args: Any) -> Any:
+        """Ask the server about itself or a model; JSON as it is parsed."""
         options: dict[str, Any] = {}
         if self.scheme == "grpc":
             options = {"as_json": True, "client_timeout": timeout_seconds}
         with _told(self, model):
-            metadata = self._client.get_model_metadata(model, version, **options)
-            config = self._client.get_model_config(model, version, **options)
-        return Metadata.of(metadata, config.get("config", config))
+            return getattr(self._client, method)(*args, **options)
 
     def infer(self, model: str, version: str, call: Call) -> Arrays:
         """Send a request, and wait for its answer.
@@ -211,7 +243,7 @@ def _translate(error: Exception, transport: Transport, model: str) -> ModelClien
         return _unreachable(transport, text)
     if code == "DEADLINE_EXCEEDED" or isinstance(error, TimeoutError):
         return _late(model, None)
-    return ModelClientError(text if code else f"{type(error).__name__}: {text}", code or "UNAVAILABLE")
+    return ModelClientError(text, code) if code else _no_answer(transport, f"{type(error).__name__}: {text}")
 
 
 def _is_refused(error: Exception, text: str) -> bool:
@@ -229,6 +261,16 @@ def _unreachable(transport: Transport, text: str) -> ModelClientError:
         remedy="start it, or correct the url; gRPC has usually port 8001, HTTP 8000",
     )
     return ModelClientError(words, "UNAVAILABLE", was_sent=False)
+
+
+def _no_answer(transport: Transport, text: str) -> ModelClientError:
+    words = message(
+        f"{transport.scheme}://{transport.address}",
+        expected=f"an answer over {transport.scheme}",
+        got=text,
+        remedy="check that the server runs, and the port; gRPC has usually 8001, HTTP 8000",
+    )
+    return ModelClientError(words, "UNAVAILABLE")
 
 
 def _late(model: str, timeout_seconds: float | None) -> ModelClientError:

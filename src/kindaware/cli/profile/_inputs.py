@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,29 +11,29 @@ import torch
 
 from kindaware._errors import ConfigError
 from kindaware._tensors.dtypes import DType, find_dtype
+from kindaware.cli._shapes import choose_sizes, fits
 
 DEFAULT_REQUESTS = 32
 LARGEST_INTEGER = 9
 """Random integers are 0 to this: few vocabularies are smaller."""
 
 
-def parse_shapes(options: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Read `INPUT:3,224,224`, as perf_analyzer has it, or the same with `=`.
+def parse_parameters(options: Sequence[str]) -> dict[str, str]:
+    """Read `NAME=VALUE`.
 
     Raises:
         ConfigError: an option is not of that form.
     """
     found = {}
     for option in options:
-        parts = re.fullmatch(r"(.+)[:=](\d+(?:,\d+)*)", option)
-        if parts is None:
+        name, equals, found[name] = option.partition("=")
+        if not (name and equals):
             raise ConfigError.of(
-                f"--shape {option}",
-                expected="an input and the sizes of one row of it",
+                f"--parameter {option}",
+                expected="a name and a value",
                 got=repr(option),
-                remedy="write it like --shape INPUT:3,224,224",
+                remedy="write it like --parameter kindaware.precision=bf16-true",
             )
-        found[parts[1]] = tuple(map(int, parts[2].split(",")))
     return found
 
 
@@ -121,7 +120,7 @@ def make_requests(
         if name in data:
             columns[name] = _take(data[name], name, dims, dtype, total if batches else None)
         else:
-            shape = _fill(name, dims, shapes.get(name))
+            shape = choose_sizes(name, dims, shapes.get(name))
             columns[name] = _random((total, *shape) if batches else shape, dtype, generator)
     if not batches:
         return [columns]
@@ -131,30 +130,13 @@ def make_requests(
     ]
 
 
-def _fill(name: str, dims: Sequence[int], shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    if shape is None and -1 not in dims:
-        return tuple(dims)
-    if shape is None or not _fits(shape, dims):
-        raise ConfigError.of(
-            f"input {name!r}",
-            expected=f"sizes of one row for dims {list(dims)}",
-            got="none" if shape is None else str(list(shape)),
-            remedy=f"say them, like --shape {name}:{','.join(str(16 if n == -1 else n) for n in dims)}",
-        )
-    return shape
-
-
-def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
-    return len(shape) == len(dims) and all(want in (-1, n) for n, want in zip(shape, dims, strict=True))
-
-
 def _take(
     array: np.ndarray[Any, Any], name: str, dims: Sequence[int], dtype: DType, total: int | None
 ) -> Any:
     """Return rows of a file, as often as needed; without a total the array is the input."""
     row = array.shape if total is None else array.shape[1:]
     is_text = dtype.torch is None and array.dtype.kind in "SU"
-    if not ((is_text or array.dtype == dtype.numpy) and _fits(row, dims) and (total is None or len(array))):
+    if not ((is_text or array.dtype == dtype.numpy) and fits(row, dims) and (total is None or len(array))):
         wanted = list(dims) if total is None else ["N", *dims]
         raise ConfigError.of(
             f"--data {name}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from kindaware import KindAwareModel
 from kindaware.cli._stages import EXECUTE, FORWARD, STAGES
+from kindaware.cli._table import align
 from kindaware.cli.profile._run import Measured
 
 NUM_OPERATORS = 10
@@ -44,13 +45,13 @@ def describe_instance(model: Any, args: dict[str, str]) -> str:
 
 def write_report(about: dict[str, str], measured: Measured, num_requests: int) -> str:
     """Write what was measured: a head, the table of stages, and the operators of forward."""
-    lines = ["kindaware profile", *_align(list(about.items()), left=2), ""]
-    lines += _align(list(_stage_rows(measured, num_requests)), left=1)
+    lines = ["kindaware profile", *align(list(about.items()), left=2), ""]
+    lines += align(list(_stage_rows(measured, num_requests)), left=1)
     total = sum(measured.stages.values())
     lines += ["", f"under torch's profiler execute took {measured.traced_seconds / total:.2f} times as long"]
     if measured.operators:
         lines += ["operators of forward there, without what they call", ""]
-        lines += _align(list(_operator_rows(measured)), left=1)
+        lines += align(list(_operator_rows(measured)), left=1)
     elif FORWARD in measured.stages:
         lines.append("no operators of forward there: they ran on another thread, or there are none")
     return "\n".join(lines)
@@ -86,19 +87,6 @@ def _operator_rows(measured: Measured) -> Iterator[tuple[str, ...]]:
             *(f"{us / measured.num_executes / 1e3:.3f}" for us in per_execute),
             f"{(one.device_us if on_gpu else one.host_us) / total:.1%}",
         )
-
-
-def _align(rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
-    """Return rows as lines with aligned columns: the first `left` ones flush left, the others right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _processor() -> str:

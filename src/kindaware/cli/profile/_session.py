@@ -9,9 +9,9 @@ import torch
 import typer
 
 from kindaware._errors import ConfigError, KindAwareError
-from kindaware._server.model_folder import read_config
-from kindaware.cli._model_folder import check_model_folder
-from kindaware.cli.profile._inputs import count_requests, make_requests, parse_shapes, read_data
+from kindaware.cli._model_dir import require_model
+from kindaware.cli._shapes import parse_shapes
+from kindaware.cli.profile._inputs import count_requests, make_requests, parse_parameters, read_data
 from kindaware.cli.profile._report import describe_instance, describe_machine, write_report
 from kindaware.cli.profile._run import NUM_WARM_UPS, measure
 from kindaware.testing import ModelHarness
@@ -38,8 +38,7 @@ def profile_model(
     """
     harness = None
     try:
-        _refuse_ensemble(model_dir)
-        check_model_folder(model_dir)
+        require_model(model_dir)
         _check_output(output)
         shapes, arrays = parse_shapes(shape), read_data(data)
         harness = ModelHarness(
@@ -48,7 +47,7 @@ def profile_model(
             kind=kind,
             device_id=device_id,
             num_gpus=torch.cuda.device_count() if kind is None else None,
-            parameters=_parse_parameters(parameter),
+            parameters=parse_parameters(parameter),
         )
         with harness as model:
             _refuse_decoupled(model)
@@ -73,16 +72,6 @@ def profile_model(
         raise
 
 
-def _refuse_ensemble(model_dir: Path) -> None:
-    if read_config(model_dir).is_ensemble:
-        raise ConfigError.of(
-            f"model {model_dir}",
-            expected="a model's directory, with code in it",
-            got="an ensemble, which has no code",
-            remedy="profile the models of its steps, one by one",
-        )
-
-
 def _check_output(path: Path) -> None:
     if not path.absolute().parent.is_dir() or path.is_dir():
         raise ConfigError.of(
@@ -91,20 +80,6 @@ def _check_output(path: Path) -> None:
             got="a directory" if path.is_dir() else "no such directory",
             remedy="name another file, or make the directory",
         )
-
-
-def _parse_parameters(options: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for option in options:
-        name, equals, found[name] = option.partition("=")
-        if not (name and equals):
-            raise ConfigError.of(
-                f"--parameter {option}",
-                expected="a name and a value",
-                got=repr(option),
-                remedy="write it like --parameter kindaware.precision=bf16-true",
-            )
-    return found
 
 
 def _refuse_decoupled(model: ModelHarness) -> None:

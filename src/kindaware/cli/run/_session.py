@@ -20,7 +20,7 @@ from kindaware._server.model_folder import read_config
 from kindaware._server.request_failures import read_failed_requests, write_failed
 from kindaware.cli import _recorder
 from kindaware.cli._file_watch import FileWatch, check_watch_installed, follow_links
-from kindaware.cli._model_folder import check_model_folder
+from kindaware.cli._model_dir import require_model
 from kindaware.cli._outputs import write_outputs
 from kindaware.cli._recorder import Recorder
 from kindaware.cli._stages import mark_stages
@@ -79,7 +79,7 @@ def run_model(options: RunOptions) -> None:
     Raises:
         KindAwareError: an option or the model is wrong; the warnings and errors of its log are printed.
     """
-    check_model_folder(options.model_dir)
+    require_model(options.model_dir, allow_ensemble=True)
     harness = _make_harness(options)
     out = sys.stdout
     try:
@@ -110,7 +110,7 @@ def watch_model(options: RunOptions) -> None:
         ConfigError: it can't be watched.
     """
     check_watch_installed()
-    check_model_folder(options.model_dir)
+    require_model(options.model_dir, allow_ensemble=True)
     watch = FileWatch(lambda: follow_links(options.model_dir))
     watch.start()
     try:

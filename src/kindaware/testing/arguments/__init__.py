@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kindaware.testing.arguments._arguments import ModelArguments, instance_args
 from kindaware.testing.arguments._instances import Instance
+from kindaware.testing.arguments._protobuf import new_config
 from kindaware.testing.arguments._source import ConfigSource
 
-__all__ = ["ConfigSource", "Instance", "ModelArguments", "instance_args"]
+__all__ = ["ConfigSource", "Instance", "ModelArguments", "instance_args", "new_config"]

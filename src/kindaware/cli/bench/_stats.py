@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+
+_CONFIDENCE = 0.95
 
 Measured = TypeVar("Measured")
 
@@ -66,3 +69,16 @@ def spreads(values: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
 def paired_ratio(values: Sequence[float], others: Sequence[float]) -> Spread:
     """Divide what was measured in the same round, then summarise: noise that lasts longer cancels out."""
     return Spread.of([value / other for value, other in zip(values, others, strict=True)])
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of the median, between two of the values themselves; None for less than six.
+
+    It assumes nothing but rounds that do not influence each other: each is above the median or below it, as
+    a coin falls. Source: the sign test, inverted.
+    """
+    ordered, number = sorted(values), len(values)
+    outside, tail = 0, 0.0
+    while (tail := tail + math.comb(number, outside) / 2**number) <= (1 - _CONFIDENCE) / 2:
+        outside += 1
+    return (ordered[outside - 1], ordered[number - outside]) if outside else None

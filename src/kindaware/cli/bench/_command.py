@@ -1,0 +1,178 @@
+"""`kindaware bench`: the command line."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Kind(str, Enum):
+    """What --kind takes."""
+
+    CPU = "CPU"
+
+
+def bench(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL|MODEL_DIR",
+            help="HOST:PORT of a running server (gRPC), http://HOST:PORT, or the directory of a model or of "
+            "models, on which a server is started.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the model.", show_default="the only one")
+    ] = "",
+    concurrency: Annotated[
+        str,
+        typer.Option(
+            "--concurrency",
+            "-c",
+            metavar="N,N,...",
+            help="Requests in flight.",
+            show_default="1,2,4,8,16; with --compare or --tune 8",
+        ),
+    ] = "",
+    rate: Annotated[
+        str,
+        typer.Option(
+            metavar="R,R,...",
+            help="Requests per second at random moments, in place of a number in flight.",
+            show_default=False,
+        ),
+    ] = "",
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="How long each measurement takes.", show_default="5; with --compare or --tune 2"
+        ),
+    ] = None,
+    warmup_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Seconds of load before it.", show_default="1; with --compare or --tune 0.3"
+        ),
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", "-b", min=1, help="Rows of a request.")] = 1,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="NAME=VALUE",
+            help="As in kindaware infer; other inputs are random.",
+            show_default=False,
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=3x224x224",
+            help="Sizes of one row of an input whose dims have -1.",
+            show_default=False,
+        ),
+    ] = None,
+    version: Annotated[
+        str, typer.Option(help="Version of the model.", show_default="the server chooses")
+    ] = "",
+    kind: Annotated[
+        Kind | None,
+        typer.Option(help="Put every instance of a started server on the CPU.", show_default=False),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of a started server's model, such as kindaware.num_threads=2.",
+            show_default=False,
+        ),
+    ] = None,
+    http: Annotated[bool, typer.Option("--http", help="Ask a started server over HTTP.")] = False,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long answers may take.")] = 60.0,
+    compare: Annotated[
+        str,
+        typer.Option(
+            metavar="WHAT",
+            help="Measure WHAT too, in turns: 'KEY=VALUE ...' is the same model with other settings, "
+            "or a MODEL_DIR, a URL, or the name of another model.",
+            show_default=False,
+        ),
+    ] = "",
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Turns of each with --compare; 6 at least to tell.")
+    ] = 10,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="Search for the model's fastest settings on this machine.")
+    ] = False,
+    latency_ms: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Most that p95 may be, with --tune.", show_default="no limit"),
+    ] = None,
+    max_error: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Most that outputs may differ from FP32, in parts of their largest value."
+        ),
+    ] = 0.05,
+    min_agreement: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Least share of rows whose best class is that of FP32.")
+    ] = 0.99,
+    budget_seconds: Annotated[float, typer.Option(min=1.0, help="How long --tune may take.")] = 300.0,
+    tries: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--try",
+            metavar="'KEY=V|V'",
+            help="Values that --tune tries of a setting, in place of its own choice.",
+            show_default=False,
+        ),
+    ] = None,
+    is_approved: Annotated[
+        bool, typer.Option("--yes", "-y", help="Write what --tune finds into config.pbtxt.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png", help="Draw latency over throughput.", show_default=False, dir_okay=False
+        ),
+    ] = None,
+    is_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+) -> None:
+    """Measure a model's throughput and latency on a server under load."""
+    # Here, since `kindaware serve` imports this file too, and has no use for numpy or a client.
+    from kindaware._server.config_changes import parse_own_settings
+    from kindaware.cli.bench._compare import run_comparison
+    from kindaware.cli.bench._options import check_modes, parse_loads
+    from kindaware.cli.bench._session import Measurement, run_sweep
+    from kindaware.cli.bench._sweep import Duration
+    from kindaware.cli.bench.tune._session import Goal, run_tune
+
+    in_turns = bool(compare) or tune
+    default_loads, default_seconds, default_warmup = ("8", 2.0, 0.3) if in_turns else ("1,2,4,8,16", 5.0, 1.0)
+    measurement = Measurement(
+        where=where,
+        model=model,
+        version=version,
+        settings=parse_own_settings(setting or ()),
+        kind=None if kind is None else kind.value,
+        over_http=http,
+        inputs=tuple(inputs or ()),
+        shapes=tuple(shape or ()),
+        rows=rows,
+        loads=parse_loads(concurrency or default_loads, rate),
+        duration=Duration(seconds or default_seconds, warmup_seconds or default_warmup, timeout),
+    )
+    check_modes(compare=compare, tune=tune, rate=rate, plot=plot is not None)
+    if tune:
+        goal = Goal(latency_ms, max_error, min_agreement, budget_seconds, tuple(tries or ()))
+        run_tune(measurement, goal, is_approved=is_approved, is_json=is_json)
+    elif compare:
+        run_comparison(measurement, compare, rounds, is_json=is_json)
+    else:
+        run_sweep(measurement, plot=plot, is_json=is_json)

@@ -1,0 +1,69 @@
+"""`kindaware new`: its command line."""
+
+from __future__ import annotations
+
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class TaskName(str, Enum):
+    """What --task takes."""
+
+    tensor = "tensor"
+    text = "text"
+    stream = "stream"
+    sequence = "sequence"
+    pipeline = "pipeline"
+
+
+def new(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of the model, or the path of its directory.", show_default=False
+        ),
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="What to serve: PACKAGE.MODULE:CALLABLE, a class or factory of a module or a function of "
+            "tensors; or a model.py of the Python backend, to port.",
+            show_default="a small model to change",
+        ),
+    ] = None,
+    task: Annotated[
+        TaskName, typer.Option(help="The shape of the small model: what it gets and how it answers.")
+    ] = TaskName.tensor,
+    examples: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--example",
+            metavar="[NAME=][TYPE:]SHAPE",
+            help="An input of --from, batch dimension left out: 3x224x224, or IDS=int64:16.",
+            show_default="found from the module",
+        ),
+    ] = None,
+    is_forced: Annotated[
+        bool, typer.Option("--force", help="Replace files that are there; others stay.")
+    ] = False,
+    is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for machines.")] = False,
+) -> None:
+    """Make a model's directory: config.pbtxt, 1/model.py, a test, a client, and a README."""
+    # Here, since the other commands have no use for it.
+    from kindaware.cli.new._make import make
+    from kindaware.cli.new._report import write_json, write_report
+
+    made = make(
+        Path(os.path.normpath(name)),
+        source=source,
+        task=task.value,
+        examples=examples or (),
+        is_forced=is_forced,
+    )
+    typer.echo(write_json(made) if is_json else write_report(made))
