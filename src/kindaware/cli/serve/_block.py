@@ -49,7 +49,8 @@ def write_block(server: TritonServer, settings: Sequence[str] = (), *, has_all_e
 def _list_examples(server: TritonServer, *, is_full: bool) -> list[str]:
     """Return requests to paste: all of them for one model or on request, else one line for each model."""
     models = sorted({status.name for status in server.models() if status.state == "READY"})
-    found = [write_examples(server.model_config(m), server.http_url, server.grpc_url) for m in models]
+    configs = [{"name": model, **server.model_config(model)} for model in models]
+    found = [write_examples(config, server.http_url, server.grpc_url) for config in configs]
     if not models:
         return []
     if is_full or len(models) == 1:

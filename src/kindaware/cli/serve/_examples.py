@@ -70,7 +70,7 @@ def write_examples(config: Mapping[str, Any], http_url: str, grpc_url: str) -> E
 def _read_inputs(config: Mapping[str, Any]) -> list[_Input]:
     """Return the inputs that a request has to have, with one row where the model batches."""
     row = (1,) if int(config.get("max_batch_size", 0)) > 0 else ()
-    entries = config["input"]
+    entries = config.get("input", ())
     needed = [one for one in entries if not one.get("optional")] or entries[:1]
     return [
         _Input(one["name"], _datatype(one), (*row, *fill_dims(map(int, one["dims"]), _datatype(one))))
