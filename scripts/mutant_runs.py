@@ -1,7 +1,8 @@
 """Mutants in forks of a process that has imported the library and collected its tests.
 
-A mutant's function gets the changed code, and those tests run that call the function, so that most mutants
-cost a second or less. What runs in other processes still has the code as it was.
+A mutant's function gets the changed code, and some of the tests run that call the function: the fastest of
+each path through it, so that most mutants cost a second or less. What runs in other processes still has the
+code as it was.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -30,8 +32,11 @@ from mutations import Mutation, mutate
 Place = tuple[str, int]
 """Name and first line of a function's code."""
 
-_NOTE = "_note_call"
-"""What a function calls with its line, while the tests are measured."""
+_NOTE = "_note_line"
+"""What a function calls before each statement, with its line, while the tests are measured."""
+
+_NUM_RECENT = 5
+"""Tests that noticed the last mutants, and run first."""
 
 _NUMBER_BYTES = 4
 
@@ -41,12 +46,12 @@ class Measured:
     """What one test does with the library as it is.
 
     Attributes:
-        calls: the functions that it calls: module, and first line.
+        lines: the lines that it runs, a bit for each; see `MutantRuns.bits`.
         seconds: how long it takes.
         is_passed: whether it passes.
     """
 
-    calls: frozenset[tuple[str, int]]
+    lines: int
     seconds: float
     is_passed: bool
 
@@ -69,22 +74,27 @@ class Changeable:
             (one.lineno, one.end_lineno or one.lineno) for one in _functions_of(ast.parse(self._source))
         ]
 
-    def first_line(self, line: int) -> int | None:
-        """Return where the function with this line begins; None for code that runs with the import."""
+    def lines_around(self, line: int) -> range | None:
+        """Return the lines of the function that has this line; None for code that runs with the import."""
         spans = [span for span in self._spans if span[0] <= line <= span[1]]
-        return max(spans)[0] if spans else None
+        return range(max(spans)[0], max(spans)[1] + 1) if spans else None
 
-    def note_calls(self, note: Callable[[tuple[str, int]], None]) -> None:
-        """Have each function note its module and first line when it is called."""
+    @property
+    def num_lines(self) -> int:
+        """Number of lines."""
+        return self._source.count("\n") + 1
+
+    def note_lines(self, note: Callable[[int], None]) -> None:
+        """Have each function note the line of each statement that it runs."""
         codes = _codes_by_place(compile(_noting(ast.parse(self._source)), self._file, "exec"))
         for function in self._functions:
-            function.__globals__[_NOTE] = lambda line: note((self.module, line))
+            function.__globals__[_NOTE] = note
             function.__code__ = codes[_place(function)]
 
     def change(self, mutation: Mutation) -> bool:
         """Put a mutant's code in place of the functions'; return whether that is possible."""
         codes = _codes_by_place(compile(mutate(mutation, self._source), self._file, "exec"))
-        if self.first_line(mutation.line) is None or not all(_fits(one, codes) for one in self._functions):
+        if self.lines_around(mutation.line) is None or not all(_fits(one, codes) for one in self._functions):
             return False
         for function in self._functions:
             function.__code__ = codes[_place(function)]
@@ -101,13 +111,18 @@ class MutantRuns:
             or "" or None where the mutant can't be put in place, seconds. The number is None for a test that
             fails with the library as it is, and is left out.
         jobs: how many mutants run at a time.
+        per_path: how many tests of each path through the function run, the fastest.
     """
 
-    def __init__(self, package: Path, mutations: list[Mutation], results: Path, jobs: int) -> None:
+    def __init__(
+        self, package: Path, mutations: list[Mutation], results: Path, *, jobs: int, per_path: int
+    ) -> None:
         self._package = package
         self._mutations = mutations
         self._results = os.open(results, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._jobs = jobs
+        self._per_path = per_path
+        self._first_bits: dict[str, int] = {}
         self._is_failed = False
         self._killers: list[str] = []
         self._items: dict[str, pytest.Item] = {}
@@ -124,10 +139,13 @@ class MutantRuns:
         gc.collect()
         functions = [one for one in gc.get_objects() if type(one) is FunctionType]
         gc.freeze()  # or each fork would copy the pages of what a collection looks at
+        num_bits = 0
         for module in dict.fromkeys(one.module for one in self._mutations):
             self._modules[module] = Changeable(module, self._package / f"{module}.py", functions)
-        for name, calls, seconds, is_passed in _forked(self._measure):
-            self._measured[name] = Measured(frozenset(map(tuple, calls)), seconds, is_passed)
+            self._first_bits[module] = num_bits
+            num_bits += self._modules[module].num_lines + 1
+        for name, lines, seconds, is_passed in _forked(self._measure):
+            self._measured[name] = Measured(int(lines, 16), seconds, is_passed)
             if not is_passed:
                 self._write(None, name, seconds)
         waiting, to_do = os.pipe()
@@ -164,12 +182,26 @@ class MutantRuns:
                 self._killers = [*(one for one in self._killers if one != killer), killer]
                 return killer
 
+    def bits(self, module: str, lines: Iterable[int]) -> int:
+        """Return lines of a module as bits of a number."""
+        return sum(1 << (self._first_bits[module] + line) for line in lines)
+
     def _choose(self, mutation: Mutation) -> list[str]:
-        """List the tests that call a mutant's function: those that have noticed others, then the fast."""
-        place = (mutation.module, self._modules[mutation.module].first_line(mutation.line))
-        names = [name for name, one in self._measured.items() if one.is_passed and place in one.calls]
-        rank = {name: place for place, name in enumerate(reversed(self._killers))}
-        return sorted(names, key=lambda name: (rank.get(name, len(rank)), self._measured[name].seconds))
+        """List tests that call a mutant's function: some that noticed the last ones, then the fastest.
+
+        In turn from each path through the function, which is the set of its lines that a test runs: first
+        those that few tests take.
+        """
+        lines = self._modules[mutation.module].lines_around(mutation.line) or ()
+        function = self.bits(mutation.module, lines)
+        paths: dict[int, list[str]] = {}
+        for name in sorted(self._measured, key=lambda name: self._measured[name].seconds):
+            if self._measured[name].is_passed and (path := self._measured[name].lines & function):
+                paths.setdefault(path, []).append(name)
+        chosen = [names[: self._per_path] for names in sorted(paths.values(), key=len)]
+        in_turn = [name for some in zip_longest(*chosen) for name in some if name is not None]
+        recent = [name for name in reversed(self._killers[-_NUM_RECENT:]) if name in in_turn]
+        return list(dict.fromkeys([*recent, *in_turn]))
 
     def _first_failure(
         self, names: list[str], change: Callable[[], bool] = lambda: True
@@ -194,16 +226,19 @@ class MutantRuns:
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         return not self._is_failed
 
-    def _measure(self) -> Iterator[tuple[str, list[tuple[str, int]], float, bool]]:
+    def _measure(self) -> Iterator[tuple[str, str, float, bool]]:
         """Run each test with the library as it is; gives its name, and what is measured."""
-        calls: set[tuple[str, int]] = set()
-        for module in self._modules.values():
-            module.note_calls(calls.add)
+        lines: dict[str, set[int]] = {name: set() for name in self._modules}
+        for name, module in self._modules.items():
+            module.note_lines(lines[name].add)
         for name, item in self._items.items():
-            calls.clear()
+            for some in lines.values():
+                some.clear()
             started = time.monotonic()
             is_passed = self._passes(item) or self._passes(item)  # the machine may have been busy
-            yield name, sorted(calls), time.monotonic() - started, is_passed
+            seconds = time.monotonic() - started
+            bits = sum(self.bits(module, some) for module, some in lines.items())
+            yield name, f"{bits:x}", seconds, is_passed
 
 
 def _fork(work: Callable[[], None]) -> int:
@@ -257,13 +292,20 @@ def _functions_of(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunct
 
 
 def _noting(tree: ast.Module) -> ast.Module:
-    """Have each function note its line when it is called."""
-    for one in _functions_of(tree):
-        note = ast.parse(f"{_NOTE}({one.lineno})").body[0]
-        for node in ast.walk(note):
-            ast.copy_location(node, one.body[0])
-        one.body.insert(0, note)
+    """Have each function note the line of each of its statements."""
+    for function in _functions_of(tree):
+        for node in list(ast.walk(function)):
+            for field in ("body", "orelse", "finalbody"):
+                if isinstance(statements := getattr(node, field, None), list):
+                    setattr(node, field, [one for each in statements for one in (_note_of(each), each)])
     return tree
+
+
+def _note_of(statement: ast.stmt) -> ast.stmt:
+    note = ast.parse(f"{_NOTE}({statement.lineno})").body[0]
+    for node in ast.walk(note):
+        ast.copy_location(node, statement)
+    return note
 
 
 def _place(function: FunctionType) -> Place:

@@ -1,13 +1,13 @@
 """Changes the library in one place after another, and shows which test notices.
 
-    python scripts/mutants.py [--only TEXT ...] [--tests FILE ...] [--jobs N] [--list]
+    python scripts/mutants.py [--only TEXT ...] [--tests FILE ...] [--per-path N] [--jobs N] [--list]
 
 The changes are those of `mutations.py`, in the modules of `mutated_modules.py`. The tests run once with the
-library as it is, which shows what each calls; then each mutant runs against the tests that call its function,
-in a fork of a process that has them ready; see `mutant_runs.py`. A change that can't be made there, such as
-one of code that runs with the import, is made in a copy of the library in a temporary folder. The working
-tree stays as it is. The exit status is 1 when a mutant survives or stays undecided, or when a test fails
-without any change.
+library as it is, which shows which lines each runs; then each mutant runs against tests that call its
+function, some for each path through it, in a fork of a process that has them ready; see `mutant_runs.py`. A
+change that can't be made there, such as one of code that runs with the import, is made in a copy of the
+library in a temporary folder. The working tree stays as it is. The exit status is 1 when a mutant survives or
+stays undecided, or when a test fails without any change.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def all_tests() -> list[str]:
     return [str(path.relative_to(ROOT)) for one in folders for path in sorted(one.glob("test_*.py"))]
 
 
-def run_in_forks(mutations: list[Mutation], files: list[str], jobs: int) -> Iterator[Result | Mutation]:
+def run_in_forks(
+    mutations: list[Mutation], files: list[str], jobs: int, per_path: int
+) -> Iterator[Result | Mutation]:
     """Run mutants in forks of a process with the tests; those that can't be put in place as they are."""
     with tempfile.TemporaryDirectory(prefix="kindaware-mutants-") as folder:
         found, output = Path(folder, "results"), Path(folder, "output")
@@ -92,7 +94,8 @@ def run_in_forks(mutations: list[Mutation], files: list[str], jobs: int) -> Iter
         sys.stdout.flush()
         child = os.fork()
         if not child:
-            _run_pytest(MutantRuns(PACKAGE, mutations, found, jobs), files, output)
+            plugin = MutantRuns(PACKAGE, mutations, found, jobs=jobs, per_path=per_path)
+            _run_pytest(plugin, files, output)
         with found.open() as lines:
             is_done = False
             while not is_done:
@@ -150,9 +153,9 @@ def run_in_copy(mutation: Mutation, files: list[str]) -> Result:
     return Result(mutation, killer, time.monotonic() - started)
 
 
-def run_all(mutations: list[Mutation], files: list[str], jobs: int) -> Iterator[Result]:
+def run_all(mutations: list[Mutation], files: list[str], jobs: int, per_path: int) -> Iterator[Result]:
     """Run mutants, so many at a time; gives what became of each when it is known."""
-    for one in run_in_forks(mutations, files, jobs):
+    for one in run_in_forks(mutations, files, jobs, per_path):
         yield one if isinstance(one, Result) else run_in_copy(one, files)
 
 
@@ -210,6 +213,13 @@ def main() -> int:
     parser.add_argument(
         "--tests", action="append", metavar="FILE", help="only the tests of this file, or of others given so"
     )
+    parser.add_argument(
+        "--per-path",
+        type=int,
+        default=20,
+        metavar="N",
+        help="so many tests, the fastest, for each path through a function",
+    )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many at a time")
     parser.add_argument("--list", action="store_true", help="only list the mutants")
     options = parser.parse_args()
@@ -221,7 +231,8 @@ def main() -> int:
         return 0
     prepare()
     started = time.monotonic()
-    is_well = report(list(shown(run_all(mutations, options.tests or all_tests(), options.jobs))))
+    files = options.tests or all_tests()
+    is_well = report(list(shown(run_all(mutations, files, options.jobs, options.per_path))))
     print(f"{time.monotonic() - started:.0f} s, {options.jobs} at a time")
     return 0 if is_well else 1
 
