@@ -11,7 +11,14 @@ author = "The kindaware developers"
 project_copyright = "2026, The kindaware developers"
 version = release = kindaware.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinxext.opengraph",
+]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
@@ -26,6 +33,16 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Required", "params_style"), ("Optional", "params_style"), "Sync", "Source"]
+
+# The button copies commands without their prompt; of a session it copies the input alone.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_exclude = ".linenos, .go"
+
+ogp_site_name = "kindaware"
+ogp_description_length = 200
+# No address is known before the pages are published; cards are pictures made with it.
+ogp_social_cards = {"enable": False}
 
 html_theme = "furo"
 html_title = f"kindaware {version}"

@@ -90,16 +90,22 @@ def read_picture(path):
             f"picture '{path}'",
             expected="a file that can be read",
             got=describe(error),
-            remedy="check the path given with --image",
+            remedy="check the path given with --image or --image_url",
         ) from error
     return decode_picture(data, path)
+
+
+def find_picture(place):
+    """The picture at an address or in a local file, as RGB."""
+    is_path = place and "://" not in place
+    return read_picture(Path(place)) if is_path else fetch_picture(place)
 
 
 def fetch_picture(url):
     """The picture behind an address, as RGB, in bounded time and memory."""
     try:
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-            raise ValueError("neither http:// nor https://")
+            raise ValueError("neither http:// nor https:// nor a path")
         request = urllib.request.Request(url, headers={"User-Agent": "kindaware-example"})
         data, deadline = bytearray(), time.monotonic() + TIMEOUT_SECONDS
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:
@@ -112,7 +118,7 @@ def fetch_picture(url):
             f"picture '{url}'",
             expected="an address that can be fetched",
             got=describe(error),
-            remedy="check --image_url, or pass a local file with --image",
+            remedy="check --image_url, or pass the path of a local file",
         ) from error
     return decode_picture(data, url)
 
@@ -224,7 +230,7 @@ def parse_args(example, argv):
     parser = argparse.ArgumentParser(description=f"Ask {example.title} on a Triton server about a picture.")
     add = parser.add_argument
     add("--model_name", default=example.model_name, help="default: %(default)s")
-    add("--image_url", default=IMAGE_URL, help="address of the picture, default: %(default)s")
+    add("--image_url", default=IMAGE_URL, help="address or file of the picture, default: %(default)s")
     add("--image", type=Path, help="file with the picture; takes precedence over --image_url")
     add("--url", default="localhost:8000", help="HTTP address of the server, default: %(default)s")
     add("--label_file", type=Path, help=f"names of the classes, default: {example.default_labels[0]}")
@@ -237,14 +243,14 @@ def run(example, args):
     """The whole conversation, from the files to the last line printed."""
     found = (path for path in example.default_labels if path.is_file())
     labels = read_labels(args.label_file or next(found, example.default_labels[0]))
-    picture = read_picture(args.image) if args.image else fetch_picture(args.image_url)
+    picture = read_picture(args.image) if args.image else find_picture(args.image_url)
     prepared = prepare(picture, example.preparation)
 
     with connect(args.url) as client:
         with asking(f"model '{args.model_name}'", remedy=MODEL_REMEDY):
             config = client.get_model_config(args.model_name)
         if args.verbose:
-            print(json.dumps(config, indent=2))
+            print(json.dumps(config, indent=4))
         scores = classify(client, args.model_name, prepared)
 
     for class_id, probability in best(scores, max(0, args.top)):

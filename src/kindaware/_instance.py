@@ -150,7 +150,9 @@ class Instance(PlacedInstance):
     def _start(self) -> None:
         call = self._bind_forward()
         started = time.monotonic()
+        num_threads = torch.get_num_threads()
         self._load()
+        self._restore_threads(num_threads)
         self._prepare()
         load_seconds = time.monotonic() - started
         self._bind(call)
@@ -267,6 +269,20 @@ class Instance(PlacedInstance):
                 remedy="return nothing from load() and keep the module yourself, or rename your attribute",
             )
         self._model.model = loaded
+
+    def _restore_threads(self, planned: int) -> None:
+        """Undo a change that `load` made to torch's number of threads: some packages do so when imported."""
+        found = torch.get_num_threads()
+        if found == planned:
+            return
+        torch.set_num_threads(planned)
+        text = message(
+            f"model {self.spec.name!r} load",
+            expected=f"torch.get_num_threads() left at {planned}",
+            got=f"{found}, and set it back",
+            remedy="to choose the number, use the setting num_threads",
+        )
+        self.logger.warning("%s", text)
 
     def _prepare(self) -> None:
         """Prepare the modules that `load` has left on the model, and wait for its work on the devices."""

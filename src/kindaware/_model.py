@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from logging import Logger
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import torch
 from torch import nn
@@ -25,6 +26,12 @@ from kindaware._hooks.class_rules import (
 )
 from kindaware._instance import Instance
 from kindaware._triton.bls import ModelCalls
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DEFAULT_BATCH_SIZE = 32
+"""`max_batch_size` of what batches and declares none."""
 
 
 class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
@@ -138,6 +145,35 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
         streams = callable(getattr(cls, "stream", None))
         complete(cls, auto_complete_model_config, subject=f"class {cls.__name__}", streams=streams)
         return auto_complete_model_config
+
+    @classmethod
+    def from_example(cls, **example: Any) -> type[Self]:
+        """Declare inputs, outputs and `max_batch_size` by what one call with an example shows.
+
+            Digits.from_example(PIXELS=np.zeros((1, 28, 28), np.float32))
+            print(Digits.inputs, Digits.outputs)
+
+        Loads the model in this process, on the CPU, and calls it a few times. What it has found, with the
+        reasons, is printed on standard error.
+
+        Args:
+            example: a value by the name of each input, with the batch dimension if the model batches:
+                tensors, arrays, or lists of text.
+
+        Returns:
+            The class, which now has the declarations. A `max_batch_size` above 0 stays.
+
+        Raises:
+            ConfigError: the model doesn't run on the example, or takes or returns what no request can carry.
+            Exception: what `load` raised.
+        """
+        from kindaware._authoring.class_example import tensors_of_class
+
+        found = tensors_of_class(cls, example)
+        cls.inputs, cls.outputs = list(found.input_specs), list(found.output_specs)
+        cls.max_batch_size = (cls.max_batch_size or DEFAULT_BATCH_SIZE) if found.batches else 0
+        print(found, file=sys.stderr)
+        return cls
 
     @final
     def initialize(self, args: Mapping[str, str]) -> None:

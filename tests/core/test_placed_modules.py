@@ -92,8 +92,23 @@ def test_module_that_refuses_to_be_moved_is_refused_elsewhere(serve):
     )
 
 
-def test_module_without_data_is_refused_with_the_setting(serve):
-    with pytest.raises(ConfigError, match=r"got NotImplementedError: .*or set move_modules to False"):
+def test_module_without_data_is_refused_with_the_first_tensor_and_the_setting(serve):
+    def load(self):
+        net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, device="meta"))
+        net[1].load_state_dict({"weight": torch.zeros(4, 4)}, strict=False, assign=True)
+        return net
+
+    with pytest.raises(ConfigError) as caught:
+        serve(load, kind="CPU")
+    assert str(caught.value) == (
+        "module 'model' tensor '1.bias': expected data after load(), got none: still on the device 'meta'; "
+        "load it from the checkpoint, make the network without torch.device('meta'), or set move_modules to "
+        "False if load() has offloaded it"
+    )
+
+
+def test_module_without_any_data_is_refused_with_the_number_of_tensors(serve):
+    with pytest.raises(ConfigError, match=r"tensor 'weight' and 1 more: expected data after load\(\)"):
         serve(lambda self: nn.Linear(4, 4, device="meta"), kind="CPU")
 
 

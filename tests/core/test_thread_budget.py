@@ -1,8 +1,10 @@
 """How many threads an instance gets, and why."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from core_kit import group, start
+from core_kit import Doubler, group, start
 
 from kindaware import ConfigError, DevicePlacement, InstanceArgs
 from kindaware._config.model_spec import InstanceGroup, instance_groups_of
@@ -250,3 +252,36 @@ def test_count_cores_no_cgroups_counts_affinity(monkeypatch, tmp_path):
 def test_count_cores_affinity_below_quota_counts(monkeypatch, cgroups):
     monkeypatch.setattr(threads_module.os, "sched_getaffinity", lambda _: {0})
     assert cgroups("0::/\n", **{"cpu.max": "400000 100000"}) == 1
+
+
+def test_threads_that_load_changes_are_set_back_and_the_log_says_so(caplog):
+    class Changes(Doubler):
+        num_threads = 2
+
+        def load(self):
+            torch.set_num_threads(1)  # as `import silero_vad` does
+
+    start(Changes)
+    assert torch.get_num_threads() == 2
+    [text] = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert text.startswith(
+        "model 'm' load: expected torch.get_num_threads() left at 2, got 1, and set it back; "
+    )
+
+
+def test_threads_that_load_leaves_alone_are_not_mentioned(caplog):
+    start(Doubler)
+    assert [one for one in caplog.records if one.levelname == "WARNING"] == []
+
+
+def test_version_directory_is_that_of_model_py(args):
+    given = {**args(), "model_repository": "/models/net", "model_version": "3"}
+    assert InstanceArgs.from_dict(given).version_directory == Path("/models/net/3")
+
+
+def test_version_directory_without_a_repository_says_what_to_pass(args):
+    given = {name: text for name, text in args().items() if name != "model_repository"}
+    with pytest.raises(
+        ConfigError, match=r"args\['model_repository'\]: expected .*, got no such entry; pass"
+    ):
+        _ = InstanceArgs.from_dict(given).version_directory

@@ -46,9 +46,10 @@ class TritonPythonModel(KindAwareModel):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The models of the quickstart, of hooks.md (one without config.pbtxt), and one that refuses."""
+    """The models of three tutorials, of hooks.md (one without config.pbtxt), and one that refuses."""
     folder = tmp_path_factory.mktemp("docs")
-    write_files(DOCS / "tutorials/first-model.md", folder)
+    for name in ("first-model", "first-stream", "first-pipeline"):
+        write_files(DOCS / f"tutorials/{name}.md", folder)
     write_files(DOCS / "reference/hooks.md", folder)
     codes = folder / "models" / "codes"
     (codes / "1").mkdir(parents=True)
@@ -120,6 +121,55 @@ def test_quickstart_client_prints_scores(server, folder):
         check=True,
     )
     assert len(re.findall(r"0\.\d+", done.stdout)) == 6
+
+
+def test_client_of_the_first_stream_prints_word_by_word(server, folder):
+    client = (folder / "read_along.py").read_text()
+    assert client.count('"localhost:8001"') == 1
+    done = subprocess.run(
+        [sys.executable, "-c", client.replace("localhost:8001", server.grpc_url)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "to be or not \n"
+
+
+def test_events_of_the_first_stream_are_those_of_its_page(server):
+    page = DOCS / "tutorials/first-stream.md"
+    lines = [line for block in blocks_of(page, "console") for line in block.code.splitlines()]
+    words = shlex.split(next(line for line in lines if line.startswith("$ curl")))
+    path = words[words.index("-s") + 1].removeprefix("localhost:8000")
+    request = urllib.request.Request(f"http://{server.http_url}{path}", words[-1].encode())
+    with urllib.request.urlopen(request, timeout=30) as response:
+        events = response.read().decode()
+    (quoted,) = blocks_of(page, "text")
+
+    def read(text):
+        return [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line]
+
+    assert read(events)[:2] == read(quoted.code)
+    assert len(read(events)) == 4
+
+
+def test_first_pipeline_calls_its_other_model(server):
+    text = {"A": ("BYTES", [1, 1], ["listen"]), "B": ("BYTES", [1, 1], ["silent"])}
+    (output,) = infer(server, "anagram", **text)["outputs"]
+    assert output["data"] == pytest.approx([1])
+
+
+def test_one_file_model_of_the_readme_prints_what_it_says(tmp_path):
+    write_files(ROOT / "README.md", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "iris.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    quoted = next(block.code for block in blocks_of(ROOT / "README.md", "text") if "[[" in block.code)
+    number = r"\d\.\d+"
+    printed = [float(one) for one in re.findall(number, done.stdout)]
+    assert printed == pytest.approx([float(one) for one in re.findall(number, quoted)], rel=1e-4)
+    assert re.sub(number, "", done.stdout).split() == re.sub(number, "", quoted).split()
 
 
 def test_log_line_of_the_quickstart_has_the_words_of_the_real_one(server):

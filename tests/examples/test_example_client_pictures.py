@@ -80,6 +80,19 @@ def test_client_image_url_of_a_file_fails(run_resnet50_client, cat_file):
     )
 
 
+def test_client_image_url_may_be_the_path_of_a_file(cat, cat_file, tmp_path, monkeypatch):
+    import imagenet_client
+
+    monkeypatch.chdir(cat_file.parent)
+    for place in (str(cat_file), cat_file.name, f"./{cat_file.name}"):
+        assert imagenet_client.find_picture(place).tobytes() == cat.tobytes()
+
+
+def test_client_image_url_of_a_missing_file_says_so(run_resnet50_client):
+    result = run_resnet50_client("--image_url", "cat.jpg")
+    assert_fails(result, subject="picture 'cat.jpg'", got="FileNotFoundError")
+
+
 def test_client_image_url_not_found_fails(run_resnet50_client):
     with http_server({}) as address:
         url = f"http://{address}/cat.jpg"

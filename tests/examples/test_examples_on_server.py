@@ -86,12 +86,20 @@ def test_client_verbose_prints_the_configuration_first(run_resnet50_client, serv
     assert (result.returncode, result.stderr) == (0, "")
     text, _, rest = result.stdout.partition("\nResults is class: ")
     config = json.loads(text)
+    assert text == json.dumps(config, indent=4)  # as NVIDIA's client prints it
     assert config["name"] == "resnet50"
     assert config["max_batch_size"] == 128
     assert [group["kind"] for group in config["instance_group"]] == ["KIND_CPU"]
     assert "dynamic_batching" in config
     assert config["input"][0]["format"] == "FORMAT_NCHW"
     assert rest.endswith("\nPASS: ResNet50 instance kind\n")
+
+
+def test_client_takes_a_path_as_image_url_as_nvidias_does(run_resnet50_client, server, cat_file):
+    paths = [("--image_url", cat_file), ("--image", cat_file)]
+    outputs = [run_resnet50_client(*path, "--url", server.http_url).stdout for path in paths]
+    assert outputs[0] == outputs[1]
+    assert outputs[0].endswith("\nPASS: ResNet50 instance kind\n")
 
 
 def test_client_top_prints_the_best_with_probabilities(run_resnet50_client, server, cat_file):

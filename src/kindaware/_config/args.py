@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kindaware._errors import ConfigError
@@ -37,6 +38,22 @@ class InstanceArgs:
     model_version: str
     repository: str
     config: Mapping[str, Any]
+
+    @property
+    def version_directory(self) -> Path:
+        """The directory that model.py lies in, for files beside it.
+
+        Raises:
+            ConfigError: a unit test passes no repository.
+        """
+        if not self.repository:
+            raise ConfigError.of(
+                "args['model_repository']",
+                expected="the model's directory, which files beside model.py are found by",
+                got="no such entry",
+                remedy="pass the directory that holds config.pbtxt, as Triton does",
+            )
+        return Path(self.repository) / self.model_version
 
     @classmethod
     def from_dict(cls, args: Mapping[str, str]) -> InstanceArgs:

@@ -55,10 +55,20 @@ def refuse_unmovable(name: str, module: nn.Module, device: torch.device, error: 
     """Raise for a module that can't be moved, unless it lies on the device already.
 
     Raises:
-        ConfigError: it lies elsewhere.
+        ConfigError: it lies elsewhere, or has tensors without data.
     """
-    tensors = [tensor for _, tensor in named_tensors(module)]
-    if not tensors or any(tensor.device != device for tensor in tensors):
+    tensors = dict(named_tensors(module))
+    empty = [key for key, tensor in tensors.items() if tensor.device.type == "meta"]
+    if empty:
+        more = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+        raise ConfigError.of(
+            f"module {name!r} tensor {empty[0]!r}{more}",
+            expected="data after load()",
+            got="none: still on the device 'meta'",
+            remedy="load it from the checkpoint, make the network without torch.device('meta'), "
+            "or set move_modules to False if load() has offloaded it",
+        ) from error
+    if not tensors or any(tensor.device != device for tensor in tensors.values()):
         raise ConfigError.of(
             f"module {name!r}",
             expected=f"one that can be moved to {device}",

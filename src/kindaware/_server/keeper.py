@@ -51,7 +51,8 @@ class Keeper:
 
     Args:
         job: what the parent wrote: `command`, `environment`, `parent` (its pid), `log` (a path),
-            `shared_memory_prefix`, `directory` (removed at the end), `stop_seconds`.
+            `shared_memory_prefix`, `directory` (removed at the end), `orphans` (removed if the parent is
+            gone), `stop_seconds`.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -90,6 +91,9 @@ class Keeper:
         while not self._must_end("clean"):
             self._listen()
         shutil.rmtree(self.job["directory"], ignore_errors=True)
+        if self._is_orphan():
+            for path in self.job["orphans"]:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _before_exec(self) -> None:
         """In the server's process: die with the keeper, and take signals as a fresh process does."""

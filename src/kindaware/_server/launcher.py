@@ -38,6 +38,7 @@ class ServerOptions:
         stop_seconds: how long a clean end may take.
         log_path: where the log is to stay, or None.
         on_cpu: whether every instance is to be on the CPU, whatever its configuration says.
+        orphans: directories to remove if this process is killed.
     """
 
     repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -52,6 +53,7 @@ class ServerOptions:
     stop_seconds: float
     log_path: Path | None
     on_cpu: bool
+    orphans: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,11 @@ def launch_server(options: ServerOptions) -> StartedServer:
         note = describe_moves(repositories) if options.on_cpu else ""
         _make_log(log_path, note)
         process = ServerProcess(
-            launch, directory=directory, log_path=log_path, stop_seconds=options.stop_seconds
+            launch,
+            directory=directory,
+            log_path=log_path,
+            stop_seconds=options.stop_seconds,
+            orphans=options.orphans,
         )
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,21 @@ class ServerProcess:
         directory: removed at the end.
         log_path: what the server prints is appended to it.
         stop_seconds: how long the server may take to end cleanly before it is killed.
+        orphans: directories of this process's own, removed for it if it is killed.
 
     Raises:
         ServerError: the executable does not start.
     """
 
-    def __init__(self, launch: Launch, *, directory: Path, log_path: Path, stop_seconds: float) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        *,
+        directory: Path,
+        log_path: Path,
+        stop_seconds: float,
+        orphans: Sequence[Path] = (),
+    ) -> None:
         self._owner = os.getpid()
         self._directory = directory
         self._shared_memory_prefix = launch.shared_memory_prefix
@@ -57,6 +67,7 @@ class ServerProcess:
             "log": str(log_path),
             "shared_memory_prefix": launch.shared_memory_prefix,
             "directory": str(directory),
+            "orphans": [str(path) for path in orphans],
             "stop_seconds": stop_seconds,
         }
         self._write(json.dumps(job))

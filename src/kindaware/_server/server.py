@@ -46,6 +46,7 @@ class TritonServer:
             remembers it.
         kind: `CPU` puts every instance on the CPU, whatever the configurations say, in copies of them; a
             warning says so at each start.
+        orphans: directories of yours to remove if this process is killed, and can't do it.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class TritonServer:
         stop_timeout_seconds: float = 40.0,
         log_path: str | os.PathLike[str] | None = None,
         kind: str | None = None,
+        orphans: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         if kind not in (None, "CPU"):
             raise ServerError.of(
@@ -87,6 +89,7 @@ class TritonServer:
             stop_seconds=stop_timeout_seconds,
             log_path=None if log_path is None else Path(log_path).absolute(),
             on_cpu=kind == "CPU",
+            orphans=tuple(Path(path).absolute() for path in orphans),
         )
         self._startup_timeout_seconds = startup_timeout_seconds
         self._server: StartedServer | None = None

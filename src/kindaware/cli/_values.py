@@ -76,7 +76,7 @@ def read_value(tensor: Tensor, text: str) -> Any:
     if is_file and suffix == ".npy":
         return np.load(path, allow_pickle=False)
     if is_file and suffix in _PICTURES:
-        return path.read_bytes() if tensor.datatype == "BYTES" else _read_picture(tensor, path)
+        return _read_bytes(tensor, path) if tensor.datatype == "BYTES" else _read_picture(tensor, path)
     if is_file:
         text = path.read_text(encoding="utf-8")
     elif suffix in (".npy", *_PICTURES):
@@ -98,6 +98,10 @@ def _unreadable(tensor: Tensor, text: str, got: str, remedy: str) -> ConfigError
         got=got,
         remedy=remedy,
     )
+
+
+def _read_bytes(tensor: Tensor, path: Path) -> np.ndarray[Any, Any]:
+    return np.full([1 if size < 0 else size for size in tensor.dims], path.read_bytes(), dtype=object)
 
 
 def _read_picture(tensor: Tensor, path: Path) -> np.ndarray[Any, Any]:

@@ -176,8 +176,8 @@ class ModelClient:
 
         The request is cancelled when the iteration is left before its end.
 
-        Raises (on iterating):
-            ModelClientError: an answer is an error, the client speaks HTTP, or see `infer`.
+        Raises:
+            ModelClientError: while iterating: an answer is an error, the client speaks HTTP, or see `infer`.
         """
         if self._transport.scheme != "grpc":
             raise ModelClientError.of(

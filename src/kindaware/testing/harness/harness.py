@@ -69,9 +69,9 @@ class ModelHarness(ModelClient):
             how long a call of its code may wait while neither the process nor its children work.
         finalize_timeout_seconds: how long `finalize` may take, as long as on a server unless said.
 
-    Raises (on entering):
-        ConfigError: there is no model.py, or the configuration can't be parsed or would be refused.
-        ModelLoadError: the model's code fails; in the server's words.
+    Raises:
+        ConfigError: on entering: there is no model.py, or the configuration can't be parsed or is refused.
+        ModelLoadError: on entering: the model's code fails; in the server's words.
         TritonContractError: a server would crash or hang.
     """
 

