@@ -32,9 +32,14 @@ python_use_unqualified_type_names = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-napoleon_custom_sections = [("Required", "params_style"), ("Optional", "params_style"), "Sync", "Source"]
+_HOOKS = ("Required", "Decoupled", "Optional")
+napoleon_custom_sections = [
+    *((name, "params_style") for name in _HOOKS),
+    "Sync",
+    "Source",
+]
 
-# The button copies commands without their prompt; of a session it copies the input alone.
+# The button copies commands without their prompt, and of a session the input alone.
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 copybutton_exclude = ".linenos, .go"
@@ -45,6 +50,7 @@ ogp_description_length = 200
 ogp_social_cards = {"enable": False}
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"kindaware {version}"
 html_show_sphinx = False
 html_static_path = ["_static"]
@@ -61,7 +67,7 @@ class PbtxtLexer(ProtoBufLexer):
 
 
 def mark_code(app, what, name, obj, options, lines):
-    """Take an indented block after an empty line for code, as a reader of the docstring does."""
+    """Take an indented block after an empty line for code, as its readers do."""
     marked, code_indent = [], None
     for line in lines:
         indent = len(line) - len(line.lstrip())
@@ -69,7 +75,12 @@ def mark_code(app, what, name, obj, options, lines):
             code_indent = None
         previous = marked[-2] if len(marked) > 1 and not marked[-1].strip() else ""
         previous_indent = len(previous) - len(previous.lstrip())
-        if code_indent is None and line.strip() and previous.strip() and indent > previous_indent:
+        if (
+            code_indent is None
+            and line.strip()
+            and previous.strip()
+            and indent > previous_indent
+        ):
             code_indent = indent
             marked += [" " * previous_indent + "::", ""]
         marked.append(line)

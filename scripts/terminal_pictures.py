@@ -29,6 +29,7 @@ WIDTH = 72
 SERVE = "kindaware serve models"
 EXAMPLES = ("pipeline/models/name_picture", "efficientnet_lite0/models/efficientnet_lite0")
 EXAMPLES += ("streaming/models/storyteller",)
+WITH_CLIENTS = ("sentence_embedding/models/minilm", "voice_activity/models/silero_vad")
 TEST = """\
 from kindaware.testing import ModelHarness
 
@@ -91,6 +92,7 @@ def picture(name: str, *shown: tuple[str, str]) -> None:
     svg = console.export_svg(title="", unique_id=name)
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     svg = svg.replace("Fira Code", "ui-monospace, Menlo, Consolas")
+    svg = svg.replace("<svg ", '<svg width="640" ', 1)
     svg = svg.replace("<!-- Generated with Rich https://www.textualize.io -->", "")
     (FOLDER / f"{name}.svg").write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
 
@@ -119,15 +121,36 @@ def write_plain_model(folder: Path) -> None:
     (folder / "test_mine.py").write_text(TEST)
 
 
+def link(repository: Path, examples: tuple[str, ...]) -> None:
+    """Make a repository of these models of the examples."""
+    repository.mkdir(parents=True)
+    for example in examples:
+        (repository / Path(example).name).symlink_to(ROOT / "examples" / example)
+
+
+def take_clients(folder: Path) -> None:
+    """Take pictures of the clients of examples with real weights, and the plot that one of them draws."""
+    place = folder / "clients"
+    link(place / "models", WITH_CLIENTS)
+    embedding, voice = (f"examples/{one}/client.py" for one in ("sentence_embedding", "voice_activity"))
+    server = Command(SERVE, place)
+    try:
+        server.wait("Ctrl-C stops it")
+        picture("embedding", (f"python {embedding}", Command(f"python {ROOT}/{embedding}", place).wait()))
+        Command(f"python {ROOT}/{voice}", place).wait()
+    finally:
+        server.interrupt()
+    with Image.open(place / "speech.png") as plot:
+        plot.convert("P", palette=Image.Palette.ADAPTIVE).save(FOLDER / "speech.png", optimize=True)
+
+
 def main() -> None:
     """Take all pictures."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         repository = folder / "shown" / "models"
-        repository.mkdir(parents=True)
-        for example in EXAMPLES:
-            (repository / Path(example).name).symlink_to(ROOT / "examples" / example)
+        link(repository, EXAMPLES)
         Image.fromarray(data.chelsea()).save(repository.parent / "cat.jpg")
         write_plain_model(folder)
         test = "pytest -v -p no:cacheprovider test_mine.py"
@@ -141,6 +164,7 @@ def main() -> None:
             cats, stories = (Command(line, repository.parent).wait() for line in (cat, story))
         finally:
             server.interrupt()
+        take_clients(folder)
         picture("serve", (SERVE, block), (cat, cats))
         picture("pipeline", (cat, cats))
         picture("streaming", (story, stories))

@@ -29,6 +29,7 @@ SLOW = {
         "test_unit_tests_of_a_page_pass_in_plain_pytest",
     ),
     "docs/test_docs_recipes": ALL,
+    "docs/test_docs_search": ALL,
     "docs/test_docs_tables": ("test_command_is_one_that_exists",),
     "examples/test_example_checkpoint": ("test_each_format_gives_the_network_that_was_saved",),
     "examples/test_example_embedding": ALL,

@@ -4,7 +4,6 @@ import argparse
 import itertools
 import secrets
 import sys
-import wave
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +58,7 @@ def main():
         with ModelClient(args.url, "silero_vad") as model:
             speech = listen(model, sound)
         draw(sound, speech, args.plot)
-    except (ModelClientError, OSError, ValueError, EOFError, wave.Error) as error:
+    except (ModelClientError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     for start, end in stretches(speech):

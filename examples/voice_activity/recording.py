@@ -17,12 +17,17 @@ def read(path):
     """The sound in a WAV file of 16 bits, its channels mixed. Shape [samples], FP32 from -1 to 1, at RATE.
 
     Raises:
-        ValueError: it has other than 16 bits.
+        ValueError: it is no such file.
     """
-    with wave.open(str(path)) as file:
-        if file.getsampwidth() != 2:
-            raise ValueError(f"'{path}': expected 16 bits, got {8 * file.getsampwidth()}; convert it")
-        data, channels, rate = file.readframes(file.getnframes()), file.getnchannels(), file.getframerate()
+    try:
+        with wave.open(str(path)) as file:
+            if file.getsampwidth() != 2:
+                raise wave.Error(f"{8 * file.getsampwidth()} bits")
+            channels, rate = file.getnchannels(), file.getframerate()
+            data = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        got = error if str(error) else "a file that ends too early"
+        raise ValueError(f"'{path}': expected a WAV file of 16 bits, got {got}; convert it") from None
     return to_rate(np.frombuffer(data, dtype="<i2").reshape(-1, channels).mean(axis=1), rate)
 
 

@@ -46,14 +46,16 @@ _LAZY = {
 """Public names that are imported when they are first used: a model's process has no use for them."""
 
 
-def __getattr__(name: str) -> Any:
-    """Import one of the names that models don't need."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+if not TYPE_CHECKING:  # else type checkers would take any name for one of ours
 
-    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
-    return value
+    def __getattr__(name: str) -> Any:
+        """Import one of the names that models don't need."""
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
+
+        value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+        return value
 
 
 # Here, so that it holds for model.py from its first line after the import.

@@ -58,10 +58,10 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
             in the configuration's order, or a mapping, dataclass or named tuple by name; each [B, ...], with
             the configured data types.
 
-    For a decoupled model, instead of forward or in addition to it:
-        stream(self, ...): answer one request with any number of responses. A generator, with def or async
-            def. Takes the same arguments as forward would for this request alone, and yields items of the
-            same form as forward's result.
+    Decoupled:
+        stream(self, ...): for a decoupled model, instead of forward or in addition to it: answer one request
+            with any number of responses. A generator, with def or async def. Takes the same arguments as
+            forward would for this request alone, and yields items of the same form as forward's result.
 
     Optional:
         preprocess(self, inputs): runs per request, before batching. Takes and returns host tensors by name,

@@ -173,6 +173,11 @@ def test_variadic_arguments_are_numbered():
     assert not found.by_keyword
 
 
+def test_arguments_are_passed_as_in_the_example():
+    assert tensors_from_example(nn.Linear(2, 2), {"input": torch.rand(1, 2)}).by_keyword
+    assert not tensors_from_example(nn.Linear(2, 2), torch.rand(1, 2)).by_keyword
+
+
 def test_outputs_that_no_request_can_carry_are_left_out_by_name():
     def model(X):
         return {"logits": X, "cache": object()}
@@ -202,6 +207,7 @@ def test_outputs_that_no_request_can_carry_are_left_out_by_name():
         (lambda X: X, torch.rand(0, 4), "expected at least one row"),
         (lambda X: X, np.array([1, None], object), "an array of Python objects"),
         (lambda X: X, torch.eye(2).to_sparse(), "expected a dense tensor"),
+        (torch.relu, torch.rand(1, 2), "without a signature; call it in a function"),
         (lambda X: iter(()), torch.rand(1), "expected at least one item, got none"),
     ],
 )

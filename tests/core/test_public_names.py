@@ -31,10 +31,18 @@ def test_all_names_what_there_is():
         "Placement",
         "RequestError",
         "RequestInfo",
+        "Servable",
+        "ServedModels",
         "TensorSpec",
         "place_module",
+        "serve",
     ]
     assert all(hasattr(kindaware, name) for name in kindaware.__all__)
+
+
+def test_a_name_that_there_is_not_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"module 'kindaware' has no attribute 'serv'"):
+        _ = kindaware.serv
 
 
 @pytest.mark.parametrize("error", [ConfigError, RequestError])

@@ -40,6 +40,7 @@ WANTED = {
     "tokenizer": "how-to/hugging-face",
     "transformers": "how-to/hugging-face",
     "Hugging Face": "how-to/hugging-face",
+    "notebook": "how-to/serve-from-python",
     "checkpoint": "how-to/load-a-checkpoint",
     "safetensors": "how-to/load-a-checkpoint",
     "string": "how-to/text",

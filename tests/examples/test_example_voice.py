@@ -86,9 +86,14 @@ def test_wav_files_of_any_rate_are_read(recording, tmp_path, rate, channels):
     np.testing.assert_allclose(sound[500:-500], wanted[500:-500], atol=0.01)
 
 
-def test_wav_file_of_8_bits_is_refused(recording, tmp_path):
-    with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
+def test_file_of_no_use_is_refused(recording, tmp_path):
+    with wave.open(str(tmp_path / "8.wav"), "wb") as file:
         file.setparams((1, 1, 8000, 0, "NONE", ""))
         file.writeframes(b"\x80" * 100)
-    with pytest.raises(ValueError, match=r"tone.wav': expected 16 bits, got 8; convert it"):
-        recording.read(tmp_path / "tone.wav")
+    (tmp_path / "text.wav").write_text("no sound, but more than a header's length of text")
+    (tmp_path / "empty.wav").touch()
+    got = {"8": "8 bits", "text": "file does not start with RIFF id", "empty": "a file that ends too early"}
+    for name, text in got.items():
+        expected = rf"{name}.wav': expected a WAV file of 16 bits, got {text}; convert it"
+        with pytest.raises(ValueError, match=expected):
+            recording.read(tmp_path / f"{name}.wav")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from kindaware import KindAwareModel, Placement, RequestError, RequestInfo, TensorSpec, place_module
+from kindaware import KindAwareModel, Placement, RequestError, RequestInfo, TensorSpec, place_module, serve
 from kindaware.testing import ModelHarness, TritonServer, instance_args
 
 
@@ -116,3 +116,9 @@ def misuse_arguments() -> None:
     Placement.from_args({"model_version": 1}, num_devices=1)  # error: dict-item, reportArgumentType
     TritonServer(3)  # error: arg-type, reportArgumentType
     TritonServer("models", http_port="0")  # error: arg-type, reportArgumentType
+
+
+def serves() -> None:
+    serve("models")  # error: arg-type, reportArgumentType
+    serve(Declarations, instances=2)  # error: arg-type, reportArgumentType
+    serve(Declarations).infer([1.0])  # error: arg-type, reportArgumentType

@@ -14,8 +14,11 @@ from kindaware import (
     Placement,
     RequestError,
     RequestInfo,
+    Servable,
+    ServedModels,
     TensorSpec,
     place_module,
+    serve,
 )
 
 if TYPE_CHECKING:
@@ -183,3 +186,16 @@ class PlacedModel(DevicePlacement):
 def describe_placement(args: Mapping[str, str]) -> str:
     placement = Placement.from_args(args, num_devices=torch.cuda.device_count())
     return f"{placement.device}: {placement.reason}"
+
+
+def serve_from_a_program(network: nn.Module) -> dict[str, object]:
+    """A class, a module with an example, and several with options of their own."""
+    typed: type[ScoringModel] = ScoringModel.from_example(IDS=torch.zeros(1, 16, dtype=torch.int64))
+    with serve(typed, instances="cpu*2", settings={"num_threads": 1}) as server:
+        address: str = server.url
+    served: ServedModels = serve(network, torch.rand(1, 4), name="network", max_batch_size=8)
+    served.stop()
+    with serve({"scores": typed, "network": Servable(network, example={"input": torch.rand(1, 4)})}) as both:
+        scores = both["scores"].infer(IDS=[[0] * 16])["SCORES"]
+        items = [item["OUTPUT"] for item in both.stream(input=[[0.0] * 4])]
+    return {"address": address, "scores": scores, "items": items}

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from kindaware._authoring.example_values import ExampleValue
 from kindaware._config.model_spec import TensorSpec
 from kindaware._errors import ConfigError, describe
 
+_ANY_KIND = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _CHEAP_SECONDS = 5.0
 """A callable that takes longer than that for the example is not run on other sizes as well."""
 
@@ -138,8 +140,7 @@ def bind_example(function: Callable[..., Any], example: Any, subject: str) -> tu
         kwargs = {str(name): value for name, value in example.items()}
     else:
         args = example if type(example) is tuple else (example,)
-    target = function.forward if isinstance(function, nn.Module) else function
-    signature = inspect.signature(target)
+    signature = _signature_of(function, subject)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:
@@ -157,18 +158,32 @@ def bind_example(function: Callable[..., Any], example: Any, subject: str) -> tu
             remedy="pass an example of each input",
         )
     values: dict[str, Any] = {}
-    by_keyword = True
     for name, value in bound.arguments.items():
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_KEYWORD:
             values |= value
         elif kind is inspect.Parameter.VAR_POSITIONAL:
             values |= {f"INPUT{n}": one for n, one in enumerate(value)}
-            by_keyword = False
         else:
             values[name] = value
-            by_keyword = by_keyword and kind is not inspect.Parameter.POSITIONAL_ONLY
-    return values, by_keyword
+    # As in the example: a module out of torch.export takes its arguments in one way only.
+    return values, not args
+
+
+def _signature_of(function: Callable[..., Any], subject: str) -> inspect.Signature:
+    if isinstance(function, torch.jit.ScriptModule):
+        forward: Any = function.forward
+        names = [argument.name for argument in forward.schema.arguments[1:]]
+        return inspect.Signature([inspect.Parameter(name, _ANY_KIND) for name in names])
+    try:
+        return inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except ValueError:
+        raise ConfigError.of(
+            subject,
+            expected="a callable whose parameters can be read",
+            got=f"{type(function).__name__} without a signature",
+            remedy="call it in a function that is written with def, and pass that",
+        ) from None
 
 
 class _Inference:
@@ -224,7 +239,7 @@ class _Inference:
             else:
                 returned = self._function(*arguments.values())
             if inspect.iscoroutine(returned):
-                returned = asyncio.run(_await(returned))
+                returned = _run_coroutine(returned)
             if isinstance(returned, Iterator):
                 self._streams, returned = True, self._first_item(returned)
         return read_result(returned, self._subject, self._wanted)
@@ -408,8 +423,15 @@ def _as_served(function: Callable[..., Any]) -> Iterator[None]:
             module.training = mode
 
 
-async def _await(awaitable: Any) -> Any:
-    return await awaitable
+def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine to its end, in a thread: a notebook's has a running event loop."""
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return asyncio.run(coroutine)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
 
 
 def _first_parameter(function: Callable[..., Any]) -> torch.Tensor | None:

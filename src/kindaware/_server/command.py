@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +171,23 @@ def _stub_version(location: Location) -> str | None:
         return None
     match = re.search(rb"libpython(\d+\.\d+)\.so", stub)
     return None if match is None else match[1].decode()
+
+
+def check_version(location: Location) -> None:
+    """Refuse a server whose stub is of another Python than this process, which pickles code for it.
+
+    Raises:
+        ServerError: with the version that it has.
+    """
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    theirs = None if location.is_wheel else _stub_version(location)
+    if theirs is not None and theirs != ours:
+        raise ServerError.of(
+            f"tritonserver {location.path}",
+            expected=f"one for this Python, {ours}",
+            got=f"one for Python {theirs}",
+            remedy=f"run this with python{theirs}, or name another server",
+        )
 
 
 def _prepend(first: Sequence[Path], rest: str | None) -> str:

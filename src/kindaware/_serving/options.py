@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from kindaware._config.settings import PREFIX, Settings
+from kindaware._device.runtime import count_devices
 from kindaware._errors import ConfigError
+from kindaware._model import KindAwareModel
 
 _GROUP = re.compile(r"(?P<kind>cpu|gpu|model)(?::(?P<gpus>\d+(?:,\d+)*))?(?:\*(?P<count>[1-9]\d{0,3}))?")
+Model = type[KindAwareModel] | Callable[..., Any] | torch.export.ExportedProgram
+"""What can be served; torch modules are callable."""
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -21,7 +26,7 @@ class Servable:
     """One of the models that `kindaware.serve` gets in a mapping by name, with options of its own.
 
     Args:
-        model: a class derived from KindAwareModel, a torch module, or a function.
+        model: a class derived from KindAwareModel, a torch module, a program of torch.export, or a function.
         example: arguments of one call: by name in a mapping, by position in a tuple, or the only one. Needed
             for a module and a function, and for a class that declares no inputs and outputs.
         max_batch_size: most rows in a batch; by default what the class declares, or 32 for what batches.
@@ -32,12 +37,12 @@ class Servable:
         config: further fields of config.pbtxt, as its JSON has them, such as `{"sequence_batching": {}}`.
     """
 
-    model: Any
+    model: Model
     example: Any = None
     max_batch_size: int | None = None
     instances: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    outputs: tuple[str, ...] | list[str] | None = None
+    outputs: Sequence[str] | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -48,7 +53,7 @@ def read_instances(text: str | None, subject: str) -> list[dict[str, Any]]:
         ConfigError: it is no such text.
     """
     if text is None:
-        return [{"kind": "KIND_GPU" if torch.cuda.is_available() else "KIND_CPU"}]
+        return [{"kind": "KIND_GPU" if count_devices("GPU") else "KIND_CPU"}]
     groups: list[dict[str, Any]] = []
     for part in text.lower().split() if isinstance(text, str) else [""]:
         match = _GROUP.fullmatch(part)

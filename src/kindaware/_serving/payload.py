@@ -21,6 +21,7 @@ from kindaware._errors import ConfigError, describe
 PICKLE = "class.pickle"
 CALLABLE = "callable.pt"
 SCRIPT = "callable.torchscript"
+PROGRAM = "callable.pt2"
 
 
 def is_importable(thing: type) -> bool:
@@ -55,7 +56,12 @@ def pickle_class(thing: type, folder: Path) -> None:
     (folder / PICKLE).write_bytes(buffer.getbuffer())
 
 
-def pickle_callable(function: Callable[..., Any], folder: Path) -> str:
+def is_compiled(thing: Any) -> bool:
+    """Return whether this is what `torch.compile` makes of a module."""
+    return isinstance(thing, torch.nn.Module) and hasattr(thing, "_orig_mod")
+
+
+def pickle_callable(function: Any, folder: Path) -> str:
     """Write a module or function by value, its tensors so that processes can share the file's memory.
 
     Returns:
@@ -67,16 +73,22 @@ def pickle_callable(function: Callable[..., Any], folder: Path) -> str:
     if isinstance(function, torch.jit.ScriptModule):
         torch.jit.save(function, str(folder / SCRIPT))
         return SCRIPT
+    if isinstance(function, torch.export.ExportedProgram):
+        torch.export.save(function, folder / PROGRAM)
+        return PROGRAM
     cloudpickle = _import_cloudpickle()
     pickle = SimpleNamespace(__name__="cloudpickle", Pickler=_pickler(cloudpickle))
     home = inspect.getmodule(type(function) if isinstance(function, torch.nn.Module) else function)
-    buffer = io.BytesIO()
     with _by_value(cloudpickle, home):
         try:
-            torch.save(function, buffer, pickle_module=pickle, pickle_protocol=cloudpickle.DEFAULT_PROTOCOL)
+            torch.save(
+                function,
+                folder / CALLABLE,
+                pickle_module=pickle,
+                pickle_protocol=cloudpickle.DEFAULT_PROTOCOL,
+            )
         except Exception as error:
             raise _not_picklable(getattr(function, "__qualname__", type(function).__name__), error) from error
-    (folder / CALLABLE).write_bytes(buffer.getbuffer())
     return CALLABLE
 
 

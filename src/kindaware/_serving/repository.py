@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.export import ExportedProgram
 
 from kindaware._authoring.class_example import tensors_of_class
 from kindaware._authoring.config_writer import write_config
@@ -22,6 +23,12 @@ from kindaware._serving.forms import CallForms
 from kindaware._serving.options import Servable, check_name, read_instances, read_settings
 from kindaware._serving.stub_side import STATE
 
+_WRITTEN = frozenset(
+    {
+        *("name", "backend", "max_batch_size", "input", "output", "instance_group", "parameters"),
+        *("inputs", "outputs", "instance_groups", "decoupled"),
+    }
+)
 _MODEL_PY = '''"""Written by kindaware.serve."""
 
 from kindaware._serving.stub_side import load_class
@@ -45,6 +52,14 @@ class Plan:
     thing: Any
     config: str
     found: InferredTensors | None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the class leaves its configuration as it is written here."""
+        if not _is_class(self.thing):
+            return True
+        name = "auto_complete_config"
+        return inspect.getattr_static(self.thing, name) is inspect.getattr_static(KindAwareModel, name)
 
     def write(self, repository: Path) -> None:
         """Write the model's directory.
@@ -87,6 +102,7 @@ def read_plan(name: str, servable: Servable) -> Plan:
     subject = f"model {name!r}"
     thing = servable.model
     groups, parameters = read_instances(servable.instances, subject), read_settings(servable.settings)
+    _check_config(servable.config, subject)
     found = _run_example(servable, subject)
     inputs: Sequence[TensorSpec]
     outputs: Sequence[TensorSpec]
@@ -111,26 +127,54 @@ def read_plan(name: str, servable: Servable) -> Plan:
 
 
 def _run_example(servable: Servable, subject: str) -> InferredTensors | None:
-    thing, example = servable.model, servable.example
+    thing: Any = servable.model
     if _is_class(thing):
-        return None if example is None else tensors_of_class(thing, example)
-    if inspect.isclass(thing) or not callable(thing):
-        raise ConfigError.of(
-            subject,
-            expected="a class derived from kindaware.KindAwareModel, a torch module, or a function",
-            got=f"class {thing.__name__}"
-            if inspect.isclass(thing)
-            else f"{type(thing).__name__} {str(thing)[:80]!r}",
-            remedy=_remedy(thing),
-        )
-    if example is None:
+        if servable.outputs is not None:
+            raise ConfigError.of(
+                f"{subject} outputs",
+                expected="names of what a module or function returns",
+                got="them beside a class",
+                remedy="leave them out: the class declares its outputs, or returns no others",
+            )
+        return None if servable.example is None else tensors_of_class(thing, servable.example)
+    _check_callable(thing, subject)
+    if servable.example is None:
         raise ConfigError.of(
             subject,
             expected="an example of its inputs, which shows their data types and sizes",
             got="none",
             remedy="write serve(module, torch.rand(1, 3, 224, 224)), or a mapping of inputs by name",
         )
-    return tensors_from_example(thing, example, outputs=servable.outputs)
+    function = thing.module() if isinstance(thing, ExportedProgram) else thing
+    return tensors_from_example(function, servable.example, outputs=servable.outputs)
+
+
+def _check_callable(thing: Any, subject: str) -> None:
+    """Refuse what is neither a module nor a function."""
+    if inspect.isclass(thing) or payload.is_compiled(thing) or not callable(thing):
+        got = (
+            f"class {thing.__name__}"
+            if inspect.isclass(thing)
+            else f"{type(thing).__name__} {str(thing)[:80]!r}"
+        )
+        raise ConfigError.of(
+            subject,
+            expected="a class derived from kindaware.KindAwareModel, a torch module, or a function",
+            got=got,
+            remedy=_remedy(thing),
+        )
+
+
+def _check_config(config: Mapping[str, Any], subject: str) -> None:
+    """Refuse fields of config.pbtxt that are written from other options."""
+    for name in config:
+        if name in _WRITTEN:
+            raise ConfigError.of(
+                f"{subject} config",
+                expected="fields of config.pbtxt that no option is for",
+                got=repr(name),
+                remedy="use name, max_batch_size, instances, settings, or the declarations of the class",
+            )
 
 
 def _declared(model_class: Any) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
@@ -150,7 +194,8 @@ def _declared(model_class: Any) -> tuple[Sequence[TensorSpec], Sequence[TensorSp
 def _choose_batch_size(servable: Servable, found: InferredTensors | None, subject: str) -> int:
     """Return `max_batch_size`: as given, as declared, or the default for what batches."""
     given = servable.max_batch_size
-    declared: int = servable.model.max_batch_size if _is_class(servable.model) else 0
+    thing: Any = servable.model
+    declared: int = thing.max_batch_size if _is_class(thing) else 0
     if given is not None and (type(given) is not int or not 0 <= given < 2**31):
         raise ConfigError.of(
             f"{subject} max_batch_size",
@@ -186,6 +231,8 @@ def _remedy(thing: Any) -> str:
         return f"pass the class, {type(thing).__name__}, and no object of it"
     if inspect.isclass(thing) and issubclass(thing, nn.Module):
         return f"pass a module, such as {thing.__name__}()"
+    if payload.is_compiled(thing):
+        return "pass the module that was compiled, with settings={'compile': 'default'}"
     if isinstance(thing, (str, bytes)) or hasattr(thing, "__fspath__"):
         return "for a model repository run kindaware serve, or use kindaware.testing.TritonServer"
     return "derive it from KindAwareModel, or write a function"

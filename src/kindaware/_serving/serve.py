@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from kindaware._errors import ConfigError
+from kindaware._server.command import check_version
+from kindaware._server.location import locate_server
 from kindaware._server.server import TritonServer
 from kindaware._serving.guard import refuse_in_stub
-from kindaware._serving.options import Servable, name_of
+from kindaware._serving.options import Model, Servable, name_of
 from kindaware._serving.repository import Plan, read_plan
 from kindaware._serving.served_models import ServedModels
 
 
 def serve(
-    model: Any,
+    model: Model | Servable | Mapping[str, Model | Servable],
     example: Any = None,
     *,
     name: str | None = None,
@@ -46,8 +48,8 @@ def serve(
         server = kindaware.serve({"a": A, "b": kindaware.Servable(B, instances="cpu*2")})
 
     Args:
-        model: a class derived from KindAwareModel, a torch module, or a function; or several of them in a
-            mapping by name, with options of their own in a `Servable`.
+        model: a class derived from KindAwareModel, a torch module, a program of torch.export, or a function;
+            or several of them in a mapping by name, with options of their own in a `Servable`.
         example: arguments of one call: by name in a mapping, by position in a tuple, or the only one. Needed
             for a module and a function, and for a class that declares no inputs and outputs.
         name: of the model; by default that of the class or function.
@@ -82,6 +84,7 @@ def serve(
         "config": config,
     }
     given = {key: value for key, value in options.items() if value is not None}
+    check_version(locate_server(tritonserver))
     plans = [read_plan(each, one) for each, one in _list_models(model, name, given).items()]
     for plan in plans:
         if plan.found is not None and verbose:
@@ -98,12 +101,13 @@ def serve(
     }
     served = _start(plans, server_options)
     if block:
-        print(_describe(served), flush=True)
-        served.wait()
+        served.wait(_describe(served))
     return served
 
 
-def _list_models(model: Any, name: str | None, given: Mapping[str, Any]) -> dict[str, Servable]:
+def _list_models(
+    model: Model | Servable | Mapping[str, Model | Servable], name: str | None, given: Mapping[str, Any]
+) -> dict[str, Servable]:
     """Return the models by name."""
     if not isinstance(model, Mapping):
         if isinstance(model, Servable):
@@ -138,7 +142,9 @@ def _start(plans: Sequence[Plan], options: Mapping[str, Any]) -> ServedModels:
         repository = folder / "models"
         for plan in plans:
             plan.write(repository)
-        args = ["--disable-auto-complete-config", *options["args"]]
+        # A complete configuration spares the server a process per model.
+        args = ["--disable-auto-complete-config"] * all(plan.is_complete for plan in plans)
+        args += options["args"]
         server = TritonServer(repository, **{**options, "args": args, "orphans": [folder]})
         server.start()
         try:

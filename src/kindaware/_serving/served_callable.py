@@ -24,8 +24,10 @@ class _ServedCallable(KindAwareModel):
     def load(self) -> nn.Module | None:
         """Load the callable; a module becomes the model, those that a function uses are placed like one."""
         # What `serve` has written for this server, in a directory of the user's own.
-        if self._payload.suffix == ".torchscript":
-            self._function: Any = torch.jit.load(str(self._payload), map_location="cpu")  # type: ignore[no-untyped-call]
+        if self._payload.suffix == ".pt2":
+            self._function: Any = torch.export.load(self._payload).module()
+        elif self._payload.suffix == ".torchscript":
+            self._function = torch.jit.load(str(self._payload), map_location="cpu")  # type: ignore[no-untyped-call]
         else:
             self._function = torch.load(self._payload, map_location="cpu", weights_only=False, mmap=True)
         if isinstance(self._function, nn.Module):

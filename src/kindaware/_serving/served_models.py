@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -37,7 +38,7 @@ class ServedModels:
         self._server = server
         self._names = tuple(names)
         self._clients: dict[str, ModelClient] = {}
-        self._finalizer = weakref.finalize(self, _end, server, self._clients, folder)
+        self._finalizer = weakref.finalize(self, _end, server, self._clients, folder, os.getpid())
 
     def __enter__(self) -> ServedModels:
         return self
@@ -53,6 +54,7 @@ class ServedModels:
 
     def __getitem__(self, name: str) -> ModelClient:
         """Return the client of one of the models, for `server["encoder"].infer(...)`."""
+        self._check_running()
         if name not in self._clients:
             self._clients[name] = self.client(name)
         return self._clients[name]
@@ -64,7 +66,7 @@ class ServedModels:
 
     @property
     def url(self) -> str:
-        """Host and port of gRPC, such as `127.0.0.1:8001`."""
+        """Host and port of gRPC, without a scheme."""
         return self._server.grpc_url
 
     @property
@@ -114,7 +116,9 @@ class ServedModels:
 
         Raises:
             ConfigError: no such model is served.
+            ServerError: the server has ended.
         """
+        self._check_running()
         name = self._only("client") if name is None else name
         if name not in self._names:
             raise ConfigError.of(
@@ -129,14 +133,19 @@ class ServedModels:
         """End the server and all its processes, and remove its files; waits for that. May be called again."""
         self._finalizer()
 
-    def wait(self) -> None:
+    def wait(self, announcement: str = "") -> None:
         """Wait until Ctrl-C or SIGTERM, and end the server.
+
+        Args:
+            announcement: printed first, once Ctrl-C ends this cleanly.
 
         Raises:
             ServerError: the server has ended by itself.
         """
         try:
-            with _sigterm_as_interrupt():
+            with _interruptible():
+                if announcement:
+                    print(announcement, flush=True)
                 while (status := self._server.poll()) is None:
                     time.sleep(_POLL_SECONDS)
             raise ServerError.of(
@@ -149,6 +158,17 @@ class ServedModels:
             print("stopping the server ...", file=sys.stderr)
         finally:
             self.stop()
+
+    def _check_running(self) -> None:
+        if not self.is_running:
+            raise ServerError.of(
+                f"served models {', '.join(self._names)}",
+                expected="a server that runs",
+                got=f"its end by itself with status {self._server.poll()}"
+                if self._finalizer.alive
+                else "its end",
+                remedy="look at the end of log" if self._finalizer.alive else "call kindaware.serve again",
+            )
 
     def _only(self, method: str) -> str:
         if len(self._names) != 1:
@@ -163,8 +183,10 @@ class ServedModels:
         return self._names[0]
 
 
-def _end(server: TritonServer, clients: dict[str, ModelClient], folder: Path) -> None:
-    """End a server, and remove its models."""
+def _end(server: TritonServer, clients: dict[str, ModelClient], folder: Path, owner: int) -> None:
+    """End a server, and remove its models; a fork of the process that owns it does nothing."""
+    if os.getpid() != owner:
+        return
     for client in clients.values():
         with contextlib.suppress(Exception):
             client.close()
@@ -175,8 +197,11 @@ def _end(server: TritonServer, clients: dict[str, ModelClient], folder: Path) ->
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Have SIGTERM interrupt as Ctrl-C does; only the main thread can set that."""
+def _interruptible() -> Iterator[None]:
+    """Have SIGTERM interrupt as Ctrl-C does, and Ctrl-C where a shell has the process ignore it.
+
+    Only the main thread can set that.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -184,8 +209,9 @@ def _sigterm_as_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
