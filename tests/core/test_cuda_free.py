@@ -49,11 +49,16 @@ def imported_by(statement):
 
 
 def test_import_costs_torch_and_numpy_and_nothing_else():
-    further = imported_by("import torch, numpy, kindaware") - imported_by("import torch, numpy")
+    further = imported_by("import torch, numpy, kindaware._model")
+    further -= imported_by("import torch, numpy")
     assert {"kindaware", "kindaware._model"} <= further
     foreign = {name for name in further if name.split(".")[0] not in {*sys.stdlib_module_names, "kindaware"}}
     assert foreign == set()
     assert {name for name in further if name.startswith(("kindaware.testing", "kindaware.cli"))} == set()
+
+
+def test_the_command_answers_before_torch_is_imported():
+    assert not {"torch", "numpy", "rich"} & imported_by("import kindaware.cli._app")
 
 
 def test_only_one_module_names_tritons_module():
