@@ -38,7 +38,10 @@ SLOW = {
         "test_missing_file_is_printed_whole_and_written_on_request",
     ),
     "cli/new/test_new_callable": ("test_segmentation_takes_pictures_of_any_size", "test_torchvision_says_"),
-    "cli/new/test_new_tasks": ("test_own_tests_of_all_tasks_pass_in_one_pytest",),
+    "cli/new/test_new_tasks": (
+        "test_check_finds_nothing_to_correct_in_any_task",
+        "test_own_tests_of_all_tasks_pass_in_one_pytest",
+    ),
     "cli/test_child": ALL,
     "cli/run/test_run_watch": ALL,
     "cli/test_command_line": ALL,

@@ -48,7 +48,7 @@ def write_directories(directories: Mapping[Path, Files], *, force: bool = False)
         OSError: something can't be written.
     """
     for directory in directories:
-        _check_free(directory, force=force)
+        check_free(directory, force=force)
     with _staged(directories) as staged, _undisturbed():
         moved: list[Path] = []
         try:
@@ -63,7 +63,12 @@ def write_directories(directories: Mapping[Path, Files], *, force: bool = False)
             raise
 
 
-def _check_free(directory: Path, *, force: bool) -> None:
+def check_free(directory: Path, *, force: bool) -> None:
+    """Refuse a place that has something in it.
+
+    Raises:
+        ConfigError: a file, or without `force` a directory with files.
+    """
     if directory.is_dir() and (force or not any(directory.iterdir())):
         return
     if os.path.lexists(directory):

@@ -13,6 +13,7 @@ from kindaware.testing import ModelHarness
 
 NETS = """
 import collections
+import warnings
 
 import torch
 from torch import nn
@@ -100,6 +101,11 @@ class Broken(nn.Module):
 
 def distance(left, right):
     return (left - right).norm(dim=1)
+
+
+def warns():
+    warnings.warn("about nothing")
+    return Mlp()
 
 
 def number():
@@ -224,6 +230,11 @@ def test_weights_are_a_question_until_a_file_has_them(nets, made, tmp_path):
     with ModelHarness(tmp_path / "net") as model:
         assert model.infer(features=[[1.0] * 4]).outputs["OUTPUT"].tolist() == [[0.0]]
         assert "random" not in model.log_text()
+
+
+def test_warnings_of_the_module_are_not_the_commands(nets, new):
+    done = new("net", "--from", f"{nets}:warns")
+    assert (done.exit_code, done.stderr) == (0, "")
 
 
 def test_module_without_weights_asks_for_none(nets, made):

@@ -326,6 +326,22 @@ def test_id_of_the_request_comes_with_requests(port, tmp_path):
             """,
             "old/1/model.py:17: it uses Triton's module: self.call asks other models",
         ),
+        (
+            """
+            def initialize(self, args):
+                os.environ["CUDA_VISIBLE_DEVICES"] = "0"
+
+            def execute(self, requests):
+                responses = []
+                for request in requests:
+                    def read(name):
+                        return pb_utils.get_input_tensor_by_name(request, name)
+
+                    break
+                return responses
+            """,
+            "old/1/model.py:14: it chooses the device",
+        ),
     ],
 )
 def test_what_is_not_plain_is_a_marked_question_and_the_model_still_loads(body, question, port, tmp_path):
@@ -359,9 +375,11 @@ def test_files_beside_it_come_along(port, tmp_path):
     (tmp_path / "old" / "labels.txt").write_text("cat")
     (tmp_path / "old" / "1").mkdir()
     (tmp_path / "old" / "1" / "weights.pt").write_text("numbers")
+    (tmp_path / "old" / "README.md").write_text("ours")
     port("def execute(self, requests):\n    return [None for request in requests]", config())
     assert (tmp_path / "net" / "labels.txt").read_text() == "cat"
     assert (tmp_path / "net" / "1" / "weights.pt").read_text() == "numbers"
+    assert (tmp_path / "net" / "original_README.md").read_text() == "ours"
     assert not (tmp_path / "net" / "2").exists()
 
 

@@ -1,5 +1,6 @@
 """The directory that `kindaware new` makes: all of it or nothing, and never in the place of another."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from kindaware._authoring import scaffold
 from kindaware._authoring.tasks import TASKS, name_test
@@ -58,6 +60,17 @@ def test_own_tests_of_all_tasks_pass_in_one_pytest(new, tmp_path):
     )
     assert done.returncode == 0, done.stdout
     assert "10 passed" in done.stdout
+
+
+def test_check_finds_nothing_to_correct_in_any_task(new):
+    for task in TASKS:
+        assert new(f"models/{task}-1", "--task", task).exit_code == 0
+    done = CliRunner().invoke(app, ["check", "models", "--json"])
+    assert done.exit_code == 0, done.stdout
+    models = json.loads(done.stdout)["models"]
+    assert [one["name"] for one in models if not one["findings"]] == sorted(
+        [*(f"{task}-1" for task in TASKS), "pipeline-1_scores"]
+    )
 
 
 def test_pipeline_comes_with_the_model_that_it_calls(made, tmp_path):
@@ -146,6 +159,26 @@ def test_name_that_a_server_can_not_take_is_refused(name, new, tmp_path):
     assert done.exit_code == FAILED
     assert "choose another name" in done.stderr
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--task", "text", "--from", "torch.nn:Identity"], "--task text: expected no --from beside it"),
+        (["--example", "4"], "--example: expected --from PACKAGE.MODULE:CALLABLE with it"),
+        (["--example", "4", "--from", "old.py"], "got --from old.py; leave one of them out"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, message, new, tmp_path):
+    done = new("net", *options)
+    assert done.exit_code == FAILED
+    assert message in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_current_directory_is_filled_if_it_is_empty(new, tmp_path):
+    assert new(".").exit_code == 0
+    assert f'name: "{tmp_path.name}"' in (tmp_path / "config.pbtxt").read_text()
 
 
 def test_unknown_task_is_a_wrong_command_line(new):

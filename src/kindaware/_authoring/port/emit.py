@@ -11,6 +11,7 @@ import textwrap
 import tokenize
 from collections.abc import Sequence
 
+from kindaware._authoring.port.finish import COMPOUND
 from kindaware._authoring.port.statements import Question
 
 _INDENT = "    "
@@ -51,7 +52,7 @@ class Emitter:
             verbatim = self._verbatim(origin, depth)
             if verbatim:
                 return verbatim
-        if isinstance(statement, _Compound):
+        if isinstance(statement, COMPOUND):
             return self._compound(statement, depth)
         return _wrapped(statement, depth)
 

@@ -12,6 +12,9 @@ from kindaware._authoring.port.statements import Question, like
 from kindaware._authoring.port.symbols import Symbol, dotted, expression, is_symbol, names_in, symbols_in
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 
+COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.Try)
+"""Statements that can be written with a question among the statements in them."""
+
 _ON_HOST = ("cpu", "detach", "contiguous")
 _QUESTIONS = {
     "request": "it asks the request: a parameter `requests` of the hook has what they say about themselves",
@@ -213,6 +216,9 @@ def _finish_statement(
                 setattr(new, name, [_finish_part(one, finisher, foreign) for one in value])
     except UnfinishedError as error:
         return like(Question(str(error), getattr(statement, "origin", statement)), statement)
+    asked = [one for one in ast.walk(new) if isinstance(one, Question)]
+    if asked and not isinstance(new, COMPOUND):  # such as a function: it can't be written in part
+        return like(Question(asked[0].text, getattr(statement, "origin", statement)), statement)
     return new
 
 

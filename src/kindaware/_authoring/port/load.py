@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from kindaware._authoring.port.expressions import Folder
 from kindaware._authoring.port.old_model import OldModel
-from kindaware._authoring.port.statements import like, without_docstring
+from kindaware._authoring.port.statements import Question, like, without_docstring
 from kindaware._authoring.port.symbols import (
     Symbol,
     dotted,
@@ -20,6 +20,7 @@ from kindaware._authoring.port.symbols import (
     text_of,
 )
 
+_VISIBLE = "it chooses the device, which instance_group in config.pbtxt does here"
 _LOCKS = ("threading.Lock", "threading.RLock", "Lock", "RLock")
 _FOLDED = frozenset(
     {"config", "config_text", "tensor_config", "tensor_configs", "parameters", "parameter", "datatype"}
@@ -48,14 +49,15 @@ class LoadRewriter:
         if function is None:
             return []
         self.folder.names = {self.old.parameter("initialize"): Symbol("args")}
-        body = self.block(without_docstring(function.body))
-        return _with_module_returned(body)
+        return self.block(without_docstring(function.body))
 
     def block(self, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         """Return the statements of any method, without what chooses a device and reads the configuration."""
         return [new for one in statements for new in self._statement(one)]
 
     def _statement(self, statement: ast.stmt) -> list[ast.stmt]:
+        if mentions(statement, lambda one: text_of(one) == "CUDA_VISIBLE_DEVICES"):
+            return [like(Question(_VISIBLE, statement), statement)]
         if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
             return self._assignment(statement)
         if isinstance(statement, ast.If):
@@ -196,16 +198,6 @@ def _without_dead_names(statements: list[ast.stmt]) -> list[ast.stmt]:
         if len(alive) == len(statements):
             return alive
         statements = alive
-
-
-def _with_module_returned(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Return the statements with `self.model = X`, if it comes last, as `return X`."""
-    last = body[-1] if body else None
-    if isinstance(last, ast.Assign) and [self_attribute(one) for one in last.targets] == ["model"]:
-        others = sum(self_attribute(node) == "model" for one in body for node in ast.walk(one))
-        if others == 1:
-            return [*body[:-1], like(ast.Return(last.value), last)]
-    return body
 
 
 def _asks_cuda(node: ast.AST) -> bool:

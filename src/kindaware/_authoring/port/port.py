@@ -121,6 +121,7 @@ class _Port:
         self.dropped = find_thread_counters(old)
         self.attributes: dict[str, ast.expr] = {}
         self.inlined: set[str] = set()
+        self.request = ""
         self.numpy = _alias_of(old.tree, "numpy") or "np"
         self.finisher = self._finisher(keeps_arrays=False)
 
@@ -160,6 +161,7 @@ class _Port:
             return [like(Question(why, one), one) for one in without_docstring(function.body)]
         folder = self._folder()
         folder.names = {found.request: Symbol("request")}
+        self.request = found.request
         rewriter = BodyRewriter(self.old, folder, self.dropped, streams=self.spec.decoupled)
         body = rewriter.rewrite(found.body, found.responses)
         self.inlined = rewriter.inlined
@@ -190,6 +192,7 @@ class _Port:
         foreign = [
             (self.old.pb_utils, pb_utils),
             (self.old.parameter("execute"), "it uses all requests of a call: forward gets their rows joined"),
+            (self.request, "it uses a request in a function of its own: pass what it needs of the inputs"),
             (self.old.parameter("initialize"), "it uses Triton's args: self.args has them, parsed"),
         ]
         foreign = [one for one in foreign if one[0]]

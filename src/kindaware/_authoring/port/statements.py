@@ -23,6 +23,7 @@ from kindaware._authoring.port.symbols import (
 _THREADS = ("threading.Thread", "Thread")
 _NO_GRADIENTS = ("torch.no_grad", "torch.inference_mode")
 _BESIDE = "it ran beside the thread that answers: put it before the answers, behind them, or leave it out"
+_LEAVES = "it leaves the loop over the requests, whose others must be answered too"
 _ANSWER = "answer"
 _KEPT_BY_NAME = frozenset({"array", "tensor", "input", "capsule"})
 
@@ -126,6 +127,7 @@ class BodyRewriter:
             ast.Return: self._return,
             ast.Raise: self._raise,
             ast.Continue: self._continue,
+            ast.Break: self._break,
             ast.AugAssign: self._augmented,
         }
         rewrite = rewrites.get(type(statement))
@@ -139,6 +141,9 @@ class BodyRewriter:
         if frame.loops:
             return [statement]
         return [] if is_tail else [like(ast.Return(None), statement)]
+
+    def _break(self, statement: ast.Break, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
+        return [statement] if frame.loops else [like(Question(_LEAVES, statement), statement)]
 
     def _augmented(self, statement: ast.AugAssign, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
         return [] if self_attribute(statement.target) in self.dropped else [self._folded(statement)]

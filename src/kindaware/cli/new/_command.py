@@ -38,8 +38,11 @@ def new(
         ),
     ] = None,
     task: Annotated[
-        TaskName, typer.Option(help="The shape of the small model: what it gets and how it answers.")
-    ] = TaskName.tensor,
+        TaskName | None,
+        typer.Option(
+            help="The shape of the small model: what it gets and how it answers.", show_default="tensor"
+        ),
+    ] = None,
     examples: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,10 +62,11 @@ def new(
     from kindaware.cli.new._make import make
     from kindaware.cli.new._report import write_json, write_report
 
+    directory = Path(os.path.normpath(name))
     made = make(
-        Path(os.path.normpath(name)),
+        directory if directory.name else directory.absolute(),
         source=source,
-        task=task.value,
+        task=None if task is None else task.value,
         examples=examples or (),
         is_forced=is_forced,
     )

@@ -41,12 +41,13 @@ def scaffold_port(source: Path, name: str, directory: Path) -> Scaffold:
     ported = port_model(text, str(old), spec)
     found = [f"{old}:{line}: {question}" for line, question in ported.questions]
     files: dict[str, str | Path] = {"config.pbtxt": config_text, "1/model.py": ported.text}
-    if has_place:
-        files |= _companions(model_directory, old)
     is_comparable = has_place and config.is_file()
     reference = os.path.relpath(model_directory.absolute(), directory.absolute())
     files[name_test(name)] = _write_test(spec, reference if is_comparable else None)
     files["client.py"] = _write_client(spec, name)
+    for path, companion in (_companions(model_directory, old) if has_place else {}).items():
+        is_taken = path in files or path == "README.md"
+        files[f"original_{path}" if is_taken else path] = companion
     return _scaffold(name, old, text, ported, files, [*questions, *found], spec)
 
 
@@ -138,7 +139,7 @@ def _companions(model_directory: Path, old: Path) -> dict[str, str | Path]:
 def _write_test(spec: ModelSpec, reference: str | None) -> str:
     rows = [2] if spec.batches else []
     entries = ",\n".join(f'    "{one.name}": {_example(one, rows)}' for one in spec.inputs)
-    ask = "list(model.stream(INPUTS))" if spec.decoupled else "[model.infer(INPUTS)]"
+    ask = "model.stream(INPUTS)" if spec.decoupled else "[model.infer(INPUTS)]"
     if reference is None:
         return render(
             "port/test_alone",
@@ -187,7 +188,7 @@ def _scaffold(
         notes.append("What could not be ported is marked with `PORT` in `1/model.py`.")
     return Scaffold(
         models={name: files},
-        about=f"The port of {old}.",
+        about=f"The port of `{old}`.",
         ask=f"kindaware infer {name} --random",
         notes=notes,
         findings=findings,

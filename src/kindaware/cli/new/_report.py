@@ -9,7 +9,7 @@ from kindaware.cli.new._made import Made
 
 def write_report(made: Made) -> str:
     """Return what was made, what is left to do, and the next commands."""
-    lines = [f"{made.directory}/ {made.about}"]
+    lines = [f"{made.directory}: {made.about.replace('`', '')}"]
     for directory, files in made.files.items():
         lines.append(f"  wrote {directory}: {', '.join(sorted(files))}")
     lines += [f"  {line}" for line in made.findings]
