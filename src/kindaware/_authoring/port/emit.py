@@ -118,8 +118,9 @@ class Emitter:
     def _verbatim(self, origin: ast.stmt, depth: int) -> list[str]:
         """Return the lines as they stood; none where moving them would change what they say."""
         first = self.lines[origin.lineno - 1]
-        if first[: origin.col_offset].strip():
-            return []
+        behind = self.lines[(origin.end_lineno or 1) - 1].encode()[origin.end_col_offset or 0 :].strip()
+        if first[: origin.col_offset].strip() or (behind and not behind.startswith(b"#")):
+            return []  # other statements stand in its lines
         texts = [one for one in ast.walk(origin) if isinstance(one, (ast.Constant, ast.JoinedStr))]
         if any(one.end_lineno != one.lineno for one in texts):
             return []
