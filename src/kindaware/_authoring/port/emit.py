@@ -16,6 +16,9 @@ from kindaware._authoring.port.statements import Question
 
 _INDENT = "    "
 _WIDTH = 100
+_NEAR = 12
+"""Lines between two questions that are shown with them: they belong together."""
+
 _Compound = ast.If | ast.For | ast.While | ast.With | ast.Try
 
 
@@ -94,9 +97,13 @@ class Emitter:
         first = min(one.statement.lineno for one in questions)
         self.questions.append((first, text))
         was: list[str] = []
+        behind = first
         for one in questions:
-            lines = self.lines[one.statement.lineno - 1 : one.statement.end_lineno]
-            was += textwrap.dedent("\n".join(lines)).splitlines()
+            start, end = one.statement.lineno, one.statement.end_lineno or one.statement.lineno
+            follows = behind < start <= behind + _NEAR and end > behind  # what stood between is gone
+            lines = self.lines[(behind if follows else start - 1) : end]
+            was += textwrap.dedent("\n".join(lines)).strip("\n").splitlines()
+            behind = end
         comment = textwrap.wrap(f"PORT: line {first}: {text}.", 100 - 4 * depth)
         return [
             f"{_INDENT * depth}# {line}".rstrip() for line in [*comment, *(f"    {line}" for line in was)]

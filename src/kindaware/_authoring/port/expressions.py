@@ -169,7 +169,8 @@ class Folder(ast.NodeTransformer):
         if self._is_triton(node.func, "triton_string_to_numpy") and is_symbol(first, "datatype"):
             assert isinstance(first, Symbol)
             return Symbol("dtype", first.name)
-        return first if dotted(node.func) in ("int", "str") and is_symbol(first, "device_id") else None
+        is_id = dotted(node.func) in ("int", "str") and is_symbol(first, "device_id")
+        return Symbol("device_id", dotted(node.func)) if is_id else None
 
     def _method(self, node: ast.Call) -> ast.expr | None:
         """Fold methods of requests, and of tensors."""
@@ -212,7 +213,8 @@ class Folder(ast.NodeTransformer):
         first = node.args[0] if node.args else None
         if self._is_triton(node.func, "get_input_tensor_by_name") and len(node.args) > 1:
             name = text_of(node.args[1])
-            return Symbol("input", name) if name else None
+            is_input = self.spec is None or name in {one.name for one in self.spec.inputs}
+            return Symbol("input" if is_input else "control", name) if name else None
         name = dotted(node.func)
         is_read = name in _FROM_DLPACK and is_symbol(first, "capsule", "input")
         if is_read or (name in _TO_TENSOR and is_symbol(first, "array", "tensor")):

@@ -22,6 +22,7 @@ _ON_HOST = ("cpu", "detach", "contiguous")
 _QUESTIONS = {
     "request": "it asks the request: a parameter `requests` of the hook has what they say about themselves",
     "about_request": "it asks one request of several: `requests[n]` of the hook has it, with its rows",
+    "control": "it reads what is no input of the configuration: `requests[n].is_start` and the like have controls",
     "sender": "it uses the response sender: yield what is to be sent",
     "thread": "it starts a thread: a `stream` with async def runs beside others",
     "args": "it passes all of args on: self.args has them, parsed",
@@ -82,7 +83,7 @@ class Finisher(ast.NodeTransformer):
         kind, name, value = symbol.kind, symbol.name, symbol.value
         plain = {
             "device": "self.device",
-            "device_id": "self.args.device_id",
+            "device_id": "self.args.device_id" if name == "int" else "str(self.args.device_id)",
             "kind": "self.args.kind",
             "is_gpu": "self.device.type == 'cuda'",
             "logger": "self.logger",

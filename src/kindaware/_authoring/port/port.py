@@ -19,6 +19,7 @@ from kindaware._config.model_spec import ModelSpec
 from kindaware._hooks.class_rules import OWN_ATTRIBUTES
 from kindaware._hooks.hooks import HOOKS
 
+_ADDING = frozenset({"append", "extend", "insert", "add", "update", "setdefault", "pop", "popleft", "clear"})
 _FOLDED_ATTRIBUTES = frozenset({"device", "logger", "parameters"})
 """Names of attributes that old code sets to what the library's attributes of the same name are."""
 
@@ -93,9 +94,12 @@ def _renamed(text: str, old: OldModel) -> str:
         for one in ast.walk(old.owner)
         if isinstance(one, ast.Attribute) and isinstance(one.ctx, ast.Store)
     }
+    lines = text.splitlines(keepends=True)
+    first, last = old.owner.lineno - 1, old.owner.end_lineno
+    own = "".join(lines[first:last])
     for name in methods | (stored & (OWN_ATTRIBUTES | set(HOOKS)) - _FOLDED_ATTRIBUTES):
-        text = re.sub(rf"(\bself\.|\bdef +){name}\b", rf"\g<1>_{name}", text)
-    return text
+        own = re.sub(rf"(\bself\.|\bdef +){name}\b", rf"\g<1>_{name}", own)
+    return "".join([*lines[:first], own, *lines[last:]])
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,11 @@ class _Execute:
     request: str
     responses: set[str]
 
+    def within(self, context: ast.With) -> _Execute:
+        """Return the same with what it does in a context, such as autocast."""
+        inside = ast.copy_location(ast.With(context.items, self.body), context)
+        return _Execute([inside], self.request, self.responses)
+
 
 class _Port:
     def __init__(self, old: OldModel, spec: ModelSpec) -> None:
@@ -122,6 +131,7 @@ class _Port:
         self.attributes: dict[str, ast.expr] = {}
         self.inlined: set[str] = set()
         self.request = ""
+        self.responses: set[str] = set()
         self.numpy = _alias_of(old.tree, "numpy") or "np"
         self.finisher = self._finisher(keeps_arrays=False)
 
@@ -161,7 +171,7 @@ class _Port:
             return [like(Question(why, one), one) for one in without_docstring(function.body)]
         folder = self._folder()
         folder.names = {found.request: Symbol("request")}
-        self.request = found.request
+        self.request, self.responses = found.request, found.responses
         rewriter = BodyRewriter(self.old, folder, self.dropped, streams=self.spec.decoupled)
         body = rewriter.rewrite(found.body, found.responses)
         self.inlined = rewriter.inlined
@@ -194,6 +204,9 @@ class _Port:
             (self.old.parameter("execute"), "it uses all requests of a call: forward gets their rows joined"),
             (self.request, "it uses a request in a function of its own: pass what it needs of the inputs"),
             (self.old.parameter("initialize"), "it uses Triton's args: self.args has them, parsed"),
+        ]
+        foreign += [
+            (one, "it uses the list of responses: return one for each request") for one in self.responses
         ]
         foreign = [one for one in foreign if one[0]]
         while True:
@@ -332,12 +345,22 @@ def _missing_names(statements: Sequence[ast.stmt]) -> set[str]:
 def _find_loop(function: ast.FunctionDef, requests: str) -> _Execute | None:
     """Return what `execute` does for each request; None if it isn't a single loop over them."""
     body = without_docstring(function.body)
+    contexts = []
     while len(body) == 1 and isinstance(body[0], ast.With):
+        contexts.append(body[0])
         body = body[0].body
+    found = _loop_in(body, requests)
+    for context in reversed(contexts):
+        found = found and found.within(context)
+    return found
+
+
+def _loop_in(body: list[ast.stmt], requests: str) -> _Execute | None:
     for position, one in enumerate(body):
         before, after = body[:position], body[position + 1 :]
         if isinstance(one, ast.With) and _is_loop(one.body[-1], requests):
             found = _of_loop([*before, *one.body[:-1]], one.body[-1], after, requests)
+            found = found and found.within(one)
         elif isinstance(one, ast.Return):
             found = _of_comprehension(before, one, requests)
         else:
@@ -353,9 +376,21 @@ def _of_loop(before: list[ast.stmt], loop: ast.stmt, after: list[ast.stmt], requ
     returned = {dotted(one.value) for one in after if isinstance(one, ast.Return) and one.value}
     is_plain = all(isinstance(one, (ast.Return, ast.Pass)) for one in after)
     is_own = any(_mentions_name(one, requests) for one in [*before, *after])
-    if is_own or not is_plain:
+    if is_own or not is_plain or _goes_on(before, loop) - returned:
         return None
     return _Execute([*before, *loop.body], loop.target.id, returned - {""})
+
+
+def _goes_on(before: list[ast.stmt], loop: ast.stmt) -> set[str]:
+    """Return the names that are made before the loop and changed in it: they go from request to request."""
+    made = set().union(*(names_in(one, ast.Store) for one in before)) if before else set()
+    changed = names_in(loop, ast.Store)
+    for one in ast.walk(loop):
+        if isinstance(one, ast.Subscript) and not isinstance(one.ctx, ast.Load):
+            changed.add(dotted(one.value))
+        elif isinstance(one, ast.Attribute) and one.attr in _ADDING:
+            changed.add(dotted(one.value))
+    return made & changed
 
 
 def _of_comprehension(before: list[ast.stmt], last: ast.Return, requests: str) -> _Execute | None:
@@ -398,10 +433,11 @@ def _is_needed(name: ast.alias, used: set[str], was_used: set[str]) -> bool:
 
 def _sorted_imports(statements: Sequence[str], last: str) -> list[str]:
     """Return imports in the order of PEP 8: the standard library, other packages, this library."""
+    future = [one for one in statements if one.split()[1] == "__future__"]
     groups: dict[bool, list[str]] = {True: [], False: []}
-    for one in dict.fromkeys(statements):
+    for one in dict.fromkeys(one for one in statements if one not in future):
         groups[one.split()[1].partition(".")[0] in sys.stdlib_module_names].append(one)
-    lines: list[str] = []
+    lines = [*future, ""] if future else []
     for is_standard in (True, False):
         group = sorted(groups[is_standard], key=lambda one: (one.startswith("from"), one))
         lines += [*group, ""] if group else []

@@ -27,6 +27,7 @@ _LEAVES = "it leaves the loop over the requests, whose others must be answered t
 _BEHIND = "it came behind an answer that is an error, which ends the hook: put it before, if it matters"
 _ENDS = "an error ends the stream here, and the old code went on"
 _UNKNOWN = "it uses requests in a statement that isn't ported: take it apart"
+_THREAD = "it starts a thread whose work can't be put here: yield what it sends"
 _LIST = "it adds several responses at once: return one for each request"
 _ANSWER = "answer"
 _MUTATORS = frozenset({"sort", "fill", "partition", "resize", "put", "itemset", "setflags"})
@@ -55,6 +56,7 @@ class Frame:
     named_outputs: dict[str, str] = field(default_factory=dict)
     loops: int = 0
     is_beside: bool = False
+    loads: Counter[str] = field(default_factory=Counter)
     rebound: set[int] = field(default_factory=set)
     adjacent: set[int] = field(default_factory=set)
 
@@ -77,6 +79,9 @@ class Frame:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 stores.update(names_in(node))  # what a function reads stays a variable
         frame = cls(stores, changed)
+        frame.loads.update(
+            node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        )
         for node in nodes:
             if isinstance(node, ast.Call) and dotted(node.func).endswith("InferenceResponse"):
                 given = [*node.args[:1], *(one.value for one in node.keywords if one.arg == "output_tensors")]
@@ -122,7 +127,7 @@ class BodyRewriter:
             is_last = is_last or (bool(rest) and isinstance(rest[0], ast.Continue) and not frame.loops)
             was_beside = frame.is_beside
             frame.rebound |= {id(statement)} if _is_rebound(statement, rest) else set()
-            frame.adjacent |= {id(statement)} if self._is_adjacent(statement, rest) else set()
+            frame.adjacent |= {id(statement)} if self._is_adjacent(statement, rest, frame) else set()
             new = self._statement(statement, frame, is_tail=is_last)
             if was_beside and new:
                 new = [like(Question(_BESIDE, statement), statement)]
@@ -149,7 +154,7 @@ class BodyRewriter:
             asked.append(like(Question(_ENDS, rest[-1]), rest[-1]))
         return asked
 
-    def _is_adjacent(self, statement: ast.stmt, rest: Sequence[ast.stmt]) -> bool:
+    def _is_adjacent(self, statement: ast.stmt, rest: Sequence[ast.stmt], frame: Frame) -> bool:
         """Whether an output is used right behind where it is made, with nothing in between that could change it."""
         names = names_in(statement, ast.Store)
         near, loud = 0, int(_is_loud(statement))
@@ -158,8 +163,8 @@ class BodyRewriter:
             if not (isinstance(one, ast.Assign) and self._makes_output(one.value)):
                 break
             loud += _is_loud(one)
-        far = rest[near:]
-        return loud < 2 and not any(names & names_in(one) for one in far)
+        used = sum(_reads(one, names) for one in rest[:near])
+        return loud < 2 and used == sum(frame.loads[one] for one in names)
 
     def _makes_output(self, value: ast.expr) -> bool:
         called = dotted(value.func).rpartition(".") if isinstance(value, ast.Call) else ("", "", "")
@@ -247,7 +252,9 @@ class BodyRewriter:
             owner, method = folded.func.value, folded.func.attr
             if is_symbol(owner, "sender") and method == "send":
                 return self._sent(folded, statement)
-            if is_symbol(owner, "thread") and method in ("join", "start"):
+            if is_symbol(owner, "thread") and method == "start":
+                return [like(Question(_THREAD, statement), statement)]
+            if is_symbol(owner, "thread") and method == "join":
                 return []
         return [self._folded(statement)] if isinstance(folded, ast.Call) else []
 
@@ -538,6 +545,13 @@ def _is_loud(statement: ast.stmt) -> bool:
         and not dotted(one.func).startswith(("np.", "numpy.", "torch."))
         for one in calls
     ) or any("random" in dotted(one.func) for one in calls)
+
+
+def _reads(node: ast.AST, names: set[str]) -> int:
+    return sum(
+        isinstance(one, ast.Name) and one.id in names and isinstance(one.ctx, ast.Load)
+        for one in ast.walk(node)
+    )
 
 
 class Question(ast.stmt):
