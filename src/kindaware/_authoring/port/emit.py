@@ -109,6 +109,17 @@ class Emitter:
             f"{_INDENT * depth}# {line}".rstrip() for line in [*comment, *(f"    {line}" for line in was)]
         ]
 
+    def notes(self, doubts: Sequence[tuple[int, str]], depth: int) -> list[str]:
+        """Return questions about lines that stay as comments, one for each text."""
+        self.questions += doubts
+        found: list[str] = []
+        for text in dict.fromkeys(text for _, text in doubts):
+            lines = [str(line) for line, one in doubts if one == text]
+            where = f"line{'s' if len(lines) > 1 else ''} {', '.join(lines)}"
+            comment = textwrap.wrap(f"PORT: {where}: {text}.", 100 - 4 * depth)
+            found += [f"{_INDENT * depth}# {line}" for line in comment]
+        return found
+
     def _lead(self, statement: ast.stmt, depth: int) -> list[str]:
         """Return the comments right above a statement, and a blank line if one was there."""
         origin = getattr(statement, "origin", statement)

@@ -22,7 +22,7 @@ _ON_HOST = ("cpu", "detach", "contiguous")
 _QUESTIONS = {
     "request": "it asks the request: a parameter `requests` of the hook has what they say about themselves",
     "about_request": "it asks one request of several: `requests[n]` of the hook has it, with its rows",
-    "control": "it reads what is no input of the configuration: `requests[n].is_start` and the like have controls",
+    "control": "it reads what is no input: of controls, `requests[n]` has is_start, is_end, correlation_id",
     "sender": "it uses the response sender: yield what is to be sent",
     "thread": "it starts a thread: a `stream` with async def runs beside others",
     "args": "it passes all of args on: self.args has them, parsed",
@@ -74,9 +74,9 @@ class Finisher(ast.NodeTransformer):
         return finished
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
-        if len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn)):
-            if is_symbol(node.comparators[0], "parameters"):
-                return ast.Compare(self.visit(node.left), node.ops, [expression("self.parameters")])
+        asks_for = len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn))
+        if asks_for and is_symbol(node.comparators[0], "parameters"):
+            return ast.Compare(self.visit(node.left), node.ops, [expression("self.parameters")])
         return cast(ast.expr, self.generic_visit(node))
 
     def _symbol(self, symbol: Symbol) -> ast.expr:
@@ -339,10 +339,10 @@ class _Arithmetic:
 
 def _uncast(value: ast.expr | None) -> ast.expr | None:
     """Return an output's value without its last `.astype(dtype)`, which becomes a cast of the tensor."""
-    is_cast = isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)
-    if is_cast and value.func.attr == "astype" and len(value.args) == 1 and is_symbol(value.args[0], "dtype"):
-        return value.func.value
-    return value
+    if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and len(value.args) == 1):
+        return value
+    is_cast = value.func.attr == "astype" and is_symbol(value.args[0], "dtype")
+    return value.func.value if is_cast else value
 
 
 def _without_way_to_host(value: ast.expr, *, is_torch: bool) -> tuple[ast.expr, bool, bool]:

@@ -64,7 +64,7 @@ class LoadRewriter:
         """Return the statements of any method, without what chooses a device and reads the configuration."""
         return [new for one in statements for new in self._statement(one)]
 
-    def _statement(self, statement: ast.stmt) -> list[ast.stmt]:
+    def _statement(self, statement: ast.stmt) -> list[ast.stmt]:  # noqa: PLR0911
         if mentions(statement, lambda one: text_of(one) == "CUDA_VISIBLE_DEVICES"):
             return [like(Question(_VISIBLE, statement), statement)]
         if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
@@ -116,7 +116,7 @@ class LoadRewriter:
         return [like(_with_value(statement, value), statement)]
 
     def _changes_later(self, target: ast.expr) -> bool:
-        """Whether a name or attribute is assigned in more than one place, one of them in a branch or elsewhere."""
+        """Whether a name or attribute is assigned more than once, and not always in a straight line."""
         name = dotted(target)
         stores = [
             one

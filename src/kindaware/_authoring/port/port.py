@@ -8,17 +8,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kindaware._authoring.port.doubts import find_doubts
 from kindaware._authoring.port.emit import Emitter
 from kindaware._authoring.port.expressions import Folder
 from kindaware._authoring.port.finish import Finisher, as_array, finish_block, is_arithmetic
 from kindaware._authoring.port.load import LoadRewriter, find_thread_counters, rewrite_finalize
 from kindaware._authoring.port.old_model import CLASS, LIFE_CYCLE, OldModel, read_old_model
+from kindaware._authoring.port.shadows import without_shadows
 from kindaware._authoring.port.statements import BodyRewriter, Question, like, without_docstring
 from kindaware._authoring.port.symbols import Symbol, dotted, names_in, self_attribute, symbols_in, text_of
 from kindaware._config.model_spec import ModelSpec
 from kindaware._hooks.class_rules import OWN_ATTRIBUTES
 from kindaware._hooks.hooks import HOOKS
 
+_EARLY = (
+    "it came before imports, and kindaware imports torch: if torch reads it, set it where the server starts"
+)
 _ADDING = frozenset({"append", "extend", "insert", "add", "update", "setdefault", "pop", "popleft", "clear"})
 _FOLDED_ATTRIBUTES = frozenset({"device", "logger", "parameters"})
 """Names of attributes that old code sets to what the library's attributes of the same name are."""
@@ -74,6 +79,7 @@ def port_model(text: str, path: str, spec: ModelSpec) -> Ported:
         ConfigError: it is no model of the Python backend.
     """
     text = _renamed(text, read_old_model(text, path))
+    text = without_shadows(text, path, [one.name for one in spec.inputs])
     old = read_old_model(text, path)
     port = _Port(old, spec)
     body = port.write()
@@ -144,12 +150,16 @@ class _Port:
         members = [
             *self._others(functions=False),
             self._method("load", "self", self._finished(load)),
-            self._method(self.spec.hook, self._parameters(), hook),
+            [
+                *self.emitter.notes(find_doubts(self.old, self.spec, self.dropped), 1),
+                *self._method(self.spec.hook, self._parameters(), hook),
+            ],
         ]
         members += self._others(functions=True)
         if unload:
             members.append(self._method("unload", "self", self._finished(unload)))
-        lines = [f"class {CLASS}(KindAwareModel):", *_joined(members)]
+        bases = [ast.unparse(one) for one in self.old.owner.bases if dotted(one) != "object"]
+        lines = [f"class {CLASS}({', '.join(['KindAwareModel', *bases])}):", *_joined(members)]
         return self._file(lines)
 
     def _folder(self) -> Folder:
@@ -238,6 +248,9 @@ class _Port:
             lines[-1] = "        return None"
         if is_empty and name in ("forward", "stream"):
             lines[-1] = '        raise NotImplementedError("see what is marked with PORT")'
+        answers = ("return", "raise", "self.reschedule")
+        if name == "forward" and not any(line.strip().startswith(answers) for line in lines):
+            lines.append('        raise NotImplementedError("see what is marked with PORT")')
         if name == "stream" and not any("yield" in line for line in code):
             lines.append("        yield {}")
         return lines
@@ -287,15 +300,28 @@ class _Port:
 
     def _file(self, lines: list[str]) -> str:
         """Return the file around the class."""
+        imports = (ast.Import, ast.ImportFrom)
         above = [
-            one
-            for one in self.old.tree.body
-            if not isinstance(one, (ast.Import, ast.ImportFrom)) and one is not self.old.owner
+            one for one in self.old.tree.body if not isinstance(one, imports) and one is not self.old.owner
         ]
+        last = max((one.lineno for one in self.old.tree.body if isinstance(one, imports)), default=0)
+        early = [one for one in above if one.lineno < last and not _is_quiet(one)]
+        if early:
+            above = [one for one in above if one not in early]
         kept = [self.emitter.block([like(one, one)], 0) for one in above]
         code = "\n".join([*(line for block in kept for line in block), *lines])
         header = self._header()
-        parts = [*header, *self._imports(code)]
+        before = [self.emitter.block([like(one, one)], 0) for one in early]
+        code = "\n".join([*(line for block in before for line in block), code])
+        asked = self.emitter.notes([(one.lineno, _EARLY) for one in early], 0)
+        parts = [
+            *header,
+            *self._imports(
+                code,
+                early[-1].lineno if early else 0,
+                [*asked, *(line for block in before for line in block)],
+            ),
+        ]
         for block in [*kept, lines]:
             is_short = not block[0].startswith(("def ", "class ", "@", "async ")) and block is not lines
             parts += [*([""] if is_short else ["", ""]), *block]
@@ -309,11 +335,18 @@ class _Port:
             lines.pop()
         return [*lines, ""] if lines else []
 
-    def _imports(self, code: str) -> list[str]:
-        """Return the imports that the new code needs."""
+    def _imports(self, code: str, split: int, between: list[str]) -> list[str]:
+        """Return the imports that the new code needs.
+
+        Args:
+            code: all but the imports.
+            split: line of code between the old file's imports; 0 if there is none.
+            between: that code.
+        """
         used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
         was_used = {node.id for node in ast.walk(self.old.tree) if isinstance(node, ast.Name)}
         statements, bound = [], set()
+        first: list[str] = []
         for one in self.old.tree.body:
             if not isinstance(one, (ast.Import, ast.ImportFrom)):
                 continue
@@ -323,12 +356,15 @@ class _Port:
                 statements += [ast.unparse(ast.Import([name])) for name in kept]
             elif kept and isinstance(one, ast.ImportFrom):
                 statements.append(ast.unparse(ast.ImportFrom(one.module, kept, one.level)))
+            if one.lineno < split:
+                first, statements = [*first, *statements], []
         if "torch" in used - bound:
             statements.append("import torch")
         if self.numpy in used - bound:
             statements.append(f"import numpy as {self.numpy}")
         own = ", ".join(["KindAwareModel", *(["RequestError"] if "RequestError" in used else [])])
-        return _sorted_imports(statements, f"from kindaware import {own}")
+        last = _sorted_imports(statements, f"from kindaware import {own}")
+        return [*_sorted_imports(first, "")[:-1], *between, "", *last] if between else last
 
 
 def _missing_names(statements: Sequence[ast.stmt]) -> set[str]:
@@ -386,10 +422,9 @@ def _goes_on(before: list[ast.stmt], loop: ast.stmt) -> set[str]:
     made = set().union(*(names_in(one, ast.Store) for one in before)) if before else set()
     changed = names_in(loop, ast.Store)
     for one in ast.walk(loop):
-        if isinstance(one, ast.Subscript) and not isinstance(one.ctx, ast.Load):
-            changed.add(dotted(one.value))
-        elif isinstance(one, ast.Attribute) and one.attr in _ADDING:
-            changed.add(dotted(one.value))
+        is_entry = isinstance(one, ast.Subscript) and not isinstance(one.ctx, ast.Load)
+        if is_entry or (isinstance(one, ast.Attribute) and one.attr in _ADDING):
+            changed.add(dotted(one.value))  # type: ignore[attr-defined]
     return made & changed
 
 
@@ -442,6 +477,15 @@ def _sorted_imports(statements: Sequence[str], last: str) -> list[str]:
         group = sorted(groups[is_standard], key=lambda one: (one.startswith("from"), one))
         lines += [*group, ""] if group else []
     return [*lines, last]
+
+
+def _is_quiet(one: ast.stmt) -> bool:
+    """Whether code between imports does nothing that they could notice."""
+    is_definition = isinstance(one, (ast.FunctionDef, ast.ClassDef))
+    is_value = isinstance(one, (ast.Assign, ast.AnnAssign)) and not any(
+        isinstance(node, (ast.Call, ast.Subscript)) for node in ast.walk(one)
+    )
+    return is_definition or is_value or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
 
 
 def _joined(members: Sequence[list[str]]) -> list[str]:

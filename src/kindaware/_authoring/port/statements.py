@@ -149,13 +149,13 @@ class BodyRewriter:
         goes_on = (
             self.streams and frame.loops and not any(isinstance(one, (ast.Return, ast.Break)) for one in rest)
         )
-        asked = [like(Question(_BEHIND, one), one) for one in left]
+        asked: list[ast.stmt] = [like(Question(_BEHIND, one), one) for one in left]
         if goes_on and rest:
             asked.append(like(Question(_ENDS, rest[-1]), rest[-1]))
         return asked
 
     def _is_adjacent(self, statement: ast.stmt, rest: Sequence[ast.stmt], frame: Frame) -> bool:
-        """Whether an output is used right behind where it is made, with nothing in between that could change it."""
+        """Whether an output is used right behind where it is made, so that nothing can change it between."""
         names = names_in(statement, ast.Store)
         near, loud = 0, int(_is_loud(statement))
         for one in rest:
@@ -235,7 +235,9 @@ class BodyRewriter:
                 setattr(new, name, folded)
         return like(new, statement)
 
-    def _expression(self, statement: ast.Expr, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
+    def _expression(  # noqa: PLR0911
+        self, statement: ast.Expr, frame: Frame, *, is_tail: bool
+    ) -> list[ast.stmt]:
         call = statement.value
         if not isinstance(call, ast.Call):
             is_gone = isinstance(self.folder.fold(call), (Symbol, ast.Constant))
@@ -523,7 +525,7 @@ def _changed_by(call: ast.Call) -> set[str]:
 
 
 def _is_rebound(statement: ast.stmt, rest: Sequence[ast.stmt]) -> bool:
-    """Whether the next that is heard of an assignment's name is another assignment to it, as in `x = f(x)`."""
+    """Whether what comes next for an assigned name is another assignment to it, as in `x = f(x)`."""
     name = _only_name(statement)
     later = next((one for one in rest if name in names_in(one) | names_in(one, ast.Store)), None)
     return bool(name) and later is not None and _only_name(later) == name
