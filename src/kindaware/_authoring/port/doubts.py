@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from kindaware._authoring.port.old_model import LIFE_CYCLE, OldModel
+from kindaware._authoring.port.statements import THREADS
 from kindaware._authoring.port.symbols import dotted, mentions, self_attribute
 from kindaware._config.model_spec import ModelSpec
 
@@ -15,6 +16,10 @@ _STATE = (
 )
 _ROWS = "it may mix rows, which can be those of several requests: compute each by itself"
 _BASES = "the class has bases of its own: keep what they bring, without initialize and execute"
+_THREADS = (
+    "streams ran side by side, each in a thread, and those of a plain generator run one after another: where "
+    "it waits, write it with async def and await"
+)
 _MODULE = "it uses Triton's module: only the library talks to Triton here"
 _ACROSS_ROWS = frozenset(
     {"mean", "sum", "max", "min", "std", "var", "median", "argmax", "argmin", "norm", "flatten", "ravel"}
@@ -39,8 +44,15 @@ def find_doubts(old: OldModel, spec: ModelSpec, dropped: set[str]) -> list[tuple
                 found.append((node.lineno, _STATE))  # type: ignore[attr-defined]
             elif spec.batches and not spec.decoupled and _mixes_rows(node):
                 found.append((node.lineno, _ROWS))  # type: ignore[attr-defined]
+    if spec.decoupled:
+        found += [(one.lineno, _THREADS) for one in ast.walk(old.owner) if _starts_thread(one)]  # type: ignore[attr-defined]
     found += [(line, _MODULE) for line in _module_code(old)]
     return sorted(set(found))
+
+
+def _starts_thread(node: ast.AST) -> bool:
+    called = dotted(node.func) if isinstance(node, ast.Call) else ""
+    return called in THREADS or called.rpartition(".")[2] == "submit"
 
 
 def _globals(function: ast.FunctionDef) -> set[str]:

@@ -20,7 +20,7 @@ from kindaware._authoring.port.symbols import (
     symbols_in,
 )
 
-_THREADS = ("threading.Thread", "Thread")
+THREADS = ("threading.Thread", "Thread")
 _NO_GRADIENTS = ("torch.no_grad", "torch.inference_mode")
 _BESIDE = "it ran beside the thread that answers: put it before the answers, behind them, or leave it out"
 _LEAVES = "it leaves the loop over the requests, whose others must be answered too"
@@ -447,7 +447,7 @@ class BodyRewriter:
 
     def _thread(self, value: ast.expr) -> Symbol | None:
         """Return a symbol for a thread that runs a method of the model."""
-        if isinstance(value, ast.Call) and dotted(value.func) in _THREADS:
+        if isinstance(value, ast.Call) and dotted(value.func) in THREADS:
             by_name = {one.arg: one.value for one in value.keywords}
             target, args = by_name.get("target"), by_name.get("args", ast.Tuple([], ast.Load()))
             if self_attribute(target) in self.old.methods and isinstance(args, (ast.Tuple, ast.List)):
