@@ -45,10 +45,10 @@ def infer(
     """Send one request to a running server, and print the answer; a stream is printed as it comes."""
     # Here, since `kindaware serve` imports this file too, and has no use for a client.
     from kindaware.cli._outputs import write_json, write_outputs
-    from kindaware.cli._values import read_inputs
+    from kindaware.cli._values import read_inputs, read_labels
     from kindaware.client import ModelClient
 
-    names = labels.read_text(encoding="utf-8").splitlines() if labels is not None else []
+    names = read_labels(labels)
     with ModelClient(url, model, version=version, timeout_seconds=timeout) as client:
         metadata = client.metadata
         values = read_inputs(inputs or (), metadata.inputs, random_rest=is_random)
