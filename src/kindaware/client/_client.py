@@ -169,12 +169,15 @@ class ModelClient:
         outputs: Sequence[str] | None = None,
         request_id: str = "",
         parameters: Mapping[str, Any] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
         timeout_seconds: float | None = None,
         **named: Any,
     ) -> Iterator[Arrays]:
         """Send one request to a model that streams, and yield the outputs of each answer as it comes.
 
-        The request is cancelled when the iteration is left before its end.
+        The request is cancelled when the iteration is left before its end. For the arguments see `infer`.
 
         Raises:
             ModelClientError: while iterating: an answer is an error, the client speaks HTTP, or see `infer`.
@@ -191,6 +194,9 @@ class ModelClient:
             outputs=outputs,
             request_id=request_id,
             parameters=parameters,
+            sequence_id=sequence_id,
+            sequence_start=sequence_start,
+            sequence_end=sequence_end,
             timeout_seconds=timeout_seconds,
         )
         for found in self._transport.stream(self._model, self._version, call):

@@ -94,7 +94,9 @@ def bench(
         ),
     ] = None,
     http: Annotated[bool, typer.Option("--http", help="Ask a started server over HTTP.")] = False,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long answers may take.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long answers may take.")
+    ] = 60.0,
     compare: Annotated[
         str,
         typer.Option(
