@@ -17,7 +17,7 @@ from kindaware._placement.threads import ThreadBudget
 
 
 class DevicePlacement(PlacementSettings):
-    """Mixin that places an instance on the device of its `instance_group`, and does nothing else.
+    """Mixin that only places an instance on the device of its `instance_group`.
 
         class TritonPythonModel(DevicePlacement):
             def initialize(self, args):

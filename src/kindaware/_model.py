@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEFAULT_BATCH_SIZE = 32
-"""`max_batch_size` of what batches and declares none."""
+"""`max_batch_size` of a model that supports batching but declares none."""
 
 
 class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
@@ -50,32 +50,32 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
                 return self.model(INPUT)
 
     Required:
-        load(self): build the model. A module that is returned is stored as `self.model`; it and every module
-            among the attributes of `self` are moved to the instance's device and put into eval mode.
-        forward(self, ...): compute one batch. Gets one tensor per input, [B, ...] on the instance's device:
-            by keyword if the parameters have the inputs' names, else by position in the configuration's
+        load(self): build the model. A returned module becomes `self.model`; it and every module among the
+            attributes of `self` are moved to the instance's device and put into eval mode.
+        forward(self, ...): compute one batch. Takes one tensor per input, [B, ...] on the instance's device,
+            by keyword if the parameters have the inputs' names, otherwise by position in the configuration's
             order. Runs in inference mode, with `self.cuda_stream` current. Returns a tensor, a tuple or list
-            in the configuration's order, or a mapping, dataclass or named tuple by name; [B, ...] each, with
-            the data types of the configuration.
+            in the configuration's order, or a mapping, dataclass or named tuple by name; each [B, ...], with
+            the configured data types.
 
     Decoupled:
-        stream(self, ...): in place of forward or beside it, for a decoupled model: answer one request with
-            any number of responses. A generator, with def or async def; gets the same arguments as forward
-            for a batch of this request alone, and each item that it yields has the form of forward's result.
+        stream(self, ...): for a decoupled model, instead of forward or in addition to it: answer one request
+            with any number of responses. A generator, with def or async def. Takes the same arguments as
+            forward would for this request alone, and yields items of the same form as forward's result.
 
     Optional:
-        preprocess(self, inputs): per request, before batching. Gets and returns host tensors by name,
-            [b, ...]; raises `RequestError` to refuse the request.
-        collate(self, name, tensors): per input. Joins the requests' tensors, [b, ...] each, into one host
+        preprocess(self, inputs): runs per request, before batching. Takes and returns host tensors by name,
+            [b, ...]; raise `RequestError` to reject the request.
+        collate(self, name, tensors): runs per input. Join the requests' tensors, each [b, ...], into one host
             tensor [B, ...], so that requests of different shapes can share a batch. The setting `pad` is an
             alternative.
-        postprocess(self, outputs): per batch. Gets and returns tensors by name, [B, ...] on the device.
-        warmup_inputs(self, rows): return host tensors by name, [rows, ...] each, for one warm-up batch.
-        unload(self): called when the instance shuts down.
+        postprocess(self, outputs): runs per batch. Takes and returns tensors by name, [B, ...] on the device.
+        warmup_inputs(self, rows): return host tensors by name, each [rows, ...], for one warm-up batch.
+        unload(self): runs when the instance shuts down.
         is_ready(self): called by Triton from 26.03 on.
 
-    To call other models of the server: `self.call`, `self.call_async` and `self.call_stream`. For sequences
-    of requests: `self.sequence_state` and `self.reschedule`.
+    To call other models on the server, use `self.call`, `self.call_async` and `self.call_stream`. For
+    sequences of requests, use `self.sequence_state` and `self.reschedule`.
 
     Available to the hooks: `self.device`, `self.devices`, `self.cuda_stream`, `self.model`, `self.args`,
     `self.spec`, `self.parameters`, `self.settings`, `self.logger`.
@@ -148,24 +148,24 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
 
     @classmethod
     def from_example(cls, **example: Any) -> type[Self]:
-        """Declare inputs, outputs and `max_batch_size` by what one call with an example shows.
+        """Infer inputs, outputs and `max_batch_size` from calls with an example.
 
             Digits.from_example(PIXELS=np.zeros((1, 28, 28), np.float32))
             print(Digits.inputs, Digits.outputs)
 
-        Loads the model in this process, on the CPU, and calls it a few times. What it has found, with the
-        reasons, is printed on standard error.
+        Loads the model in this process, on the CPU, and calls it a few times. Prints what it inferred, and
+        why, to standard error.
 
         Args:
-            example: a value by the name of each input, with the batch dimension if the model batches:
-                tensors, arrays, or lists of text.
+            example: one value per input, by name, with the batch dimension if the model has one: tensors,
+                arrays, or lists of text.
 
         Returns:
-            The class, which now has the declarations. A `max_batch_size` above 0 stays.
+            The class itself, with the declarations. A `max_batch_size` above 0 is kept.
 
         Raises:
-            ConfigError: the model doesn't run on the example, or takes or returns what no request can carry.
-            Exception: what `load` raised.
+            ConfigError: the model fails on the example, or takes or returns something no request can carry.
+            Exception: whatever `load` raised.
         """
         from kindaware._authoring.class_example import tensors_of_class
 
@@ -185,8 +185,8 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
             args: the dict of strings that Triton passes.
 
         Raises:
-            ConfigError: the class, its settings or the configuration can't be served as they are.
-            Exception: what `load` raised.
+            ConfigError: the class, its settings or the configuration is invalid.
+            Exception: whatever `load` raised.
 
         Sync:
             Until the warm-up has finished on the device.

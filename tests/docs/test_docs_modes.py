@@ -137,7 +137,7 @@ CASES = {
         [{"X": floats(1)}, {"X": floats(1, 2)}],
         [[[1]], [[1, 2]]],
     ),
-    "say about themselves": (config(X), with_model(Doubled()), [{"X": floats(2)}], [[[4]]]),
+    "Request metadata": (config(X), with_model(Doubled()), [{"X": floats(2)}], [[[4]]]),
     "Response parameters": (config(X), {}, [{"X": floats(2)}], [[[2]]]),
     "Cancelled requests": (config(X), {}, [{"X": floats(2)}], [[[2]]]),
     "strategies `direct` and `oldest`": (

@@ -157,7 +157,7 @@ def test_errors_page_lists_the_codes():
 def test_metrics_page_lists_the_metrics_and_the_stages_that_they_time():
     rows = table_with(DOCS / "reference/metrics.md", "Metric")
     assert [code_in(row[0])[0] for row in rows] == [family.name for family in FAMILIES.values()]
-    (stages,) = re.findall(r"\nThe stages: ([^.]+)\. ", (DOCS / "reference/metrics.md").read_text())
+    (stages,) = re.findall(r"\nThe stages: ([^.]+)\.\s", (DOCS / "reference/metrics.md").read_text())
     assert code_in(stages) == list(TIMED_STAGES)
 
 

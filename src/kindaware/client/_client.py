@@ -1,4 +1,4 @@
-"""`ModelClient`: one model of a server, asked with arrays."""
+"""`ModelClient`: sends arrays to one model of a server."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ _END: Any = object()
 
 
 class ModelClient:
-    """One model of a server, asked with arrays.
+    """Client that sends arrays to one model of a server.
 
         with ModelClient("localhost:8001", "resnet50") as model:
             outputs = model.infer(INPUT=picture)
             print(outputs["OUTPUT"].argmax())
 
-    Inputs are numpy arrays, torch tensors, numbers, text, or nested lists of these. They become the model's
-    data types where that keeps their values, and raise ModelClientError where it does not. An input of a
-    model that batches may leave the batch dimension out: then the outputs leave it out too.
+    Inputs are numpy arrays, torch tensors, numbers, text, or nested lists of these. They are converted to the
+    model's data types; a conversion that would change their values raises ModelClientError. If the model has
+    a batch dimension, inputs may omit it, and then the outputs omit it too.
 
     Args:
         url: `HOST:PORT` or `grpc://HOST:PORT` for gRPC, `http://HOST:PORT` for HTTP.
         model: name of the model.
-        version: of the model; the server chooses by default.
+        version: version of the model; chosen by the server by default.
         timeout_seconds: how long one answer, or one item of a stream, may take.
-        retries: how often a request is sent again that no server can have seen, since none was reachable.
-        num_threads: how many requests of `infer_future` and of `infer_async` may be under way.
+        retries: how often to resend a request while no server can be reached.
+        num_threads: how many requests of `infer_future` and `infer_async` may be in flight.
 
     Raises:
-        ModelClientError: the URL is wrong, or tritonclient is not installed. The server is asked for the
-            model at the first request.
+        ModelClientError: the URL is wrong, or tritonclient isn't installed. The client connects at the first
+            request.
     """
 
     def __init__(
@@ -71,14 +71,14 @@ class ModelClient:
         return f"<ModelClient {self._model!r} of {self._transport.scheme}://{self._transport.address}>"
 
     def close(self) -> None:
-        """Close the connection, after the requests that are under way."""
+        """Close the connection after the requests in flight have finished."""
         if self._pool is not None:
             self._pool.shutdown()
         self._transport.close()
 
     @property
     def metadata(self) -> Metadata:
-        """The model's tensors, as the server says.
+        """The model's inputs and outputs, as reported by the server.
 
         Raises:
             ModelClientError: the server can't be reached, or has no such model.
@@ -102,24 +102,25 @@ class ModelClient:
         timeout_seconds: float | None = None,
         **named: Any,
     ) -> Arrays:
-        """Send one request, and wait for the answer.
+        """Send one request and wait for the answer.
 
         Args:
-            inputs: values by the names of the model's inputs.
-            outputs: names of the outputs to ask for; None for all.
-            request_id: shows up in the server's log.
+            inputs: values by input name.
+            outputs: names of the outputs to request; None for all.
+            request_id: appears in the server's log.
             parameters: bool, int and str by name, for the model to read.
-            sequence_id: of a model with sequence batching.
-            sequence_start: whether it is the first of its sequence.
-            sequence_end: whether it is the last of its sequence.
-            timeout_seconds: how long the answer may take; by default as the client says.
-            named: further inputs, by name.
+            sequence_id: sequence the request belongs to, for a model with sequence batching.
+            sequence_start: whether this is the first request of its sequence.
+            sequence_end: whether this is the last request of its sequence.
+            timeout_seconds: how long the answer may take; the client's timeout by default.
+            named: more inputs, by name.
 
         Returns:
-            New arrays by name; BYTES are arrays of `bytes`, BF16 of float32.
+            New arrays by output name. BYTES outputs are arrays of `bytes`, BF16 outputs of float32.
 
         Raises:
-            ModelClientError: the server can't be reached or refuses, or the inputs are not the model's.
+            ModelClientError: the server can't be reached or rejects the request, or the inputs don't fit the
+                model.
         """
         call, is_row = self._make_call(
             {**_mapping(inputs, self), **named},
@@ -135,10 +136,10 @@ class ModelClient:
         return {name: array[0] for name, array in found.items()} if is_row else found
 
     def infer_batch(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> Arrays:
-        """Send one request whose inputs all have a batch dimension; for the rest see `infer`.
+        """Send one request whose inputs all have a batch dimension; otherwise like `infer`.
 
         Raises:
-            ModelClientError: an input is a single row; and see `infer`.
+            ModelClientError: an input is a single row, or for the reasons `infer` gives.
         """
         names = {name for name, value in options.items() if name not in _OPTIONS}
         given = {**_mapping(inputs, self), **{name: options.pop(name) for name in names}}
@@ -153,13 +154,13 @@ class ModelClient:
         return self._send(call)
 
     def infer_future(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> Future[Arrays]:
-        """Send one request from a thread; the future has what `infer` returns or raises."""
+        """Send one request from a thread and return a future of what `infer` returns or raises."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._num_threads, "kindaware-client")
         return self._pool.submit(self.infer, inputs, **options)
 
     async def infer_async(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> Arrays:
-        """Send one request, and await the answer; for the rest see `infer`."""
+        """Send one request and await the answer; otherwise like `infer`."""
         return await asyncio.wrap_future(self.infer_future(inputs, **options))
 
     def stream(
@@ -172,12 +173,13 @@ class ModelClient:
         timeout_seconds: float | None = None,
         **named: Any,
     ) -> Iterator[Arrays]:
-        """Send one request to a model that streams, and yield the outputs of each answer as it comes.
+        """Send one request to a streaming model and yield the outputs of each answer as it arrives.
 
-        The request is cancelled when the iteration is left before its end.
+        Leaving the iteration early cancels the request.
 
         Raises:
-            ModelClientError: while iterating: an answer is an error, the client speaks HTTP, or see `infer`.
+            ModelClientError: while iterating, if an answer is an error or the client uses HTTP, or for the
+                reasons `infer` gives.
         """
         if self._transport.scheme != "grpc":
             raise ModelClientError.of(
@@ -199,7 +201,7 @@ class ModelClient:
     async def stream_async(
         self, inputs: Mapping[str, Any] | None = None, **options: Any
     ) -> AsyncIterator[Arrays]:
-        """Send one request to a model that streams, and await each answer; for the rest see `stream`."""
+        """Send one request to a streaming model and await each answer; otherwise like `stream`."""
         items = self.stream(inputs, **options)
         loop = asyncio.get_running_loop()
         try:
@@ -239,7 +241,7 @@ class ModelClient:
         return found
 
     def _retried(self, ask: Any) -> Any:
-        """Ask again while the server can't be reached: what it may have seen is never sent twice."""
+        """Retry while the server can't be reached; never resend a request that it may have seen."""
         for left in reversed(range(self._retries + 1)):
             try:
                 return ask()

@@ -36,4 +36,4 @@ def test_the_page_on_testing_says_how_much_is_compared():
     text = " ".join(PAGE.read_text().split())
     assert f"{len(BEHAVIOURS) + len(FAILURES)} named behaviours" in text
     assert f"at least {len(GENERATED_MODELS) * FEWEST_COMPARED} generated requests" in text
-    assert f"{len(REQUESTS)} models after the ideas of Triton's examples" in text
+    assert f"{len(REQUESTS)} models in the style of Triton's examples" in text

@@ -14,49 +14,50 @@ def profile(
     model_dir: Annotated[
         Path,
         typer.Argument(
-            metavar="MODEL_DIR", help="A model's directory, with its versions in it.", show_default=False
+            metavar="MODEL_DIR",
+            help="The model's directory, which contains its versions.",
+            show_default=False,
         ),
     ],
     requests: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Requests of one execute.", show_default="32, or as many as max_batch_size lets in"
+            min=1, help="Requests per execute.", show_default="32, or as many as max_batch_size allows"
         ),
     ] = None,
-    rows: Annotated[int, typer.Option("--rows", "-b", min=1, help="Rows of a request.")] = 1,
-    batches: Annotated[int, typer.Option(min=1, help="How many times execute is called.")] = 20,
+    rows: Annotated[int, typer.Option("--rows", "-b", min=1, help="Rows per request.")] = 1,
+    batches: Annotated[int, typer.Option(min=1, help="How often to call execute.")] = 20,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The trace; with .gz it is compressed.")
+        Path,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write the trace; .gz compresses it."),
     ] = Path("trace.json"),
     shape: Annotated[
         list[str] | None,
         typer.Option(
             metavar="INPUT:3,224,224",
-            help="Sizes of one row of an input whose dims have -1.",
+            help="Sizes of one row, for an input whose dims have -1.",
             show_default=False,
         ),
     ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="INPUT=FILE.npy", help="Rows of an input, in place of random ones.", show_default=False
+            metavar="INPUT=FILE.npy", help="Rows for an input, instead of random ones.", show_default=False
         ),
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(
-            metavar="|".join(KINDS), help="Kind of the instance.", show_default="the configuration's"
-        ),
+        typer.Option(metavar="|".join(KINDS), help="Kind of instance.", show_default="the configuration's"),
     ] = None,
     device_id: Annotated[int, typer.Option(min=0, help="Ordinal of the GPU.")] = 0,
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A config.pbtxt.", show_default="the directory's"),
+        typer.Option(metavar="FILE", help="Use another config.pbtxt.", show_default="the directory's"),
     ] = None,
     parameter: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="A parameter, over that of the configuration.", show_default=False
+            metavar="NAME=VALUE", help="Override a parameter of the configuration.", show_default=False
         ),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Requests to one model, as a client makes them."""
+"""Requests to one model, as a client sends them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ModelClient(ABC):
     @property
     @abstractmethod
     def served(self) -> Served:
-        """The model as the simulated server has it now."""
+        """The model as currently loaded in the simulated server."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class ModelClient(ABC):
 
     @property
     def args(self) -> dict[str, str]:
-        """What `initialize` of the first instance got."""
+        """The args that `initialize` of the first instance received."""
         return self._first.args
 
     @property
@@ -68,9 +68,9 @@ class ModelClient(ABC):
         return self.served.instances[0]
 
     def is_ready(self) -> bool:
-        """Ask whether the model is ready, as a client's readiness query does.
+        """Return whether the model is ready, like a client's readiness query.
 
-        Servers from 26.03 on call the `is_ready` of every instance; the log says why one is not ready.
+        Servers from 26.03 on call `is_ready` of every instance; the log says why one isn't ready.
         """
         return self.served.is_ready()
 
@@ -90,24 +90,24 @@ class ModelClient(ABC):
         instance: int | None = None,
         **named: Any,
     ) -> Result:
-        """Send one request, in a batch of its own, and wait for the answer.
+        """Send one request as a batch and wait for the answer.
 
         Args:
-            inputs: name to numpy array, torch tensor, or list (which gets the configuration's data type).
+            inputs: by name, numpy arrays, torch tensors, or lists (which get the configured data type).
             request_id: what `request.request_id()` returns.
-            correlation_id: int, or str; 0 if unset.
-            flags: of sequences: 1 is START, 2 is END.
-            timeout: microseconds, 0 is none.
+            correlation_id: int or str; 0 if unset.
+            flags: for sequences: 1 is START, 2 is END.
+            timeout: in microseconds; 0 for none.
             parameters: bool, int, float and str by name.
-            requested_outputs: names; None asks for all.
-            cancelled: the client has cancelled; or a function that says so when the model asks, given the
-                number of responses that have come.
+            requested_outputs: names of the outputs to request; None for all.
+            cancelled: whether the client has cancelled; or a function of the number of responses so far,
+                called when the model checks.
             trace: what `request.trace().get_context()` returns.
-            input_device: where the inputs lie when they reach the server: `cpu`, or `cuda:N` as in CUDA
-                shared memory or behind another model of an ensemble. The model gets them there if its
-                configuration says `FORCE_CPU_ONLY_INPUT_TENSORS: no`, on the CPU otherwise.
-            instance: index of the instance that gets it; by default an idle one.
-            named: further inputs, by name.
+            input_device: where the inputs are when they reach the server: `cpu`, or `cuda:N`, as from CUDA
+                shared memory or another model of an ensemble. The model gets them there if its configuration
+                sets `FORCE_CPU_ONLY_INPUT_TENSORS: no`, on the CPU otherwise.
+            instance: index of the instance that gets the request; an idle one by default.
+            named: more inputs, by name.
 
         Raises:
             InferenceError: the request failed, and `raise_errors` is set.
@@ -131,17 +131,17 @@ class ModelClient(ABC):
     def infer_batch(
         self, requests: Sequence[Mapping[str, Any]], *, instance: int | None = None
     ) -> list[Result]:
-        """Hand several requests to one call of `execute`, and wait for all answers.
+        """Send several requests to one call of `execute` and wait for all answers.
 
-        A request that the server refuses does not reach the model; the others do.
+        A request that the server rejects doesn't reach the model; the others do.
 
         Args:
-            requests: inputs by name, each; or the arguments of `infer` as a dict, with `inputs` among them.
+            requests: dicts of inputs by name, or of the arguments of `infer` including `inputs`.
             instance: index of the instance that gets them.
 
         Raises:
             InferenceError: a request failed, and `raise_errors` is set.
-            HarnessError: they have more rows than fit into one call.
+            HarnessError: they have too many rows for one call.
             TritonContractError: a server would crash, hang, or corrupt data.
         """
         return self._infer([build_batch_entry(entry, self.config) for entry in requests], instance)
@@ -153,7 +153,7 @@ class ModelClient(ABC):
         instance: int | None = None,
         empty_final: bool = False,
     ) -> list[Stream]:
-        """Hand several requests to one call of `execute`, and get the responses of each one by one.
+        """Send several requests to one call of `execute` and return the stream of responses of each.
 
         Args:
             requests: as for `infer_batch`.
@@ -185,26 +185,26 @@ class ModelClient(ABC):
         on_response: Callable[[Result], None] | None = None,
         **named: Any,
     ) -> Stream:
-        """Send one request and get its responses one by one; for models of both transaction policies.
+        """Send one request and return the stream of its responses; works for decoupled and ordinary models.
 
-        `execute` has run once when this returns; responses of threads and coroutines come later.
+        By the time this returns, `execute` has run; threads and coroutines may send responses later.
 
         Args:
-            inputs: as for `infer`, and so are the others.
+            inputs: see `infer`.
             request_id: see `infer`.
             correlation_id: see `infer`.
             flags: see `infer`.
             timeout: see `infer`.
             parameters: see `infer`.
             requested_outputs: see `infer`.
-            cancelled: see `infer`; `Stream.cancel` does it later.
+            cancelled: see `infer`; to cancel later, call `Stream.cancel`.
             trace: see `infer`.
             input_device: see `infer`.
             instance: see `infer`.
-            empty_final: show a FINAL that was sent without a response as an empty Result.
-            on_response: called with each response as the model sends it, on the thread that sends it; those
-                that fail included, FINALs without a response left out.
-            named: further inputs, by name.
+            empty_final: yield an empty Result for a FINAL flag sent without a response.
+            on_response: called with each response as the model sends it, on the thread that sends it, failed
+                ones included, FINALs without a response left out.
+            named: more inputs, by name.
         """
 
         def tell(answer: Answer) -> None:
@@ -243,7 +243,7 @@ class ModelClient(ABC):
         ]
 
     def _run(self, pendings: list[Pending], index: int | None) -> Instance | None:
-        """Run `execute` once with all requests that are let through; None if there are none."""
+        """Run `execute` once with all admitted requests; return None if there are none."""
         served = self.served
         if index is not None:
             served.choose(index)
