@@ -41,6 +41,25 @@ instance_group [ { kind: KIND_CPU count: 8 } ]
 parameters { key: "kindaware.num_thread" value { string_value: "1" } }
 """
 
+WAITS = """\
+import time
+
+from kindaware import KindAwareModel, TensorSpec
+
+
+class TritonPythonModel(KindAwareModel):
+    inputs = (TensorSpec("X", "FP32", [64]),)
+    outputs = (TensorSpec("Y", "FP32", [64]),)
+    max_batch_size = 8
+
+    def load(self):
+        return None
+
+    def forward(self, X):
+        time.sleep(0.02)  # a device at work, whatever else this machine does
+        return X.clone()
+"""
+
 
 def take_start(folder: Path) -> None:
     """From nothing to an answer: new, serve, infer."""
@@ -91,12 +110,13 @@ def take_doctor(folder: Path) -> None:
 
 def take_bench(folder: Path) -> None:
     """Throughput and latency over the number of requests in flight, as a table and as a chart."""
-    Command("kindaware new net", folder).wait()
+    (folder / "net" / "1").mkdir(parents=True)
+    (folder / "net" / "1" / "model.py").write_text(WAITS)
     line = "kindaware bench net -c 1,2,4,8,16,32 --plot net.png"
-    picture("bench", (line, Command(line, folder, 106).wait()), width=106)
-    keep(folder / "net.png", "load")
+    picture("bench", (line, Command(line, folder, 104).wait()), width=104)
+    keep(folder / "net.png", "load", size=(800, 500))
     line = "kindaware bench net --compare instance_group.count=2"
-    picture("compare", (line, Command(line, folder, 88).wait()), width=88)
+    picture("compare", (line, Command(line, folder, 94).wait()), width=94)
 
 
 def take_examples(folder: Path) -> None:
