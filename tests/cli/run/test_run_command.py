@@ -260,6 +260,27 @@ def test_code_that_does_not_import_is_told_with_its_line(run, write_model, tmp_p
     )
 
 
+def test_what_would_crash_a_server_is_one_line(run, write_model):
+    source = BY_HAND.replace('pb_utils.Tensor("Y", x + 1)', "None")
+    done = run(write_model(source), "--random")
+
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("kindaware run: "), done.exception
+    assert "Traceback" not in done.stderr
+
+
+def test_answer_that_is_no_list_is_one_line(run, write_model):
+    done = run(
+        write_model(
+            "import os\nclass TritonPythonModel:\n    def execute(self, requests):\n        return 5\n"
+        ),
+        "--random",
+    )
+
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("kindaware run: "), done.exception
+
+
 def test_device_that_is_not_there_is_one_line(run, write_model):
     [*_, line] = run(write_model(), "--random", "--kind", "GPU", "--device-id", "9").stderr.splitlines()
 
