@@ -266,7 +266,7 @@ def test_code_that_does_not_import_is_told_with_its_line(run, write_model, tmp_p
 
 def test_what_would_hang_or_crash_a_server_is_one_line():
     harness = SimpleNamespace(logs=[])
-    with pytest.raises(ModelFailedError, match="^the server would wait for ever$"), explained(harness):
+    with pytest.raises(ModelFailedError, match=r"^the server would wait for ever$"), explained(harness):
         raise TritonContractError("the server would wait for ever\nat model.py")
 
 
