@@ -11,7 +11,7 @@ from kindaware._errors import KindAwareError
 from kindaware._server.log import Record
 from kindaware._server.request_failures import read_failed_requests, write_failed, write_load_failure
 from kindaware.cli import _recorder
-from kindaware.testing import InferenceError, ModelHarness, ModelLoadError
+from kindaware.testing import InferenceError, ModelHarness, ModelLoadError, TritonContractError
 
 
 class ModelFailedError(KindAwareError):
@@ -39,6 +39,8 @@ def explained(harness: ModelHarness) -> Iterator[None]:
         if isinstance(error, InferenceError) and failed is not None:
             raise ModelFailedError(write_failed(failed)) from error
         raise
+    except TritonContractError as error:
+        raise ModelFailedError(str(error).partition("\n")[0]) from error
 
 
 def _without_spans(text: str) -> str:

@@ -15,7 +15,10 @@ from kindaware._errors import KindAwareError
 FAILED, WRONG_COMMAND_LINE, INTERRUPTED = 1, 2, 130
 """Exit codes: what was asked for failed; the command line is wrong (typer's); Ctrl-C. 0 is success."""
 
-EXIT_CODES = "Exit codes: 0 success, 1 what was asked for failed, 2 a wrong command line, 130 Ctrl-C."
+EXIT_CODES = (
+    "Exit codes: 0 success, 1 what was asked for failed, 2 a wrong command line, 130 Ctrl-C; 0 where Ctrl-C "
+    "is the usual end, as of serve and run --watch."
+)
 
 shows_tracebacks: ContextVar[bool] = ContextVar("shows_tracebacks", default=False)
 """Whether `--debug` was given."""

@@ -2,10 +2,14 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from kindaware.cli._harness_errors import ModelFailedError, explained
+from kindaware.testing import TritonContractError
 
 CONFIG = 'backend: "python"\nmax_batch_size: 8\ninstance_group [ { kind: KIND_CPU } ]\n'
 BY_HAND = """
@@ -258,6 +262,12 @@ def test_code_that_does_not_import_is_told_with_its_line(run, write_model, tmp_p
         "kindaware run: model 'm' can't be loaded: ModuleNotFoundError: No module named 'nothing_here' "
         f"({tmp_path}/m/1/model.py:1, in <module>)\n"
     )
+
+
+def test_what_would_hang_or_crash_a_server_is_one_line():
+    harness = SimpleNamespace(logs=[])
+    with pytest.raises(ModelFailedError, match=r"^the server would wait for ever$"), explained(harness):
+        raise TritonContractError("the server would wait for ever\nat model.py")
 
 
 def test_device_that_is_not_there_is_one_line(run, write_model):

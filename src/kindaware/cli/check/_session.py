@@ -43,7 +43,8 @@ def check_models(
     """
     new_config()  # raises where the packages that know its format are missing
     _check_options(kind, ignored)
-    options = TrialOptions(parse_shapes(shapes), parse_parameters(parameters), timeout) if run else None
+    given = TrialOptions(parse_shapes(shapes), parse_parameters(parameters), timeout)
+    options = given if run else None
     machine = Machine()
     reports = []
     folders = find_models(path)
