@@ -1,8 +1,8 @@
 """Mutants in forks of a process that has imported the library and collected its tests.
 
-A mutant's function gets the changed code, and some of the tests run that call the function: the fastest of
-each path through it, so that most mutants cost a second or less. What runs in other processes still has the
-code as it was.
+A mutant's function gets the changed code, and some of the tests run that call the function: for each path
+through it, those that run little else. So most mutants cost a second or less. What runs in other processes
+still has the code as it was.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +55,10 @@ class Measured:
     lines: int
     seconds: float
     is_passed: bool
+
+    def share_of(self, lines: int) -> float:
+        """Return how many of the lines that it runs are some of these, from 0 to 1."""
+        return (self.lines & lines).bit_count() / max(1, self.lines.bit_count())
 
 
 class Changeable:
@@ -111,7 +116,7 @@ class MutantRuns:
             or "" or None where the mutant can't be put in place, seconds. The number is None for a test that
             fails with the library as it is, and is left out.
         jobs: how many mutants run at a time.
-        per_path: how many tests of each path through the function run, the fastest.
+        per_path: how many tests of each path through the function run.
     """
 
     def __init__(
@@ -187,18 +192,21 @@ class MutantRuns:
         return sum(1 << (self._first_bits[module] + line) for line in lines)
 
     def _choose(self, mutation: Mutation) -> list[str]:
-        """List tests that call a mutant's function: some that noticed the last ones, then the fastest.
+        """List tests that call a mutant's function: some that noticed the last ones, then those about it.
 
-        In turn from each path through the function, which is the set of its lines that a test runs: first
-        those that few tests take.
+        These are the tests that run little else, first one case of each test function. They come in turn from
+        each path through the function, which is the set of its lines that a test runs: first the rare ones.
         """
-        lines = self._modules[mutation.module].lines_around(mutation.line) or ()
-        function = self.bits(mutation.module, lines)
+        module = self._modules[mutation.module]
+        function = self.bits(mutation.module, module.lines_around(mutation.line) or ())
+        whole = self.bits(mutation.module, range(module.num_lines + 1))
         paths: dict[int, list[str]] = {}
-        for name in sorted(self._measured, key=lambda name: self._measured[name].seconds):
+        for name in sorted(
+            self._measured, key=lambda name: self._measured[name].share_of(whole), reverse=True
+        ):
             if self._measured[name].is_passed and (path := self._measured[name].lines & function):
                 paths.setdefault(path, []).append(name)
-        chosen = [names[: self._per_path] for names in sorted(paths.values(), key=len)]
+        chosen = [_one_case_each_first(names)[: self._per_path] for names in sorted(paths.values(), key=len)]
         in_turn = [name for some in zip_longest(*chosen) for name in some if name is not None]
         recent = [name for name in reversed(self._killers[-_NUM_RECENT:]) if name in in_turn]
         return list(dict.fromkeys([*recent, *in_turn]))
@@ -239,6 +247,17 @@ class MutantRuns:
             seconds = time.monotonic() - started
             bits = sum(self.bits(module, some) for module, some in lines.items())
             yield name, f"{bits:x}", seconds, is_passed
+
+
+def _one_case_each_first(names: list[str]) -> list[str]:
+    """Sort the names of tests so that the first cases of all functions come before their second ones."""
+    num_cases: Counter[str] = Counter()
+    order = []
+    for name in names:
+        function = name.partition("[")[0]
+        order.append((num_cases[function], name))
+        num_cases[function] += 1
+    return [name for _, name in sorted(order, key=lambda one: one[0])]
 
 
 def _fork(work: Callable[[], None]) -> int:

@@ -218,7 +218,7 @@ def main() -> int:
         type=int,
         default=20,
         metavar="N",
-        help="so many tests, the fastest, for each path through a function",
+        help="so many tests for each path through a function",
     )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many at a time")
     parser.add_argument("--list", action="store_true", help="only list the mutants")

@@ -142,8 +142,9 @@ def test_forbid_waits_hides_what_torch_says_about_the_mode(runtime, monkeypatch)
             warnings.warn("Synchronization debug mode is a prototype feature", UserWarning, stacklevel=1)
 
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", warn)
+    filters = list(warnings.filters)
     with runtime.forbid_waits():
-        pass
+        assert warnings.filters == filters
 
 
 def test_capture_is_on_the_instances_stream_and_shares_the_memory_of_the_first(runtime, calls):

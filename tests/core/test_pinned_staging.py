@@ -49,6 +49,69 @@ def test_put_joins_rows_through_one_queued_copy(runtime, staging, dtype, rows):
     assert staging.statistics.bytes_in == batch.nbytes
 
 
+def test_each_buffer_is_free_or_in_use_by_a_batch_or_by_a_call_and_never_twice(staging):
+    for num_rows in (1, 4, 2, 4):
+        staging.begin_call()
+        for _ in range(2):
+            staging.begin_forward()
+            batch = staging.put([torch.rand(num_rows, 3000)])
+            staging.fetch({"Y": batch, "Z": batch + 1})
+        held = [*staging._free, *staging._with_batch, *staging._with_call]
+        assert len({id(buffer) for buffer in held}) == len(held)
+        assert sum(map(len, held)) == staging.statistics.pinned_bytes
+
+
+def test_begin_forward_waits_for_copies_to_the_host_once_and_only_where_some_are_expected(
+    staging, monkeypatch
+):
+    waits = []
+    monkeypatch.setattr(staging._runtime, "wait_for_host_memory", lambda: waits.append(1), raising=False)
+    on_host, elsewhere = torch.zeros(2), torch.zeros(2, device="meta")
+    staging.begin_forward()
+    staging.expect([elsewhere])
+    staging.begin_forward()
+    assert waits == []
+    staging.expect([on_host])
+    staging.expect([elsewhere])
+    for _ in range(2):
+        staging.begin_forward()
+        assert waits == [1]
+    staging.land([elsewhere])
+    assert waits == [1]
+    staging.land([elsewhere, on_host])
+    assert waits == [1, 1]
+
+
+def test_settle_waits_for_what_a_hook_has_queued_since_begin_forward(runtime, staging):
+    staging.settle()
+    assert runtime.count("wait") == 0
+    staging.begin_forward()
+    staging.settle()
+    assert runtime.count("wait") == 1
+
+
+def test_outputs_are_copied_before_the_next_forward_and_not_again_before_the_one_after_it():
+    staging = HostStaging()
+    staging.begin_call()
+    returned = torch.ones(2)
+    outputs = staging.fetch({"Y": returned})
+    staging.begin_forward()
+    copied = outputs["Y"]
+    assert copied is not returned
+    staging.begin_forward()
+    assert outputs["Y"] is copied
+
+
+@pytest.mark.parametrize(("limit_bytes", "num_kept"), [(3 * 4096, 1), (3 * 4096 - 1, 0)])
+def test_free_buffers_are_dropped_only_as_far_as_the_limit_asks_for(runtime, limit_bytes, num_kept):
+    staging = PinnedStaging(runtime, limit_bytes)
+    staging.put([torch.zeros(4096, dtype=torch.uint8)])
+    staging.settle()
+    staging.put([torch.zeros(8192, dtype=torch.uint8)])
+    assert len(staging._free) == num_kept
+    assert staging.statistics.num_unpinned == 0
+
+
 def test_put_takes_rows_that_are_not_contiguous(staging):
     part = torch.arange(12.0).reshape(3, 4).T
     batch = staging.put([part])

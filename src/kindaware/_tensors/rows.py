@@ -161,21 +161,16 @@ def split(outputs: Mapping[str, Output], rows: Sequence[int | None]) -> Sequence
     Returns:
         Views of the outputs. They are contiguous, since rows are sliced along dimension 0.
     """
-    joined: Any = outputs
-    apart = {name: value for name, value in outputs.items() if isinstance(value, list)}
-    if apart:
-        joined = {name: value for name, value in outputs.items() if name not in apart}
     if rows[0] is None:
-        return [joined]
-    answers: list[Mapping[str, Value]] = []
+        return [{name: value[0] if isinstance(value, list) else value for name, value in outputs.items()}]
+    slices: list[slice] = []
     start = 0
     for num_rows in rows:
-        stop = start + (num_rows or 0)
-        answers.append(Answer(joined, slice(start, stop)))
-        start = stop
-    if apart:
-        names = list(outputs)
-        parts = [{name: values[place] for name, values in apart.items()} for place in range(len(rows))]
-        whole = [{**answer, **part} for answer, part in zip(answers, parts, strict=True)]
-        answers = [{name: one[name] for name in names} for one in whole]
-    return answers
+        slices.append(slice(start, start := start + (num_rows or 0)))
+    if any(isinstance(value, list) for value in outputs.values()):
+        return [
+            {name: value[place] if isinstance(value, list) else value[own] for name, value in outputs.items()}
+            for place, own in enumerate(slices)
+        ]
+    joined: Any = outputs
+    return [Answer(joined, own) for own in slices]

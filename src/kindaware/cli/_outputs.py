@@ -13,9 +13,15 @@ from kindaware.cli._hanging import hang
 _NUM_VALUES = 8
 
 
-def write_json(outputs: Mapping[str, Any]) -> str:
-    """Return outputs as one line of JSON; bytes that are not UTF-8 are escaped."""
-    return json.dumps({name: plain(array) for name, array in outputs.items()}, ensure_ascii=False)
+def write_json(outputs: Mapping[str, Any], **more: Any) -> str:
+    """Return an answer as one line of JSON.
+
+    Args:
+        outputs: arrays by name; bytes that are not UTF-8 are escaped.
+        more: what else there is to say about the answer.
+    """
+    found = {name: plain(array) for name, array in outputs.items()}
+    return json.dumps({"outputs": found, **more}, ensure_ascii=False)
 
 
 def write_outputs(outputs: Mapping[str, Any], *, top: int = 0, labels: Sequence[str] = ()) -> str:

@@ -28,8 +28,8 @@ def reported(name: str, command: Callable[Parameters, None]) -> Callable[Paramet
 
     Args:
         name: of the command, which the line begins with.
-        command: raises KindAwareError or OSError for what the user can mend; anything else is a fault of the
-            program, and keeps its traceback.
+        command: raises KindAwareError or OSError for what the user can correct; anything else is a fault of
+            the program, and keeps its traceback.
     """
 
     @functools.wraps(command)

@@ -97,7 +97,7 @@ def find_models(path: Path) -> list[Path]:
             str(one) for one in folders if any(is_model(inner) for inner in one.iterdir() if inner.is_dir())
         ]
         got = "neither a model nor a repository with any in it"
-        remedy = f"pass {' or '.join(above)}" if above else f"write {path / '1' / 'model.py'}"
+        remedy = f"pass {' or '.join(above[:3])}" if above else f"write {path / '1' / 'model.py'}"
     raise ConfigError.of(str(path), expected="a model's directory, or a repository", got=got, remedy=remedy)
 
 
