@@ -64,7 +64,7 @@ WANTED = {
     "settings": "reference/settings",
     "RequestError": "reference/errors",
     "expected a torch.Tensor, got NoneType": "reference/errors",
-    "Failed to increase the shared memory pool size": "reference/errors",
+    "Failed to increase the shared memory pool size": "how-to/out-of-memory",
 }
 ABSENT = "zeppelin"
 
