@@ -88,8 +88,7 @@ def picture(name: str, *shown: tuple[str, str], width: int = WIDTH) -> None:
         if number:
             console.print()
         console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
-        lines = [shorten(line) for line in printed.replace("\r", "").strip("\n").split("\n")]
-        console.print(Text.from_ansi("\n".join(lines)))
+        console.print(Text.from_ansi(shorten(printed.replace("\r", "").strip("\n"))))
     svg = console.export_svg(title="", unique_id=name)
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     svg = svg.replace("Fira Code", "ui-monospace, Menlo, Consolas")
@@ -99,8 +98,8 @@ def picture(name: str, *shown: tuple[str, str], width: int = WIDTH) -> None:
     (FOLDER / f"{name}.svg").write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
 
 
-def shorten(line: str) -> str:
+def shorten(printed: str) -> str:
     """Leave the folders of this machine out."""
-    line = re.sub(r"(in the nvidia-pytriton wheel).*", r"\1", line)
-    line = line.replace(str(Path(sys.executable).parent), "~/.venv/bin")
-    return line.replace(str(ROOT), "~/kindaware").replace(tempfile.gettempdir() + "/", "/tmp/")
+    printed = re.sub(r"(in the nvidia-pytriton wheel):\s+/\S+", r"\1", printed)
+    printed = printed.replace(str(Path(sys.executable).parent), "~/.venv/bin")
+    return printed.replace(str(ROOT), "~/kindaware").replace(tempfile.gettempdir() + "/", "/tmp/")

@@ -98,7 +98,8 @@ def take_run(folder: Path) -> None:
     Image.fromarray(data.chelsea()).save(folder / "cat.jpg")
     labels = ROOT / "examples" / "resnet50" / "resnet50_labels.txt"
     shutil.copy(labels, folder / "labels.txt")
-    line = "kindaware run models/efficientnet_lite0 -i cat.jpg --labels labels.txt"
+    line = "kindaware run models/efficientnet_lite0 -i cat.jpg --labels labels.txt "
+    line += "--set kindaware.num_threads=1"
     Command(line, folder).wait()  # reads the weights into the page cache, as on any day but the first
     picture("run", (line, Command(line, folder, 88).wait()), width=88)
 
@@ -142,7 +143,7 @@ def take_clients(folder: Path) -> None:
         Command(f"python {ROOT}/{voice}", folder).wait()
         Command(f"python {ROOT}/{faces} astronaut.jpg", folder).wait()
     keep(folder / "speech.png", "speech")
-    keep(folder / "astronaut-faces.png", "faces", size=(384, 384))
+    keep(folder / "astronaut-faces.png", "faces", crop=(64, 0, 384, 256))
 
 
 def until(printed: str, words: str) -> str:
@@ -173,10 +174,17 @@ def link(repository: Path, examples: tuple[str, ...]) -> None:
         (repository / Path(example).name).symlink_to(ROOT / "examples" / example)
 
 
-def keep(drawn: Path, name: str, size: tuple[int, int] | None = None) -> None:
+def keep(
+    drawn: Path,
+    name: str,
+    *,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+) -> None:
     """Keep a picture that a command has drawn, in few bytes."""
     with Image.open(drawn) as image:
-        shown = image.convert("RGB").resize(size) if size else image.convert("RGB")
+        shown = image.convert("RGB").crop(crop or (0, 0, *image.size))
+        shown = shown.resize(size or shown.size)
         shown.convert("P", palette=Image.Palette.ADAPTIVE).save(FOLDER / f"{name}.png", optimize=True)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from kindaware.cli._hanging import hang
+
 _NUM_VALUES = 8
 
 
@@ -33,7 +35,8 @@ def write_outputs(outputs: Mapping[str, Any], *, top: int = 0, labels: Sequence[
     lines = []
     for name, array in outputs.items():
         kind = "BYTES" if array.dtype == object else str(array.dtype)
-        lines.append(f"{name}  {kind} {list(array.shape)}  {_first_values(array)}".rstrip())
+        line = f"{name}  {kind} {list(array.shape)}  {_first_values(array)}".rstrip()
+        lines.append(hang(line, 0, further=4))
         if top and array.ndim and array.dtype.kind == "f" and array.shape[-1] > 1:
             for number, row in enumerate(array.reshape(-1, array.shape[-1])):
                 lines += [f"  row {number}"] * (array.ndim > 1) + _best(row, top, labels)
