@@ -26,7 +26,14 @@ def profile(
         ),
     ] = None,
     rows: Annotated[int, typer.Option("--rows", "-b", min=1, help="Rows per request.")] = 1,
-    batches: Annotated[int, typer.Option(min=1, help="How often to call execute.")] = 20,
+    batches: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How often to call execute.",
+            show_default="20, or as many as fit in about 20 s, but 3 at least",
+        ),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="FILE", help="Where to write the trace; .gz compresses it."),
