@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,8 +50,10 @@ def infer(
     # Here, since `kindaware serve` imports this file too, and has no use for a client.
     from kindaware._errors import ConfigError
     from kindaware.cli._outputs import write_json, write_outputs
+    from kindaware.cli._served_models import refuse_missing, refuse_no_sequence, unknown_named
     from kindaware.cli._values import read_inputs, read_labels
     from kindaware.client import ModelClient
+    from kindaware.client._transport import Transport
 
     if sequence_id is None and (is_start or is_end):
         option = "--sequence-start" if is_start else "--sequence-end"
@@ -59,8 +62,12 @@ def infer(
         )
     names = read_labels(labels)
     with ModelClient(url, model, version=version, timeout_seconds=timeout) as client:
-        metadata = client.metadata
+        with closing(Transport(url, timeout)) as transport, unknown_named(transport, model, timeout):
+            metadata = client.metadata
         values = read_inputs(inputs or (), metadata.inputs, random_rest=is_random)
+        refuse_missing(model, metadata.inputs, values)
+        if sequence_id is None:
+            refuse_no_sequence(metadata)
         answers = (
             client.stream if metadata.decoupled else lambda *args, **options: [client.infer(*args, **options)]
         )

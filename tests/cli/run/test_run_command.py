@@ -221,7 +221,7 @@ def test_settings_do_without_a_configuration(run, write_model):
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        ([], "model 'm' input 'X': expected a value, got none; pass --input X=VALUE, or --random"),
+        ([], "model 'm' input 'X': expected a value for each input: X FP32 [4], got none; pass --input"),
         (["-i", "Z=[1]"], "expected NAME=VALUE with an input of the model, one of ['X'], got 'Z'"),
         (["-i", "x.npy"], "got no such file; correct the path"),
         (["-i", "[1,2]"], "unexpected shape for input 'X' for model 'm'. Expected [-1,4], got [1,2]"),
