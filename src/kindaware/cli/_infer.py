@@ -75,4 +75,7 @@ def infer(
         if sequence_id is not None:
             sequence = {"sequence_id": sequence_id, "sequence_start": is_start, "sequence_end": is_end}
         for found in answers(values, outputs=outputs, **sequence):
-            typer.echo(write_json(found) if is_json else write_outputs(found, top=top, labels=names))
+            if is_json:
+                typer.echo(write_json(found))
+            else:
+                typer.echo(write_outputs(found, top=top, labels=dict.fromkeys(found, names)))

@@ -47,7 +47,9 @@ def run(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Names of the classes, one per line.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Names of the classes, one per line.", show_default="label_filename's"
+        ),
     ] = None,
     kind: Annotated[
         str | None,

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from kindaware._tensors.dtypes import find_dtype
+from kindaware.cli._harness_errors import MISSING_MODEL
 from kindaware.cli.check._registry import Found, rule
 from kindaware.cli.check._subject import Subject
 
 _PARTS = re.compile(r"(?s)^(?P<text>.*: expected .*, got .*?); (?P<remedy>[^;]+?)( \(seen in .*\))?$")
 _ABOUT_OUTPUT = re.compile(r"output '(?P<name>[^']+)': expected (shape|data type)")
 
-_MISSING_MODEL = re.compile(r"Model '(?P<name>[^']+)' is not ready")
 _OF_THE_SERVER = re.compile(r"^Failed to process the request\(s\) for model '[^']*', message: ")
 
 
@@ -57,7 +57,7 @@ def request_failed(subject: Subject) -> Iterator[Found]:
     sent = ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in request["inputs"].items())
     text, remedy = _split(_OF_THE_SERVER.sub("", error["text"]), "correct it")
     line, file = _place(subject, error)
-    if missing := _MISSING_MODEL.search(text):
+    if missing := MISSING_MODEL.search(text):
         yield Found(
             f"it calls model {missing['name']!r}, which is not beside it",
             "check it in a repository that has both",
