@@ -11,7 +11,9 @@ import typer
 
 def infer(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", show_default=False)],
-    url: Annotated[str, typer.Option(help="HOST:PORT of gRPC, or http://HOST:PORT.")] = "localhost:8001",
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="HOST:PORT of gRPC, or http://HOST:PORT.")
+    ] = "localhost:8001",
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,7 +42,7 @@ def infer(
     is_end: Annotated[bool, typer.Option("--sequence-end", help="It is the last of them.")] = False,
     is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each answer.")] = False,
     version: Annotated[
-        str, typer.Option(help="Version of the model.", show_default="the server chooses")
+        str, typer.Option(metavar="N", help="Version of the model.", show_default="the server chooses")
     ] = "",
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take.")
