@@ -5,6 +5,7 @@ import json
 import pytest
 from check_kit import BY_HAND, CONFIG, OURS, find, only, subject, write_model
 
+from kindaware.cli.check._report import Report, write_report
 from kindaware.cli.check._subject import Trial
 from kindaware.cli.check._trial import TrialOptions, run_trial
 from kindaware.cli.check._trial_process import try_model
@@ -117,6 +118,14 @@ def test_stream_is_cancelled_after_some_responses(tmp_path):
     config = CONFIG.replace("dynamic_batching { }", "model_transaction_policy { decoupled: true }")
     checked = run_here(write_model(tmp_path / "m", code, config))
     assert checked.trial.request["responses"] == 3
+
+
+def test_stream_without_an_item_is_said_to_have_ended(tmp_path, capsys):
+    code = OURS.replace("def forward", "def stream").replace("return 2 * X", "yield from ()")
+    config = CONFIG.replace("dynamic_batching { }", "model_transaction_policy { decoupled: true }")
+    checked = run_here(write_model(tmp_path / "m", code, config))
+    write_report(Report(checked, [], ""))
+    assert "-> the stream ended without an item, " in capsys.readouterr().out
     assert find(checked, "run") == []
 
 
