@@ -99,7 +99,16 @@ def test_sequence_that_streams_has_its_id_and_flags(server):
         (["adds", "-i", "X=nowhere.npy"], "got no such file; correct the path"),
         (["adds", "-i", "X=one two"], "got what is no JSON"),
         (["adds", "-i", "[-1,0]"], "kindaware infer: negative"),
-        (["nobody", "-i", "[1]"], "nobody"),
+        (["add", "-i", "[1]"], "expected a model that is ready, got none of that name; it has adds, "),
+        (
+            ["adds"],
+            "model 'adds' input 'X': expected a value for each input: X FP32 [2], got none; "
+            "pass --input X=VALUE, or --random",
+        ),
+        (
+            ["follows", "-i", "[1,2]"],
+            "model 'follows': expected a request of a sequence, got no --sequence-id; pass --sequence",
+        ),
         (
             ["follows", "-i", "[1,2]", "--sequence-start"],
             "--sequence-start: expected --sequence-id N",
@@ -118,6 +127,7 @@ def test_what_is_wrong_is_one_line_and_a_failure(infer, args, text):
 def test_host_without_an_address_is_told_with_what_to_do():
     done = CliRunner().invoke(app, ["infer", "m", "--random", "--url", "no-such-host.invalid:8001"])
     assert done.stderr.startswith("kindaware infer: grpc://no-such-host.invalid:8001: expected a server that")
+    assert "; start it, as with kindaware serve" in done.stderr
 
 
 def test_server_that_is_not_there_is_told_in_a_process_of_its_own():

@@ -126,7 +126,7 @@ def test_model_that_is_not_there_is_named(url):
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_server_that_is_not_there_is_said_to_be_so_and_asked_again_if_wanted(scheme):
-    text = rf"{scheme}://127.0.0.1:1: expected a server that answers, got .*; start it, or correct the url"
+    text = rf"{scheme}://127.0.0.1:1: expected a server that answers, got .*; start it, as with kind"
     with ModelClient(f"{scheme}://127.0.0.1:1", "adds", retries=1) as client:
         started = time.monotonic()
         with pytest.raises(ModelClientError, match=text) as caught:

@@ -3,6 +3,8 @@
 import pytest
 from profile_kit import CONFIG, NET
 
+from kindaware.cli.profile._run import WarmUp
+
 HOOKS = (
     NET
     + """
@@ -43,13 +45,23 @@ def test_table_of_a_model_with_hooks_has_its_stages_in_order_and_they_add_up(
     status, out, err, _ = profile(write_model(HOOKS))
 
     table = read_table(out)
-    assert (status, err) == (0, "")
+    assert status == 0
+    assert "ms per execute; 4 calls timed, then 4 traced, in about 1 s" in err
     assert list(table) == [
         *("read", "preprocess", "collate", "forward", "postprocess", "copy out", "split", "respond"),
         *("between them", "execute"),
     ]
     assert sum(table.values()) - table["execute"] == pytest.approx(table["execute"], abs=0.06)
     assert all(table.values())
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "total", "calls"),
+    [(3, 0.1, 0.4, 20), (1, 2.0, 2.0, 4), (1, 30.0, 40.0, 3), (3, 0.0, 0.0, 20)],
+    ids=["fast", "slow", "slower than the wanted time", "too fast to measure"],
+)
+def test_calls_that_nobody_counted_fit_in_the_wanted_time(count, seconds, total, calls):
+    assert WarmUp(count, seconds, total).choose_calls() == calls
 
 
 def test_head_says_model_calls_machine_and_versions(write_model, profile):

@@ -99,6 +99,16 @@ def test_wrong_setting_is_refused_with_the_nearest(option, text):
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize("key", ["kindaware.precision", "parameters.weights", "max_batch_size"])
+def test_setting_without_the_only_models_name_is_told_with_it(key):
+    with pytest.raises(ServerError) as caught:
+        parse_settings([f"{key}=1"], ["iris"])
+
+    assert str(caught.value) == (
+        f"--set {key}=1: expected MODEL.KEY=VALUE, got no model; write it like --set iris.{key}=1"
+    )
+
+
 def test_own_settings_do_without_a_models_name():
     assert parse_own_settings(["max_batch_size=2"]) == {"max_batch_size": "2"}
 

@@ -42,7 +42,9 @@ TASKS = {
     SEQUENCE: Task(
         "A model that gets requests which belong together, and keeps a state for each sequence of them.",
         "python $directory/client.py",
-        "`forward` in `1/model.py` is yours to fill in. `client.py` sends a sequence; the command can't.",
+        "`forward` in `1/model.py` is yours to fill in. `client.py` sends a whole sequence. `kindaware "
+        "infer` sends one request, with `--sequence-id 1`, `--sequence-start` if it is the first and "
+        "`--sequence-end` if it is the last.",
     ),
     PIPELINE: Task(
         "A model that has another one, `$other`, compute scores, and names the best.",

@@ -64,6 +64,9 @@ def parse_settings(options: Sequence[str], models: Sequence[str]) -> dict[str, d
     for option in options:
         model = max((one for one in models if option.startswith(f"{one}.")), key=len, default="")
         if not model:
+            if len(models) == 1 and _starts_with_a_setting(option):
+                example = f"{models[0]}.{option}"
+                raise _refusal(option, "MODEL.KEY=VALUE", "no model", f"write it like --set {example}")
             raise _unknown(option, "a model", option.partition(".")[0], models, models)
         found.setdefault(model, {}).update(parse_own_settings([option], model))
     return found
@@ -88,6 +91,11 @@ def parse_own_settings(options: Sequence[str], model: str = "") -> dict[str, str
         _check(option, key, value)
         found[key] = value
     return found
+
+
+def _starts_with_a_setting(option: str) -> bool:
+    key = option.partition("=")[0]
+    return key in FIELDS or key.startswith((PREFIX, PARAMETERS))
 
 
 def _check(option: str, key: str, value: str) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import typer
 
-from kindaware._errors import KindAwareError
+from kindaware._errors import KindAwareError, message
 from kindaware._server.log import Record
 from kindaware._server.request_failures import read_failed_requests, write_failed, write_load_failure
 from kindaware.cli import _recorder
 from kindaware.testing import InferenceError, ModelHarness, ModelLoadError, TritonContractError
+
+MISSING_MODEL = re.compile(r"Model '(?P<name>[^']+)' is not ready")
+"""What a model is told that calls another one which isn't there."""
 
 
 class ModelFailedError(KindAwareError):
@@ -36,11 +40,22 @@ def explained(harness: ModelHarness) -> Iterator[None]:
         if isinstance(error, ModelLoadError):
             text = f"model {error.model_name!r} can't be loaded: {write_load_failure(error.reason)}"
             raise ModelFailedError(text) from error
+        if isinstance(error, InferenceError) and (missing := MISSING_MODEL.search(str(error))):
+            raise ModelFailedError(_write_missing(missing["name"])) from error
         if isinstance(error, InferenceError) and failed is not None:
             raise ModelFailedError(write_failed(failed)) from error
         raise
     except TritonContractError as error:
         raise ModelFailedError(str(error).partition("\n")[0]) from error
+
+
+def _write_missing(name: str) -> str:
+    return message(
+        f"model {name!r}, which the model calls",
+        expected="its directory beside the caller's, and its name in the caller's code or parameters",
+        got="no such model",
+        remedy="put it there, or use kindaware serve with both of them",
+    )
 
 
 def _without_spans(text: str) -> str:

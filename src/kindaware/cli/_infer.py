@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,9 @@ import typer
 
 def infer(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", show_default=False)],
-    url: Annotated[str, typer.Option(help="HOST:PORT of gRPC, or http://HOST:PORT.")] = "localhost:8001",
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="HOST:PORT of gRPC, or http://HOST:PORT.")
+    ] = "localhost:8001",
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -39,7 +42,7 @@ def infer(
     is_end: Annotated[bool, typer.Option("--sequence-end", help="It is the last of them.")] = False,
     is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each answer.")] = False,
     version: Annotated[
-        str, typer.Option(help="Version of the model.", show_default="the server chooses")
+        str, typer.Option(metavar="N", help="Version of the model.", show_default="the server chooses")
     ] = "",
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take.")
@@ -49,8 +52,10 @@ def infer(
     # Here, since `kindaware serve` imports this file too, and has no use for a client.
     from kindaware._errors import ConfigError
     from kindaware.cli._outputs import write_json, write_outputs
+    from kindaware.cli._served_models import refuse_missing, refuse_no_sequence, unknown_named
     from kindaware.cli._values import read_inputs, read_labels
     from kindaware.client import ModelClient
+    from kindaware.client._transport import Transport
 
     if sequence_id is None and (is_start or is_end):
         option = "--sequence-start" if is_start else "--sequence-end"
@@ -59,8 +64,12 @@ def infer(
         )
     names = read_labels(labels)
     with ModelClient(url, model, version=version, timeout_seconds=timeout) as client:
-        metadata = client.metadata
+        with closing(Transport(url, timeout)) as transport, unknown_named(transport, model, timeout):
+            metadata = client.metadata
         values = read_inputs(inputs or (), metadata.inputs, random_rest=is_random)
+        refuse_missing(model, metadata.inputs, values)
+        if sequence_id is None:
+            refuse_no_sequence(metadata)
         answers = (
             client.stream if metadata.decoupled else lambda *args, **options: [client.infer(*args, **options)]
         )
@@ -68,4 +77,7 @@ def infer(
         if sequence_id is not None:
             sequence = {"sequence_id": sequence_id, "sequence_start": is_start, "sequence_end": is_end}
         for found in answers(values, outputs=outputs, **sequence):
-            typer.echo(write_json(found) if is_json else write_outputs(found, top=top, labels=names))
+            if is_json:
+                typer.echo(write_json(found))
+            else:
+                typer.echo(write_outputs(found, top=top, labels=dict.fromkeys(found, names)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,15 @@ def write_json(outputs: Mapping[str, Any], **more: Any) -> str:
     return json.dumps({"outputs": found, **more}, ensure_ascii=False)
 
 
-def write_outputs(outputs: Mapping[str, Any], *, top: int = 0, labels: Sequence[str] = ()) -> str:
+def write_outputs(
+    outputs: Mapping[str, Any], *, top: int = 0, labels: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> str:
     """Return a line for each output, with its data type, shape and first values.
 
     Args:
         outputs: arrays by name.
         top: how many of the best classes to list for each row; 0 for none.
-        labels: names of the classes.
+        labels: names of the classes, by output.
     """
     lines = []
     for name, array in outputs.items():
@@ -39,7 +42,7 @@ def write_outputs(outputs: Mapping[str, Any], *, top: int = 0, labels: Sequence[
         lines.append(hang(line, 0, further=4))
         if top and array.ndim and array.dtype.kind == "f" and array.shape[-1] > 1:
             for number, row in enumerate(array.reshape(-1, array.shape[-1])):
-                lines += [f"  row {number}"] * (array.ndim > 1) + _best(row, top, labels)
+                lines += [f"  row {number}"] * (array.ndim > 1) + _best(row, top, labels.get(name, ()))
     return "\n".join(lines)
 
 

@@ -181,11 +181,15 @@ def _read_picture(tensor: Tensor, path: Path) -> np.ndarray[Any, Any]:
 
 
 def make_random(tensor: Tensor, seed: int = 0) -> Any:
-    """Return one row of random values: 0 to 1 for floating point, small integers, a few words of text."""
-    generator = np.random.default_rng(seed)
+    """Return one row of random values: 0 to 1 for floating point, small integers, a few words of text.
+
+    They are the same in every run, and differ from one input to the next, so that swapped inputs show.
+    """
+    seeds = [seed, *tensor.name.encode()]
+    generator = np.random.default_rng(seeds)
     sizes = fill_dims(tensor.dims, tensor.datatype)
     if tensor.datatype == "BYTES":
-        words = random.Random(seed)
+        words = random.Random(repr(seeds))
         texts = np.empty(sizes, dtype=object)
         texts[...] = " ".join(words.choices(("a", "cat", "sat", "on", "the", "mat"), k=4))
         return texts

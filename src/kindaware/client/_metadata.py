@@ -27,11 +27,13 @@ class Tensor:
         name: its name.
         datatype: Triton's wire name, such as `FP32`.
         dims: sizes of one row, -1 for any; all of the shape for a model that does not batch.
+        is_optional: whether a request may leave it out.
     """
 
     name: str
     datatype: str
     dims: tuple[int, ...]
+    is_optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Metadata:
         outputs: its outputs, in order.
         batches: whether tensors have a batch dimension before `dims`.
         decoupled: whether the model streams: any number of answers to a request.
+        is_sequence: whether each request has to name the sequence that it is of.
     """
 
     model: str
@@ -51,15 +54,23 @@ class Metadata:
     outputs: tuple[Tensor, ...]
     batches: bool
     decoupled: bool
+    is_sequence: bool = False
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any], config: Mapping[str, Any]) -> Metadata:
         """Read what the server answers about a model, as JSON parses."""
         batches = int(config.get("max_batch_size", 0)) > 0
+        optional = {one["name"] for one in config.get("input", ()) if one.get("optional")}
+        sequences = config.get("sequence_batching")
 
         def read(entries: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:
             return tuple(
-                Tensor(one["name"], one["datatype"], tuple(int(size) for size in one["shape"])[batches:])
+                Tensor(
+                    one["name"],
+                    one["datatype"],
+                    tuple(int(size) for size in one["shape"])[batches:],
+                    one["name"] in optional,
+                )
                 for one in entries
             )
 
@@ -69,6 +80,8 @@ class Metadata:
             read(metadata.get("outputs", ())),
             batches,
             bool(config.get("model_transaction_policy", {}).get("decoupled")),
+            # The server names those of iterative sequences itself.
+            sequences is not None and not sequences.get("iterative_sequence"),
         )
 
     def find(self, name: str) -> Tensor:

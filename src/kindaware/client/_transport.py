@@ -261,7 +261,7 @@ def _unreachable(transport: Transport, text: str) -> ModelClientError:
         f"{transport.scheme}://{transport.address}",
         expected="a server that answers",
         got=text,
-        remedy="start it, or correct the url; gRPC has usually port 8001, HTTP 8000",
+        remedy="start it, as with kindaware serve, or correct the url; gRPC has usually port 8001, HTTP 8000",
     )
     return ModelClientError(words, "UNAVAILABLE", was_sent=False)
 

@@ -42,7 +42,7 @@ def test_ratio_is_of_the_same_round():
         ([0.5, 0.6, 0.5, 0.6, 0.5, 0.6], "B answers fewer requests per second than A: 0.550 times"),
         (
             [0.9, 1.2, 1.3, 1.2, 1.2, 1.2],
-            "no difference can be told from noise: .* 0.900 to 1.300, includes 1",
+            "no difference can be told from noise: .* 0.900 to 1.300, includes 1; with 6 .* --rounds 12",
         ),
         ([1.0, 1.2, 1.2, 1.2, 1.2, 1.2], "no difference can be told"),
         ([2.0] * 5, "too few rounds to tell a difference from noise: at least 6"),
@@ -51,6 +51,11 @@ def test_ratio_is_of_the_same_round():
 def test_judge_says_plainly_whether_there_is_a_difference(ratios, text):
     found = judge(comparison([(100.0, 100.0 * ratio) for ratio in ratios]))
     assert re.match(text, found), found
+
+
+def test_many_rounds_without_a_difference_suggest_no_more():
+    found = judge(comparison([(100.0, 90.0 + n) for n in range(21)]))
+    assert found.endswith("includes 1")
 
 
 def test_comparison_has_medians_ratios_and_errors():

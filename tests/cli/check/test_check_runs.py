@@ -5,6 +5,7 @@ import json
 import pytest
 from check_kit import BY_HAND, CONFIG, OURS, find, only, subject, write_model
 
+from kindaware.cli.check._report import Report, write_report
 from kindaware.cli.check._subject import Trial
 from kindaware.cli.check._trial import TrialOptions, run_trial
 from kindaware.cli.check._trial_process import try_model
@@ -117,6 +118,14 @@ def test_stream_is_cancelled_after_some_responses(tmp_path):
     config = CONFIG.replace("dynamic_batching { }", "model_transaction_policy { decoupled: true }")
     checked = run_here(write_model(tmp_path / "m", code, config))
     assert checked.trial.request["responses"] == 3
+
+
+def test_stream_without_an_item_is_said_to_have_ended(tmp_path, capsys):
+    code = OURS.replace("def forward", "def stream").replace("return 2 * X", "yield from ()")
+    config = CONFIG.replace("dynamic_batching { }", "model_transaction_policy { decoupled: true }")
+    checked = run_here(write_model(tmp_path / "m", code, config))
+    write_report(Report(checked, [], ""))
+    assert "-> the stream ended without an item, " in capsys.readouterr().out
     assert find(checked, "run") == []
 
 
@@ -143,6 +152,33 @@ def test_warning_in_the_log_is_found(tmp_path):
     code = OURS.replace("pass", "self.logger.warning('old weights')")
     found = only(run_here(write_model(tmp_path / "m", code)), "KA408", "run")
     assert "old weights" in found.text
+    assert found.remedy == "change what the warning names, in the model's code or in config.pbtxt"
+
+
+def test_warning_about_missing_weights_says_to_put_them_there(tmp_path):
+    code = OURS.replace("pass", "self.logger.warning('w.pt is missing: the weights are random numbers')")
+    found = only(run_here(write_model(tmp_path / "m", code)), "KA408", "run")
+    assert found.remedy.startswith("put the file of weights where the model looks for it")
+
+
+def test_text_that_is_sent_is_not_empty(tmp_path):
+    config = CONFIG.replace("TYPE_FP32 dims: [ 4 ]", "TYPE_STRING dims: [ 1 ]", 1)
+    code = BY_HAND.replace("2 * x", "x.astype(bool).astype('f').repeat(4, 1) * (1 / len(x[0, 0]))")
+    checked = run_here(write_model(tmp_path / "m", code, config))
+    assert find(checked, "run") == []
+    assert checked.trial.request["outputs"] == {"Y": ["float32", [1, 4]]}
+
+
+def test_what_a_called_model_prints_is_not_the_callers(tmp_path):
+    called = OURS.replace("pass", "print('a word of the other')")
+    other = str(write_model(tmp_path / "other", called))
+    code = OURS.replace("2 * X", "self.call('other', {'X': X})['Y']")
+    checked = run_here(write_model(tmp_path / "m", code), called=[other])
+    checked.trial.output = "a word of the other"
+    assert find(checked, "run") == []
+    checked = run_here(write_model(tmp_path / "talks", code.replace("pass", "print('mine')")), called=[other])
+    checked.trial.output = "a word of the other"
+    assert [one[0] for one in find(checked, "run")] == ["KA407"]
 
 
 def test_what_crashes_a_server_is_an_error(tmp_path):

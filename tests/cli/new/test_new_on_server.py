@@ -67,7 +67,7 @@ def test_model_is_ready(name, served):
         ("sequence", "[3. 3. 3. 3.]"),
         ("pipeline", "three"),
         ("ported", "SCORES"),
-        ("repeat", "'OUT': array([1], dtype=int32)"),
+        ("repeat", "'OUT': array([8], dtype=int32)"),
         ("net", "OUTPUT (2,)"),
     ],
 )

@@ -188,3 +188,13 @@ def test_unknown_task_is_a_wrong_command_line(new):
 @pytest.mark.parametrize(("name", "file"), [("net", "test_net.py"), ("a-b.c", "test_a_b_c.py")])
 def test_test_has_a_name_of_its_own_that_python_can_import(name, file):
     assert name_test(name) == file
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_client_without_a_server_is_one_line(task, new, tmp_path):
+    new("net", "--task", task)
+    command = [sys.executable, str(tmp_path / "net" / "client.py"), "127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("grpc://127.0.0.1:1: expected a server that answers, got ")
+    assert "Traceback" not in done.stderr

@@ -225,7 +225,7 @@ def test_settings_do_without_a_configuration(run, write_model):
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        ([], "model 'm' input 'X': expected a value, got none; pass --input X=VALUE, or --random"),
+        ([], "model 'm' input 'X': expected a value for each input: X FP32 [4], got none; pass --input"),
         (["-i", "Z=[1]"], "expected NAME=VALUE with an input of the model, one of ['X'], got 'Z'"),
         (["-i", "x.npy"], "got no such file; correct the path"),
         (["-i", "[1,2]"], "unexpected shape for input 'X' for model 'm'. Expected [-1,4], got [1,2]"),
@@ -314,3 +314,78 @@ def test_labels_that_are_no_text_are_one_line(run, write_model, tmp_path):
     done = run(write_model(), "--random", "--labels", tmp_path / "labels.txt")
 
     assert done.stderr.startswith(f"kindaware run: --labels {tmp_path}/labels.txt: expected a text file in")
+
+
+SUBTRACTS = """
+from kindaware import KindAwareModel
+
+class TritonPythonModel(KindAwareModel):
+    def load(self):
+        return None
+
+    def forward(self, X, Z):
+        return X - Z
+"""
+CALLS = """
+from kindaware import KindAwareModel
+
+class TritonPythonModel(KindAwareModel):
+    def load(self):
+        return None
+
+    def forward(self, X):
+        return self.call("{name}", {{"X": X + 1}})["Y"]
+"""
+
+
+def test_models_beside_it_that_it_calls_are_loaded_too_and_those_that_they_call(run, write_model):
+    write_model(name="doubles")
+    write_model(CALLS.format(name="doubles"), name="between")
+    caller = write_model(CALLS.format(name="between"), name="caller")
+
+    done = run(caller, "-i", "[1,2,3,4]")
+
+    assert done.exit_code == 0, done.stderr
+    assert "Y  float32 [1, 4]  [6, 8, 10, 12]" in done.stdout
+
+
+def test_called_model_that_is_not_beside_it_is_one_line_that_says_what_to_do(run, write_model):
+    done = run(write_model(CALLS.format(name="nobody")), "-i", "[1,2,3,4]")
+
+    assert done.exit_code == 1
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("kindaware run: model 'nobody', which the model calls: expected its directory")
+    assert line.endswith("use kindaware serve with both of them")
+
+
+@pytest.mark.parametrize("options", [(), ("--top", "2")], ids=["not asked for", "top"])
+def test_classes_have_the_names_of_the_configurations_file(run, write_model, options):
+    config = (CONFIG + TENSORS).replace('"Y" ', '"Y" label_filename: "names.txt" ')
+    folder = write_model(config=config)
+    (folder / "names.txt").write_text("red\ngreen\nblue\ngrey\n")
+
+    done = run(folder, "-i", "[1,2,4,3]", *options)
+
+    words = [line.split() for line in done.stdout.splitlines()]
+    expected = [["8.0000", "2", "blue"], ["6.0000", "3", "grey"]]
+    named = [one for one in words if one[-1:] in (["blue"], ["grey"])]
+    assert named == (expected if options else [])
+
+
+def test_file_of_class_names_that_is_not_there_is_one_line(run, write_model):
+    done = run(
+        write_model(config=(CONFIG + TENSORS).replace('"Y" ', '"Y" label_filename: "names.txt" ')),
+        *("--random", "--top", "1"),
+    )
+
+    assert done.exit_code == 1
+    assert "label_filename 'names.txt': expected a text file in UTF-8, got" in done.stderr.splitlines()[-1]
+
+
+def test_random_inputs_of_one_shape_differ(run, write_model):
+    two = TENSORS.replace("input [", 'input [ { name: "Z" data_type: TYPE_FP32 dims: [ 4 ] },')
+
+    done = run(write_model(SUBTRACTS, CONFIG + two), "--random", "--json")
+
+    assert done.exit_code == 0, done.stderr
+    assert any(json.loads(done.stdout)["outputs"]["Y"][0])

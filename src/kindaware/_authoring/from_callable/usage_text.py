@@ -31,9 +31,7 @@ def write_client(model: CallableModel, name: str) -> str:
     if model.picture is not None and model.picture.categories:
         height, width = model.rows["INPUT"][-2:]
         return render("picture_client", name=name, height=str(height), width=str(width))
-    inputs = [
-        f'            "{one.name}": {_random_array(one, model.rows[one.name])},' for one in model.inputs
-    ]
+    inputs = [f'    "{one.name}": {_random_array(one, model.rows[one.name])},' for one in model.inputs]
     return render("callable_client", name=name, inputs="\n".join(inputs))
 
 

@@ -49,16 +49,22 @@ def bench(
     seconds: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="How long each measurement takes.", show_default="5; with --compare or --tune 2"
+            min=0.1,
+            metavar="SECONDS",
+            help="How long each measurement takes.",
+            show_default="5; with --compare or --tune 2",
         ),
     ] = None,
     warmup_seconds: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Seconds of load before it.", show_default="1; with --compare or --tune 0.3"
+            min=0.1,
+            metavar="SECONDS",
+            help="Seconds of load before it.",
+            show_default="1; with --compare or --tune 0.3",
         ),
     ] = None,
-    rows: Annotated[int, typer.Option("--rows", "-b", min=1, help="Rows of a request.")] = 1,
+    rows: Annotated[int, typer.Option("--rows", "-b", min=1, metavar="N", help="Rows of a request.")] = 1,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,11 +84,13 @@ def bench(
         ),
     ] = None,
     version: Annotated[
-        str, typer.Option(help="Version of the model.", show_default="the server chooses")
+        str, typer.Option(metavar="N", help="Version of the model.", show_default="the server chooses")
     ] = "",
     kind: Annotated[
         Kind | None,
-        typer.Option(help="Put every instance of a started server on the CPU.", show_default=False),
+        typer.Option(
+            metavar="CPU", help="Put every instance of a started server on the CPU.", show_default=False
+        ),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -108,19 +116,24 @@ def bench(
     ] = "",
     rounds: Annotated[
         int | None,
-        typer.Option(min=1, help="Turns of each with --compare; 6 at least to tell.", show_default="10"),
+        typer.Option(
+            min=1, metavar="N", help="Turns of each with --compare; 6 at least to tell.", show_default="10"
+        ),
     ] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="Search for the model's fastest settings on this machine.")
     ] = False,
     latency_ms: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Most that p95 may be, with --tune.", show_default="no limit"),
+        typer.Option(
+            min=0.001, metavar="MS", help="Most that p95 may be, with --tune.", show_default="no limit"
+        ),
     ] = None,
     max_error: Annotated[
         float | None,
         typer.Option(
             min=0.0,
+            metavar="PART",
             help="Most that outputs may differ from FP32, in parts of their largest value.",
             show_default="0.05",
         ),
@@ -130,12 +143,14 @@ def bench(
         typer.Option(
             min=0.0,
             max=1.0,
+            metavar="PART",
             help="Least share of rows whose best class is that of FP32.",
             show_default="0.99",
         ),
     ] = None,
     budget_seconds: Annotated[
-        float | None, typer.Option(min=1.0, help="How long --tune may take.", show_default="300")
+        float | None,
+        typer.Option(min=1.0, metavar="SECONDS", help="How long --tune may take.", show_default="300"),
     ] = None,
     tries: Annotated[
         list[str] | None,

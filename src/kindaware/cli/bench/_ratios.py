@@ -94,15 +94,28 @@ def judge(one: Comparison) -> str:
     """Return what the throughput of both says, in a sentence."""
     ratio = one.ratios()["requests/s"]
     if ratio.interval is None:
-        return "too few rounds to tell a difference from noise: at least 6 are needed"
+        return "too few rounds to tell a difference from noise: at least 6 are needed (--rounds 6)"
     lower, upper = ratio.interval
     if not ratio.is_certain:
         interval = f"{lower:.3f} to {upper:.3f}"
-        return f"no difference can be told from noise: the interval of the ratio, {interval}, includes 1"
+        text = f"no difference can be told from noise: the interval of the ratio, {interval}, includes 1"
+        return text + _suggest_rounds(one)
     word = "more" if ratio.spread.median > 1 else "fewer"
     return (
         f"B answers {word} requests per second than A: {ratio.spread.median:.3f} times as many "
         f"(95 % interval {lower:.3f} to {upper:.3f})"
+    )
+
+
+def _suggest_rounds(one: Comparison) -> str:
+    """Return what to do where the rounds are so few that the interval reaches from the least to the most."""
+    pick = _MEASURES["requests/s"]
+    ratios = [pick(each[B]) / pick(each[A]) for each in one.rounds]
+    if one.ratios()["requests/s"].interval != (min(ratios), max(ratios)):
+        return ""
+    return (
+        f"; with {len(one.rounds)} rounds it reaches from the least ratio to the most, "
+        f"--rounds {2 * len(one.rounds)} may tell"
     )
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from kindaware._errors import ConfigError
 from kindaware._server.model_folder import is_model
 from kindaware._server.server import TritonServer
+from kindaware.cli._served_models import unknown_named
 from kindaware.cli.bench._server_times import count
 from kindaware.cli.bench._target import Protocol, Target, make_message
-from kindaware.client import ModelClientError
 from kindaware.client._metadata import Metadata
 from kindaware.client._transport import Transport
 
@@ -191,18 +191,8 @@ def open_subject(
 
 def _find_model(transport: Transport, model: str, version: str) -> Subject:
     """Return a model of a running server; where it has none of that name, the error names those it has."""
-    try:
+    with unknown_named(transport, model, _TIMEOUT_SECONDS):
         return Subject(transport, model, version)
-    except ModelClientError as error:
-        known = transport.ready_models(_TIMEOUT_SECONDS) if error.was_sent else [model]
-        if model in known:
-            raise
-        raise ConfigError.of(
-            f"model {model!r} of {transport.scheme}://{transport.address}",
-            expected="a model that is ready",
-            got="none of that name",
-            remedy=f"it has {', '.join(known) or 'no model that is ready'}",
-        ) from error
 
 
 def _check_running(place: Place, *, is_changed: bool) -> None:

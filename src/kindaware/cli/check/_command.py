@@ -44,7 +44,8 @@ def check(
     ] = None,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Load the model and send a request.")] = True,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds that loading a model and its request may take.")
+        float,
+        typer.Option(min=1, metavar="SECONDS", help="Seconds that loading a model and its request may take."),
     ] = 300.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one document of JSON.")] = False,
 ) -> None:

@@ -71,8 +71,16 @@ def _request_lines(report: Report) -> Iterator[str]:
     sent = ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in request["inputs"].items())
     got = ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in request["outputs"].items())
     answers = f", {request['responses']} responses or more" if request["responses"] > 1 else ""
-    answer = got or ("an error" if request.get("error") else "no outputs")
+    answer = got or _describe_nothing(report)
     yield f"request: {sent or 'no inputs'} -> {answer}, {request['seconds'] * 1e3:.1f} ms{answers}"
+
+
+def _describe_nothing(report: Report) -> str:
+    """Say why there are no outputs."""
+    request = report.subject.trial.request if report.subject.trial else None
+    if request is not None and request.get("error"):
+        return "an error"
+    return "the stream ended without an item" if report.subject.is_decoupled else "no outputs"
 
 
 def as_document(reports: Sequence[Report]) -> dict[str, Any]:

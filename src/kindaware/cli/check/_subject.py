@@ -139,7 +139,18 @@ class Subject:
         return Code(ast.parse(self.code_file.read_bytes()))
 
     def called(self) -> list[Path]:
-        """Return the models beside it that it may call: their names are in its code or parameters."""
+        """Return the models beside it that it may call, and those that they may call."""
+        found: list[Path] = []
+        open_ = [self]
+        while open_:
+            for path in open_.pop()._named_beside():
+                if path not in found and path.name != self.name:
+                    found.append(path)
+                    open_.append(Subject(path, self.machine))
+        return found
+
+    def _named_beside(self) -> list[Path]:
+        """Return the models beside it whose names are in its code or parameters."""
         parameters = self.written.get("parameters", {})
         named = {str(one.get("string_value")) for one in parameters.values()}
         if self.code is not None:

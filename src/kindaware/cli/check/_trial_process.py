@@ -22,6 +22,9 @@ from kindaware.testing import ModelHarness, ModelLoadError, TritonContractError
 MOST_RESPONSES = 3
 """Of a stream; it is cancelled then."""
 
+_TEXT = b"hello"
+"""What inputs of text get: many models have nothing to say to an empty one."""
+
 _MOST_LOG_LINES = 20
 _AT = re.compile(
     r'(?:File "(?P<file>[^"]+)", line (?P<line>\d+))|(?:^ {2}(?P<path>/[^(\n]+)\((?P<number>\d+)\))', re.M
@@ -37,7 +40,7 @@ def try_model(
     parameters: Mapping[str, str],
     called: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Load one instance of each group of a model, and send the first one a request of zeros.
+    """Load one instance of each group of a model, and send the first one a request of zeros and a word.
 
     Args:
         directory: the model's.
@@ -155,7 +158,7 @@ def _own_inputs(harness: ModelHarness) -> Mapping[str, Any]:
 
 
 def _zeros(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Return zeros for each input that a request must have."""
+    """Return zeros, or a word where text is wanted, for each input that a request must have."""
     row = [1] if int(config["max_batch_size"]) > 0 else []
     made: dict[str, Any] = {}
     for tensor in config["input"]:
@@ -165,7 +168,7 @@ def _zeros(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> di
         dtype = find_dtype(tensor["data_type"], f"input {tensor['name']!r} data_type")
         size = [*row, *dims]
         if dtype.torch is None:
-            made[tensor["name"]] = np.full(size, b"", dtype=object)
+            made[tensor["name"]] = np.full(size, _TEXT, dtype=object)
         elif dtype.numpy is None:
             made[tensor["name"]] = torch.zeros(size, dtype=dtype.torch)
         else:
@@ -174,7 +177,7 @@ def _zeros(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> di
 
 
 def _is_made_up(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> bool:
-    """Whether the model may be right to refuse: texts are empty, and sizes were chosen."""
+    """Whether the model may be right to refuse: texts are made up, and sizes were chosen."""
     sent = [one for one in config["input"] if one["name"] in inputs]
     return any(one["data_type"] == "TYPE_STRING" or -1 in map(int, one["dims"]) for one in sent)
 

@@ -26,7 +26,7 @@ def config(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds that the import of model.py may take.")
+        float, typer.Option(min=1, metavar="SECONDS", help="Seconds that the import of model.py may take.")
     ] = 120.0,
 ) -> None:
     """Show config.pbtxt as the class in model.py declares it, and how the one that is there differs."""

@@ -22,11 +22,22 @@ def profile(
     requests: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Requests per execute.", show_default="32, or as many as max_batch_size allows"
+            min=1,
+            metavar="N",
+            help="Requests per execute.",
+            show_default="32, or as many as max_batch_size allows",
         ),
     ] = None,
-    rows: Annotated[int, typer.Option("--rows", "-b", min=1, help="Rows per request.")] = 1,
-    batches: Annotated[int, typer.Option(min=1, help="How often to call execute.")] = 20,
+    rows: Annotated[int, typer.Option("--rows", "-b", min=1, metavar="N", help="Rows per request.")] = 1,
+    batches: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="How often to call execute.",
+            show_default="20, or as many as fit in about 20 s, but 3 at least",
+        ),
+    ] = None,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="FILE", help="Where to write the trace; .gz compresses it."),
@@ -49,7 +60,7 @@ def profile(
         str | None,
         typer.Option(metavar="|".join(KINDS), help="Kind of instance.", show_default="the configuration's"),
     ] = None,
-    device_id: Annotated[int, typer.Option(min=0, help="Ordinal of the GPU.")] = 0,
+    device_id: Annotated[int, typer.Option(min=0, metavar="N", help="Ordinal of the GPU.")] = 0,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Use another config.pbtxt.", show_default="the directory's"),

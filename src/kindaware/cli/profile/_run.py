@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,12 @@ from kindaware.cli._recorder import PREFIX, Recorder
 from kindaware.cli._stages import FORWARD, mark_stages
 from kindaware.testing import ModelHarness
 
-NUM_WARM_UPS = 3
+MOST_WARM_UPS = 3
+MOST_CALLS, FEWEST_CALLS = 20, 3
+"""How often `execute` is called, without and then with the profiler, where nobody says."""
+
+WANTED_SECONDS = 20.0
+"""Of all calls together; a slow model gets fewer of them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,42 @@ class Measured:
     operators: Sequence[Operator]
 
 
+@dataclass(frozen=True)
+class WarmUp:
+    """Calls before those that count.
+
+    Attributes:
+        count: how many there were.
+        seconds: of the last one.
+        total_seconds: of all.
+    """
+
+    count: int
+    seconds: float
+    total_seconds: float
+
+    def choose_calls(self) -> int:
+        """Return how many calls to time, and as many to trace, within the wanted time."""
+        # One more call sets the profiler up.
+        fitting = ((WANTED_SECONDS - self.total_seconds) / max(self.seconds, 1e-9) - 1) / 2
+        return int(min(MOST_CALLS, max(FEWEST_CALLS, fitting)))
+
+
+def warm_up(model: ModelHarness, requests: Sequence[Mapping[str, Any]]) -> WarmUp:
+    """Run `execute` a few times; once where that already takes a part of the wanted time.
+
+    Raises:
+        InferenceError: a request failed.
+    """
+    count, total, last = 0, 0.0, 0.0
+    while count < MOST_WARM_UPS and total < WANTED_SECONDS / 10:
+        started = time.perf_counter()
+        model.infer_batch(requests)
+        last = time.perf_counter() - started
+        count, total = count + 1, total + last
+    return WarmUp(count, last, total)
+
+
 def measure(
     model: ModelHarness,
     requests: Sequence[Mapping[str, Any]],
@@ -64,7 +106,7 @@ def measure(
     """Run `execute` and write the trace.
 
     Args:
-        model: loaded, with one instance.
+        model: loaded and warm, with one instance.
         requests: of every call.
         num_executes: how many calls are timed, and as many more traced.
         trace: the file, in the form of Chrome's traces.
@@ -79,9 +121,6 @@ def measure(
     os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler's own notes on standard error
     recorder = Recorder()
     mark_stages(model.instance, recorder)
-    for _ in range(NUM_WARM_UPS):
-        model.infer_batch(requests)
-    recorder.clear()
     for _ in range(num_executes):
         model.infer_batch(requests)
     stages = dict(recorder.seconds)

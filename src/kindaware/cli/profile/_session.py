@@ -14,7 +14,7 @@ from kindaware.cli._model_dir import require_model
 from kindaware.cli._shapes import parse_shapes
 from kindaware.cli.profile._inputs import count_requests, make_requests, parse_parameters, read_data
 from kindaware.cli.profile._report import describe_instance, describe_machine, write_report
-from kindaware.cli.profile._run import NUM_WARM_UPS, measure
+from kindaware.cli.profile._run import WarmUp, measure, warm_up
 from kindaware.testing import ModelHarness
 
 
@@ -23,7 +23,7 @@ def profile_model(
     *,
     requests: int | None,
     rows: int,
-    batches: int,
+    batches: int | None,
     output: Path,
     shape: Sequence[str],
     data: Sequence[str],
@@ -54,14 +54,27 @@ def profile_model(
             model.config["name"], int(model.config["max_batch_size"]), rows, requests
         )
         made = make_requests(model.config, num_requests=num_requests, rows=rows, shapes=shapes, data=arrays)
+        warmed = warm_up(model, made)
+        calls = warmed.choose_calls() if batches is None else batches
+        _say_what_comes(warmed, calls)
         about = {
             "model": describe_instance(model.instance, model.args),
-            "calls": f"{batches} of execute with {num_requests} request(s) of {rows} row(s), "
-            f"after {NUM_WARM_UPS} to warm up",
+            "calls": f"{calls} of execute with {num_requests} request(s) of {rows} row(s), "
+            f"after {warmed.count} to warm up",
             **describe_machine(model.instance),
         }
-        measured = measure(model, made, num_executes=batches, trace=output, about=about)
+        measured = measure(model, made, num_executes=calls, trace=output, about=about)
     typer.echo(write_report({**about, "trace": str(output)}, measured, num_requests))
+
+
+def _say_what_comes(warmed: WarmUp, calls: int) -> None:
+    """Print how long it may take, so that a slow model is no riddle."""
+    seconds = warmed.seconds * (2 * calls + 1)
+    typer.echo(
+        f"{warmed.seconds * 1e3:.3g} ms per execute; {calls} calls timed, then {calls} traced, "
+        f"in about {max(1, round(seconds))} s",
+        err=True,
+    )
 
 
 def _check_output(path: Path) -> None:

@@ -37,7 +37,10 @@ def run(
     ] = None,
     is_random: Annotated[bool, typer.Option("--random", help="Random values for the other inputs.")] = False,
     num_requests: Annotated[
-        int, typer.Option("--requests", min=1, help="How many requests; of a sequence where there is one.")
+        int,
+        typer.Option(
+            "--requests", min=1, metavar="N", help="How many requests; of a sequence where there is one."
+        ),
     ] = 1,
     top: Annotated[
         int | None,
@@ -47,7 +50,9 @@ def run(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Names of the classes, one per line.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Names of the classes, one per line.", show_default="label_filename's"
+        ),
     ] = None,
     kind: Annotated[
         str | None,
@@ -55,10 +60,12 @@ def run(
             metavar="|".join(KINDS), help="Kind of the instance.", show_default="the configuration's"
         ),
     ] = None,
-    device_id: Annotated[int, typer.Option(min=0, help="Ordinal of the GPU.")] = 0,
+    device_id: Annotated[int, typer.Option(min=0, metavar="N", help="Ordinal of the GPU.")] = 0,
     accelerator: Annotated[
         Accelerator | None,
-        typer.Option(help="Simulated GPUs in host memory.", show_default="torch's own devices"),
+        typer.Option(
+            metavar="simulated", help="Simulated GPUs in host memory.", show_default="torch's own devices"
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,

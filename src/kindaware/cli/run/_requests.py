@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from kindaware._errors import ConfigError
+from kindaware.cli._served_models import refuse_missing
 from kindaware.cli._values import make_random, read_inputs
 from kindaware.client._metadata import Metadata, Tensor
 
@@ -24,6 +24,7 @@ def describe_tensors(config: Mapping[str, Any]) -> Metadata:
                 one["name"],
                 str(one["data_type"]).removeprefix("TYPE_").replace("STRING", "BYTES"),
                 tuple(map(int, one["dims"])),
+                bool(one.get("optional")),
             )
             for one in tensors
         )
@@ -61,7 +62,7 @@ def make_requests(
         if is_random:
             rest = [one for one in metadata.inputs if one.name not in values]
             values |= {one.name: make_random(one, seed=number) for one in rest}
-        _refuse_missing(values, config)
+        refuse_missing(metadata.model, metadata.inputs, values)
         found.append(_add_rows(values, metadata))
     return found
 
@@ -84,17 +85,6 @@ def _split(options: Sequence[str], metadata: Metadata) -> list[dict[str, Any]]:
             sets += [{}] * (number == len(sets))
             sets[number] = {**sets[number], name: value}
     return sets
-
-
-def _refuse_missing(values: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    for one in config.get("input", ()):
-        if not one.get("optional") and one["name"] not in values:
-            raise ConfigError.of(
-                f"model {config['name']!r} input {one['name']!r}",
-                expected="a value",
-                got="none",
-                remedy=f"pass --input {one['name']}=VALUE, or --random",
-            )
 
 
 def _add_rows(values: Mapping[str, Any], metadata: Metadata) -> dict[str, Any]:

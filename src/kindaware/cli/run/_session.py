@@ -18,10 +18,13 @@ from kindaware._server.config_changes import ConfigChanges, parse_own_settings
 from kindaware._server.model_folder import read_config
 from kindaware.cli._file_watch import FileWatch, check_watch_installed, follow_links
 from kindaware.cli._harness_errors import explained
+from kindaware.cli._machine import Machine
 from kindaware.cli._model_dir import require_model
 from kindaware.cli._outputs import write_outputs
 from kindaware.cli._recorder import Recorder
 from kindaware.cli._stages import mark_stages
+from kindaware.cli._values import read_text_file
+from kindaware.cli.check._subject import Subject
 from kindaware.cli.run._report import (
     describe_model,
     order_stages,
@@ -46,7 +49,7 @@ class RunOptions:
         is_random: whether other inputs are random.
         num_requests: how many requests at least.
         top: how many of the best classes are listed.
-        labels: names of the classes.
+        labels: names of the classes; without them, each output's own file has them.
         kind: of the instance, or None.
         device_id: ordinal of the GPU.
         accelerator: `simulated`, or None.
@@ -123,6 +126,7 @@ def _make_harness(options: RunOptions) -> ModelHarness:
         device_id=options.device_id,
         num_gpus=torch.cuda.device_count() if is_torchs else None,
         accelerator=options.accelerator,
+        models=Subject(options.model_dir, Machine()).called(),
         instances=None if read_config(options.model_dir).is_ensemble else 1,
     )
 
@@ -158,6 +162,22 @@ def _run_loaded(harness: ModelHarness, options: RunOptions, out: TextIO) -> None
             typer.echo(f"\n{write_stages(recorder.seconds, len(requests))}", file=out)
 
 
+def _find_labels(config: Mapping[str, Any], options: RunOptions) -> dict[str, tuple[str, ...]]:
+    """Return the names of each output's classes, from the command line or from the files of config.pbtxt.
+
+    Raises:
+        ConfigError: a file can't be read.
+    """
+    found = {}
+    for one in config.get("output", ()):
+        if options.labels:
+            found[one["name"]] = options.labels
+        elif file := one.get("label_filename"):
+            subject = f"model {config['name']!r} output {one['name']!r} label_filename {file!r}"
+            found[one["name"]] = tuple(read_text_file(options.model_dir / file, subject).splitlines())
+    return found
+
+
 def _run_one(
     model: ModelHarness,
     inputs: Mapping[str, Any],
@@ -167,6 +187,7 @@ def _run_one(
     out: TextIO,
 ) -> None:
     """Send one request, and print its answers: those of a stream as they come."""
+    labels = _find_labels(model.config, options) if options.top else {}
     before = dict(recorder.seconds)
     started = time.perf_counter()
 
@@ -179,7 +200,7 @@ def _run_one(
                 file=out,
             )
         else:
-            text = write_outputs(outputs, top=options.top, labels=options.labels)
+            text = write_outputs(outputs, top=options.top, labels=labels)
             typer.echo(f"{elapsed:7.3f} s  {text}" if is_stream else text, file=out)
 
     def show_item(result: Result) -> None:

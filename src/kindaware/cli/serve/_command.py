@@ -22,7 +22,7 @@ def serve(
     repositories: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL_REPOSITORY...",
+            metavar="MODEL_REPOSITORY",
             help="Directories that have one directory per model, or a model's directory.",
             show_default=False,
         ),
@@ -36,13 +36,18 @@ def serve(
             "/opt/tritonserver/bin/tritonserver, the installed nvidia-pytriton wheel",
         ),
     ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is all.")] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(help="Port of HTTP; 0 picks a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="Port of gRPC; 0 picks a free one.")] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="Port of the metrics; 0 picks a free one.")] = 8002,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 is all.")
+    ] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option(metavar="PORT", help="Port of HTTP; 0 picks a free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option(metavar="PORT", help="Port of gRPC; 0 picks a free one.")] = 8001,
+    metrics_port: Annotated[
+        int, typer.Option(metavar="PORT", help="Port of the metrics; 0 picks a free one.")
+    ] = 8002,
     kind: Annotated[
         Kind | None,
         typer.Option(
+            metavar="CPU",
             help="Put every instance on the CPU, in copies of the configurations, and say so.",
             show_default="where the configurations say",
         ),

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from kindaware._tensors.dtypes import find_dtype
+from kindaware.cli._harness_errors import MISSING_MODEL
 from kindaware.cli.check._registry import Found, rule
 from kindaware.cli.check._subject import Subject
 
 _PARTS = re.compile(r"(?s)^(?P<text>.*: expected .*, got .*?); (?P<remedy>[^;]+?)( \(seen in .*\))?$")
 _ABOUT_OUTPUT = re.compile(r"output '(?P<name>[^']+)': expected (shape|data type)")
 
-_MISSING_MODEL = re.compile(r"Model '(?P<name>[^']+)' is not ready")
 _OF_THE_SERVER = re.compile(r"^Failed to process the request\(s\) for model '[^']*', message: ")
 
 
@@ -49,7 +49,7 @@ def does_not_load(subject: Subject) -> Iterator[Found]:
 
 @rule("KA402", "error", "the request failed", stage="run")
 def request_failed(subject: Subject) -> Iterator[Found]:
-    """A warning where the values, empty texts or chosen sizes, may be to blame."""
+    """A warning where the values, made-up texts or chosen sizes, may be to blame."""
     request = subject.trial.request if subject.trial is not None else None
     error = request.get("error") if request is not None else None
     if request is None or error is None or _ABOUT_OUTPUT.search(error["text"]):
@@ -57,7 +57,7 @@ def request_failed(subject: Subject) -> Iterator[Found]:
     sent = ", ".join(f"{name} {dtype} {shape}" for name, (dtype, shape) in request["inputs"].items())
     text, remedy = _split(_OF_THE_SERVER.sub("", error["text"]), "correct it")
     line, file = _place(subject, error)
-    if missing := _MISSING_MODEL.search(text):
+    if missing := MISSING_MODEL.search(text):
         yield Found(
             f"it calls model {missing['name']!r}, which is not beside it",
             "check it in a repository that has both",
@@ -69,7 +69,7 @@ def request_failed(subject: Subject) -> Iterator[Found]:
     is_refused = error["code"] in ("INVALID_ARG", "UNSUPPORTED")
     if request["has_made_up_values"] or is_refused:
         yield Found(
-            f"a request of zeros and empty texts ({sent}) "
+            f"a request of zeros and made-up texts ({sent}) "
             f"{'was refused' if is_refused else 'failed'}: {text}",
             "if the values are to blame, define warmup_inputs(rows), or pass --shape for sizes",
             line,
@@ -173,6 +173,11 @@ def ends_its_process(subject: Subject) -> Iterator[Found]:
 def prints(subject: Subject) -> Iterator[Found]:
     """Standard output of a server's processes has no level and no model's name."""
     lines = [line for line in (subject.trial.output if subject.trial else "").splitlines() if line.strip()]
+    others = {path: Subject(path, subject.machine).code for path in subject.called()}
+    if any(code is None or any(code.calls("print")) for code in others.values()) and not (
+        subject.code is not None and any(subject.code.calls("print"))
+    ):
+        return  # those of a model that it calls, which says so in a check of its own
     if lines and subject.trial and not subject.trial.error:
         more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
         calls = list(subject.code.calls("print")) if subject.code is not None else []
@@ -185,6 +190,18 @@ def prints(subject: Subject) -> Iterator[Found]:
         )
 
 
+_IS_WEIGHTS = re.compile(r"(?i)weights|checkpoint|state.?dict")
+_IS_FILE = re.compile(r"(?i)\bno\b.*\bfile|not found|missing|does not exist|isn't there|not there|random")
+
+
+def _remedy_of_warning(text: str) -> str:
+    if _IS_WEIGHTS.search(text) and _IS_FILE.search(text):
+        return (
+            "put the file of weights where the model looks for it; until then it answers with random numbers"
+        )
+    return "change what the warning names, in the model's code or in config.pbtxt"
+
+
 @rule("KA408", "warning", "the model, or the library, warns in the log", stage="run")
 def warns(subject: Subject) -> Iterator[Found]:
     """As a server's log would have it."""
@@ -193,7 +210,7 @@ def warns(subject: Subject) -> Iterator[Found]:
     for text in dict.fromkeys(text for level, text in subject.trial.log if level == "WARNING"):
         yield Found(
             f"it warns: {text.splitlines()[0][:300]}",
-            "see the documentation of what it names",
+            _remedy_of_warning(text),
             0,
             subject.code_file,
         )
