@@ -177,6 +177,17 @@ def test_collate_is_not_blamed_for_a_request_that_is_refused():
     assert found[0].text == "too bright"
 
 
+def test_collate_of_a_model_without_batches_is_not_blamed():
+    """Nobody has asked it."""
+
+    def forward(X):
+        raise ValueError("odd")
+
+    pipeline = make_pipeline(forward, spec=make_spec(max_batch_size=0), collate=lose)
+    [found] = pipeline.run([Request("r", {"X": torch.ones(2)}, None)])
+    assert "expected forward to return, got ValueError: odd" in found.text
+
+
 def test_collate_of_text_into_numbers_is_not_blamed():
     def forward(X):
         raise ValueError("odd")

@@ -1,9 +1,11 @@
 """A `collate` that pads: what of an output of variable size is the padding's, and not the request's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, make_pipeline, make_spec, start, tensor
+from core_kit import Doubler, make_pipeline, make_plan, make_spec, start, tensor
 from torch.nn.functional import pad
 
 from kindaware import ConfigError, TensorSpec
@@ -40,7 +42,7 @@ def pipeline_of(forward, *, outputs=(Y,), collate=joined, unpad=None, **more):
     )
 
 
-@pytest.mark.parametrize("collate", [joined, to_a_multiple_of_8])
+@pytest.mark.parametrize("collate", [to_a_multiple_of_8, joined])
 def test_output_is_as_long_alone_as_beside_longer_requests(collate):
     batches = []
 
@@ -102,6 +104,11 @@ class Prepares(Joins):
         return inputs
 
 
+class TakesAny(Prepares):
+    def forward(self, **inputs):
+        return inputs["X"]
+
+
 VARIABLE = {"input": [tensor("X", [-1])], "output": [tensor("Y", [-1])]}
 
 
@@ -110,6 +117,8 @@ VARIABLE = {"input": [tensor("X", [-1])], "output": [tensor("Y", [-1])]}
     [
         (Joins, None, VARIABLE, "the input, which collate may pad, that output 'Y' is as long as"),
         (Joins, {"Y": "Z"}, VARIABLE, r"inputs of variable size, \['X'\], got 'Z'; write unpad = "),
+        (Prepares, {"Y": "Z"}, VARIABLE, r"inputs of variable size, \['X'\], got 'Z'"),
+        (TakesAny, None, VARIABLE, "that output 'Y' is as long as, or None, got neither"),
         (Joins, {"Z": "X"}, VARIABLE, r"outputs with a dimension of -1, \['Y'\], got 'Z'"),
         (
             Prepares,
@@ -125,17 +134,18 @@ def test_output_of_variable_size_beside_collate_needs_unpad(model, unpad, change
     assert "or is a list with one tensor per request" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"input": [tensor("X", [4])], "output": [tensor("Y", [-1])]},
-        {"input": [tensor("X", [-1])], "output": [tensor("Y", [4])]},
-        {**VARIABLE, "max_batch_size": 1},
-        {**VARIABLE, "max_batch_size": 0},
-    ],
-)
-def test_collate_of_a_model_whose_outputs_do_not_depend_on_it_needs_no_unpad(changes):
-    assert start(Joins, **changes).is_ready()
+FIXED = TensorSpec("X", "FP32", [4])
+
+
+def test_collate_of_a_model_whose_outputs_do_not_depend_on_it_needs_no_unpad():
+    specs = [
+        make_spec(inputs=[FIXED], outputs=[Y]),
+        make_spec(inputs=[X], outputs=[TensorSpec("Y", "FP32", [4])]),
+        make_spec(inputs=[X], outputs=[Y], max_batch_size=1),
+        make_spec(inputs=[X], outputs=[Y], max_batch_size=0),
+        replace(make_spec(inputs=[X], outputs=[Y]), decoupled=True),
+    ]
+    assert [make_plan(lambda X: X, spec=spec, collate=joined).padding for spec in specs] == [None] * 5
 
 
 def test_text_beside_collate_is_cut_too():

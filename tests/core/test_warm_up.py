@@ -185,6 +185,10 @@ def test_initialize_warm_up_that_does_not_fit_the_configuration_is_a_config_erro
         ({"X": torch.ones(2, 4), "T": torch.ones(2, 1)}, "input 'T': expected a numpy array of dtype object"),
         ({"X": torch.ones(2, 4), "T": np.array([["a"]] * 2)}, "input 'T': expected an array of dtype object"),
         (
+            {"X": torch.ones(2, 4), "T": np.array([[b"a"]] * 2)},
+            "with elements of type bytes, got dtype |S1 with ['bytes_']",
+        ),
+        (
             {"X": torch.ones(2, 4), "T": np.array([["a"], [b"a"]], dtype=object)},
             "with elements of type bytes, got dtype object with ['bytes', 'str']",
         ),

@@ -116,7 +116,8 @@ class Collator:
         requests: Sequence[Request],
     ) -> Iterator[tuple[str, str, str, str]]:
         """Yield for each change of an input by `collate` the input, what it is, what was there, and is."""
-        if self._collate is None or requests[0].rows is None:
+        # A model that doesn't batch has never asked `collate`.
+        if requests[0].rows is None:
             return
         # It returns one value per input, which is the only one to be concatenated.
         collated: dict[str, Value] = {name: tensors[0] for name, tensors in parts.items()}
