@@ -42,7 +42,7 @@ def pipeline_of(forward, *, outputs=(Y,), collate=joined, unpad=None, **more):
     )
 
 
-@pytest.mark.parametrize("collate", [to_a_multiple_of_8, joined])
+@pytest.mark.parametrize("collate", [joined, to_a_multiple_of_8])
 def test_output_is_as_long_alone_as_beside_longer_requests(collate):
     batches = []
 
@@ -55,6 +55,12 @@ def test_output_is_as_long_alone_as_beside_longer_requests(collate):
     assert together == [[[2.0 * length] * length] for length in LENGTHS]
     assert [values(pipeline.run(requests_of(length)))[0] for length in LENGTHS] == together
     assert batches == [3, 1, 1, 1]
+
+
+def test_output_may_be_longer_than_the_longest_input_since_collate_may_pad_further():
+    spec = make_spec(inputs=[X], outputs=[Y])
+    padding = make_plan(lambda X: X, spec=spec, collate=joined, unpad={"Y": ("X",)}).padding
+    assert padding.cuts({"Y": torch.ones(3, 8)}, requests_of(*LENGTHS)) == {"Y": {1: LENGTHS}}
 
 
 def test_output_that_follows_no_input_is_left_as_it_is():

@@ -7,6 +7,7 @@ from core_kit import Faulty, Releasing, make_device, make_plan, make_spec
 from kindaware import TensorSpec
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request
+from kindaware._batch.request_context import RequestContext, current_context
 from kindaware._errors import OutputError
 
 ONES = Request("r", {"X": torch.ones(1, 2)}, 1)
@@ -32,6 +33,13 @@ def test_hook_runs_with_gradients_disabled():
     seen = []
     preprocess(lambda inputs: seen.append(torch.is_grad_enabled()) or inputs)
     assert seen == [False]
+
+
+def test_calls_that_a_hook_makes_are_of_its_request():
+    seen = []
+    request = Request(RequestContext("r1"), ONES.inputs, 1)
+    preprocess(lambda inputs: seen.append(current_context().request_id) or inputs, request=request)
+    assert (seen, current_context().request_id) == (["r1"], "")
 
 
 def test_forward_behind_a_decorator_that_takes_anything_may_lack_an_optional_input():
