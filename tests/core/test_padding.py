@@ -9,6 +9,7 @@ from core_kit import Doubler, Faulty, Releasing, make_pipeline, make_plan, make_
 
 from kindaware import ConfigError, KindAwareModel, TensorSpec
 from kindaware._batch import padding as _padding
+from kindaware._batch.collate import Collator
 from kindaware._batch.padding import _fill
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
@@ -64,6 +65,15 @@ def test_lengths_are_given_to_a_forward_that_names_them_and_to_no_other():
 
     assert values(padded(forward).run([ids([1]), ids([2, 3])])) == [[[1]], [[2, 3]]]
     assert seen == [[1, 1]]
+
+
+def test_lengths_are_made_only_where_forward_names_them():
+    def lengths_for(forward):
+        plan = make_plan(forward, spec=make_spec(inputs=[IDS], outputs=[ROWS]), pad={"IDS": 0})
+        return Collator(plan, land=len).lengths([ids([1]), ids([2, 3])])
+
+    assert lengths_for(lambda IDS, lengths: IDS)["IDS"].tolist() == [1, 2]
+    assert lengths_for(lambda IDS: IDS) == {}
 
 
 def test_requests_of_the_same_length_are_joined_without_padding():
