@@ -67,13 +67,13 @@ def test_lengths_are_given_to_a_forward_that_names_them_and_to_no_other():
     assert seen == [[1, 1]]
 
 
-def test_lengths_are_made_only_where_forward_names_them():
-    def lengths_for(forward):
+def test_lengths_are_an_argument_only_where_forward_names_them():
+    def argument_for(forward):
         plan = make_plan(forward, spec=make_spec(inputs=[IDS], outputs=[ROWS]), pad={"IDS": 0})
-        return Collator(plan, land=len).lengths([ids([1]), ids([2, 3])])
+        return Collator(plan, land=len).lengths_argument({"IDS": "one tensor"})
 
-    assert lengths_for(lambda IDS, lengths: IDS)["IDS"].tolist() == [1, 2]
-    assert lengths_for(lambda IDS: IDS) == {}
+    assert argument_for(lambda IDS, lengths: IDS) == {"lengths": "one tensor"}
+    assert argument_for(lambda IDS: IDS) == {}
 
 
 def test_requests_of_the_same_length_are_joined_without_padding():

@@ -401,6 +401,7 @@ def test_plan_on_a_gpu_runs_the_preferred_sizes_too():
     gpu = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason="")
     assert WarmUp.plan(spec, Settings(), gpu, None).sizes == (1, 4, 8)
     assert WarmUp.plan(spec, Settings(warmup=(2,)), gpu, None).sizes == (2,)
+    assert WarmUp.plan(spec, Settings(warmup=()), gpu, None).reason == "off"
     cpu = Placement("CPU", (torch.device("cpu"),), moves_modules=True, reason="")
     assert WarmUp.plan(spec, Settings(), cpu, None).sizes == (1,)
     streaming = dataclasses.replace(spec, decoupled=True)
