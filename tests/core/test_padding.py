@@ -1,6 +1,7 @@
 """Requests of different sizes in one batch: padded, told apart by lengths, and outputs cut back."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from core_kit import Doubler, Faulty, Releasing, make_pipeline, make_plan, make_
 from kindaware import ConfigError, KindAwareModel, TensorSpec
 from kindaware._batch import padding as _padding
 from kindaware._batch.collate import Collator
-from kindaware._batch.padding import _fill
+from kindaware._batch.padding import Padding, _fill
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
+from kindaware._hooks.binding import Call
+from kindaware._hooks.hooks import Hooks
 from kindaware._tensors.dtypes import DTYPES
 
 IDS = TensorSpec("IDS", "INT64", [-1])
@@ -68,9 +71,13 @@ def test_lengths_are_given_to_a_forward_that_names_them_and_to_no_other():
 
 
 def test_lengths_are_an_argument_only_where_forward_names_them():
+    spec = make_spec(inputs=[IDS], outputs=[ROWS])
+    padding = Padding({"IDS": 0}, {"IDS": (1,)}, {"IDS": 2}, frozenset({"IDS"}), {})
+
     def argument_for(forward):
-        plan = make_plan(forward, spec=make_spec(inputs=[IDS], outputs=[ROWS]), pad={"IDS": 0})
-        return Collator(plan, land=len).lengths_argument({"IDS": "one tensor"})
+        hooks = Hooks(forward, Call.bind(forward, spec, "model 'm'"))
+        collator = Collator(SimpleNamespace(hooks=hooks, padding=padding), land=len)
+        return collator.lengths_argument({"IDS": "one tensor"})
 
     assert argument_for(lambda IDS, lengths: IDS) == {"lengths": "one tensor"}
     assert argument_for(lambda IDS: IDS) == {}
