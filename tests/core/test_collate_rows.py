@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from core_kit import make_pipeline, make_spec
+from core_kit import make_pipeline, make_plan, make_spec
 
 from kindaware import RequestError, TensorSpec
+from kindaware._batch.collate import Collator
 from kindaware._batch.request import Request
 
 OUTPUTS = [
@@ -75,6 +76,20 @@ def test_collate_may_join_rows_to_another_number_if_the_outputs_have_the_batchs(
     )
     [found] = pipeline.run(requests_of(floats, 2))
     assert found["Y"].tolist() == [[2, 2], [2, 2]]
+
+
+def test_what_collate_returns_is_waited_for_before_it_is_read():
+    landed = []
+    plan = make_plan(lambda X: X, collate=lambda name, tensors: torch.cat(tensors))
+    parts, _ = Collator(plan, landed.append).parts(requests_of(floats, 2, 1))
+    assert [len(one) for one in parts["X"]] == [3]
+    assert landed == [parts["X"]]
+
+
+def test_collate_is_not_asked_for_the_one_request_of_a_model_without_batches():
+    plan = make_plan(lambda X: X, spec=make_spec(max_batch_size=0), collate=lose)
+    parts, _ = Collator(plan, land=len).parts([Request("r", {"X": torch.ones(2)}, None)])
+    assert [one.tolist() for one in parts["X"]] == [[1, 1]]
 
 
 def lose(name, tensors):
