@@ -7,7 +7,7 @@ from core_kit import make_pipeline, make_plan, make_spec
 
 from kindaware import RequestError, TensorSpec
 from kindaware._batch.collate import Collator
-from kindaware._batch.request import Request
+from kindaware._batch.request import HostArray, Request
 
 OUTPUTS = [
     pytest.param(TensorSpec("Y", "FP32", [2]), lambda X: X * 2, id="tensor"),
@@ -84,6 +84,13 @@ def test_what_collate_returns_is_waited_for_before_it_is_read():
     parts, _ = Collator(plan, landed.append).parts(requests_of(floats, 2, 1))
     assert [len(one) for one in parts["X"]] == [3]
     assert landed == [parts["X"]]
+
+
+def test_collate_is_asked_for_the_rows_of_arrays_too():
+    plan = make_plan(lambda X: X, collate=lose)
+    requests = [Request("r", HostArray("X", np.ones((num, 2), np.float32)), num) for num in (2, 1)]
+    parts, _ = Collator(plan, land=len).parts(requests)
+    assert [one.tolist() for one in parts["X"]] == [[[1, 1]]]
 
 
 def test_collate_is_not_asked_for_the_one_request_of_a_model_without_batches():
