@@ -68,12 +68,14 @@ EQUIVALENT = {
     "_batch/collate.py Collator.parts: if self._collate is None and (concatenated := conc...: always False": (
         "the tensors are concatenated by the staging, later"
     ),
-    "_batch/collate.py Collator.lengths: self._padding is not None and self._gives_lengths: without "
-    "self._padding is not None": "lengths that forward names without pad are refused while the model loads",
-    "_batch/collate.py Collator.lengths: self._padding is not None and self._gives_lengths: without "
-    "self._gives_lengths": "lengths_argument leaves them out, once they were made and copied for nothing",
-    "_batch/collate.py Collator.lengths_argument: self._padding is None or not self._gives_lengths: without "
-    "self._padding is None": "lengths that forward names without pad are refused while the model loads",
+    "_batch/padding.py Padding.pad: name not in self.fills or len({value.shape[1:] ...: without name not in "
+    "self.fills": "inputs that pad does not name have one size in a batch",
+    "_batch/collate.py Collator.parts: if self._may_be_ragged: always True": (
+        "where no rows are apart, joinable gives the same tensors, in a new list"
+    ),
+    "_batch/preprocess.py Preprocessor.run: if not self._runtime.is_host: always True": (
+        "the staging of a host expects nothing"
+    ),
     "_batch/pipeline.py Pipeline._preprocess: if not self._has_preprocess: always False": (
         "each request comes back as it is, later"
     ),

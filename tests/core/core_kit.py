@@ -138,14 +138,42 @@ def make_plan(forward, *, spec=None, collate=None, **settings):
     return Plan.of(spec, Settings(**settings), hooks, LOGGER)
 
 
+def make_device(runtime=None, staging=None):
+    """The CPU, or what stands for a device."""
+    runtime = runtime or CpuRuntime()
+    return Device(runtime, staging or HostStaging(), Health(runtime, "m", LOGGER))
+
+
 def make_pipeline(forward, *, runtime=None, staging=None, has_answered=True, **options):
     """A pipeline around a function; it counts as one that has answered before, unless said."""
     plan = make_plan(forward, **options)
-    runtime = runtime or CpuRuntime()
-    device = Device(runtime, staging or HostStaging(), Health(runtime, plan.spec.name, LOGGER))
-    runner = BatchRunner(plan, device, Counters())
+    runner = BatchRunner(plan, make_device(runtime, staging), Counters())
     runner.has_answered = has_answered
     return Pipeline(plan, runner)
+
+
+class Releasing(CpuRuntime):
+    """Notes waits and how often memory is handed back."""
+
+    def __init__(self):
+        self.log = []
+
+    def wait(self):
+        self.log.append("wait")
+
+    def release_memory(self):
+        self.log.append("release_memory")
+
+    @property
+    def num_releases(self):
+        return self.log.count("release_memory")
+
+
+class Faulty(CpuRuntime):
+    """A device that some errors leave unusable."""
+
+    def is_fault(self, error):
+        return "CUDA error" in str(error)
 
 
 def make_request(name, values, rows=1, width=2, batches=True):

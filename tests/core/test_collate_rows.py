@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from core_kit import make_pipeline, make_spec
+from core_kit import make_pipeline, make_plan, make_spec
 
 from kindaware import RequestError, TensorSpec
-from kindaware._batch.request import Request
+from kindaware._batch.collate import Collator
+from kindaware._batch.request import HostArray, Request
 
 OUTPUTS = [
     pytest.param(TensorSpec("Y", "FP32", [2]), lambda X: X * 2, id="tensor"),
@@ -75,6 +76,27 @@ def test_collate_may_join_rows_to_another_number_if_the_outputs_have_the_batchs(
     )
     [found] = pipeline.run(requests_of(floats, 2))
     assert found["Y"].tolist() == [[2, 2], [2, 2]]
+
+
+def test_what_collate_returns_is_waited_for_before_it_is_read():
+    landed = []
+    plan = make_plan(lambda X: X, collate=lambda name, tensors: torch.cat(tensors))
+    parts, _ = Collator(plan, landed.append).parts(requests_of(floats, 2, 1))
+    assert [len(one) for one in parts["X"]] == [3]
+    assert landed == [parts["X"]]
+
+
+def test_collate_is_asked_for_the_rows_of_arrays_too():
+    plan = make_plan(lambda X: X, collate=lose)
+    requests = [Request("r", HostArray("X", np.ones((num, 2), np.float32)), num) for num in (2, 1)]
+    parts, _ = Collator(plan, land=len).parts(requests)
+    assert [one.tolist() for one in parts["X"]] == [[[1, 1]]]
+
+
+def test_collate_is_not_asked_for_the_one_request_of_a_model_without_batches():
+    plan = make_plan(lambda X: X, spec=make_spec(max_batch_size=0), collate=lose)
+    parts, _ = Collator(plan, land=len).parts([Request("r", {"X": torch.ones(2)}, None)])
+    assert [one.tolist() for one in parts["X"]] == [[1, 1]]
 
 
 def lose(name, tensors):
@@ -175,6 +197,17 @@ def test_collate_is_not_blamed_for_a_request_that_is_refused():
         requests_of(floats, 1)
     )
     assert found[0].text == "too bright"
+
+
+def test_collate_of_a_model_without_batches_is_not_blamed():
+    """Nobody has asked it."""
+
+    def forward(X):
+        raise ValueError("odd")
+
+    pipeline = make_pipeline(forward, spec=make_spec(max_batch_size=0), collate=lose)
+    [found] = pipeline.run([Request("r", {"X": torch.ones(2)}, None)])
+    assert "expected forward to return, got ValueError: odd" in found.text
 
 
 def test_collate_of_text_into_numbers_is_not_blamed():

@@ -1,9 +1,11 @@
 """A `collate` that pads: what of an output of variable size is the padding's, and not the request's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, make_pipeline, make_spec, start, tensor
+from core_kit import Doubler, make_pipeline, make_plan, make_spec, start, tensor
 from torch.nn.functional import pad
 
 from kindaware import ConfigError, TensorSpec
@@ -55,6 +57,12 @@ def test_output_is_as_long_alone_as_beside_longer_requests(collate):
     assert batches == [3, 1, 1, 1]
 
 
+def test_output_may_be_longer_than_the_longest_input_since_collate_may_pad_further():
+    spec = make_spec(inputs=[X], outputs=[Y])
+    padding = make_plan(lambda X: X, spec=spec, collate=joined, unpad={"Y": ("X",)}).padding
+    assert padding.cuts({"Y": torch.ones(3, 8)}, requests_of(*LENGTHS)) == {"Y": {1: LENGTHS}}
+
+
 def test_output_that_follows_no_input_is_left_as_it_is():
     pipeline = pipeline_of(
         lambda X: {"Y": 2 * X, "TOP": X[:, :2]}, outputs=[Y, TOP], unpad={"Y": ("X",), "TOP": (None,)}
@@ -102,6 +110,11 @@ class Prepares(Joins):
         return inputs
 
 
+class TakesAny(Prepares):
+    def forward(self, **inputs):
+        return inputs["X"]
+
+
 VARIABLE = {"input": [tensor("X", [-1])], "output": [tensor("Y", [-1])]}
 
 
@@ -110,6 +123,8 @@ VARIABLE = {"input": [tensor("X", [-1])], "output": [tensor("Y", [-1])]}
     [
         (Joins, None, VARIABLE, "the input, which collate may pad, that output 'Y' is as long as"),
         (Joins, {"Y": "Z"}, VARIABLE, r"inputs of variable size, \['X'\], got 'Z'; write unpad = "),
+        (Prepares, {"Y": "Z"}, VARIABLE, r"inputs of variable size, \['X'\], got 'Z'"),
+        (TakesAny, None, VARIABLE, "that output 'Y' is as long as, or None, got neither"),
         (Joins, {"Z": "X"}, VARIABLE, r"outputs with a dimension of -1, \['Y'\], got 'Z'"),
         (
             Prepares,
@@ -125,17 +140,18 @@ def test_output_of_variable_size_beside_collate_needs_unpad(model, unpad, change
     assert "or is a list with one tensor per request" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"input": [tensor("X", [4])], "output": [tensor("Y", [-1])]},
-        {"input": [tensor("X", [-1])], "output": [tensor("Y", [4])]},
-        {**VARIABLE, "max_batch_size": 1},
-        {**VARIABLE, "max_batch_size": 0},
-    ],
-)
-def test_collate_of_a_model_whose_outputs_do_not_depend_on_it_needs_no_unpad(changes):
-    assert start(Joins, **changes).is_ready()
+FIXED = TensorSpec("X", "FP32", [4])
+
+
+def test_collate_of_a_model_whose_outputs_do_not_depend_on_it_needs_no_unpad():
+    specs = [
+        make_spec(inputs=[FIXED], outputs=[Y]),
+        make_spec(inputs=[X], outputs=[TensorSpec("Y", "FP32", [4])]),
+        make_spec(inputs=[X], outputs=[Y], max_batch_size=1),
+        make_spec(inputs=[X], outputs=[Y], max_batch_size=0),
+        replace(make_spec(inputs=[X], outputs=[Y]), decoupled=True),
+    ]
+    assert [make_plan(lambda X: X, spec=spec, collate=joined).padding for spec in specs] == [None] * 5
 
 
 def test_text_beside_collate_is_cut_too():

@@ -1,14 +1,21 @@
 """Requests of different sizes in one batch: padded, told apart by lengths, and outputs cut back."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, make_pipeline, make_spec, plan_of, start, tensor
+from core_kit import Doubler, Faulty, Releasing, make_pipeline, make_plan, make_spec, plan_of, start, tensor
 
 from kindaware import ConfigError, KindAwareModel, TensorSpec
-from kindaware._batch.padding import _fill
+from kindaware._batch import padding as _padding
+from kindaware._batch.collate import Collator
+from kindaware._batch.padding import Padding, _fill
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
+from kindaware._hooks.binding import Call
+from kindaware._hooks.hooks import Hooks
 from kindaware._tensors.dtypes import DTYPES
 
 IDS = TensorSpec("IDS", "INT64", [-1])
@@ -63,11 +70,31 @@ def test_lengths_are_given_to_a_forward_that_names_them_and_to_no_other():
     assert seen == [[1, 1]]
 
 
+def test_lengths_are_an_argument_only_where_forward_names_them():
+    spec = make_spec(inputs=[IDS], outputs=[ROWS])
+    padding = Padding({"IDS": 0}, {"IDS": (1,)}, {"IDS": 2}, frozenset({"IDS"}), {})
+
+    def argument_for(forward):
+        hooks = Hooks(forward, Call.bind(forward, spec, "model 'm'"))
+        collator = Collator(SimpleNamespace(hooks=hooks, padding=padding), land=len)
+        return collator.lengths_argument({"IDS": "one tensor"})
+
+    assert argument_for(lambda IDS, lengths: IDS) == {"lengths": "one tensor"}
+    assert argument_for(lambda IDS: IDS) == {}
+
+
 def test_requests_of_the_same_length_are_joined_without_padding():
     shapes = []
     found = padded(lambda IDS: shapes.append(IDS.shape) or IDS).run([ids([1, 2]), ids([3, 4])])
     assert shapes == [(2, 2)]
     assert values(found) == [[[1, 2]], [[3, 4]]]
+
+
+def test_request_without_companions_is_not_copied():
+    addresses = []
+    request = ids([1, 2])
+    padded(lambda IDS: addresses.append(IDS.data_ptr()) or IDS).run([request])
+    assert addresses == [request.inputs["IDS"].data_ptr()]
 
 
 def test_shape_is_not_to_blame_where_others_of_the_padded_batch_were_answered():
@@ -140,6 +167,18 @@ def test_several_padded_inputs_get_their_lengths_by_name_and_absent_ones_none():
     found = pipeline.run([*full, ids([1])])
     assert seen == [{"IDS": [2, 3], "MASK": [2, 3]}, {"IDS": [1]}]
     assert values(found) == [[[1, 1]], [[1, 1, 1]], [[1]]]
+
+
+def test_output_that_follows_an_optional_input_is_left_as_it_is_where_that_is_absent():
+    mask = TensorSpec("MASK", "INT64", [-1], optional=True)
+    pipeline = padded(
+        lambda IDS, MASK=None: IDS if MASK is None else MASK,
+        inputs=(IDS, mask),
+        pad={"IDS": 0, "MASK": 0},
+        unpad={"SAME": "MASK"},
+    )
+    both = ids([1, 2, 3], more={"MASK": torch.ones(1, 2).long()})
+    assert values(pipeline.run([ids([1, 2]), ids([3]), both])) == [[[1, 2]], [[3, 0]], [[1, 1]]]
 
 
 def test_output_follows_the_input_that_unpad_names_where_another_is_as_long():
@@ -262,6 +301,11 @@ def test_value_is_read_as_one_of_the_inputs_data_type(dtype, value, fill):
     assert (type(found), found) == (type(fill), fill)
 
 
+def test_value_may_be_the_least_and_the_greatest_of_the_data_type():
+    for dtype, least, greatest in (("UINT8", 0, 255), ("INT8", -128, 127), ("FP16", -65504, 65504)):
+        assert [_fill(value, DTYPES[dtype], "x") for value in (least, greatest)] == [least, greatest]
+
+
 @pytest.mark.parametrize(
     ("dtype", "value"),
     [
@@ -283,6 +327,32 @@ def test_value_is_read_as_one_of_the_inputs_data_type(dtype, value, fill):
 def test_value_that_the_data_type_lacks_is_refused(dtype, value):
     with pytest.raises(ConfigError, match=rf"x: expected a value of type {dtype}, got "):
         _fill(value, DTYPES[dtype], "x")
+
+
+def full(*_):
+    raise MemoryError("full")
+
+
+def test_memory_that_runs_out_for_cutting_fails_the_batch_and_is_released(monkeypatch, caplog):
+    monkeypatch.setattr(_padding, "_cut", full)
+    runtime = Releasing()
+    found = padded(lambda IDS: IDS, runtime=runtime).run([ids([1], request_id="a"), ids([2, 3])])
+    assert [one.code for one in found] == ["INTERNAL"] * 2
+    assert "request 'a': expected cutting padding off to return, got MemoryError: full" in found[0].text
+    assert runtime.num_releases == 1
+    [record] = caplog.records
+    assert "failed 2 request(s), ids ['a', 'r']" in record.getMessage()
+
+
+def test_device_that_fails_while_padding_is_cut_off_is_noted_and_the_call_raises(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    monkeypatch.setattr(_padding, "_cut", fail)
+    pipeline = padded(lambda IDS: IDS, runtime=Faulty())
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        pipeline.run([ids([1])])
+    assert pipeline.runner.device.health.fault == "RuntimeError: CUDA error: an illegal memory access"
 
 
 class Same(KindAwareModel):
@@ -354,6 +424,18 @@ def test_pad_of_the_configuration_takes_the_place_of_the_classes():
 def test_pad_that_can_not_be_kept_is_refused(changes, members, text):
     with pytest.raises(ConfigError, match=text):
         start(type("Changed", (Same,), members), **{**RAGGED, **changes})
+
+
+def test_input_of_fixed_size_can_not_be_padded():
+    spec = make_spec(inputs=[IDS, TensorSpec("FIX", "INT64", [3])], outputs=[ROWS])
+    with pytest.raises(ConfigError, match=r"inputs with a dimension of -1, \['IDS'\], got 'FIX'"):
+        make_plan(lambda IDS, FIX: IDS, spec=spec, pad={"FIX": 0})
+
+
+def test_stream_has_no_batch_to_pad():
+    spec = replace(make_spec(inputs=[IDS], outputs=[ROWS]), decoupled=True)
+    with pytest.raises(ConfigError, match="expected a model that answers with forward, got a decoupled mod"):
+        make_plan(lambda IDS: IDS, spec=spec, pad={"IDS": 0})
 
 
 def test_allow_ragged_batch_without_pad_is_taken():

@@ -4,7 +4,17 @@ import weakref
 
 import pytest
 import torch
-from core_kit import BAD, Forward, answers_of, make_pipeline, make_request, make_spec, run
+from core_kit import (
+    BAD,
+    Faulty,
+    Forward,
+    Releasing,
+    answers_of,
+    make_pipeline,
+    make_request,
+    make_spec,
+    run,
+)
 
 from kindaware import RequestError, TensorSpec
 from kindaware._batch import pipeline as _pipeline
@@ -126,23 +136,6 @@ class Limited(Forward):
             self.batches.append(len(X))
             raise self.memory_error("full")
         return super().__call__(X)
-
-
-class Releasing(CpuRuntime):
-    """Notes waits and how often memory is handed back."""
-
-    def __init__(self):
-        self.log = []
-
-    def wait(self):
-        self.log.append("wait")
-
-    def release_memory(self):
-        self.log.append("release_memory")
-
-    @property
-    def num_releases(self):
-        return self.log.count("release_memory")
 
 
 def full(text):
@@ -290,13 +283,6 @@ def test_run_error_for_which_a_batch_is_halved_is_no_lack_of_memory():
     assert answers_of(run(pipeline, [1, BAD])) == [2, "INTERNAL"]
     counters = pipeline.runner.counters
     assert (counters.out_of_memory, counters.retries, counters.errors) == (0, 2, {"INTERNAL": 1})
-
-
-class Faulty(CpuRuntime):
-    """A device that some errors leave unusable."""
-
-    def is_fault(self, error):
-        return "CUDA error" in str(error)
 
 
 def test_run_device_fault_makes_everything_unavailable_at_once(caplog):

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, make_pipeline, make_spec, start, tensor
+from core_kit import Doubler, make_pipeline, make_plan, make_spec, start, tensor
 
 from kindaware import ConfigError, KindAwareModel, RequestError, TensorSpec
+from kindaware._batch.collate import Collator
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
+from kindaware._tensors.rows import RaggedRows
 from kindaware.testing import ModelHarness
 
 TEXT = TensorSpec("TEXT", "BYTES", [1])
@@ -86,6 +88,19 @@ def test_rows_may_have_more_sizes_than_the_inputs_and_all_are_padded():
     assert seen == [((3, 4, 4), [[1, 4], [4, 1], [2, 3]])]
 
 
+def test_all_dimensions_are_padded_of_a_declared_input_that_preprocess_makes_anew():
+    requests = [Request("r", {"X": torch.ones(1, height, 2)}, 1) for height in (1, 3)]
+    for declared in ([-1], [2, 2]):
+        plan = make_plan(
+            lambda X, lengths: X,
+            spec=make_spec(inputs=[TensorSpec("X", "FP32", declared)]),
+            preprocess=lambda inputs: inputs,
+            pad={"X": 0},
+        )
+        assert len({plan.padding.key(one) for one in requests}) == 1
+        assert plan.padding.lengths(requests)["X"].tolist() == [[1, 2], [3, 2]]
+
+
 def test_bytes_rows_are_padded_too():
     def preprocess(inputs):
         return {"words": [np.array(text.split(), dtype=object) for text in inputs["TEXT"][:, 0]]}
@@ -102,6 +117,15 @@ def test_output_as_long_as_the_tokens_is_cut_to_the_longest_of_its_own_request()
     pipeline = tokenised(lambda ids: ids, outputs=(tags,), unpad={"TAGS": ("ids",)})
     found = pipeline.run([texts("a", "bc"), texts("defg")])
     assert values(found, "TAGS") == [[[97, 0], [98, 99]], [[100, 101, 102, 103]]]
+
+
+def test_output_with_more_dimensions_that_follow_the_tokens_than_they_have_is_refused():
+    pairs = TensorSpec("PAIRS", "INT64", [-1, -1])
+    pipeline = tokenised(
+        lambda ids: ids[:, :, None] * ids[:, None], outputs=(pairs,), unpad={"PAIRS": ("ids", "ids")}
+    )
+    [found] = pipeline.run([texts("ab")])
+    assert "output 'PAIRS': expected at most 1 dimensions that follow input 'ids', got more" in found.text
 
 
 def test_requests_that_preprocess_makes_alike_share_a_batch_without_pad():
@@ -126,6 +150,30 @@ def test_rows_apart_of_one_size_need_no_pad_and_others_are_refused_for_their_req
     found = values(pipeline.run([texts("a", "b"), texts("c", "dd")]))
     assert found[0] == [[97], [98]]
     assert "expected rows of one size, since pad does not name it, got shapes [[1], [2]]" in found[1]
+
+
+def test_rows_apart_of_an_input_that_pad_does_not_name_are_refused_beside_one_that_it_names():
+    pipeline = tokenised(lambda ids, mask: ids[:, :1], preprocess=tokens)
+    [found] = pipeline.run([texts("a", "bb")])
+    assert "input 'mask': expected rows of one size, since pad does not name it, got shapes [[1], [2]]" in (
+        found.text
+    )
+
+
+@pytest.mark.parametrize(
+    "rows", [[torch.ones(1), torch.ones(1, 1)], [torch.ones(1), torch.ones(1).long()]], ids=["ndim", "dtype"]
+)
+def test_rows_apart_that_no_tensor_can_hold_are_refused(rows):
+    [found] = tokenised(lambda ids: ids, preprocess=lambda inputs: {"ids": rows}).run([texts("a", "b")])
+    assert "to tensors with 2 rows, got {'ids': " in found.text
+
+
+def test_rows_apart_of_one_size_are_joined():
+    plan = make_plan(lambda ids: ids, spec=make_spec(inputs=[TEXT]), preprocess=only_ids)
+    rows = RaggedRows([torch.tensor([1, 2]), torch.tensor([3, 4])])
+    requests = [Request("r", {"ids": one}, 2) for one in (rows, torch.zeros(2, 2, dtype=torch.int64))]
+    parts, _ = Collator(plan, land=len).parts(requests)
+    assert torch.cat(parts["ids"]).tolist() == [[1, 2], [3, 4], [0, 0], [0, 0]]
 
 
 def test_rows_apart_reach_collate_as_a_list():
@@ -202,6 +250,48 @@ def test_what_can_not_be_passed_on_fails_its_request_alone(made, text):
     good, bad = values(pipeline.run([texts("a"), texts("bad")]))
     assert good == [[97]]
     assert text in bad
+
+
+@pytest.mark.parametrize("fill", ["x", True, None])
+def test_fill_that_the_produced_data_type_lacks_fails_its_request(fill):
+    [found] = values(tokenised(lambda ids: ids, pad={"ids": fill}).run([texts("a")]))
+    assert f"expected a data type of the value in pad, got INT64, which {fill!r} is no value of" in found
+
+
+def test_forward_that_takes_any_name_has_any_name_padded():
+    pipeline = tokenised(lambda **made: made["ids"].sum(dim=1, keepdim=True))
+    assert values(pipeline.run([texts("a"), texts("bc")])) == [[[97]], [[98 + 99]]]
+
+
+def test_padded_inputs_that_a_batch_may_lack_are_the_optional_ones():
+    of_names = make_plan(
+        lambda ids, mask=None: ids,
+        spec=make_spec(inputs=[TEXT]),
+        preprocess=tokens,
+        pad={"ids": 0, "mask": 0},
+    )
+    of_inputs = make_plan(
+        lambda X, Z=None: X,
+        spec=make_spec(inputs=[TensorSpec("X", "FP32", [-1]), TensorSpec("Z", "FP32", [-1], optional=True)]),
+        preprocess=lambda inputs: inputs,
+        pad={"X": 0, "Z": 0},
+    )
+    assert (of_names.padding.required, of_inputs.padding.required) == ({"ids"}, {"X"})
+
+
+def test_declared_inputs_are_refused_where_forward_has_other_parameters():
+    pipeline = tokenised(lambda ids, mask: ids, preprocess=lambda inputs: inputs)
+    [found] = pipeline.run([texts("a")])
+    assert "expected a mapping of ['ids', 'mask'] to tensors with 1 rows, got {'TEXT': [1, 1]}" in found.text
+
+
+def test_names_of_the_inputs_are_the_only_ones_where_forward_takes_none_by_name():
+    def forward(text, /):
+        return text
+
+    spec = make_spec(inputs=[TEXT], outputs=[TEXT])
+    [found] = make_pipeline(forward, spec=spec, preprocess=lambda inputs: {}).run([texts("a")])
+    assert "preprocess: expected a mapping of ['TEXT'] to tensors with 1 rows, got {}" in found.text
 
 
 class Tagger(KindAwareModel):

@@ -1,13 +1,17 @@
 """What requests say about themselves, for the hooks that ask for it and for no other."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, make_pipeline, make_request, make_spec, run, start
+from core_kit import Doubler, make_pipeline, make_plan, make_request, make_spec, run, start
 
 from kindaware import ConfigError, KindAwareModel, RequestError, RequestInfo, TensorSpec
+from kindaware._batch.hook_requests import HookRequests
+from kindaware._batch.request import Request
+from kindaware._config.sequence_spec import SequenceSpec
 from kindaware._device.runtime import CpuRuntime
 from kindaware._execute.streams import _detached
 from kindaware._triton import request_reader as reader
@@ -100,6 +104,18 @@ def test_request_info_reads_the_bits_of_flags_one_by_one():
 def test_warm_up_has_requests_that_say_only_what_they_are():
     model = start(Asking)
     assert [requests for _, requests in model.seen] == [[RequestInfo("warm-up", 1)]] * 3
+
+
+def test_warm_up_of_sequences_has_a_request_for_each_row():
+    spec = replace(make_spec(), sequences=SequenceSpec(frozenset(), 1.0, is_iterative=False))
+    hook_requests = HookRequests(spec, make_plan(lambda X, requests: X, spec=spec).hooks)
+
+    def infos(rows):
+        infos = hook_requests.argument("forward", [Request("warm-up", {}, rows)])["requests"]
+        return [(one.rows, one.correlation_id, one.is_start, one.is_end) for one in infos]
+
+    assert infos(2) == [(1, "warm-up 0", True, True), (1, "warm-up 1", True, True)]
+    assert infos(None) == [(None, "warm-up 0", True, True)]
 
 
 def test_model_that_does_not_ask_has_nothing_read(monkeypatch):

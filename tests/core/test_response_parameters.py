@@ -1,11 +1,16 @@
 """What hooks say in a response beside its outputs, where the server can pass that on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from core_kit import make_plan, make_spec
 from stream_kit import CONFIG as STREAM_CONFIG
 
-from kindaware import KindAwareModel
+from kindaware import KindAwareModel, RequestInfo
+from kindaware._batch.hook_requests import HookRequests
+from kindaware._batch.request import Request
 from kindaware.testing import ModelHarness
 
 CONFIG = {
@@ -68,6 +73,18 @@ def test_forward_that_failed_says_nothing():
         results = send(model, 3, BAD)
     assert results[1].error.code().name == "INTERNAL"
     assert results[0].parameters == {"value": 3}
+
+
+@pytest.mark.parametrize(("decoupled", "kept"), [(False, {}), (True, {"a": 1})], ids=["forward", "stream"])
+def test_batch_that_runs_again_forgets_what_its_forward_has_said_and_a_stream_never_does(decoupled, kept):
+    spec = replace(make_spec(), decoupled=decoupled)
+    hook_requests = HookRequests(spec, make_plan(lambda X, requests: X, spec=spec).hooks)
+    request = Request("r", {}, 1, RequestInfo("r", 1))
+    for _ in range(2):
+        [info] = hook_requests.argument("forward", [request])["requests"]
+        said = dict(info.response_parameters)
+        info.response_parameters["a"] = 1
+    assert said == kept
 
 
 class Early(Telling):

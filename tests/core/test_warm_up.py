@@ -185,6 +185,10 @@ def test_initialize_warm_up_that_does_not_fit_the_configuration_is_a_config_erro
         ({"X": torch.ones(2, 4), "T": torch.ones(2, 1)}, "input 'T': expected a numpy array of dtype object"),
         ({"X": torch.ones(2, 4), "T": np.array([["a"]] * 2)}, "input 'T': expected an array of dtype object"),
         (
+            {"X": torch.ones(2, 4), "T": np.array([[b"a"]] * 2)},
+            "with elements of type bytes, got dtype |S1 with ['bytes_']",
+        ),
+        (
             {"X": torch.ones(2, 4), "T": np.array([["a"], [b"a"]], dtype=object)},
             "with elements of type bytes, got dtype object with ['bytes', 'str']",
         ),
@@ -397,6 +401,9 @@ def test_plan_on_a_gpu_runs_the_preferred_sizes_too():
     gpu = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason="")
     assert WarmUp.plan(spec, Settings(), gpu, None).sizes == (1, 4, 8)
     assert WarmUp.plan(spec, Settings(warmup=(2,)), gpu, None).sizes == (2,)
+    assert WarmUp.plan(spec, Settings(warmup=()), gpu, None).reason == "off"
+    cpu = Placement("CPU", (torch.device("cpu"),), moves_modules=True, reason="")
+    assert WarmUp.plan(spec, Settings(), cpu, None).sizes == (1,)
     streaming = dataclasses.replace(spec, decoupled=True)
     assert WarmUp.plan(streaming, Settings(), gpu, None).sizes == (1,)
     assert WarmUp.plan(spec, Settings(compile="default"), gpu, None).sizes == (1, 2, 4, 8)
@@ -416,6 +423,31 @@ def test_plan_on_a_gpu_runs_the_sizes_that_get_a_graph_too():
     assert (plan.sizes, plan.graph_sizes) == ((1, 4, 2, 8), (2, 4, 8))
     plan = WarmUp.plan(spec, Settings(cuda_graphs=(8,), warmup=()), gpu, None)
     assert (plan.sizes, plan.graph_sizes) == ((8,), (8,))
+
+
+def make_inputs(rows):
+    return {"X": torch.ones(rows, 3)}
+
+
+def test_plan_runs_inputs_of_variable_size_that_are_optional_or_that_the_hook_makes():
+    gpu = Placement("GPU", (torch.device("cuda", 0),), moves_modules=True, reason="")
+    optional = ModelSpec("m", 8, (TensorSpec("X", "FP32", [-1], optional=True),), ())
+    required = ModelSpec("m", 8, (TensorSpec("X", "FP32", [-1]),), ())
+    assert WarmUp.plan(optional, Settings(), gpu, None).sizes == (1,)
+    assert WarmUp.plan(required, Settings(), gpu, None).sizes == ()
+    assert WarmUp.plan(required, Settings(), gpu, make_inputs).sizes == (1,)
+    assert WarmUp.plan(required, Settings(cuda_graphs=(2,)), gpu, make_inputs).graph_sizes == (2,)
+
+
+def test_run_sends_zeros_without_the_optional_inputs_and_records_no_graph_that_is_not_wanted():
+    spec = ModelSpec("m", 8, (TensorSpec("X", "FP32", [2]), TensorSpec("Z", "FP32", [2], optional=True)), ())
+    sent = []
+    said = WarmUp(spec, (1, 2), (), None, "").run(sent.append, record_graphs=None)
+    assert [{name: one.tolist() for name, one in request.inputs.items()} for request in sent] == [
+        {"X": [[0, 0]]},
+        {"X": [[0, 0], [0, 0]]},
+    ]
+    assert said.endswith(" s (batch sizes 1, 2)")
 
 
 def test_is_ready_after_initialize_until_the_device_fails():

@@ -113,6 +113,20 @@ def test_execute_padded_inputs_that_preprocess_has_sent_to_the_host_are_read_aft
         assert_clean(harness)
 
 
+class PassesOn(Doubler):
+    def preprocess(self, inputs):
+        return inputs
+
+
+@pytest.mark.parametrize(("model", "num_waits"), [(PassesOn, 1), (InPreprocess, 2)])
+def test_execute_preprocess_that_passes_inputs_on_costs_no_wait_of_its_own(model, num_waits):
+    names = []
+    with serve(model) as harness:
+        harness.accelerator.fault = lambda number, name: names.append(name)
+        harness.infer_batch(entries(1, 2))
+    assert names.count("wait for an event") == num_waits
+
+
 class Items(Doubler):
     forward = None
 

@@ -35,7 +35,8 @@ class Collator:
         self._meant: set[tuple[str, str]] = set()
         self._padding = plan.padding
         self._may_be_ragged = plan.hooks.preprocess is not None
-        self._gives_lengths = "lengths" in plan.hooks.call.extras
+        # None where `forward` does not ask for lengths; one that asks is refused unless something is padded.
+        self._lengths_of = plan.padding if "lengths" in plan.hooks.call.extras else None
 
     def parts(
         self, requests: Sequence[Request]
@@ -116,7 +117,8 @@ class Collator:
         requests: Sequence[Request],
     ) -> Iterator[tuple[str, str, str, str]]:
         """Yield for each change of an input by `collate` the input, what it is, what was there, and is."""
-        if self._collate is None or requests[0].rows is None:
+        # A model that doesn't batch has never asked `collate`.
+        if requests[0].rows is None:
             return
         # It returns one value per input, which is the only one to be concatenated.
         collated: dict[str, Value] = {name: tensors[0] for name, tensors in parts.items()}
@@ -137,14 +139,14 @@ class Collator:
 
     def lengths(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
         """Return the unpadded size of each row, on the host, by padded input, if `forward` asks for them."""
-        return self._padding.lengths(requests) if self._padding is not None and self._gives_lengths else {}
+        return {} if self._lengths_of is None else self._lengths_of.lengths(requests)
 
     def lengths_argument(self, lengths: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Return the keyword argument `lengths` of `forward`, made of tensors on the device."""
-        if self._padding is None or not self._gives_lengths:
+        if self._lengths_of is None:
             return {}
         # With one padded input a tensor, with several a dict of them by name.
-        is_one = len(self._padding.fills) == 1
+        is_one = len(self._lengths_of.fills) == 1
         return {"lengths": next(iter(lengths.values()), None) if is_one else lengths}
 
 

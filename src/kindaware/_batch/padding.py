@@ -5,6 +5,7 @@ Shapes: B is the rows of a batch, b the rows of one request.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,6 @@ class Padding:
         ranks: number of declared dimensions, by padded input; 0 for one that only `preprocess` makes.
         required: padded inputs that no request may lack.
         sources: the padded input that each output's dimensions follow, by output and dimension.
-        is_produced: whether the inputs are those that `preprocess` returns.
         is_by_collate: whether `collate` pads, to any size.
     """
 
@@ -55,7 +55,6 @@ class Padding:
     ranks: Mapping[str, int]
     required: frozenset[str]
     sources: Mapping[str, Mapping[int, Source]]
-    is_produced: bool
     is_by_collate: bool = False
 
     @classmethod
@@ -80,13 +79,12 @@ class Padding:
         if hooks.collate is not None:
             raise _config_error(subject, "either pad or collate", "both")
         inputs = {tensor.name: tensor for tensor in spec.inputs}
-        is_produced = hooks.preprocess is not None
         _check_names(settings.pad, spec, hooks, subject)
         padded = {name: inputs[name] for name in settings.pad if name in inputs}
         input_axes = {name: _axes(padded[name]) if name in padded else () for name in settings.pad}
         return cls(
             fills=settings.pad
-            if is_produced
+            if hooks.preprocess is not None
             else {
                 name: _fill(value, inputs[name].dtype, f"{subject} value for {name!r}")
                 for name, value in settings.pad.items()
@@ -95,7 +93,6 @@ class Padding:
             ranks={name: 1 + len(padded[name].shape) if name in padded else 0 for name in settings.pad},
             required=frozenset(settings.pad) - _may_lack(spec, hooks),
             sources=plan_sources(spec, settings, input_axes),
-            is_produced=is_produced,
         )
 
     @classmethod
@@ -110,7 +107,7 @@ class Padding:
             parameters = hooks.call.parameters
             names = {one.name for one in spec.inputs} | (parameters.names if parameters else set())
             if parameters is not None and parameters.takes_any_name:
-                names |= {entry for said in (settings.unpad or {}).values() for entry in said if entry}
+                names.update(filter(None, itertools.chain(*(settings.unpad or {}).values())))
             inputs = dict.fromkeys(names, ()) | inputs
         # A batch of one row has one request.
         may_differ = hooks.collate is not None and spec.max_batch_size > 1 and not spec.decoupled and inputs
@@ -119,10 +116,9 @@ class Padding:
         return cls(
             fills={},
             input_axes=inputs,
-            ranks={one.name: 1 + len(one.shape) for one in spec.inputs if one.is_dynamic},
+            ranks={one.name: 1 + len(one.shape) for one in spec.inputs},
             required=frozenset(),
             sources=plan_sources(spec, settings, inputs, joins="collate"),
-            is_produced=hooks.preprocess is not None,
             is_by_collate=True,
         )
 
@@ -161,15 +157,12 @@ class Padding:
             self._fill_of(name, inputs[name])
 
     def _fill_of(self, name: str, value: Rows) -> Fill:
-        """Return the value to pad with; read anew for the data type that `preprocess` has chosen.
+        """Return the value to pad with, read for the data type of the rows: `preprocess` may have chosen it.
 
         Raises:
             OutputError: the data type can't have the value.
         """
         written = self.fills[name]
-        if not self.is_produced:
-            fill: Fill = written
-            return fill
         one = value.rows[0] if isinstance(value, RaggedRows) else value
         dtype = triton_name(one.dtype) if isinstance(one, torch.Tensor) else "BYTES"
         try:
@@ -258,7 +251,10 @@ class Padding:
         return found
 
     def cut(self, outputs: Mapping[str, Output], requests: Sequence[Request]) -> dict[str, Output]:
-        """Cut the padding off a batch's outputs, each that follows an input into one value per request."""
+        """Cut the padding off a batch's outputs, each that follows an input into one value per request.
+
+        An output that is cut already has one value per request, and stays as it is.
+        """
         cuts = self.cuts(outputs, requests)
         answers = split({name: outputs[name] for name in cuts}, [request.rows for request in requests])
         parts: dict[str, Output] = {

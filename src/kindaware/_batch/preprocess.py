@@ -86,7 +86,7 @@ class Preprocessor:
         if is_value(value):
             is_whole = request.rows is None or value.shape[:1] == (request.rows,)
             return value if is_whole else None
-        if not isinstance(value, (list, tuple)) or not value or len(value) != request.rows:
+        if not isinstance(value, (list, tuple)) or len(value) != request.rows:
             return None
         if not all(map(is_value, value)) or len({(kind_of(one), one.ndim) for one in value}) > 1:
             return None

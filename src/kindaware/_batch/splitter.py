@@ -23,8 +23,6 @@ class Splitter:
     def __init__(self, plan: Plan, device: Device) -> None:
         self._plan = plan
         self._device = device
-        # Outputs that stay on the device are cut there, before the batch's wait.
-        self._is_cut = plan.settings.keeps_outputs
 
     def split(self, outputs: Outputs, requests: Sequence[Request]) -> Sequence[Result]:
         """Return the result of each request in a batch.
@@ -45,6 +43,7 @@ class Splitter:
             return [failure_of(error, model, one.id, "cutting padding off") for one in requests]
 
     def _split(self, outputs: Outputs, requests: Sequence[Request]) -> Sequence[Tensors]:
-        if self._plan.padding is not None and not self._is_cut:
+        if self._plan.padding is not None:
+            # Outputs that stay on the device were cut there, before the batch's wait.
             outputs = self._plan.padding.cut(outputs, requests)
         return split(outputs, [request.rows for request in requests])
