@@ -7,7 +7,6 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from kindaware._server.config_changes import ConfigChanges, parse_own_settings, parse_settings
-from kindaware._server.config_text import ConfigText
 from kindaware._server.failure import ServerError
 from kindaware._server.repository_links import RepositoryLinks
 
@@ -42,8 +41,8 @@ def test_fields_and_parameters_are_what_the_protobuf_parser_reads(text):
     assert values == {"kindaware.precision": "bf16-true", "words": 'a "b" \\ c'}
 
 
-def test_with_field_leaves_the_rest_as_it_is():
-    text = str(ConfigText(TEXT).with_field("max_batch_size", "16"))
+def test_a_setting_leaves_the_rest_as_it_is():
+    text = ConfigChanges(settings={"m": {"max_batch_size": "16"}}).apply("m", TEXT)
 
     assert text == TEXT.replace("max_batch_size: 8", "max_batch_size: 16")
 
