@@ -72,6 +72,11 @@ EQUIVALENT = {
     "self._gives_lengths": "lengths_argument leaves them out, once they were made and copied for nothing",
     "_batch/collate.py Collator.lengths_argument: self._padding is None or not self._gives_lengths: without "
     "self._padding is None": "lengths that forward names without pad are refused while the model loads",
+    "_batch/outputs.py name_outputs: if isinstance(returned, torch.Tensor) and len(spec...: always False": (
+        "it is named like any other form, later"
+    ),
+    "_batch/outputs.py _check_shape: row_shape != declared.shape and (not declared.f...: without row_shape "
+    "!= declared.shape": "declared.fits says the same, later",
     "_batch/pipeline.py Pipeline._preprocess: if not self._has_preprocess: always False": (
         "each request comes back as it is, later"
     ),

@@ -43,12 +43,12 @@ def test_one_tensor_for_two_outputs_is_refused():
 
 
 def test_number_in_the_place_of_a_tensor_is_refused():
-    with pytest.raises(OutputError, match="output 'Y': expected a torch.Tensor, got int; correct forward"):
+    with pytest.raises(OutputError, match=r"output 'Y': expected a torch.Tensor, got int; correct forward"):
         named({"Y": 1})
 
 
 def test_empty_list_in_the_place_of_a_tensor_is_refused():
-    with pytest.raises(OutputError, match="output 'Y': expected a torch.Tensor, got list"):
+    with pytest.raises(OutputError, match=r"output 'Y': expected a torch.Tensor, got list"):
         named({"Y": []})
 
 
@@ -58,7 +58,7 @@ def test_no_outputs_at_all_are_refused_with_their_number():
 
 
 def test_object_that_only_looks_like_a_named_tuple_is_none():
-    with pytest.raises(OutputError, match="expected a torch.Tensor, got SimpleNamespace"):
+    with pytest.raises(OutputError, match=r"expected a torch.Tensor, got SimpleNamespace"):
         named(SimpleNamespace(_fields=["Y"]))
 
 
@@ -69,7 +69,7 @@ class Record:
 
 
 def test_dataclass_in_the_place_of_its_instance_is_refused():
-    with pytest.raises(OutputError, match="expected 2 outputs .*, got 1 of type type"):
+    with pytest.raises(OutputError, match=r"expected 2 outputs .*, got 1 of type type"):
         named(Record, Y, Z)
 
 
@@ -120,7 +120,7 @@ def test_model_without_a_batch_dimension_refuses_a_list_of_two():
 
 
 def test_number_in_the_place_of_text_is_refused():
-    with pytest.raises(OutputError, match="output 'WORDS': expected an array .*, got int"):
+    with pytest.raises(OutputError, match=r"output 'WORDS': expected an array .*, got int"):
         checked(1, WORDS)
 
 
@@ -213,10 +213,10 @@ def test_finish_names_the_hook_that_returned_what_does_not_fit():
     requests = [make_request("r", 1)]
     wrong = {"Y": torch.ones(1, 3)}
     stage = OutputStage(make_plan(lambda X: X), HostStaging())
-    with pytest.raises(OutputError, match="got shape .*; correct forward, or"):
+    with pytest.raises(OutputError, match=r"got shape .*; correct forward, or"):
         stage.finish(wrong, requests)
     stage = OutputStage(make_plan(lambda X: X, postprocess=lambda outputs: wrong), HostStaging())
-    with pytest.raises(OutputError, match="got shape .*; correct postprocess, or"):
+    with pytest.raises(OutputError, match=r"got shape .*; correct postprocess, or"):
         stage.finish(wrong, requests)
 
 

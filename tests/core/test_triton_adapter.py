@@ -16,8 +16,8 @@ from kindaware import ConfigError, RequestError, RequestInfo, TensorSpec
 from kindaware._batch.request import HostArray, Request
 from kindaware._batch.results import Failure
 from kindaware._device.runtime import CpuRuntime
-from kindaware._triton.adapter import TritonAdapter
 from kindaware._tensors.rows import split
+from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.log import open_logger
 from kindaware._triton.module import check_pb_utils, find_pb_utils
 from kindaware._triton.tensor import TensorWrapper

@@ -261,8 +261,8 @@ def _check(
     _check_shape(tensor, declared, spec, num_rows, hook)
     if tensor.requires_grad:
         tensor = tensor.detach()
-    # Triton sends the memory as it lies. A lazily negated view has the sign in a flag, which whoever reads its
-    # memory doesn't see, and strides would send wrong rows; a tensor with neither is returned as it is.
+    # Triton sends the memory as it lies. A lazily negated view has the sign in a flag, which whoever reads
+    # its memory doesn't see, and strides would send wrong rows. A tensor with neither is not copied.
     return tensor.resolve_neg().contiguous()
 
 
