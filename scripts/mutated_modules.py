@@ -81,7 +81,7 @@ EQUIVALENT = {
         "nothing is copied on the host, so that 0 bytes are added"
     ),
     "_batch/runner.py BatchRunner._may_be_of_collate: self._plan.hooks.collate is not None and (not s...: "
-    "without self._plan.hooks.collate is not None": "without collate there is no change that it could be blamed for",
+    "without self._plan.hooks.collate is not None": "without collate there is nothing to blame it for",
     "_batch/runner.py BatchRunner._extras: if not self._plan.hooks.call.extras: always False": (
         "forward gets nothing that it doesn't name, later"
     ),

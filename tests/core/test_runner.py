@@ -2,6 +2,7 @@
 
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from core_kit import make_pipeline, make_request, make_spec
@@ -13,7 +14,7 @@ from kindaware._batch.collate import CollateError
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestContext, current_context
 from kindaware._device.runtime import CpuRuntime
-from kindaware._device.staging import PinnedStaging
+from kindaware._device.staging import HostStaging, PinnedStaging
 from kindaware._errors import OutputError
 from kindaware._hooks.blame import blame
 
@@ -99,6 +100,39 @@ def test_error_that_another_hook_raised_before_is_blamed_on_forward():
 
     [failure] = make_pipeline(forward).run(ONE)
     assert "expected forward to return, got ValueError: again" in failure.text
+
+
+def test_batch_that_a_graph_has_run_is_run_by_nothing_else(monkeypatch):
+    log = []
+
+    class Noting(HostStaging):
+        def put(self, tensors, target=None):
+            log.append("put")
+            return super().put(tensors, target)
+
+    runner = make_runner(lambda X: log.append("forward") or X, staging=Noting())
+    by_graph = {"Y": torch.full((1, 2), 5.0)}
+    monkeypatch.setattr(runner._graphs, "run", lambda parts, num_rows: by_graph)
+    assert runner.run(ONE)["Y"].tolist() == [[5, 5]]
+    assert log == []
+
+
+def test_batch_with_text_is_run_by_no_graph(monkeypatch):
+    spec = make_spec(inputs=[TensorSpec("TEXT", "BYTES", [1])])
+    runner = make_runner(lambda TEXT: torch.ones(len(TEXT), 2), spec=spec)
+    asked = []
+    monkeypatch.setattr(runner._graphs, "run", lambda *args: asked.append(args))
+    texts = np.array([[b"a"]], dtype=object)
+    assert runner.run([Request("r", {"TEXT": texts}, 1)])["Y"].tolist() == [[1, 1]]
+    assert asked == []
+
+
+def test_attempt_that_is_interrupted_in_a_test_is_no_answer():
+    def forward(X):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_runner(forward).attempt(ONE)
 
 
 class Faulty(CpuRuntime):
