@@ -101,6 +101,22 @@ def test_shape_is_not_to_blame_where_collate_joined_it_with_others_that_were_ans
     ]
 
 
+def test_shape_that_was_answered_within_a_batch_of_others_is_never_to_blame():
+    is_down = []
+
+    def forward(IDS):
+        if is_down:
+            raise ValueError("feature store is down")
+        return IDS[:, 0]
+
+    spec = make_spec(inputs=[IDS], outputs=[TensorSpec("FIRST", "INT64", [])])
+    pipeline = make_pipeline(forward, spec=spec, collate=padding)
+    pipeline.run([ids(1), ids(2, 3)])
+    is_down.append(True)
+    [failure] = pipeline.run([ids(4, 5)])
+    assert failure.code == "INTERNAL"
+
+
 def test_rows_that_collate_has_lost_are_not_hidden_by_running_each_request_alone():
     batches = []
     pipeline = make_pipeline(

@@ -170,6 +170,23 @@ def test_read_inputs_on_the_host_go_by_numpy_where_others_may_lie_on_a_gpu(host,
     assert {name: one.tolist() for name, one in read.inputs.items()} == {"A": [[1, 2]], "B": [[3, 4]]}
 
 
+def test_read_only_input_that_lies_on_a_gpu_goes_by_dlpack(host, make_adapter, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("stored in GPU")
+
+    monkeypatch.setattr(host.classes.Tensor, "as_numpy", refuse)
+    monkeypatch.setattr(host.classes.Tensor, "is_cpu", lambda self: False)
+    spec = replace(make_spec(), parameters={"FORCE_CPU_ONLY_INPUT_TENSORS": "no"})
+    [read] = make_adapter(spec).requests.read([host.request(X=floats([[1, 2]]))])
+    assert read.inputs["X"].tolist() == [[1, 2]]
+
+
+def test_read_inputs_of_a_model_that_does_not_batch_may_differ_in_length(host, make_adapter):
+    request = host.request(A=floats([1, 2]), B=floats([1, 2, 3]))
+    [read] = make_adapter(make_spec(inputs=PAIR, max_batch_size=0)).requests.read([request])
+    assert (read.rows, {name: len(one) for name, one in read.inputs.items()}) == (None, {"A": 2, "B": 3})
+
+
 def test_read_asks_no_input_where_it_lies_if_all_lie_on_the_host(host, make_adapter, monkeypatch):
     def refuse(*_):
         raise AssertionError("asked")
