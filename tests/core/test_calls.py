@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from host_kit import RecordingHost
 from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError
 from kindaware._device.runtime import CpuRuntime
 from kindaware._triton.adapter import TritonAdapter
-from kindaware._triton.bls import Calls, _timeout
+from kindaware._triton.bls import Calls, _timeout, _to_value
 from kindaware._triton.bls_adapter import CallAdapter
 from kindaware._triton.bls_stream import CallStream
 from kindaware.testing.stand_in import Answer, Failure, WireTensor
@@ -829,6 +830,18 @@ def test_new_request_waits_for_its_inputs_before_it_is_built(noting):
     calls.adapter = adapter
     calls.new_request("echo", {"X": torch.ones(1, 2)}, (), -1, None, None, None)
     assert runtime.log == ["wait for host memory"]
+
+
+def test_new_request_has_the_parameters_that_are_given(noting):
+    calls = Calls("m")
+    calls.adapter = noting[1]
+    _, request = calls.new_request("echo", {}, (), -1, None, None, {"k": 3})
+    assert json.loads(request.parameters()) == {"k": 3}
+
+
+def test_input_with_gradients_is_sent_without():
+    weight = torch.nn.Parameter(torch.ones(2))
+    assert not _to_value(weight, "input 'X'").requires_grad
 
 
 def test_read_outputs_copies_and_waits_in_the_scope_of_the_device(noting, monkeypatch):
