@@ -14,12 +14,17 @@ UNREAD = Failure("unreadable", "INVALID_ARG")
 NEVER_RUN = Failure("the device failed first", "UNAVAILABLE")
 
 
-class EndlessError(Exception):
-    """A group of nothing but itself."""
+class Locked(dict):
+    """A dict that gives nothing away."""
 
-    @property
-    def exceptions(self):
-        return (self,)
+    def get(self, key, default=None):
+        raise PermissionError(key)
+
+
+class LockedError(Exception):
+    """Its text can be read, and its attributes can't."""
+
+    __dict__ = Locked()
 
 
 class ArrayCodeError(RequestError):
@@ -57,11 +62,11 @@ def test_refusal_with_a_code_of_another_type_is_internal():
 
 
 def test_failure_of_an_error_that_can_not_be_read_blames_the_hook_all_the_same():
-    failure = failure_of(EndlessError(), "m", "r", "forward")
+    failure = failure_of(LockedError(), "m", "r", "forward")
     assert failure.code == "INTERNAL"
     assert failure.text.startswith(
         "model 'm' request 'r': expected forward to return, got an error that can't be read: looking at it "
-        "raised RecursionError; "
+        "raised PermissionError; "
     )
 
 
