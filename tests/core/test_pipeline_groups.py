@@ -1,13 +1,19 @@
 """One call of the pipeline: what it begins with, which requests it takes, and which of them share a batch."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
-from core_kit import answers_of, make_pipeline, make_request, make_spec, run
+from core_kit import LOGGER, answers_of, make_pipeline, make_plan, make_request, make_spec, run
 from recording_runtime import RecordingRuntime
 
 from kindaware import RequestError, TensorSpec
-from kindaware._batch.pipeline import _named, _refuse_other_mask
+from kindaware._batch.counters import Counters
+from kindaware._batch.pipeline import Pipeline, _named, _refuse_other_mask
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure, Ledger
+from kindaware._device.health import Health
+from kindaware._device.runtime import CpuRuntime
 from kindaware._device.staging import PinnedStaging
 
 IDS = TensorSpec("IDS", "INT64", [-1])
@@ -162,3 +168,139 @@ def test_mask_as_long_as_the_batch_is_the_authors_own_error():
     error = RequestError("refused", rows=[True, False])
     assert _refuse_other_mask(error, 2) is error
     assert _refuse_other_mask(error, 3) is not error
+
+
+class Runner:
+    """Answers a batch with the first number of each row, unless a function of its ids raises."""
+
+    has_answered = True
+
+    def __init__(self, check=lambda ids: None):
+        runtime = CpuRuntime()
+        self.device = SimpleNamespace(health=Health(runtime, "m", LOGGER), runtime=runtime, staging=None)
+        self.counters, self.check, self.log = Counters(), check, []
+
+    def begin_call(self):
+        self.log.append("begin")
+
+    def run(self, requests):
+        self.log.append([one.id for one in requests])
+
+    def attempt(self, requests):
+        self.run(requests)
+        try:
+            self.check([one.id for one in requests])
+        except Exception as error:
+            return error
+        return {"Y": torch.cat([one.inputs["X"][:, :1] for one in requests])}
+
+
+ANY = TensorSpec("X", "FP32", [-1])
+WIDTHS = (2, 3, 2)
+
+
+def refusing(*bad, error=ValueError):
+    """A check that raises for these ids."""
+
+    def check(ids):
+        if set(ids) & set(bad):
+            raise error("refused")
+
+    return check
+
+
+def open_pipeline(check=lambda ids: None, **options):
+    runner = Runner(check)
+    return Pipeline(make_plan(lambda X: X, **options), runner), runner
+
+
+def batches_of(*, inputs=None, **hooks):
+    """The ids of each batch of one call whose requests are of these widths."""
+    pipeline, runner = open_pipeline(spec=make_spec(inputs=inputs), **hooks)
+    pipeline.run([make_request(n, n, width=width) for n, width in enumerate(WIDTHS)])
+    return runner.log[1:]
+
+
+def test_requests_of_a_fixed_shape_are_one_batch():
+    assert batches_of() == [["0", "1", "2"]]
+
+
+def test_requests_of_one_shape_are_a_batch():
+    assert batches_of(inputs=[ANY]) == [["0", "2"], ["1"]]
+
+
+def test_requests_of_one_shape_behind_preprocess_are_a_batch():
+    assert batches_of(preprocess=lambda inputs: inputs) == [["0", "2"], ["1"]]
+
+
+def test_requests_that_collate_may_join_are_a_batch():
+    assert batches_of(inputs=[ANY], collate=padding) == [["0", "1", "2"]]
+
+
+def test_requests_that_collate_may_join_are_a_batch_where_outputs_follow_inputs():
+    spec = make_spec(inputs=[ANY], outputs=[TensorSpec("Y", "FP32", [-1])])
+    pipeline, _ = open_pipeline(spec=spec, collate=padding, unpad={"Y": ("X",)})
+    requests = {n: make_request(n, n, width=width) for n, width in enumerate(WIDTHS)}
+    assert pipeline._groups(requests) == [[0, 1, 2]]
+
+
+def test_run_and_warm_up_begin_a_call_first():
+    pipeline, runner = open_pipeline()
+    pipeline.run([make_request("a", 1)])
+    pipeline.warm_up(make_request("b", 1))
+    assert runner.log == ["begin", ["a"], "begin", ["b"]]
+
+
+def test_run_counts_the_requests_that_failed_by_code():
+    pipeline, runner = open_pipeline(refusing("1", error=RequestError))
+    pipeline.run([make_request(n, n) for n in range(3)])
+    assert runner.counters.errors == {"INVALID_ARG": 1}
+
+
+def break_device(pipeline, ids):
+    if ids == ["1"]:
+        pipeline.runner.device.health.fault = "CUDA error"
+        raise RuntimeError("CUDA error")
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_run_answers_on_the_host_outlive_the_device(keeps):
+    options = {"output_device": "instance"} if keeps else {}
+    pipeline, runner = open_pipeline(spec=make_spec(inputs=[ANY]), **options)
+    runner.check = lambda ids: break_device(pipeline, ids)
+    found = pipeline.run([make_request(n, n, width=width) for n, width in enumerate(WIDTHS)])
+    assert answers_of(found) == ["UNAVAILABLE" if keeps else 0, "UNAVAILABLE", "UNAVAILABLE" if keeps else 2]
+
+
+def test_run_preprocess_that_is_interrupted_in_a_test_stops_it():
+    def preprocess(inputs):
+        raise KeyboardInterrupt
+
+    pipeline, _ = open_pipeline(preprocess=preprocess)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run([make_request("a", 1)])
+
+
+def test_run_shape_is_not_asked_for_where_another_request_of_the_batch_was_answered():
+    pipeline, runner = open_pipeline(refusing("1"), spec=make_spec(inputs=[ANY]), collate=padding)
+    pipeline.run([make_request(n, n, width=width) for n, width in enumerate((2, 3))])
+    assert runner.log == ["begin", ["0", "1"], ["0"], ["1"]]
+
+
+def test_run_batch_that_does_not_fit_is_halved():
+    def check(ids):
+        if len(ids) > 1:
+            raise MemoryError("full")
+
+    pipeline, _ = open_pipeline(check, isolate_errors=False)
+    assert answers_of(pipeline.run([make_request(n, n) for n in range(2)])) == [0, 1]
+
+
+def test_run_rows_that_are_no_numbers_name_nobody():
+    class OwnError(RequestError):
+        def __init__(self, text):
+            super().__init__(text)
+            self.rows = ["0"]
+
+    pipeline, _ = open_pipeline(refusing("1", error=OwnError))
+    assert answers_of(pipeline.run([make_request(n, n) for n in range(2)])) == [0, "INVALID_ARG"]

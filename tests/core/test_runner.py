@@ -47,6 +47,12 @@ def test_outputs_of_a_call_are_let_go_when_the_next_begins():
     assert output() is None
 
 
+def test_runner_knows_that_a_batch_has_succeeded():
+    runner = make_runner(lambda X: X, has_answered=False)
+    runner.run(ONE)
+    assert runner.has_answered
+
+
 def test_forward_runs_in_autocast_where_precision_is_mixed():
     seen = []
 
