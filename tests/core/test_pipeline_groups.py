@@ -272,6 +272,18 @@ def test_run_answers_on_the_host_outlive_the_device(keeps):
     assert answers_of(found) == ["UNAVAILABLE" if keeps else 0, "UNAVAILABLE", "UNAVAILABLE" if keeps else 2]
 
 
+def test_run_answers_on_a_device_that_works_are_kept():
+    pipeline, _ = open_pipeline(output_device="instance")
+    assert answers_of(pipeline.run([make_request("a", 3)])) == [3]
+
+
+def test_run_shape_is_not_to_blame_where_the_model_has_never_answered():
+    pipeline, runner = open_pipeline(refusing("a"), spec=make_spec(inputs=[ANY]))
+    assert answers_of(pipeline.run([make_request("a", 1)])) == ["INVALID_ARG"]
+    runner.has_answered = False
+    assert answers_of(pipeline.run([make_request("a", 1)])) == ["INTERNAL"]
+
+
 def test_run_preprocess_that_is_interrupted_in_a_test_stops_it():
     def preprocess(inputs):
         raise KeyboardInterrupt
