@@ -54,6 +54,8 @@ MODULES = {
 """The operators of each module, by its path in the package, in the order of their imports."""
 
 EQUIVALENT = {
+    "_device/staging.py _is_on_host: isinstance(value, (list, tuple)) and value and ...: without "
+    "isinstance(value[0], torch.Tensor)": "a list of texts has no tensor either, found one by one",
     "_execute/sequence_state.py SequenceState.__getitem__: sequence not in self._changed and "
     "self.kept.get...: without self.kept.get(sequence, ABSENT) is not ABSENT": (
         "without a value kept[sequence] raises the same KeyError"

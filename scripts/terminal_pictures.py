@@ -1,35 +1,27 @@
-"""Take the terminal pictures of the documentation: `python scripts/terminal_pictures.py` runs real commands.
+"""Take the pictures of commands in the documentation: `python scripts/terminal_pictures.py [NAME ...]`.
 
-It serves examples on a real tritonserver, captures what the commands print in a terminal, and writes
-docs/_static/terminal. Nothing is made up; only the folders of this machine are shortened.
+It runs real commands, on a real tritonserver where they need one, and writes docs/_static/terminal. Nothing
+is made up: folders of this machine are shortened, and an ellipsis stands for lines that are left out.
 """
 
 from __future__ import annotations
 
-import io
-import os
-import pty
 import re
-import shlex
-import signal
-import subprocess
+import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
-from rich.text import Text
 from skimage import data
+from terminal import FOLDER, ROOT, Command, picture, serving
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "docs" / "_static" / "terminal"
-WIDTH = 72
 SERVE = "kindaware serve models"
+FROM = "kindaware new resnet18 --from torchvision.models:resnet18"
 EXAMPLES = ("pipeline/models/name_picture", "efficientnet_lite0/models/efficientnet_lite0")
 EXAMPLES += ("streaming/models/storyteller",)
 WITH_CLIENTS = ("sentence_embedding/models/minilm", "voice_activity/models/silero_vad")
+WITH_CLIENTS += ("face_detection/models/mtcnn",)
 TEST = """\
 from kindaware.testing import ModelHarness
 
@@ -39,68 +31,124 @@ def test_adds():
         result = model.infer(A=[[1, 2]], B=[[3, 4]])
         assert result.outputs["SUM"].tolist() == [[4, 6]]
 """
+CARELESS = """\
+name: "iris"
+backend: "python"
+max_batch_size: 64
+input [ { name: "FEATURES" data_type: TYPE_FP32 dims: [ 4 ] } ]
+output [ { name: "SCORES" data_type: TYPE_FP32 dims: [ 3 ] } ]
+instance_group [ { kind: KIND_CPU count: 8 } ]
+parameters { key: "kindaware.num_thread" value { string_value: "1" } }
+"""
+
+WAITS = """\
+import time
+
+from kindaware import KindAwareModel, TensorSpec
 
 
-class Command:
-    """A command in a terminal of its own, and what it has printed so far."""
+class TritonPythonModel(KindAwareModel):
+    inputs = (TensorSpec("X", "FP32", [64]),)
+    outputs = (TensorSpec("Y", "FP32", [64]),)
+    max_batch_size = 8
 
-    def __init__(self, line: str, folder: Path) -> None:
-        terminal, theirs = pty.openpty()
-        os.set_blocking(terminal, False)
-        environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "COLUMNS": str(WIDTH),
-            "TERM": "xterm-256color",
-            "PYTHONPATH": "",
-        }
-        self._terminal = terminal
-        self._process = subprocess.Popen(
-            shlex.split(line), cwd=folder, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
-        )
-        os.close(theirs)
-        self.printed = ""
+    def load(self):
+        return None
 
-    def wait(self, until: str = "", timeout_seconds: float = 180) -> str:
-        """Return what is printed until these words, or the end."""
-        deadline = time.monotonic() + timeout_seconds
-        while not until or until not in self.printed:
-            try:
-                self.printed += os.read(self._terminal, 1 << 16).decode()
-            except BlockingIOError:
-                time.sleep(0.1)
-            except OSError:  # the other end is closed
-                break
-            if time.monotonic() > deadline:
-                raise TimeoutError(self.printed)
-        return self.printed
-
-    def interrupt(self) -> None:
-        """Press Ctrl-C, and wait for the end."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(60)
+    def forward(self, X):
+        time.sleep(0.02)  # a device at work, whatever else this machine does
+        return X.clone()
+"""
 
 
-def picture(name: str, *shown: tuple[str, str]) -> None:
-    """Write an SVG of commands and what they have printed."""
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
-    for number, (command, printed) in enumerate(shown):
-        if number:
-            console.print()
-        console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
-        kept = "\n".join(shorten(line) for line in printed.replace("\r", "").strip("\n").split("\n"))
-        console.print(Text.from_ansi(kept))
-    svg = console.export_svg(title="", unique_id=name)
-    svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
-    svg = svg.replace("Fira Code", "ui-monospace, Menlo, Consolas")
-    svg = svg.replace("<svg ", '<svg width="640" ', 1)
-    svg = svg.replace("<!-- Generated with Rich https://www.textualize.io -->", "")
-    (FOLDER / f"{name}.svg").write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
+def take_start(folder: Path) -> None:
+    """From nothing to an answer: new, serve, infer."""
+    made = Command(FROM, folder).wait()
+    infer = "kindaware infer resnet18 --random"
+    with serving("kindaware serve resnet18", folder) as block:
+        answer = Command(infer, folder).wait()
+    block = until(block, "In another terminal")
+    picture("start", (FROM, until(made, "left to do")), ("kindaware serve resnet18", block), (infer, answer))
 
 
-def shorten(line: str) -> str:
-    """Leave the folders of this machine out."""
-    line = re.sub(r"(in the nvidia-pytriton wheel).*", r"\1", line)
-    return line.replace(str(ROOT), "~/kindaware").replace(tempfile.gettempdir() + "/", "/tmp/")
+def take_test(folder: Path) -> None:
+    """A test of a hand-written model.py."""
+    page = (ROOT / "docs" / "how-to" / "test-an-existing-model.md").read_text()
+    write_files(page, folder, "models/mine/config.pbtxt", "models/mine/1/model.py")
+    (folder / "test_mine.py").write_text(TEST)
+    tested = Command("pytest -v -p no:cacheprovider test_mine.py", folder).wait()
+    picture("test", ("cat test_mine.py", TEST), ("pytest -v test_mine.py", without_versions(tested)))
+
+
+def take_check(folder: Path) -> None:
+    """What check finds in a careless configuration, and after it is corrected."""
+    page = (ROOT / "docs" / "tutorials" / "first-model.md").read_text()
+    write_files(page, folder, "models/iris/1/model.py")
+    (folder / "models/iris/config.pbtxt").write_text(CARELESS)
+    check = "kindaware check models/iris"
+    careless = Command(check, folder, 88).wait()
+    corrected = CARELESS.replace("num_thread", "num_threads").replace("count: 8", "count: 2")
+    (folder / "models/iris/config.pbtxt").write_text(corrected + "dynamic_batching { }\n")
+    picture("check", (check, careless), (check, Command(check, folder, 88).wait()), width=88)
+
+
+def take_run(folder: Path) -> None:
+    """One inference with the time of each stage."""
+    link(folder / "models", EXAMPLES)
+    Image.fromarray(data.chelsea()).save(folder / "cat.jpg")
+    labels = ROOT / "examples" / "resnet50" / "resnet50_labels.txt"
+    shutil.copy(labels, folder / "labels.txt")
+    line = "kindaware run models/efficientnet_lite0 -i cat.jpg --labels labels.txt "
+    line += "--set kindaware.num_threads=1"
+    Command(line, folder).wait()  # reads the weights into the page cache, as on any day but the first
+    picture("run", (line, Command(line, folder, 88).wait()), width=88)
+
+
+def take_doctor(folder: Path) -> None:
+    """What this machine has."""
+    picture("doctor", ("kindaware doctor", Command("kindaware doctor", folder, 88).wait()), width=88)
+
+
+def take_bench(folder: Path) -> None:
+    """Throughput and latency over the number of requests in flight, as a table and as a chart."""
+    (folder / "net" / "1").mkdir(parents=True)
+    (folder / "net" / "1" / "model.py").write_text(WAITS)
+    line = "kindaware bench net -c 1,2,4,8,16,32 --plot net.png"
+    picture("bench", (line, Command(line, folder, 104).wait()), width=104)
+    keep(folder / "net.png", "load", size=(800, 500))
+    line = "kindaware bench net --compare instance_group.count=2"
+    picture("compare", (line, Command(line, folder, 94).wait()), width=94)
+
+
+def take_examples(folder: Path) -> None:
+    """A picture's names, and a story that comes piece by piece."""
+    link(folder / "models", EXAMPLES)
+    Image.fromarray(data.chelsea()).save(folder / "cat.jpg")
+    cat = "kindaware infer name_picture --input cat.jpg"
+    story = "kindaware infer storyteller -i PROMPT='Once there was a' -i MAX_TOKENS=[12]"
+    with serving(SERVE, folder):
+        picture("pipeline", (cat, Command(cat, folder).wait()))
+        picture("streaming", (story, Command(story, folder).wait()))
+
+
+def take_clients(folder: Path) -> None:
+    """Clients of examples with real weights, and what they draw."""
+    link(folder / "models", WITH_CLIENTS)
+    Image.fromarray(data.astronaut()).save(folder / "astronaut.jpg", quality=95)
+    embedding, voice, faces = (
+        f"examples/{one}/client.py" for one in ("sentence_embedding", "voice_activity", "face_detection")
+    )
+    with serving(SERVE, folder):
+        picture("embedding", (f"python {embedding}", Command(f"python {ROOT}/{embedding}", folder).wait()))
+        Command(f"python {ROOT}/{voice}", folder).wait()
+        Command(f"python {ROOT}/{faces} astronaut.jpg", folder).wait()
+    keep(folder / "speech.png", "speech")
+    keep(folder / "astronaut-faces.png", "faces", crop=(64, 0, 384, 256))
+
+
+def until(printed: str, words: str) -> str:
+    """What is printed before these words, and an ellipsis."""
+    return printed.replace("\r", "").partition(f"\n{words}")[0].rstrip("\n") + "\n\x1b[2m…\x1b[0m"
 
 
 def without_versions(tested: str) -> str:
@@ -110,15 +158,13 @@ def without_versions(tested: str) -> str:
     return "\n".join(line for line in lines if line and not said.match(line))
 
 
-def write_plain_model(folder: Path) -> None:
-    """Take the model of the page about existing models."""
-    page = (ROOT / "docs" / "how-to" / "test-an-existing-model.md").read_text()
-    for path in ("models/mine/config.pbtxt", "models/mine/1/model.py"):
+def write_files(page: str, folder: Path, *paths: str) -> None:
+    """Write these files of a page's code blocks."""
+    for path in paths:
         found = re.search(rf"```\w+\n# {path}\n(.*?)```", page, re.DOTALL)
         assert found, path
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(found.group(1))
-    (folder / "test_mine.py").write_text(TEST)
 
 
 def link(repository: Path, examples: tuple[str, ...]) -> None:
@@ -128,46 +174,37 @@ def link(repository: Path, examples: tuple[str, ...]) -> None:
         (repository / Path(example).name).symlink_to(ROOT / "examples" / example)
 
 
-def take_clients(folder: Path) -> None:
-    """Take pictures of the clients of examples with real weights, and the plot that one of them draws."""
-    place = folder / "clients"
-    link(place / "models", WITH_CLIENTS)
-    embedding, voice = (f"examples/{one}/client.py" for one in ("sentence_embedding", "voice_activity"))
-    server = Command(SERVE, place)
-    try:
-        server.wait("Ctrl-C stops it")
-        picture("embedding", (f"python {embedding}", Command(f"python {ROOT}/{embedding}", place).wait()))
-        Command(f"python {ROOT}/{voice}", place).wait()
-    finally:
-        server.interrupt()
-    with Image.open(place / "speech.png") as plot:
-        plot.convert("P", palette=Image.Palette.ADAPTIVE).save(FOLDER / "speech.png", optimize=True)
+def keep(
+    drawn: Path,
+    name: str,
+    *,
+    size: tuple[int, int] | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+) -> None:
+    """Keep a picture that a command has drawn, in few bytes."""
+    with Image.open(drawn) as image:
+        shown = image.convert("RGB").crop(crop or (0, 0, *image.size))
+        shown = shown.resize(size or shown.size)
+        shown.convert("P", palette=Image.Palette.ADAPTIVE).save(FOLDER / f"{name}.png", optimize=True)
+
+
+TAKES = {
+    "start": take_start,
+    "test": take_test,
+    "check": take_check,
+    "run": take_run,
+    "doctor": take_doctor,
+    "bench": take_bench,
+    "examples": take_examples,
+    "clients": take_clients,
+}
 
 
 def main() -> None:
-    """Take all pictures."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        repository = folder / "shown" / "models"
-        link(repository, EXAMPLES)
-        Image.fromarray(data.chelsea()).save(repository.parent / "cat.jpg")
-        write_plain_model(folder)
-        test = "pytest -v -p no:cacheprovider test_mine.py"
-        tested = Command(test, folder).wait()
-        picture("test", ("cat test_mine.py", TEST), ("pytest -v test_mine.py", without_versions(tested)))
-        server = Command(SERVE, repository.parent)
-        try:
-            block = server.wait("Ctrl-C stops it")
-            cat = "kindaware infer name_picture --input cat.jpg"
-            story = "kindaware infer storyteller -i PROMPT='Once there was a' -i MAX_TOKENS=[12]"
-            cats, stories = (Command(line, repository.parent).wait() for line in (cat, story))
-        finally:
-            server.interrupt()
-        take_clients(folder)
-        picture("serve", (SERVE, block), (cat, cats))
-        picture("pipeline", (cat, cats))
-        picture("streaming", (story, stories))
+    """Take the pictures that are named, or all."""
+    for name in sys.argv[1:] or TAKES:
+        with tempfile.TemporaryDirectory() as folder:
+            TAKES[name](Path(folder))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,14 @@ COUNTS = """
                 sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("Y", x * 0 + number)]))
             sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
+COUNTS_ON = """
+    def execute(self, requests):
+        for request in requests:
+            told = np.array([[request.correlation_id(), request.flags()]], dtype=np.float32)
+            sender = request.get_response_sender()
+            sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("Y", told)]))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
 CLASSIFIES = """
     def one(self, request):
         x = get(request, "INPUT").as_numpy()
@@ -57,7 +65,7 @@ X = 'input { name: "X" data_type: TYPE_FP32 dims: 2 } output { name: "Y" data_ty
 CPU = 'backend: "python" instance_group { kind: KIND_CPU }'
 
 
-MODELS = ("adds", "counts", "echo", "follows", "halves", "resnet50", "speaks", "waits")
+MODELS = ("adds", "counts", "counts_on", "echo", "follows", "halves", "resnet50", "speaks", "waits")
 
 
 def write_models(folder):
@@ -71,6 +79,11 @@ def write_models(folder):
         "echo": (ECHO, f"{CPU} {tensors}"),
         "adds": (ADDS, f"{CPU} max_batch_size: 4 {X} {told}"),
         "counts": (COUNTS, f"{CPU} max_batch_size: 4 {X} model_transaction_policy {{ decoupled: true }}"),
+        "counts_on": (
+            COUNTS_ON,
+            f"{CPU} max_batch_size: 4 {X} sequence_batching {{ }} "
+            "model_transaction_policy { decoupled: true }",
+        ),
         "resnet50": (
             CLASSIFIES,
             f'{CPU} max_batch_size: 4 input {{ name: "INPUT" data_type: TYPE_FP32 dims: [ 3, -1, -1 ] }} '

@@ -29,7 +29,7 @@ def test_json_is_sent_and_the_answer_has_shape_and_values(infer, value):
 
 def test_json_comes_out_for_machines(infer):
     done = infer("adds", "-i", "[1,2]", "--output", "Y", "--json")
-    assert json.loads(done.stdout) == {"Y": [2.0, 3.0]}
+    assert json.loads(done.stdout) == {"outputs": {"Y": [2.0, 3.0]}}
 
 
 def test_array_in_a_file_is_sent(infer, tmp_path):
@@ -60,7 +60,7 @@ def test_text_is_sent_to_inputs_of_text(infer):
 
 def test_random_values_fill_the_other_inputs(infer):
     done = infer("echo", "--random", "-i", "IN_INT8=[5]", "--json")
-    found = json.loads(done.stdout)
+    found = json.loads(done.stdout)["outputs"]
     assert len(found) == 13
     assert found["OUT_INT8"] == [5]
     assert 0 <= found["OUT_FP32"][0] <= 1
@@ -68,7 +68,28 @@ def test_random_values_fill_the_other_inputs(infer):
 
 def test_stream_is_printed_item_by_item(server):
     done = CliRunner().invoke(app, ["infer", "counts", "-i", "[3,0]", "--json", "--url", server.grpc_url])
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"Y": [n, n]} for n in range(3)]
+    found = [json.loads(line)["outputs"] for line in done.stdout.splitlines()]
+    assert found == [{"Y": [n, n]} for n in range(3)]
+
+
+def test_text_is_one_row_of_an_input_of_one_text(infer):
+    done = infer("speaks", "-i", "IN_TEXT=a word", "-i", "IN_IS_LOUD=true", "-i", "IN_IDS=[7,8]")
+    assert done.stdout.splitlines() == [
+        'OUT_TEXT  BYTES [1]  ["a word"]',
+        "OUT_IS_LOUD  bool [1]  [true]",
+        "OUT_IDS  int64 [2]  [7, 8]",
+    ]
+
+
+def test_sequence_has_its_id_and_flags(infer):
+    done = infer("follows", "-i", "[1,2]", "--sequence-id", 3, "--sequence-start", "-o", "T")
+    assert '" 3 1 ' in done.stdout, done.stderr
+
+
+def test_sequence_that_streams_has_its_id_and_flags(server):
+    args = ["counts_on", "-i", "[3,4]", "--sequence-id", "5", "--sequence-start", "--sequence-end"]
+    done = CliRunner().invoke(app, ["infer", *args, "--url", server.grpc_url])
+    assert done.stdout == "Y  float32 [2]  [5, 3]\n", done.stderr
 
 
 @pytest.mark.parametrize(
@@ -79,6 +100,10 @@ def test_stream_is_printed_item_by_item(server):
         (["adds", "-i", "X=one two"], "got what is no JSON"),
         (["adds", "-i", "[-1,0]"], "kindaware infer: negative"),
         (["nobody", "-i", "[1]"], "nobody"),
+        (
+            ["follows", "-i", "[1,2]", "--sequence-start"],
+            "--sequence-start: expected --sequence-id N",
+        ),
         (["adds", "--random", "--labels", "/nowhere"], "No such file or directory: '/nowhere'"),
     ],
 )
@@ -88,6 +113,11 @@ def test_what_is_wrong_is_one_line_and_a_failure(infer, args, text):
     [line] = done.stderr.splitlines()
     assert line.startswith("kindaware infer: ")
     assert text in line
+
+
+def test_host_without_an_address_is_told_with_what_to_do():
+    done = CliRunner().invoke(app, ["infer", "m", "--random", "--url", "no-such-host.invalid:8001"])
+    assert done.stderr.startswith("kindaware infer: grpc://no-such-host.invalid:8001: expected a server that")
 
 
 def test_server_that_is_not_there_is_told_in_a_process_of_its_own():

@@ -14,7 +14,7 @@ from kindaware.cli.serve._block import write_block
 from kindaware.cli.serve._examples import write_examples
 
 pytestmark = pytest.mark.server
-NOT_IN_JSON = ("echo", "halves")
+NOT_IN_JSON = ("echo", "halves", "counts_on")
 
 
 @pytest.fixture(params=MODELS)
@@ -64,7 +64,7 @@ def test_block_of_several_models_has_a_line_for_each_and_all_of_them_on_request(
     assert "curl -" not in short
     for model in MODELS:
         assert write_examples(server.model_config(model), server.http_url, server.grpc_url).python in full
-    assert "\n# curl: the model's types are none of JSON's\n" in full
+    assert "\n# curl: Triton takes no JSON for this model's types, or for a sequence that streams\n" in full
 
 
 def test_python_is_for_a_script_as_well(server):

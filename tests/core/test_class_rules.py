@@ -260,6 +260,22 @@ def test_initialize_without_inputs_and_outputs_says_that_the_configuration_is_mi
         start(Doubler, input=[], output=[])
 
 
+class Taker(OnlyForward):
+    def load(self):
+        pass
+
+
+class Maker(OnlyLoad):
+    def forward(self):
+        return torch.ones(1)
+
+
+@pytest.mark.parametrize(("model_class", "left_out"), [(Taker, "output"), (Maker, "input")])
+def test_initialize_inputs_alone_or_outputs_alone_are_enough(model_class, left_out):
+    model = start(model_class, parameters={"kindaware.warmup": "off"}, **{left_out: []})
+    assert [len(model.spec.inputs), len(model.spec.outputs)].count(0) == 1
+
+
 @pytest.mark.parametrize("name", ["device", "devices", "args", "settings", "spec", "parameters", "logger"])
 def test_initialize_load_that_overwrites_what_the_library_set_raises(name):
     def load(self):

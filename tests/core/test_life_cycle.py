@@ -148,6 +148,14 @@ def test_thread_that_outlives_unload_is_named(monkeypatch):
     assert "model 'm' threads: expected none after unload(), got 'the poller'" in harness.log_text()
 
 
+def test_threads_of_a_test_are_not_reported_as_if_a_process_had_to_end():
+    with ModelHarness(Polling, config=CONFIG) as harness:
+        ended = harness.instance.ended
+    ended.set()
+
+    assert "threads: expected none" not in harness.log_text()
+
+
 def test_pool_that_waits_for_work_is_not_named_and_one_that_works_is(monkeypatch):
     monkeypatch.setattr("kindaware._instance.is_stand_in", lambda pb_utils: False)
 

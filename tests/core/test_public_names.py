@@ -40,6 +40,10 @@ def test_all_names_what_there_is():
     assert all(hasattr(kindaware, name) for name in kindaware.__all__)
 
 
+def test_completion_offers_public_names():
+    assert set(kindaware.__all__) <= set(dir(kindaware))
+
+
 def test_a_name_that_there_is_not_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"module 'kindaware' has no attribute 'serv'"):
         _ = kindaware.serv

@@ -56,7 +56,8 @@ def test_pod_has_shared_memory_probes_and_time_to_end():
         assert container[probe]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
     assert container["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
     (timeout,) = [one for one in container["args"] if one.startswith("--exit-timeout-secs=")]
-    assert pod["terminationGracePeriodSeconds"] > int(timeout.split("=")[1])
+    _, pause = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert pod["terminationGracePeriodSeconds"] > int(timeout.split("=")[1]) + int(pause)
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
 
 

@@ -219,6 +219,30 @@ def read_fault():
     return outcome.text
 
 
+WRONG_OUTPUTS = [
+    lambda A: None,
+    lambda A: A[:0],
+    lambda A: A[:, :2],
+    lambda A: {"X": A},
+    lambda A: (A, A),
+]
+
+
+def forgets_to_return(self, inputs):
+    return None if inputs["A"].any() else inputs
+
+
+def wrong_outputs(config, request):
+    """What a client reads when `forward` or `preprocess` returns something else than it should."""
+
+    def only_for(one):
+        return lambda self, A: one(A) if A.any() else A
+
+    for one in WRONG_OUTPUTS:
+        yield read_failure(config, request, only_for(one))
+    yield read_failure(config, request, only_for(lambda A: A), preprocess=forgets_to_return)
+
+
 def answers():
     yield read_fault()
     yield read_failure(CONFIG, Request("42", {"A": torch.ones(1, 4)}, 1), no_such_id)
@@ -226,6 +250,7 @@ def answers():
     ones = Request("", {"A": torch.ones(1, 4)}, 1)
     yield read_failure(CONFIG | {"output": [scores]}, ones, lambda self, A: A.double() if A.any() else A)
     yield read_failure(CONFIG | {"output": [scores]}, ones, lambda self, A: A, postprocess=names_another)
+    yield from wrong_outputs(CONFIG | {"output": [scores]}, ones)
     dynamic = CONFIG | {"input": [IN | {"name": "X", "dims": [-1]}]}
     yield read_failure(
         dynamic,

@@ -63,6 +63,8 @@ WANTED = {
     "race condition": "explanation/simulated-gpu",
     "settings": "reference/settings",
     "RequestError": "reference/errors",
+    "expected a torch.Tensor, got NoneType": "reference/errors",
+    "Failed to increase the shared memory pool size": "how-to/out-of-memory",
 }
 ABSENT = "zeppelin"
 

@@ -73,9 +73,6 @@ class Health:
             except Exception as other:
                 error = other
             self.note_fault(error)
-            # What is read of it later is read here first.
-            describe(error)
-            isinstance(error, RequestError)
             return as_exception(error)
         except BaseException as other:
             return UnreadableError(other)

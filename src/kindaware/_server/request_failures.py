@@ -106,6 +106,12 @@ def write_failed(failed: FailedRequests) -> str:
     return f"{failed.model}: {requests}{f' {shown}' if shown else ''} failed: {write_error(failed)}"
 
 
+def write_load_failure(reason: str) -> str:
+    """Return why a model was not loaded in one line: the error, and the user's line where it is known."""
+    first, place = reason.strip().partition("\n")[0].removesuffix(";"), find_place(reason)
+    return f"{first} ({place})" if place else first
+
+
 def write_error(failed: FailedRequests) -> str:
     """Return the error and the user's line."""
     return f"{failed.error} ({failed.place})" if failed.place else failed.error

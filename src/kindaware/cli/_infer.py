@@ -32,7 +32,8 @@ def infer(
         typer.Option(metavar="FILE", help="Names of the classes, one per line.", show_default=False),
     ] = None,
     sequence_id: Annotated[
-        int | None, typer.Option(metavar="N", help="Sequence that the request is of.", show_default=False)
+        int | None,
+        typer.Option(min=1, metavar="N", help="Sequence that the request is of.", show_default=False),
     ] = None,
     is_start: Annotated[bool, typer.Option("--sequence-start", help="It is the first of them.")] = False,
     is_end: Annotated[bool, typer.Option("--sequence-end", help="It is the last of them.")] = False,
@@ -40,15 +41,23 @@ def infer(
     version: Annotated[
         str, typer.Option(help="Version of the model.", show_default="the server chooses")
     ] = "",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long one answer may take.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take.")
+    ] = 60.0,
 ) -> None:
     """Send one request to a running server, and print the answer; a stream is printed as it comes."""
     # Here, since `kindaware serve` imports this file too, and has no use for a client.
+    from kindaware._errors import ConfigError
     from kindaware.cli._outputs import write_json, write_outputs
-    from kindaware.cli._values import read_inputs
+    from kindaware.cli._values import read_inputs, read_labels
     from kindaware.client import ModelClient
 
-    names = labels.read_text(encoding="utf-8").splitlines() if labels is not None else []
+    if sequence_id is None and (is_start or is_end):
+        option = "--sequence-start" if is_start else "--sequence-end"
+        raise ConfigError.of(
+            option, expected="--sequence-id N with it", got="none", remedy=f"add it, or leave {option} out"
+        )
+    names = read_labels(labels)
     with ModelClient(url, model, version=version, timeout_seconds=timeout) as client:
         metadata = client.metadata
         values = read_inputs(inputs or (), metadata.inputs, random_rest=is_random)

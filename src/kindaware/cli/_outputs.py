@@ -8,12 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from kindaware.cli._hanging import hang
+
 _NUM_VALUES = 8
 
 
-def write_json(outputs: Mapping[str, Any]) -> str:
-    """Return outputs as one line of JSON; bytes that are not UTF-8 are escaped."""
-    return json.dumps({name: plain(array) for name, array in outputs.items()}, ensure_ascii=False)
+def write_json(outputs: Mapping[str, Any], **more: Any) -> str:
+    """Return an answer as one line of JSON.
+
+    Args:
+        outputs: arrays by name; bytes that are not UTF-8 are escaped.
+        more: what else there is to say about the answer.
+    """
+    found = {name: plain(array) for name, array in outputs.items()}
+    return json.dumps({"outputs": found, **more}, ensure_ascii=False)
 
 
 def write_outputs(outputs: Mapping[str, Any], *, top: int = 0, labels: Sequence[str] = ()) -> str:
@@ -27,7 +35,8 @@ def write_outputs(outputs: Mapping[str, Any], *, top: int = 0, labels: Sequence[
     lines = []
     for name, array in outputs.items():
         kind = "BYTES" if array.dtype == object else str(array.dtype)
-        lines.append(f"{name}  {kind} {list(array.shape)}  {_first_values(array)}".rstrip())
+        line = f"{name}  {kind} {list(array.shape)}  {_first_values(array)}".rstrip()
+        lines.append(hang(line, 0, further=4))
         if top and array.ndim and array.dtype.kind == "f" and array.shape[-1] > 1:
             for number, row in enumerate(array.reshape(-1, array.shape[-1])):
                 lines += [f"  row {number}"] * (array.ndim > 1) + _best(row, top, labels)

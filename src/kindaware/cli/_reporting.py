@@ -15,7 +15,10 @@ from kindaware._errors import KindAwareError
 FAILED, WRONG_COMMAND_LINE, INTERRUPTED = 1, 2, 130
 """Exit codes: what was asked for failed; the command line is wrong (typer's); Ctrl-C. 0 is success."""
 
-EXIT_CODES = "Exit codes: 0 success, 1 what was asked for failed, 2 a wrong command line, 130 Ctrl-C."
+EXIT_CODES = (
+    "Exit codes: 0 success, 1 what was asked for failed, 2 a wrong command line, 130 Ctrl-C; 0 where Ctrl-C "
+    "is the usual end, as of serve and run --watch."
+)
 
 shows_tracebacks: ContextVar[bool] = ContextVar("shows_tracebacks", default=False)
 """Whether `--debug` was given."""
@@ -28,8 +31,8 @@ def reported(name: str, command: Callable[Parameters, None]) -> Callable[Paramet
 
     Args:
         name: of the command, which the line begins with.
-        command: raises KindAwareError or OSError for what the user can mend; anything else is a fault of the
-            program, and keeps its traceback.
+        command: raises KindAwareError or OSError for what the user can correct; anything else is a fault of
+            the program, and keeps its traceback.
     """
 
     @functools.wraps(command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,18 +69,18 @@ def read_value(tensor: Tensor, text: str) -> Any:
     """Return what a value stands for: the content of a file that is there, JSON, or text.
 
     Raises:
-        ConfigError: it is none of these.
-        OSError: the file can't be read.
+        ConfigError: it is none of these, or the file can't be read.
     """
     path = Path(text)
     is_file = len(text) < 4096 and path.is_file()
     suffix = path.suffix.lower()
+    shown = text if is_file else " ".join(text[:60].split())
     if is_file and suffix == ".npy":
-        return np.load(path, allow_pickle=False)
+        return _read_array(tensor, path)
     if is_file and suffix in _PICTURES:
         return _read_bytes(tensor, path) if tensor.datatype == "BYTES" else _read_picture(tensor, path)
     if is_file:
-        text = path.read_text(encoding="utf-8")
+        text = read_text_file(path, f"--input {tensor.name}={path}")
     elif suffix in (".npy", *_PICTURES):
         raise _unreadable(tensor, text, "no such file", "correct the path")
     if tensor.datatype == "BYTES" and suffix != ".json" and not text.startswith("["):
@@ -90,8 +91,31 @@ def read_value(tensor: Tensor, text: str) -> Any:
         return np.full([1] * len(tensor.dims), value) if is_one else value
     except ValueError as error:
         raise _unreadable(
-            tensor, text[:60], f"what is no JSON ({error})", "write a number or a list, or name a file"
+            tensor, shown, f"what is no JSON ({error})", "write a number or a list, or name a file"
         ) from None
+
+
+def read_labels(path: Path | None) -> tuple[str, ...]:
+    """Return the names of the classes, one per line of a file; none without one.
+
+    Raises:
+        ConfigError: the file can't be read.
+    """
+    return () if path is None else tuple(read_text_file(path, f"--labels {path}").splitlines())
+
+
+def read_text_file(path: Path, subject: str) -> str:
+    """Return what is in a file that the command line names.
+
+    Raises:
+        ConfigError: it can't be read, or is not text in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError.of(
+            subject, expected="a text file in UTF-8", got=str(error), remedy="correct the path or the file"
+        ) from error
 
 
 def _unreadable(tensor: Tensor, text: str, got: str, remedy: str) -> ConfigError:
@@ -101,6 +125,19 @@ def _unreadable(tensor: Tensor, text: str, got: str, remedy: str) -> ConfigError
         got=got,
         remedy=remedy,
     )
+
+
+def _read_array(tensor: Tensor, path: Path) -> np.ndarray[Any, Any]:
+    try:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise _unreadable(
+            tensor, str(path), f"a file that numpy can't read ({error})", "write it with numpy.save"
+        ) from error
+    if not isinstance(found, np.ndarray):
+        raise _unreadable(tensor, str(path), "an archive of arrays", "write one array with numpy.save")
+    return found
 
 
 def _read_bytes(tensor: Tensor, path: Path) -> np.ndarray[Any, Any]:
@@ -126,8 +163,13 @@ def _read_picture(tensor: Tensor, path: Path) -> np.ndarray[Any, Any]:
             "pictures are for inputs of [3, height, width] or [height, width, 3]",
         )
     channels, (height, width) = (dims[0], dims[1:]) if is_first else (dims[2], dims[:2])
-    with Image.open(path) as opened:
-        picture = opened.convert("L" if channels == 1 else "RGB")
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("L" if channels == 1 else "RGB")
+    except (OSError, SyntaxError, ValueError) as error:  # SyntaxError is pillow's for a broken PNG
+        raise _unreadable(
+            tensor, str(path), f"a picture that can't be read ({error})", "correct the file"
+        ) from error
     if height > 0 or width > 0:
         size = (width if width > 0 else picture.width, height if height > 0 else picture.height)
         picture = picture.resize(size)

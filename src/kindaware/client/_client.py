@@ -170,12 +170,15 @@ class ModelClient:
         outputs: Sequence[str] | None = None,
         request_id: str = "",
         parameters: Mapping[str, Any] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
         timeout_seconds: float | None = None,
         **named: Any,
     ) -> Iterator[Arrays]:
         """Send one request to a streaming model and yield the outputs of each answer as it arrives.
 
-        Leaving the iteration early cancels the request.
+        Leaving the iteration early cancels the request. For the arguments see `infer`.
 
         Raises:
             ModelClientError: while iterating, if an answer is an error or the client uses HTTP, or for the
@@ -193,6 +196,9 @@ class ModelClient:
             outputs=outputs,
             request_id=request_id,
             parameters=parameters,
+            sequence_id=sequence_id,
+            sequence_start=sequence_start,
+            sequence_end=sequence_end,
             timeout_seconds=timeout_seconds,
         )
         for found in self._transport.stream(self._model, self._version, call):

@@ -127,22 +127,36 @@ class Metadata:
             value = (value.float() if value.dtype in no_numpy() else value).numpy()
         if tensor.datatype == "BYTES":
             return self._convert_text(tensor, value)
-        array = np.asarray(value)
+        array = self._as_array(tensor, value)
         found = DTYPES[tensor.datatype].numpy
         wanted = np.dtype(np.float32) if found is None else found
         if array.dtype == wanted:
             return array
         if array.dtype.kind not in _KINDS[wanted.kind]:
             raise self._wrong(tensor, f"data type {tensor.datatype}", f"{array.dtype}", "convert it first")
-        converted = array.astype(wanted)
-        if wanted.kind in "iub" and not np.array_equal(converted, array):
+        with np.errstate(over="ignore"):  # it is refused below
+            converted = array.astype(wanted)
+        is_lost = (
+            not np.array_equal(converted, array)
+            if wanted.kind in "iub"
+            else bool((np.isinf(converted) & np.isfinite(array)).any())
+        )
+        if is_lost:
             raise self._wrong(
                 tensor, f"values that {tensor.datatype} has", f"{array.dtype}", "convert it first"
             )
         return converted
 
+    def _as_array(self, tensor: Tensor, value: Any, dtype: Any = None) -> np.ndarray[Any, Any]:
+        try:
+            return np.asarray(value, dtype=dtype)
+        except ValueError as error:  # numpy's for lists that are not equally long
+            raise self._wrong(
+                tensor, "lists of equal lengths", str(error), "pad them, or send one request each"
+            ) from error
+
     def _convert_text(self, tensor: Tensor, value: Any) -> np.ndarray[Any, Any]:
-        array = np.asarray(value, dtype=object)
+        array = self._as_array(tensor, value, dtype=object)
         texts = [one.encode() if isinstance(one, str) else one for one in array.ravel().tolist()]
         for one in texts:
             if not isinstance(one, bytes):

@@ -24,6 +24,9 @@ _CODES |= {409: "ALREADY_EXISTS", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 # ml_dtypes, which tritonclient may use, names its types as torch does.
 _NO_NUMPY = {one.torch_name for one in DTYPES.values() if one.numpy is None}
 
+_NO_CONNECTION = ("failed to connect", "resolution", "resolving")
+"""In what gRPC says where it has not reached a server."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -249,7 +252,7 @@ def _translate(error: Exception, transport: Transport, model: str) -> ModelClien
 def _is_refused(error: Exception, text: str) -> bool:
     """Whether there was no connection, so that no server has seen the request."""
     return isinstance(error, (ConnectionRefusedError, socket.gaierror)) or (
-        _code(error) == "UNAVAILABLE" and ("failed to connect" in text or "resolution" in text)
+        _code(error) == "UNAVAILABLE" and any(one in text for one in _NO_CONNECTION)
     )
 
 

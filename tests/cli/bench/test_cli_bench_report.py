@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from kindaware._errors import ConfigError
+from kindaware.cli._app import app
 from kindaware.cli.bench import _plot
 from kindaware.cli.bench._candidates import find_candidates
 from kindaware.cli.bench._inputs import make_inputs
@@ -96,6 +98,17 @@ def test_server_times_are_means_of_what_was_counted_in_between():
     assert compare(Counter(), Counter()) is None
 
 
+NO_MODES = {
+    "compare": "",
+    "tune": False,
+    "concurrency": "",
+    "rate": "",
+    "plot": False,
+    "tune_only": {},
+    "rounds": False,
+}
+
+
 @pytest.mark.parametrize(
     ("concurrency", "rate", "expected"),
     [("1,4", "", (Load(1), Load(4))), ("1", "2.5,10", (Load(rate=2.5), Load(rate=10)))],
@@ -113,11 +126,37 @@ def test_parse_loads_refuses(concurrency, rate):
 
 
 @pytest.mark.parametrize(
-    "options", [{"compare": "a", "tune": True}, {"rate": "1", "tune": True}, {"plot": True, "tune": True}]
+    "options",
+    [
+        {"compare": "a", "tune": True},
+        {"rate": "1", "tune": True},
+        {"plot": True, "tune": True},
+        {"rate": "1", "concurrency": "2"},
+    ],
 )
 def test_check_modes_refuses_what_does_not_go_together(options):
     with pytest.raises(ConfigError, match="expected one of them"):
-        check_modes(**{"compare": "", "tune": False, "rate": "", "plot": False, **options})
+        check_modes(**{**NO_MODES, **options})
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["--try", "kindaware.num_threads=1"], "--try: expected --tune with it, got none; add --tune"),
+        (["--yes"], "--yes: expected --tune"),
+        (["--latency-ms", "5"], "--latency-ms: expected --tune"),
+        (["--max-error", "0"], "--max-error: expected --tune"),
+        (["--min-agreement", "0"], "--min-agreement: expected --tune"),
+        (["--budget-seconds", "5"], "--budget-seconds: expected --tune"),
+        (["--rounds", "5"], "--rounds: expected --compare"),
+        (["--compare", "nobody"], "--compare nobody: expected KEY=VALUE, a MODEL_DIR, a URL, or the name"),
+    ],
+)
+def test_option_without_effect_is_refused_before_a_server_starts(repository, args, text):
+    done = CliRunner().invoke(app, ["bench", str(repository / "net"), *args])
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"kindaware bench: {text}")
 
 
 @pytest.fixture

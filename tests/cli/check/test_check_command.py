@@ -115,3 +115,12 @@ def test_missing_package_is_one_line_and_no_finding(tmp_path, monkeypatch):
     done = check(write_model(tmp_path / "m"))
     assert (done.exit_code, done.stdout) == (1, "")
     assert "pip install 'tritonclient[grpc]'" in done.stderr
+
+
+def test_names_no_more_than_three_repositories_in_a_directory(tmp_path):
+    for number in range(5):
+        folder = tmp_path / f"models{number}" / "net" / "1"
+        folder.mkdir(parents=True)
+        (folder / "model.py").touch()
+    done = check(tmp_path)
+    assert (done.exit_code, done.stderr.count("models")) == (1, 3)

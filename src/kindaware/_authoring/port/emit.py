@@ -16,6 +16,9 @@ from kindaware._authoring.port.statements import Question
 
 _INDENT = "    "
 _WIDTH = 100
+_NEAR = 12
+"""Lines between two questions that are shown with them: they belong together."""
+
 _Compound = ast.If | ast.For | ast.While | ast.With | ast.Try
 
 
@@ -94,13 +97,28 @@ class Emitter:
         first = min(one.statement.lineno for one in questions)
         self.questions.append((first, text))
         was: list[str] = []
+        behind = first
         for one in questions:
-            lines = self.lines[one.statement.lineno - 1 : one.statement.end_lineno]
-            was += textwrap.dedent("\n".join(lines)).splitlines()
+            start, end = one.statement.lineno, one.statement.end_lineno or one.statement.lineno
+            follows = behind < start <= behind + _NEAR and end > behind  # what stood between is gone
+            lines = self.lines[(behind if follows else start - 1) : end]
+            was += textwrap.dedent("\n".join(lines)).strip("\n").splitlines()
+            behind = end
         comment = textwrap.wrap(f"PORT: line {first}: {text}.", 100 - 4 * depth)
         return [
             f"{_INDENT * depth}# {line}".rstrip() for line in [*comment, *(f"    {line}" for line in was)]
         ]
+
+    def notes(self, doubts: Sequence[tuple[int, str]], depth: int) -> list[str]:
+        """Return questions about lines that stay as comments, one for each text."""
+        self.questions += doubts
+        found: list[str] = []
+        for text in dict.fromkeys(text for _, text in doubts):
+            lines = [str(line) for line, one in doubts if one == text]
+            where = f"line{'s' if len(lines) > 1 else ''} {', '.join(lines)}"
+            comment = textwrap.wrap(f"PORT: {where}: {text}.", 100 - 4 * depth)
+            found += [f"{_INDENT * depth}# {line}" for line in comment]
+        return found
 
     def _lead(self, statement: ast.stmt, depth: int) -> list[str]:
         """Return the comments right above a statement, and a blank line if one was there."""
@@ -118,8 +136,9 @@ class Emitter:
     def _verbatim(self, origin: ast.stmt, depth: int) -> list[str]:
         """Return the lines as they stood; none where moving them would change what they say."""
         first = self.lines[origin.lineno - 1]
-        if first[: origin.col_offset].strip():
-            return []
+        behind = self.lines[(origin.end_lineno or 1) - 1].encode()[origin.end_col_offset or 0 :].strip()
+        if first[: origin.col_offset].strip() or (behind and not behind.startswith(b"#")):
+            return []  # other statements stand in its lines
         texts = [one for one in ast.walk(origin) if isinstance(one, (ast.Constant, ast.JoinedStr))]
         if any(one.end_lineno != one.lineno for one in texts):
             return []

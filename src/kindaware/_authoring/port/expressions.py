@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 
 from kindaware._authoring.port.symbols import Symbol, dotted, expression, is_symbol, self_attribute, text_of
 from kindaware._config.model_spec import ModelSpec
@@ -73,9 +74,34 @@ class Folder(ast.NodeTransformer):
         if self._is_triton(node, "Logger"):
             return Symbol("logger")
         node.value = self.visit(node.value)
+        if is_symbol(node.value, "device") and node.attr not in ("type", "index"):
+            node.value = expression("str(self.device)")  # a text, in the old code
         if is_symbol(node.value, "logger") and node.attr in _LEVELS:
             return expression(f"self.logger.{_LEVELS[node.attr]}")
         return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        node.left, node.comparators = self.visit(node.left), [self.visit(one) for one in node.comparators]
+        pair = (node.left, node.comparators[0])
+        if len(node.ops) > 1 or not isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
+            return node
+        for symbol, other in (pair, pair[::-1]):
+            text = text_of(other)
+            if is_symbol(symbol, "kind") and text in ("GPU", "CPU"):
+                is_gpu = (text == "GPU") == isinstance(node.ops[0], ast.Eq)
+                return Symbol("is_gpu") if is_gpu else ast.UnaryOp(ast.Not(), Symbol("is_gpu"))
+            if is_symbol(symbol, "device") and text:
+                name = expression("str(self.device)" if ":" in text else "self.device.type")
+                return ast.Compare(name, node.ops, [other])
+        return node
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.expr:
+        test, body, orelse = (self.visit(one) for one in (node.test, node.body, node.orelse))
+        return ast.IfExp(is_there(test), body, orelse)
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> ast.expr:
+        value = self.visit(node.value)
+        return Symbol("walrus", node.target.id, value) if isinstance(value, Symbol) else node
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
         node.value, node.slice = self.visit(node.value), self.visit(node.slice)
@@ -96,6 +122,11 @@ class Folder(ast.NodeTransformer):
         }
         if owner.kind == "args":
             return _argument(key)
+        if owner.kind == "parameter" and key == "string_value" and isinstance(owner.value, ast.Dict):
+            given = zip(owner.value.keys, owner.value.values, strict=True)
+            defaults = [value for name, value in given if text_of(name) == key]
+            if defaults:
+                return _parameter_or(owner.name, defaults[0])
         found = entries.get((owner.kind, key)) if key else None
         return found or self._tensor_config(owner, index)
 
@@ -138,7 +169,8 @@ class Folder(ast.NodeTransformer):
         if self._is_triton(node.func, "triton_string_to_numpy") and is_symbol(first, "datatype"):
             assert isinstance(first, Symbol)
             return Symbol("dtype", first.name)
-        return first if dotted(node.func) in ("int", "str") and is_symbol(first, "device_id") else None
+        is_id = dotted(node.func) in ("int", "str") and is_symbol(first, "device_id")
+        return Symbol("device_id", dotted(node.func)) if is_id else None
 
     def _method(self, node: ast.Call) -> ast.expr | None:
         """Fold methods of requests, and of tensors."""
@@ -149,7 +181,7 @@ class Folder(ast.NodeTransformer):
         if found is not None:
             return found
         is_move = method == "cuda" or (method == "to" and _is_device(node))
-        if is_move and (self.places_modules or is_symbol(owner, "tensor")):
+        if is_move and ((self.places_modules and not makes_tensor(owner)) or is_symbol(owner, "tensor")):
             return owner
         return owner if self.places_modules and method in _NO_TRAINING and not node.args else None
 
@@ -164,21 +196,33 @@ class Folder(ast.NodeTransformer):
         if owner.kind == "request" and method in _ABOUT_REQUEST:
             return Symbol("about_request", _ABOUT_REQUEST[method])
         if owner.kind in ("config", "parameters", "parameter") and method == "get" and node.args:
-            return self._entry(owner, node.args[0])
+            return self._entry_or(owner, node.args[0], node.args[1] if len(node.args) > 1 else None)
         return methods.get((owner.kind, method))
+
+    def _entry_or(self, owner: Symbol, index: ast.expr, default: ast.expr | None) -> ast.expr | None:
+        """Return what `.get(index, default)` of the configuration is."""
+        key = text_of(index)
+        if owner.kind == "parameters" and key:
+            return Symbol("parameter", key, default or ast.Constant(None))
+        if owner.kind == "parameter" and key == "string_value" and default is not None:
+            return _parameter_or(owner.name, default)
+        return self._entry(owner, index)
 
     def _tensor(self, node: ast.Call) -> ast.expr | None:
         """Fold the ways into a torch tensor, and into one of Triton's."""
         first = node.args[0] if node.args else None
         if self._is_triton(node.func, "get_input_tensor_by_name") and len(node.args) > 1:
             name = text_of(node.args[1])
-            return Symbol("input", name) if name else None
+            is_input = self.spec is None or name in {one.name for one in self.spec.inputs}
+            return Symbol("input" if is_input else "control", name) if name else None
         name = dotted(node.func)
         is_read = name in _FROM_DLPACK and is_symbol(first, "capsule", "input")
         if is_read or (name in _TO_TENSOR and is_symbol(first, "array", "tensor")):
             assert isinstance(first, Symbol)
             tensor = Symbol("tensor", first.name)
             dtypes = [one.value for one in node.keywords if one.arg == "dtype"]
+            if name == "torch.Tensor":  # it makes FP32 of everything
+                dtypes = [expression("torch.float32")]
             return self._converted(tensor, dtypes[0]) if dtypes else tensor
         is_array, is_dlpack = (
             self._is_triton(node.func, "Tensor"),
@@ -215,6 +259,24 @@ class Folder(ast.NodeTransformer):
         return Symbol("response", value=outputs)
 
 
+def is_there(test: ast.expr) -> ast.expr:
+    """Return a condition in which an input's tensor object is true: it is there."""
+    if is_symbol(test, "input"):
+        return ast.Compare(test, [ast.IsNot()], [ast.Constant(None)])
+    if isinstance(test, ast.BoolOp):
+        return ast.BoolOp(test.op, [is_there(one) for one in test.values])
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return ast.UnaryOp(test.op, is_there(test.operand))
+    return test
+
+
+def _parameter_or(name: str, default: ast.expr) -> ast.expr:
+    found = expression(f"self.parameters.get({name!r})")
+    assert isinstance(found, ast.Call)
+    found.args.append(default)
+    return found
+
+
 def _argument(key: str) -> ast.expr | None:
     """Return what stands for an entry of `args`."""
     if key == "model_config":
@@ -224,6 +286,12 @@ def _argument(key: str) -> ast.expr | None:
     if key == "model_instance_device_id":
         return Symbol("device_id")
     return expression(_ARGS[key]) if key in _ARGS else None
+
+
+def makes_tensor(node: ast.AST) -> bool:
+    """Return whether an expression looks like a plain tensor, which the library doesn't move."""
+    calls = [dotted(one.func) for one in ast.walk(node) if isinstance(one, ast.Call)]
+    return any(re.fullmatch(r"(torch|np|numpy|F)\.(\w+\.)*[a-z_]+", one) for one in calls)
 
 
 def _is_device(node: ast.Call) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
+
+import torch
 
 from kindaware._authoring.port.expressions import TO_DLPACK
 from kindaware._authoring.port.statements import Question, like
@@ -15,10 +17,12 @@ from kindaware._config.model_spec import ModelSpec, TensorSpec
 COMPOUND = (ast.If, ast.For, ast.While, ast.With, ast.Try)
 """Statements that can be written with a question among the statements in them."""
 
+_SAME_NAME = {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64"}
 _ON_HOST = ("cpu", "detach", "contiguous")
 _QUESTIONS = {
     "request": "it asks the request: a parameter `requests` of the hook has what they say about themselves",
     "about_request": "it asks one request of several: `requests[n]` of the hook has it, with its rows",
+    "control": "it reads what is no input: of controls, `requests[n]` has is_start, is_end, correlation_id",
     "sender": "it uses the response sender: yield what is to be sent",
     "thread": "it starts a thread: a `stream` with async def runs beside others",
     "args": "it passes all of args on: self.args has them, parsed",
@@ -69,18 +73,31 @@ class Finisher(ast.NodeTransformer):
         finished: ast.expr = self.visit(copy.deepcopy(node))
         return finished
 
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        asks_for = len(node.ops) == 1 and isinstance(node.ops[0], (ast.In, ast.NotIn))
+        if asks_for and is_symbol(node.comparators[0], "parameters"):
+            return ast.Compare(self.visit(node.left), node.ops, [expression("self.parameters")])
+        return cast(ast.expr, self.generic_visit(node))
+
     def _symbol(self, symbol: Symbol) -> ast.expr:
         kind, name, value = symbol.kind, symbol.name, symbol.value
         plain = {
             "device": "self.device",
-            "device_id": "self.args.device_id",
+            "device_id": "self.args.device_id" if name == "int" else "str(self.args.device_id)",
             "kind": "self.args.kind",
             "is_gpu": "self.device.type == 'cuda'",
             "logger": "self.logger",
             "config": "self.args.config",
-            "parameters": "self.parameters",
-            "parameter": f"self.parameters[{name!r}]",
+            "parameters": "self.args.config['parameters']",
+            "parameter": f"self.args.config['parameters'][{name!r}]",
         }
+        if kind == "parameter" and value is not None:
+            found = expression(f"self.args.config['parameters'].get({name!r})")
+            assert isinstance(found, ast.Call)
+            found.args += (
+                [] if isinstance(value, ast.Constant) and value.value is None else [self.finish(value)]
+            )
+            return found
         if kind in plain:
             return expression(plain[kind])
         if kind in ("tensor", "input", "array"):
@@ -154,8 +171,8 @@ class Finisher(ast.NodeTransformer):
         if not (isinstance(array, ast.Call) and dotted(array.func) == f"{self.numpy}.array" and array.args):
             return None
         dtypes = [*array.args[1:], *(one.value for one in array.keywords if one.arg == "dtype")]
-        name = dotted(dtypes[0]).rpartition(".")[2] if len(dtypes) == 1 else ""
-        if not isinstance(array.args[0], ast.List) or not name or name.endswith("_"):
+        module, _, name = (dotted(dtypes[0]) if len(dtypes) == 1 else "").rpartition(".")
+        if not isinstance(array.args[0], ast.List) or module != self.numpy or name not in _SAME_NAME:
             return None
         return ast.Call(
             expression("torch.tensor"), [array.args[0]], [ast.keyword("dtype", expression(f"torch.{name}"))]
@@ -255,18 +272,19 @@ def is_arithmetic(statements: Sequence[ast.stmt], spec: ModelSpec | None) -> boo
     if not used or len(dtypes) != 1 or None in dtypes:
         return False
     (dtype,) = dtypes
-    return _Arithmetic(divides=dtype is not None and dtype.is_floating_point).holds(statements)
+    return dtype is not None and _Arithmetic(dtype).holds(statements)
 
 
 class _Arithmetic:
     """Follows arrays through statements.
 
     Args:
-        divides: whether numpy and torch divide alike.
+        dtype: of the arrays.
     """
 
-    def __init__(self, *, divides: bool) -> None:
-        self.divides = divides
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.divides = dtype.is_floating_point
         self.names: set[str] = set()
 
     def holds(self, statements: Sequence[ast.stmt]) -> bool:
@@ -283,7 +301,7 @@ class _Arithmetic:
             value = value.value
         if isinstance(statement, (ast.Return, ast.Expr)) and is_symbol(value, "response"):
             assert isinstance(value, Symbol)
-            parts = [one.value for one in value.parts if isinstance(one, Symbol)]
+            parts = [_uncast(one.value) for one in value.parts if isinstance(one, Symbol)]
             return value.value is None and all(one is None or self._value(one) for one in parts)
         if isinstance(statement, (ast.Return, ast.Assign, ast.Expr, ast.AugAssign)):
             return not self._touches(statement)
@@ -302,15 +320,29 @@ class _Arithmetic:
             return is_known and self._value(value.left) and self._value(value.right)
         if isinstance(value, ast.UnaryOp):
             return isinstance(value.op, ast.USub) and self._value(value.operand)
-        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
-            is_cast = (
-                value.func.attr == "astype" and len(value.args) == 1 and is_symbol(value.args[0], "dtype")
-            )
-            return is_cast and self._value(value.func.value)
-        is_number = isinstance(value, ast.Constant) and isinstance(value.value, (int, float))
         return (
-            is_number or is_symbol(value, "array") or (isinstance(value, ast.Name) and value.id in self.names)
+            self._is_number(value)
+            or is_symbol(value, "array")
+            or (isinstance(value, ast.Name) and value.id in self.names)
         )
+
+    def _is_number(self, value: ast.expr) -> bool:
+        """Whether it is a number that leaves the data type as it is, in numpy as in torch."""
+        number = value.value if isinstance(value, ast.Constant) else None
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or self.dtype is torch.bool:
+            return False
+        if self.dtype.is_floating_point:
+            return abs(number) <= torch.finfo(self.dtype).max
+        limits = torch.iinfo(self.dtype)
+        return isinstance(number, int) and limits.min <= number <= limits.max
+
+
+def _uncast(value: ast.expr | None) -> ast.expr | None:
+    """Return an output's value without its last `.astype(dtype)`, which becomes a cast of the tensor."""
+    if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and len(value.args) == 1):
+        return value
+    is_cast = value.func.attr == "astype" and is_symbol(value.args[0], "dtype")
+    return value.func.value if is_cast else value
 
 
 def _without_way_to_host(value: ast.expr, *, is_torch: bool) -> tuple[ast.expr, bool, bool]:

@@ -21,6 +21,7 @@ from kindaware._authoring.port.symbols import (
 )
 
 _VISIBLE = "it chooses the device, which instance_group in config.pbtxt does here"
+_TRAINING = "it puts a module into training mode, and the library all of them into eval mode after load"
 _LOCKS = ("threading.Lock", "threading.RLock", "Lock", "RLock")
 _FOLDED = frozenset(
     {"config", "config_text", "tensor_config", "tensor_configs", "parameters", "parameter", "datatype"}
@@ -42,6 +43,8 @@ class LoadRewriter:
         self.old = old
         self.folder = folder
         self.dropped = dropped
+        self._nodes: set[ast.AST] = set()
+        self._plain: set[ast.AST] = set()
 
     def rewrite(self) -> list[ast.stmt]:
         """Return the statements of `load`."""
@@ -49,13 +52,19 @@ class LoadRewriter:
         if function is None:
             return []
         self.folder.names = {self.old.parameter("initialize"): Symbol("args")}
+        self._look_at(function)
         return self.block(without_docstring(function.body))
+
+    def _look_at(self, function: ast.FunctionDef) -> None:
+        self._nodes = set(ast.walk(function))
+        straight = [one for one in function.body if isinstance(one, (ast.Assign, ast.AnnAssign))]
+        self._plain = {node for one in straight for node in ast.walk(one)}
 
     def block(self, statements: Sequence[ast.stmt]) -> list[ast.stmt]:
         """Return the statements of any method, without what chooses a device and reads the configuration."""
         return [new for one in statements for new in self._statement(one)]
 
-    def _statement(self, statement: ast.stmt) -> list[ast.stmt]:
+    def _statement(self, statement: ast.stmt) -> list[ast.stmt]:  # noqa: PLR0911
         if mentions(statement, lambda one: text_of(one) == "CUDA_VISIBLE_DEVICES"):
             return [like(Question(_VISIBLE, statement), statement)]
         if isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
@@ -65,6 +74,8 @@ class LoadRewriter:
         if isinstance(statement, ast.Expr):
             value = self.folder.fold(statement.value)
             called = dotted(value.func) if isinstance(value, ast.Call) else ""
+            if called.endswith(".train"):
+                return [like(Question(_TRAINING, statement), statement)]
             is_gone = called == "torch.cuda.set_device" or isinstance(
                 value, (Symbol, ast.Name, ast.Attribute)
             )
@@ -83,6 +94,8 @@ class LoadRewriter:
         assert statement.value is not None
         value = self.folder.fold(statement.value)
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        if is_symbol(value, *_FOLDED - {"device"}) and any(self._changes_later(one) for one in targets):
+            return [like(_with_value(statement, value), statement)]
         places = [(self_attribute(one), dotted(one)) for one in targets]
         if any(attribute in self.dropped for attribute, _ in places if attribute):
             return []
@@ -100,17 +113,26 @@ class LoadRewriter:
             return []
         if len(targets) == 1 and ast.dump(targets[0]).replace("Store()", "Load()") == ast.dump(value):
             return []  # self.model = self.model.to(device)
-        new = copy.deepcopy(statement)
-        new.value = value
-        return [like(new, statement)]
+        return [like(_with_value(statement, value), statement)]
+
+    def _changes_later(self, target: ast.expr) -> bool:
+        """Whether a name or attribute is assigned more than once, and not always in a straight line."""
+        name = dotted(target)
+        stores = [
+            one
+            for one in ast.walk(self.old.owner)
+            if isinstance(one, (ast.Name, ast.Attribute))
+            and isinstance(one.ctx, ast.Store)
+            and dotted(one) == name
+        ]
+        if not self_attribute(target):
+            stores = [one for one in stores if one in self._nodes]
+        return len(stores) > 1 and any(one not in self._plain for one in stores)
 
     def _stands_for(self, value: ast.expr, targets: Sequence[ast.expr]) -> ast.expr | None:
         """Return the symbol that a value is; None if it needs a variable."""
         if isinstance(value, Symbol) and value.kind in _FOLDED:
             return value
-        about_kind = any(one.kind in ("kind", "is_gpu", "device_id") for one in symbols_in(value))
-        if isinstance(value, (ast.Compare, ast.BoolOp)):
-            return Symbol("is_gpu") if about_kind or _asks_cuda(value) else None
         if dotted(getattr(value, "func", value)) == "torch.cuda.is_available":
             return Symbol("is_gpu")
         names = [dotted(one) for one in targets]
@@ -127,13 +149,18 @@ class LoadRewriter:
                     known = self.folder.names if name == place else self.folder.attributes
                     known[name] = Symbol("device")
                 return []
-            test = test if isinstance(test, Symbol) else Symbol("is_gpu")
         if isinstance(test, ast.Constant):
             return self.block(statement.body if test.value else statement.orelse)
         body, orelse = self.block(statement.body), self.block(statement.orelse)
         if not body and not orelse:
             return []
         return [like(ast.If(test, body or [ast.Pass()], orelse), statement)]
+
+
+def _with_value(statement: ast.Assign | ast.AnnAssign, value: ast.expr) -> ast.stmt:
+    new = copy.deepcopy(statement)
+    new.value = value
+    return new
 
 
 def find_thread_counters(old: OldModel) -> set[str]:

@@ -8,17 +8,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kindaware._authoring.port.doubts import find_doubts
 from kindaware._authoring.port.emit import Emitter
 from kindaware._authoring.port.expressions import Folder
 from kindaware._authoring.port.finish import Finisher, as_array, finish_block, is_arithmetic
 from kindaware._authoring.port.load import LoadRewriter, find_thread_counters, rewrite_finalize
 from kindaware._authoring.port.old_model import CLASS, LIFE_CYCLE, OldModel, read_old_model
+from kindaware._authoring.port.shadows import without_shadows
 from kindaware._authoring.port.statements import BodyRewriter, Question, like, without_docstring
 from kindaware._authoring.port.symbols import Symbol, dotted, names_in, self_attribute, symbols_in, text_of
 from kindaware._config.model_spec import ModelSpec
 from kindaware._hooks.class_rules import OWN_ATTRIBUTES
 from kindaware._hooks.hooks import HOOKS
 
+_EARLY = (
+    "it came before imports, and kindaware imports torch: if torch reads it, set it where the server starts"
+)
+_ADDING = frozenset({"append", "extend", "insert", "add", "update", "setdefault", "pop", "popleft", "clear"})
 _FOLDED_ATTRIBUTES = frozenset({"device", "logger", "parameters"})
 """Names of attributes that old code sets to what the library's attributes of the same name are."""
 
@@ -73,6 +79,7 @@ def port_model(text: str, path: str, spec: ModelSpec) -> Ported:
         ConfigError: it is no model of the Python backend.
     """
     text = _renamed(text, read_old_model(text, path))
+    text = without_shadows(text, path, [one.name for one in spec.inputs])
     old = read_old_model(text, path)
     port = _Port(old, spec)
     body = port.write()
@@ -93,9 +100,12 @@ def _renamed(text: str, old: OldModel) -> str:
         for one in ast.walk(old.owner)
         if isinstance(one, ast.Attribute) and isinstance(one.ctx, ast.Store)
     }
+    lines = text.splitlines(keepends=True)
+    first, last = old.owner.lineno - 1, old.owner.end_lineno
+    own = "".join(lines[first:last])
     for name in methods | (stored & (OWN_ATTRIBUTES | set(HOOKS)) - _FOLDED_ATTRIBUTES):
-        text = re.sub(rf"(\bself\.|\bdef +){name}\b", rf"\g<1>_{name}", text)
-    return text
+        own = re.sub(rf"(\bself\.|\bdef +){name}\b", rf"\g<1>_{name}", own)
+    return "".join([*lines[:first], own, *lines[last:]])
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,11 @@ class _Execute:
     request: str
     responses: set[str]
 
+    def within(self, context: ast.With) -> _Execute:
+        """Return the same with what it does in a context, such as autocast."""
+        inside = ast.copy_location(ast.With(context.items, self.body), context)
+        return _Execute([inside], self.request, self.responses)
+
 
 class _Port:
     def __init__(self, old: OldModel, spec: ModelSpec) -> None:
@@ -122,6 +137,7 @@ class _Port:
         self.attributes: dict[str, ast.expr] = {}
         self.inlined: set[str] = set()
         self.request = ""
+        self.responses: set[str] = set()
         self.numpy = _alias_of(old.tree, "numpy") or "np"
         self.finisher = self._finisher(keeps_arrays=False)
 
@@ -134,12 +150,16 @@ class _Port:
         members = [
             *self._others(functions=False),
             self._method("load", "self", self._finished(load)),
-            self._method(self.spec.hook, self._parameters(), hook),
+            [
+                *self.emitter.notes(find_doubts(self.old, self.spec, self.dropped), 1),
+                *self._method(self.spec.hook, self._parameters(), hook),
+            ],
         ]
         members += self._others(functions=True)
         if unload:
             members.append(self._method("unload", "self", self._finished(unload)))
-        lines = [f"class {CLASS}(KindAwareModel):", *_joined(members)]
+        bases = [ast.unparse(one) for one in self.old.owner.bases if dotted(one) != "object"]
+        lines = [f"class {CLASS}({', '.join(['KindAwareModel', *bases])}):", *_joined(members)]
         return self._file(lines)
 
     def _folder(self) -> Folder:
@@ -161,7 +181,7 @@ class _Port:
             return [like(Question(why, one), one) for one in without_docstring(function.body)]
         folder = self._folder()
         folder.names = {found.request: Symbol("request")}
-        self.request = found.request
+        self.request, self.responses = found.request, found.responses
         rewriter = BodyRewriter(self.old, folder, self.dropped, streams=self.spec.decoupled)
         body = rewriter.rewrite(found.body, found.responses)
         self.inlined = rewriter.inlined
@@ -195,6 +215,9 @@ class _Port:
             (self.request, "it uses a request in a function of its own: pass what it needs of the inputs"),
             (self.old.parameter("initialize"), "it uses Triton's args: self.args has them, parsed"),
         ]
+        foreign += [
+            (one, "it uses the list of responses: return one for each request") for one in self.responses
+        ]
         foreign = [one for one in foreign if one[0]]
         while True:
             finished = finish_block(statements, self.finisher, foreign)
@@ -225,6 +248,9 @@ class _Port:
             lines[-1] = "        return None"
         if is_empty and name in ("forward", "stream"):
             lines[-1] = '        raise NotImplementedError("see what is marked with PORT")'
+        answers = ("return", "raise", "self.reschedule")
+        if name == "forward" and not any(line.strip().startswith(answers) for line in lines):
+            lines.append('        raise NotImplementedError("see what is marked with PORT")')
         if name == "stream" and not any("yield" in line for line in code):
             lines.append("        yield {}")
         return lines
@@ -274,15 +300,28 @@ class _Port:
 
     def _file(self, lines: list[str]) -> str:
         """Return the file around the class."""
+        imports = (ast.Import, ast.ImportFrom)
         above = [
-            one
-            for one in self.old.tree.body
-            if not isinstance(one, (ast.Import, ast.ImportFrom)) and one is not self.old.owner
+            one for one in self.old.tree.body if not isinstance(one, imports) and one is not self.old.owner
         ]
+        last = max((one.lineno for one in self.old.tree.body if isinstance(one, imports)), default=0)
+        early = [one for one in above if one.lineno < last and not _is_quiet(one)]
+        if early:
+            above = [one for one in above if one not in early]
         kept = [self.emitter.block([like(one, one)], 0) for one in above]
         code = "\n".join([*(line for block in kept for line in block), *lines])
         header = self._header()
-        parts = [*header, *self._imports(code)]
+        before = [self.emitter.block([like(one, one)], 0) for one in early]
+        code = "\n".join([*(line for block in before for line in block), code])
+        asked = self.emitter.notes([(one.lineno, _EARLY) for one in early], 0)
+        parts = [
+            *header,
+            *self._imports(
+                code,
+                early[-1].lineno if early else 0,
+                [*asked, *(line for block in before for line in block)],
+            ),
+        ]
         for block in [*kept, lines]:
             is_short = not block[0].startswith(("def ", "class ", "@", "async ")) and block is not lines
             parts += [*([""] if is_short else ["", ""]), *block]
@@ -296,11 +335,18 @@ class _Port:
             lines.pop()
         return [*lines, ""] if lines else []
 
-    def _imports(self, code: str) -> list[str]:
-        """Return the imports that the new code needs."""
+    def _imports(self, code: str, split: int, between: list[str]) -> list[str]:
+        """Return the imports that the new code needs.
+
+        Args:
+            code: all but the imports.
+            split: line of code between the old file's imports; 0 if there is none.
+            between: that code.
+        """
         used = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
         was_used = {node.id for node in ast.walk(self.old.tree) if isinstance(node, ast.Name)}
         statements, bound = [], set()
+        first: list[str] = []
         for one in self.old.tree.body:
             if not isinstance(one, (ast.Import, ast.ImportFrom)):
                 continue
@@ -310,12 +356,15 @@ class _Port:
                 statements += [ast.unparse(ast.Import([name])) for name in kept]
             elif kept and isinstance(one, ast.ImportFrom):
                 statements.append(ast.unparse(ast.ImportFrom(one.module, kept, one.level)))
+            if one.lineno < split:
+                first, statements = [*first, *statements], []
         if "torch" in used - bound:
             statements.append("import torch")
         if self.numpy in used - bound:
             statements.append(f"import numpy as {self.numpy}")
         own = ", ".join(["KindAwareModel", *(["RequestError"] if "RequestError" in used else [])])
-        return _sorted_imports(statements, f"from kindaware import {own}")
+        last = _sorted_imports(statements, f"from kindaware import {own}")
+        return [*_sorted_imports(first, "")[:-1], *between, "", *last] if between else last
 
 
 def _missing_names(statements: Sequence[ast.stmt]) -> set[str]:
@@ -332,12 +381,22 @@ def _missing_names(statements: Sequence[ast.stmt]) -> set[str]:
 def _find_loop(function: ast.FunctionDef, requests: str) -> _Execute | None:
     """Return what `execute` does for each request; None if it isn't a single loop over them."""
     body = without_docstring(function.body)
+    contexts = []
     while len(body) == 1 and isinstance(body[0], ast.With):
+        contexts.append(body[0])
         body = body[0].body
+    found = _loop_in(body, requests)
+    for context in reversed(contexts):
+        found = found and found.within(context)
+    return found
+
+
+def _loop_in(body: list[ast.stmt], requests: str) -> _Execute | None:
     for position, one in enumerate(body):
         before, after = body[:position], body[position + 1 :]
         if isinstance(one, ast.With) and _is_loop(one.body[-1], requests):
             found = _of_loop([*before, *one.body[:-1]], one.body[-1], after, requests)
+            found = found and found.within(one)
         elif isinstance(one, ast.Return):
             found = _of_comprehension(before, one, requests)
         else:
@@ -353,9 +412,20 @@ def _of_loop(before: list[ast.stmt], loop: ast.stmt, after: list[ast.stmt], requ
     returned = {dotted(one.value) for one in after if isinstance(one, ast.Return) and one.value}
     is_plain = all(isinstance(one, (ast.Return, ast.Pass)) for one in after)
     is_own = any(_mentions_name(one, requests) for one in [*before, *after])
-    if is_own or not is_plain:
+    if is_own or not is_plain or _goes_on(before, loop) - returned:
         return None
     return _Execute([*before, *loop.body], loop.target.id, returned - {""})
+
+
+def _goes_on(before: list[ast.stmt], loop: ast.stmt) -> set[str]:
+    """Return the names that are made before the loop and changed in it: they go from request to request."""
+    made = set().union(*(names_in(one, ast.Store) for one in before)) if before else set()
+    changed = names_in(loop, ast.Store)
+    for one in ast.walk(loop):
+        is_entry = isinstance(one, ast.Subscript) and not isinstance(one.ctx, ast.Load)
+        if is_entry or (isinstance(one, ast.Attribute) and one.attr in _ADDING):
+            changed.add(dotted(one.value))  # type: ignore[attr-defined]
+    return made & changed
 
 
 def _of_comprehension(before: list[ast.stmt], last: ast.Return, requests: str) -> _Execute | None:
@@ -398,14 +468,24 @@ def _is_needed(name: ast.alias, used: set[str], was_used: set[str]) -> bool:
 
 def _sorted_imports(statements: Sequence[str], last: str) -> list[str]:
     """Return imports in the order of PEP 8: the standard library, other packages, this library."""
+    future = [one for one in statements if one.split()[1] == "__future__"]
     groups: dict[bool, list[str]] = {True: [], False: []}
-    for one in dict.fromkeys(statements):
+    for one in dict.fromkeys(one for one in statements if one not in future):
         groups[one.split()[1].partition(".")[0] in sys.stdlib_module_names].append(one)
-    lines: list[str] = []
+    lines = [*future, ""] if future else []
     for is_standard in (True, False):
         group = sorted(groups[is_standard], key=lambda one: (one.startswith("from"), one))
         lines += [*group, ""] if group else []
     return [*lines, last]
+
+
+def _is_quiet(one: ast.stmt) -> bool:
+    """Whether code between imports does nothing that they could notice."""
+    is_definition = isinstance(one, (ast.FunctionDef, ast.ClassDef))
+    is_value = isinstance(one, (ast.Assign, ast.AnnAssign)) and not any(
+        isinstance(node, (ast.Call, ast.Subscript)) for node in ast.walk(one)
+    )
+    return is_definition or is_value or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))
 
 
 def _joined(members: Sequence[list[str]]) -> list[str]:

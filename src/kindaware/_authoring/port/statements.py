@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from kindaware._authoring.port.expressions import Folder
+from kindaware._authoring.port.expressions import TO_DLPACK, Folder, is_there
 from kindaware._authoring.port.old_model import OldModel
 from kindaware._authoring.port.symbols import (
     Symbol,
@@ -20,11 +20,18 @@ from kindaware._authoring.port.symbols import (
     symbols_in,
 )
 
-_THREADS = ("threading.Thread", "Thread")
+THREADS = ("threading.Thread", "Thread")
 _NO_GRADIENTS = ("torch.no_grad", "torch.inference_mode")
 _BESIDE = "it ran beside the thread that answers: put it before the answers, behind them, or leave it out"
 _LEAVES = "it leaves the loop over the requests, whose others must be answered too"
+_BEHIND = "it came behind an answer that is an error, which ends the hook: put it before, if it matters"
+_ENDS = "an error ends the stream here, and the old code went on"
+_UNKNOWN = "it uses requests in a statement that isn't ported: take it apart"
+_THREAD = "it starts a thread whose work can't be put here: yield what it sends"
+_LIST = "it adds several responses at once: return one for each request"
 _ANSWER = "answer"
+_MUTATORS = frozenset({"sort", "fill", "partition", "resize", "put", "itemset", "setflags"})
+_QUIET = frozenset({"astype", "cpu", "numpy", "detach", "contiguous", "to_dlpack", "copy", "float", "half"})
 _KEPT_BY_NAME = frozenset({"array", "tensor", "input", "capsule"})
 
 
@@ -49,6 +56,9 @@ class Frame:
     named_outputs: dict[str, str] = field(default_factory=dict)
     loops: int = 0
     is_beside: bool = False
+    loads: Counter[str] = field(default_factory=Counter)
+    rebound: set[int] = field(default_factory=set)
+    adjacent: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, statements: Iterable[ast.stmt]) -> Frame:
@@ -63,7 +73,15 @@ class Frame:
             for node in nodes
             if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
         }
+        for node in nodes:
+            if isinstance(node, ast.Call):
+                changed |= _changed_by(node)
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                stores.update(names_in(node))  # what a function reads stays a variable
         frame = cls(stores, changed)
+        frame.loads.update(
+            node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+        )
         for node in nodes:
             if isinstance(node, ast.Call) and dotted(node.func).endswith("InferenceResponse"):
                 given = [*node.args[:1], *(one.value for one in node.keywords if one.arg == "output_tensors")]
@@ -89,11 +107,14 @@ class BodyRewriter:
         self.inlined: set[str] = set()
         self._active: list[str] = []
         self._answers_early = False
+        self._loops = 0
+        self._scopes: list[set[str]] = []
 
     def rewrite(self, statements: Sequence[ast.stmt], responses: set[str]) -> list[ast.stmt]:
         """Return the statements for one request."""
         frame = Frame.of(statements)
         frame.responses = responses
+        self._scopes = [set().union(*map(names_in, statements))]
         body = self._block(statements, frame, is_tail=True)
         # One response is added for each request, so there is one on every way to the end.
         return [*body, ast.Return(ast.Name(_ANSWER, ast.Load()))] if self._answers_early else body
@@ -105,13 +126,50 @@ class BodyRewriter:
             is_last = is_tail and all(isinstance(one, (ast.Pass, ast.Continue)) for one in rest)
             is_last = is_last or (bool(rest) and isinstance(rest[0], ast.Continue) and not frame.loops)
             was_beside = frame.is_beside
+            frame.rebound |= {id(statement)} if _is_rebound(statement, rest) else set()
+            frame.adjacent |= {id(statement)} if self._is_adjacent(statement, rest, frame) else set()
             new = self._statement(statement, frame, is_tail=is_last)
             if was_beside and new:
                 new = [like(Question(_BESIDE, statement), statement)]
             found += new
             if new and isinstance(new[-1], (ast.Return, ast.Raise, ast.Continue, ast.Break)):
+                if isinstance(new[-1], ast.Raise) and not isinstance(statement, ast.Raise):
+                    found += self._behind_error(rest, frame)
                 break
         return found
+
+    def _behind_error(self, rest: Sequence[ast.stmt], frame: Frame) -> list[ast.stmt]:
+        """Return questions for what followed an answer that is an error: it ends the hook here."""
+        left = [
+            one
+            for one in rest
+            if not isinstance(one, (ast.Return, ast.Continue, ast.Break, ast.Pass))
+            and self._statement(one, frame, is_tail=False)
+        ]
+        goes_on = (
+            self.streams and frame.loops and not any(isinstance(one, (ast.Return, ast.Break)) for one in rest)
+        )
+        asked: list[ast.stmt] = [like(Question(_BEHIND, one), one) for one in left]
+        if goes_on and rest:
+            asked.append(like(Question(_ENDS, rest[-1]), rest[-1]))
+        return asked
+
+    def _is_adjacent(self, statement: ast.stmt, rest: Sequence[ast.stmt], frame: Frame) -> bool:
+        """Whether an output is used right behind where it is made, so that nothing can change it between."""
+        names = names_in(statement, ast.Store)
+        near, loud = 0, int(_is_loud(statement))
+        for one in rest:
+            near += 1
+            if not (isinstance(one, ast.Assign) and self._makes_output(one.value)):
+                break
+            loud += _is_loud(one)
+        used = sum(_reads(one, names) for one in rest[:near])
+        return loud < 2 and used == sum(frame.loads[one] for one in names)
+
+    def _makes_output(self, value: ast.expr) -> bool:
+        called = dotted(value.func).rpartition(".") if isinstance(value, ast.Call) else ("", "", "")
+        names = {"Tensor", "from_dlpack", "InferenceResponse", "TritonError"}
+        return called[0].startswith(self.old.pb_utils) and called[2] in names
 
     def _statement(self, statement: ast.stmt, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
         """Return what a statement becomes; nothing for one that is folded away."""
@@ -129,9 +187,23 @@ class BodyRewriter:
             ast.Continue: self._continue,
             ast.Break: self._break,
             ast.AugAssign: self._augmented,
+            ast.Delete: self._delete,
         }
         rewrite = rewrites.get(type(statement))
+        has_body = any(isinstance(one, (ast.stmt, ast.match_case)) for one in ast.iter_child_nodes(statement))
+        if rewrite is None and has_body and self._is_about_requests(statement, frame):
+            return [like(Question(_UNKNOWN, statement), statement)]
         return [self._folded(statement)] if rewrite is None else rewrite(statement, frame, is_tail=is_tail)
+
+    def _is_about_requests(self, statement: ast.stmt, frame: Frame) -> bool:
+        names = names_in(statement)
+        known = {name for name, value in self.folder.names.items() if is_symbol(value)}
+        return bool(names & (known | frame.responses | {self.old.pb_utils}))
+
+    def _delete(self, statement: ast.Delete, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
+        left = [one for one in statement.targets if dotted(one) not in self.folder.names]
+        left = [one for one in left if dotted(one) not in frame.responses]
+        return [like(ast.Delete(left), statement)] if left else []
 
     def _raise(self, statement: ast.Raise, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
         exception = None if statement.exc is None else self.folder.fold(statement.exc)
@@ -146,7 +218,11 @@ class BodyRewriter:
         return [statement] if frame.loops else [like(Question(_LEAVES, statement), statement)]
 
     def _augmented(self, statement: ast.AugAssign, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
-        return [] if self_attribute(statement.target) in self.dropped else [self._folded(statement)]
+        if self_attribute(statement.target) in self.dropped:
+            return []
+        if dotted(statement.target) in frame.responses:
+            return [like(Question(_LIST, statement), statement)]
+        return [self._folded(statement)]
 
     def _folded(self, statement: ast.stmt) -> ast.stmt:
         """Return a statement with its expressions folded."""
@@ -159,7 +235,9 @@ class BodyRewriter:
                 setattr(new, name, folded)
         return like(new, statement)
 
-    def _expression(self, statement: ast.Expr, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
+    def _expression(  # noqa: PLR0911
+        self, statement: ast.Expr, frame: Frame, *, is_tail: bool
+    ) -> list[ast.stmt]:
         call = statement.value
         if not isinstance(call, ast.Call):
             is_gone = isinstance(self.folder.fold(call), (Symbol, ast.Constant))
@@ -176,7 +254,9 @@ class BodyRewriter:
             owner, method = folded.func.value, folded.func.attr
             if is_symbol(owner, "sender") and method == "send":
                 return self._sent(folded, statement)
-            if is_symbol(owner, "thread") and method in ("join", "start"):
+            if is_symbol(owner, "thread") and method == "start":
+                return [like(Question(_THREAD, statement), statement)]
+            if is_symbol(owner, "thread") and method == "join":
                 return []
         return [self._folded(statement)] if isinstance(folded, ast.Call) else []
 
@@ -246,7 +326,12 @@ class BodyRewriter:
             return [] if is_gone else [like(ast.Assign([target], ast.Dict([], [])), statement)]
         folded = self._thread(value) or self.folder.fold(value)
         self._name_parts(folded, frame)
-        if isinstance(folded, Symbol) and self._can_wait(folded, target.id, frame):
+        can_wait = isinstance(folded, Symbol) and self._can_wait(folded, target.id, frame)
+        if is_symbol(folded, "array_output", "tensor_output", "response"):
+            can_wait = can_wait and id(statement) in frame.adjacent
+        if is_symbol(folded, *_KEPT_BY_NAME) and id(statement) in frame.rebound:
+            can_wait = True
+        if isinstance(folded, Symbol) and can_wait:
             folded.hint = target.id
             self.folder.names[target.id] = folded
             return []
@@ -286,7 +371,7 @@ class BodyRewriter:
                 response.parts[position] = Symbol("done", frame.named_outputs[part.id], part)
 
     def _if(self, statement: ast.If, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
-        test = self.folder.fold(statement.test)
+        test = is_there(self.folder.fold(statement.test))
         if is_symbol(test, "is_cancelled"):  # the library closes the generator
             return self._block(statement.orelse, frame, is_tail=is_tail)
         if isinstance(test, ast.Constant):
@@ -300,8 +385,10 @@ class BodyRewriter:
 
     def _loop(self, statement: ast.For | ast.While, frame: Frame, *, is_tail: bool) -> list[ast.stmt]:
         frame.loops += 1
+        self._loops += 1
         body = self._block(statement.body, frame, is_tail=False) or [ast.Pass()]
         frame.loops -= 1
+        self._loops -= 1
         orelse = self._block(statement.orelse, frame, is_tail=False)
         if isinstance(statement, ast.While):
             return [like(ast.While(self.folder.fold(statement.test), body, orelse), statement)]
@@ -331,8 +418,14 @@ class BodyRewriter:
             )
             for one in statement.handlers
         ]
+        body = self._block(statement.body, frame, is_tail=is_tail and not statement.orelse) or [ast.Pass()]
+        if handlers and any(
+            is_symbol(getattr(one, "exc", None), "error") for part in body for one in ast.walk(part)
+        ):
+            # What was an answer before is an exception now, which no handler was meant for.
+            handlers.insert(0, ast.ExceptHandler(ast.Name("RequestError", ast.Load()), None, [ast.Raise()]))
         new = ast.Try(
-            self._block(statement.body, frame, is_tail=is_tail and not statement.orelse) or [ast.Pass()],
+            body,
             handlers,
             self._block(statement.orelse, frame, is_tail=is_tail),
             self._block(statement.finalbody, frame, is_tail=False),
@@ -354,7 +447,7 @@ class BodyRewriter:
 
     def _thread(self, value: ast.expr) -> Symbol | None:
         """Return a symbol for a thread that runs a method of the model."""
-        if isinstance(value, ast.Call) and dotted(value.func) in _THREADS:
+        if isinstance(value, ast.Call) and dotted(value.func) in THREADS:
             by_name = {one.arg: one.value for one in value.keywords}
             target, args = by_name.get("target"), by_name.get("args", ast.Tuple([], ast.Load()))
             if self_attribute(target) in self.old.methods and isinstance(args, (ast.Tuple, ast.List)):
@@ -370,9 +463,9 @@ class BodyRewriter:
         if call.func.attr == "start" and is_symbol(started, "thread"):
             assert isinstance(started, Symbol)
             assert isinstance(started.value, ast.Tuple)
-            method, args, is_tail = started.name, started.value.elts, True
+            method, args, is_tail = started.name, started.value.elts, not self._loops
         elif call.func.attr == "submit" and args and self_attribute(args[0]):
-            method, args, is_tail = self_attribute(args[0]), args[1:], True
+            method, args, is_tail = self_attribute(args[0]), args[1:], not self._loops
         function = self.old.methods.get(method)
         folded = [self.folder.fold(one) for one in args]
         is_about = any(
@@ -384,6 +477,9 @@ class BodyRewriter:
         returns = any(isinstance(one, ast.Return) for one in ast.walk(function))
         if len(parameters) != len(folded) or (returns and not is_tail):
             return None
+        stored = set().union(*(names_in(one, ast.Store) for one in function.body))
+        if not is_tail and stored & set().union(*self._scopes):
+            return None  # its variables would be those of its caller
         return self._method_body(
             function, dict(zip(parameters, folded, strict=True)), statement, is_tail=is_tail
         )
@@ -409,11 +505,55 @@ class BodyRewriter:
             if dotted(kept) != name:
                 found.append(like(ast.Assign([ast.Name(name, ast.Store())], kept), statement))
         self._active.append(function.name)
+        self._scopes.append(set().union(*map(names_in, body)))
         found += self._block(body, frame, is_tail=is_tail)
+        self._scopes.pop()
         self._active.pop()
         self.inlined.add(function.name)
         self.folder.names = before
         return found
+
+
+def _changed_by(call: ast.Call) -> set[str]:
+    """Return the names that a call changes in place, as far as its own name tells."""
+    changed = {dotted(one.value) for one in call.keywords if one.arg == "out"}
+    if isinstance(call.func, ast.Attribute):
+        method = call.func.attr
+        is_in_place = method in _MUTATORS or (method.endswith("_") and not method.endswith("__"))
+        changed |= {dotted(call.func.value)} if is_in_place else set()
+    return changed - {""}
+
+
+def _is_rebound(statement: ast.stmt, rest: Sequence[ast.stmt]) -> bool:
+    """Whether what comes next for an assigned name is another assignment to it, as in `x = f(x)`."""
+    name = _only_name(statement)
+    later = next((one for one in rest if name in names_in(one) | names_in(one, ast.Store)), None)
+    return bool(name) and later is not None and _only_name(later) == name
+
+
+def _only_name(statement: ast.stmt) -> str:
+    is_plain = isinstance(statement, ast.Assign) and len(statement.targets) == 1
+    return dotted(statement.targets[0]) if is_plain else ""  # type: ignore[attr-defined]
+
+
+def _is_loud(statement: ast.stmt) -> bool:
+    """Whether an output's value calls anything, so that it matters when it is made."""
+    value = getattr(statement, "value", None)
+    calls = [one for one in ast.walk(value) if isinstance(one, ast.Call)] if value is not None else []
+    return any(
+        getattr(one.func, "attr", "")
+        not in _QUIET | {"Tensor", "from_dlpack", "InferenceResponse", "TritonError"}
+        and dotted(one.func) not in TO_DLPACK
+        and not dotted(one.func).startswith(("np.", "numpy.", "torch."))
+        for one in calls
+    ) or any("random" in dotted(one.func) for one in calls)
+
+
+def _reads(node: ast.AST, names: set[str]) -> int:
+    return sum(
+        isinstance(one, ast.Name) and one.id in names and isinstance(one.ctx, ast.Load)
+        for one in ast.walk(node)
+    )
 
 
 class Question(ast.stmt):

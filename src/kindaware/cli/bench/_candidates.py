@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kindaware._errors import ConfigError
 from kindaware._server.config_changes import parse_own_settings
+from kindaware._server.model_folder import is_model
 from kindaware.cli.bench._session import Measurement
 from kindaware.cli.bench._subject import Place, find_place, is_address
 
@@ -55,6 +56,13 @@ def find_candidates(measurement: Measurement, what: str) -> tuple[Candidate, Can
     if Path(what).is_dir() or is_address(what):
         other = find_place(what, measurement.model if is_address(what) else "")
     else:
+        if place.repository is not None and not is_model(place.repository / what):
+            raise ConfigError.of(
+                f"--compare {what}",
+                expected="KEY=VALUE, a MODEL_DIR, a URL, or the name of another model",
+                got=f"a name that no model in {place.repository} has",
+                remedy="write it like --compare kindaware.num_threads=1, or correct the name",
+            )
         other = replace(place, model=what)
     return first, Candidate(what, other, measurement.settings if other.repository else {})
 

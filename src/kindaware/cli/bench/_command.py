@@ -94,7 +94,9 @@ def bench(
         ),
     ] = None,
     http: Annotated[bool, typer.Option("--http", help="Ask a started server over HTTP.")] = False,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long answers may take.")] = 60.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long answers may take.")
+    ] = 60.0,
     compare: Annotated[
         str,
         typer.Option(
@@ -105,8 +107,9 @@ def bench(
         ),
     ] = "",
     rounds: Annotated[
-        int, typer.Option(min=1, help="Turns of each with --compare; 6 at least to tell.")
-    ] = 10,
+        int | None,
+        typer.Option(min=1, help="Turns of each with --compare; 6 at least to tell.", show_default="10"),
+    ] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="Search for the model's fastest settings on this machine.")
     ] = False,
@@ -115,15 +118,25 @@ def bench(
         typer.Option(min=0.001, help="Most that p95 may be, with --tune.", show_default="no limit"),
     ] = None,
     max_error: Annotated[
-        float,
+        float | None,
         typer.Option(
-            min=0.0, help="Most that outputs may differ from FP32, in parts of their largest value."
+            min=0.0,
+            help="Most that outputs may differ from FP32, in parts of their largest value.",
+            show_default="0.05",
         ),
-    ] = 0.05,
+    ] = None,
     min_agreement: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Least share of rows whose best class is that of FP32.")
-    ] = 0.99,
-    budget_seconds: Annotated[float, typer.Option(min=1.0, help="How long --tune may take.")] = 300.0,
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Least share of rows whose best class is that of FP32.",
+            show_default="0.99",
+        ),
+    ] = None,
+    budget_seconds: Annotated[
+        float | None, typer.Option(min=1.0, help="How long --tune may take.", show_default="300")
+    ] = None,
     tries: Annotated[
         list[str] | None,
         typer.Option(
@@ -153,6 +166,23 @@ def bench(
     from kindaware.cli.bench._sweep import Duration
     from kindaware.cli.bench.tune._session import Goal, run_tune
 
+    tune_only = {
+        "--latency-ms": latency_ms is not None,
+        "--max-error": max_error is not None,
+        "--min-agreement": min_agreement is not None,
+        "--budget-seconds": budget_seconds is not None,
+        "--try": bool(tries),
+        "--yes": is_approved,
+    }
+    check_modes(
+        compare=compare,
+        tune=tune,
+        concurrency=concurrency,
+        rate=rate,
+        plot=plot is not None,
+        tune_only=tune_only,
+        rounds=rounds is not None,
+    )
     in_turns = bool(compare) or tune
     default_loads, default_seconds, default_warmup = ("8", 2.0, 0.3) if in_turns else ("1,2,4,8,16", 5.0, 1.0)
     measurement = Measurement(
@@ -168,11 +198,16 @@ def bench(
         loads=parse_loads(concurrency or default_loads, rate),
         duration=Duration(seconds or default_seconds, warmup_seconds or default_warmup, timeout),
     )
-    check_modes(compare=compare, tune=tune, rate=rate, plot=plot is not None)
     if tune:
-        goal = Goal(latency_ms, max_error, min_agreement, budget_seconds, tuple(tries or ()))
+        goal = Goal(
+            latency_ms,
+            0.05 if max_error is None else max_error,
+            0.99 if min_agreement is None else min_agreement,
+            budget_seconds or 300.0,
+            tuple(tries or ()),
+        )
         run_tune(measurement, goal, is_approved=is_approved, is_json=is_json)
     elif compare:
-        run_comparison(measurement, compare, rounds, is_json=is_json)
+        run_comparison(measurement, compare, rounds or 10, is_json=is_json)
     else:
         run_sweep(measurement, plot=plot, is_json=is_json)

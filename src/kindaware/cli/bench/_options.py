@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kindaware._errors import ConfigError
 from kindaware.cli.bench._load import Load
 
@@ -23,14 +25,46 @@ def parse_loads(concurrency: str, rate: str) -> tuple[Load, ...]:
     return tuple(Load(concurrency=int(one)) for one in numbers)
 
 
-def check_modes(*, compare: str, tune: bool, rate: str, plot: bool) -> None:
-    """Refuse options that do not go together.
+def check_modes(
+    *,
+    compare: str,
+    tune: bool,
+    concurrency: str,
+    rate: str,
+    plot: bool,
+    tune_only: Mapping[str, bool],
+    rounds: bool,
+) -> None:
+    """Refuse options that do not go together, or would have no effect.
+
+    Args:
+        compare: of the command line, as the others are.
+        tune: whether it is given.
+        concurrency: empty where it is not given.
+        rate: empty where it is not given.
+        plot: whether it is given.
+        tune_only: the options of --tune, and whether they are given.
+        rounds: whether it is given.
 
     Raises:
-        ConfigError: about the first two.
+        ConfigError: about the first that is wrong.
     """
+    unused = [(option, "--tune") for option, is_given in tune_only.items() if is_given and not tune]
+    unused += [("--rounds", "--compare")] * (rounds and not compare)
+    for option, mode in unused:
+        raise ConfigError.of(
+            option,
+            expected=f"{mode} with it",
+            got="none",
+            remedy=f"add {mode}, or leave {option} out",
+        )
     wrong = [
         ("--compare with --tune", tune and bool(compare), "they do different things: leave one out"),
+        (
+            "--concurrency with --rate",
+            bool(concurrency and rate),
+            "leave one of them out",
+        ),
         ("--rate with --tune", tune and bool(rate), "--tune needs --concurrency"),
         (
             "--plot with --compare or --tune",

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from kindaware.cli._hanging import hang
 from kindaware.cli.check._registry import LEVELS, Finding
 from kindaware.cli.check._subject import Subject
 
@@ -34,12 +35,13 @@ def write_report(report: Report) -> None:
     """Print a report; colours only in a terminal."""
     typer.secho(f"{report.subject.name}  {report.subject.folder}", bold=True)
     for line in [*_instance_lines(report), *_request_lines(report)]:
-        typer.echo(f"  {line}")
+        typer.echo(f"  {hang(line, 2, further=4)}")
     for one in report.findings:
         place = f"{one.file}:{one.line}" if one.line else str(one.file)
         level = typer.style(one.level, fg=_COLOURS[one.level])
-        typer.echo(f"{place}: {level} {one.rule} {one.text}")
-        typer.echo(f"    {one.remedy}")
+        column = len(f"{place}: {one.level} {one.rule} ")
+        typer.echo(f"{place}: {level} {one.rule} {hang(one.text, column, further=8)}")
+        typer.echo(f"    {hang(one.remedy, 4)}")
     counts = Counter(one.level for one in report.findings)
     said = [f"{counts[level]} {level}{'s' * (counts[level] > 1)}" for level in LEVELS if counts[level]]
     typer.echo(f"  {', '.join(said) or 'nothing to correct'}")

@@ -43,7 +43,8 @@ def check_models(
     """
     new_config()  # raises where the packages that know its format are missing
     _check_options(kind, ignored)
-    options = TrialOptions(parse_shapes(shapes), parse_parameters(parameters), timeout) if run else None
+    given = TrialOptions(parse_shapes(shapes), parse_parameters(parameters), timeout)
+    options = given if run else None
     machine = Machine()
     reports = []
     folders = find_models(path)
@@ -97,7 +98,7 @@ def find_models(path: Path) -> list[Path]:
             str(one) for one in folders if any(is_model(inner) for inner in one.iterdir() if inner.is_dir())
         ]
         got = "neither a model nor a repository with any in it"
-        remedy = f"pass {' or '.join(above)}" if above else f"write {path / '1' / 'model.py'}"
+        remedy = f"pass {' or '.join(above[:3])}" if above else f"write {path / '1' / 'model.py'}"
     raise ConfigError.of(str(path), expected="a model's directory, or a repository", got=got, remedy=remedy)
 
 

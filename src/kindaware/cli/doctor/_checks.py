@@ -19,7 +19,7 @@ from kindaware.cli._machine import BF16_FLAGS, Machine, read_processor_flags
 from kindaware.cli.doctor._faults import faults_of
 
 Status = Literal["ok", "note", "warning", "error"]
-"""`error` prevents serving; `note` is good to know, and nothing to mend."""
+"""`error` prevents serving; `note` is good to know, and nothing to correct."""
 
 _GIB, _MIB = 2**30, 2**20
 _DOCKER_DEFAULT_BYTES = 64 * _MIB

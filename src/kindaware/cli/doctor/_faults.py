@@ -48,7 +48,7 @@ FAULTS = (
         "restart the server, or reload the model, when requests fail with UNAVAILABLE or INTERNAL",
     ),
 )
-"""Source: docs/design.md and docs/serve.md; those of 2.51 were measured, the releases were read."""
+"""Those of 2.51 were measured, the releases were read."""
 
 
 def faults_of(version: str) -> list[Fault]:

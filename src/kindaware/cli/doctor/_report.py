@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import typer
 
+from kindaware.cli._hanging import hang
 from kindaware.cli._machine import Machine
 from kindaware.cli._reporting import FAILED, shows_tracebacks
 from kindaware.cli.doctor._checks import CHECKS, Line
@@ -36,11 +37,12 @@ def examine(*, as_json: bool) -> None:
         typer.echo(json.dumps({"checks": found, "can_serve": can_serve(lines)}, ensure_ascii=False))
     else:
         width = max(len(one.name) for one in lines)
+        column = width + _MARK_WIDTH + 4
         for one in lines:
             mark = typer.style(one.status.ljust(_MARK_WIDTH), fg=_COLOURS[one.status])
-            typer.echo(f"{mark}  {one.name.ljust(width)}  {one.text}")
+            typer.echo(f"{mark}  {one.name.ljust(width)}  {hang(one.text, column)}")
             if one.remedy:
-                typer.echo(f"{' ' * (width + _MARK_WIDTH + 4)}-> {one.remedy}")
+                typer.echo(f"{' ' * column}-> {hang(one.remedy, column + len('-> '))}")
         typer.echo("")
         typer.echo(_summary(lines))
     if not can_serve(lines):

@@ -16,8 +16,8 @@ from kindaware._errors import ConfigError
 
 _LEFT_BEHIND = ("__pycache__", ".pytest_cache")
 _NO_CONFIG = (
-    "PORT: there was no config.pbtxt beside it: the names are those that the code uses, data types and dims "
-    "are guesses."
+    "PORT: no config.pbtxt beside it names its tensors: the names are those that the code uses, data types "
+    "and dims are guesses."
 )
 
 
@@ -138,8 +138,13 @@ def _companions(model_directory: Path, old: Path) -> dict[str, str | Path]:
 
 def _write_test(spec: ModelSpec, reference: str | None) -> str:
     rows = [2] if spec.batches else []
-    entries = ",\n".join(f'    "{one.name}": {_example(one, rows)}' for one in spec.inputs)
+    entries = ",\n".join(
+        f'    "{one.name}": {_example(one, rows, seed)}' for seed, one in enumerate(spec.inputs)
+    )
     ask = "model.stream(INPUTS)" if spec.decoupled else "[model.infer(INPUTS)]"
+    if spec.batches and not spec.decoupled and reference is not None and spec.sequences is None:
+        # Two requests in one call, since joined rows are what a port can get wrong.
+        ask = "model.infer_batch([INPUTS, {name: rows[:1] for name, rows in INPUTS.items()}])"
     if reference is None:
         return render(
             "port/test_alone",
@@ -150,18 +155,21 @@ def _write_test(spec: ModelSpec, reference: str | None) -> str:
     return render("port/test_original", inputs=entries, ask=ask, original=reference)
 
 
-def _example(one: TensorSpec, rows: list[int]) -> str:
+def _example(one: TensorSpec, rows: list[int], seed: int) -> str:
     shape = (*rows, *(3 if size < 0 else size for size in one.shape))
     if one.dtype.torch is None:
         return f'np.full({shape}, "text", dtype=object)'
     kind = str(one.dtype.numpy or "float32")
     if kind.startswith("float"):
-        return f"np.random.default_rng(0).random({shape}).astype(np.{kind})"
-    return f"np.ones({shape}, np.{'bool_' if kind == 'bool' else kind})"
+        return f"np.random.default_rng({seed}).random({shape}).astype(np.{kind})"
+    values = f"np.random.default_rng({seed}).integers(0, {2 if kind == 'bool' else 10}, {shape})"
+    return f"{values}.astype(np.{'bool_' if kind == 'bool' else kind})"
 
 
 def _write_client(spec: ModelSpec, name: str) -> str:
-    entries = ",\n".join(f'    "{one.name}": {_example(one, [])}' for one in spec.inputs)
+    entries = ",\n".join(
+        f'    "{one.name}": {_example(one, [], seed)}' for seed, one in enumerate(spec.inputs)
+    )
     return render("port/client_stream" if spec.decoupled else "port/client", name=name, inputs=entries)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 import typer
 
-from kindaware._errors import ConfigError, KindAwareError
+from kindaware._errors import ConfigError
+from kindaware.cli._harness_errors import explained
 from kindaware.cli._model_dir import require_model
 from kindaware.cli._shapes import parse_shapes
 from kindaware.cli.profile._inputs import count_requests, make_requests, parse_parameters, read_data
@@ -36,40 +37,31 @@ def profile_model(
     Raises:
         KindAwareError: an option or the model is wrong; the warnings and errors of its log are printed.
     """
-    harness = None
-    try:
-        require_model(model_dir)
-        _check_output(output)
-        shapes, arrays = parse_shapes(shape), read_data(data)
-        harness = ModelHarness(
-            model_dir,
-            config=config,
-            kind=kind,
-            device_id=device_id,
-            num_gpus=torch.cuda.device_count() if kind is None else None,
-            parameters=parse_parameters(parameter),
+    require_model(model_dir)
+    _check_output(output)
+    shapes, arrays = parse_shapes(shape), read_data(data)
+    harness = ModelHarness(
+        model_dir,
+        config=config,
+        kind=kind,
+        device_id=device_id,
+        num_gpus=torch.cuda.device_count() if kind is None else None,
+        parameters=parse_parameters(parameter),
+    )
+    with explained(harness), harness as model:
+        _refuse_decoupled(model)
+        num_requests = count_requests(
+            model.config["name"], int(model.config["max_batch_size"]), rows, requests
         )
-        with harness as model:
-            _refuse_decoupled(model)
-            num_requests = count_requests(
-                model.config["name"], int(model.config["max_batch_size"]), rows, requests
-            )
-            made = make_requests(
-                model.config, num_requests=num_requests, rows=rows, shapes=shapes, data=arrays
-            )
-            about = {
-                "model": describe_instance(model.instance, model.args),
-                "calls": f"{batches} of execute with {num_requests} request(s) of {rows} row(s), "
-                f"after {NUM_WARM_UPS} to warm up",
-                **describe_machine(model.instance),
-            }
-            measured = measure(model, made, num_executes=batches, trace=output, about=about)
-        typer.echo(write_report({**about, "trace": str(output)}, measured, num_requests))
-    except KindAwareError:
-        for line in [] if harness is None else harness.logs:
-            if line.level in ("WARNING", "ERROR"):
-                typer.echo(line.text, err=True)
-        raise
+        made = make_requests(model.config, num_requests=num_requests, rows=rows, shapes=shapes, data=arrays)
+        about = {
+            "model": describe_instance(model.instance, model.args),
+            "calls": f"{batches} of execute with {num_requests} request(s) of {rows} row(s), "
+            f"after {NUM_WARM_UPS} to warm up",
+            **describe_machine(model.instance),
+        }
+        measured = measure(model, made, num_executes=batches, trace=output, about=about)
+    typer.echo(write_report({**about, "trace": str(output)}, measured, num_requests))
 
 
 def _check_output(path: Path) -> None:

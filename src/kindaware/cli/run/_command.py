@@ -76,6 +76,7 @@ def run(
 ) -> None:
     """Run a model once in this process, without a server: its outputs, and the time that each stage took."""
     # Here, since `kindaware serve` imports this file too, and has no use for the harness.
+    from kindaware.cli._values import read_labels
     from kindaware.cli.run._session import RunOptions, run_model, watch_model
 
     options = RunOptions(
@@ -84,7 +85,7 @@ def run(
         is_random=is_random,
         num_requests=num_requests,
         top=(5 if labels else 0) if top is None else top,
-        labels=tuple(labels.read_text(encoding="utf-8").splitlines()) if labels is not None else (),
+        labels=read_labels(labels),
         kind=kind,
         device_id=device_id,
         accelerator=None if accelerator is None else accelerator.value,

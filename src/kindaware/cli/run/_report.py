@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from kindaware import KindAwareModel
-from kindaware.cli._outputs import plain, write_outputs
+from kindaware.cli._outputs import write_json, write_outputs
 from kindaware.cli._stages import EXECUTE, STAGES
 
 
@@ -37,13 +36,7 @@ def write_inputs(inputs: Mapping[str, Any]) -> str:
 
 def write_json_line(outputs: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
     """Return an answer as one line of JSON: outputs, and milliseconds by stage."""
-    return json.dumps(
-        {
-            "outputs": {name: plain(array) for name, array in outputs.items()},
-            "milliseconds": {name: round(one * 1e3, 4) for name, one in seconds.items()},
-        },
-        ensure_ascii=False,
-    )
+    return write_json(outputs, milliseconds={name: round(one * 1e3, 4) for name, one in seconds.items()})
 
 
 def write_stages(seconds: Mapping[str, float], num_requests: int) -> str:

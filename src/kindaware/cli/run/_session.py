@@ -15,11 +15,9 @@ import typer
 
 from kindaware._errors import KindAwareError
 from kindaware._server.config_changes import ConfigChanges, parse_own_settings
-from kindaware._server.log import Record
 from kindaware._server.model_folder import read_config
-from kindaware._server.request_failures import read_failed_requests, write_failed
-from kindaware.cli import _recorder
 from kindaware.cli._file_watch import FileWatch, check_watch_installed, follow_links
+from kindaware.cli._harness_errors import explained
 from kindaware.cli._model_dir import require_model
 from kindaware.cli._outputs import write_outputs
 from kindaware.cli._recorder import Recorder
@@ -33,13 +31,9 @@ from kindaware.cli.run._report import (
     write_stages,
 )
 from kindaware.cli.run._requests import flags_of, make_requests
-from kindaware.testing import InferenceError, ModelHarness, Result
+from kindaware.testing import ModelHarness, Result
 
 _POLL_SECONDS = 0.1
-
-
-class RunError(KindAwareError):
-    """A request failed in the model's code."""
 
 
 @dataclass(frozen=True)
@@ -82,25 +76,9 @@ def run_model(options: RunOptions) -> None:
     require_model(options.model_dir, allow_ensemble=True)
     harness = _make_harness(options)
     out = sys.stdout
-    try:
-        # What the model prints is none of the results.
-        with contextlib.redirect_stdout(sys.stderr):
-            _run_loaded(harness, options, out)
-    except KindAwareError as error:
-        failed = None
-        for line in harness.logs:
-            if line.level in ("WARNING", "ERROR"):
-                typer.echo(_without_spans(line.text), err=True)
-                failed = read_failed_requests(Record(line.level[0], line.text)) or failed
-        if isinstance(error, InferenceError) and failed is not None:
-            raise RunError(write_failed(failed)) from error
-        raise
-
-
-def _without_spans(text: str) -> str:
-    """Return a traceback without the frames that only take the time."""
-    spans = f"  {_recorder.__file__}("
-    return "\n".join(line for line in text.rstrip().split("\n") if not line.startswith(spans))
+    # What the model prints is none of the results.
+    with explained(harness), contextlib.redirect_stdout(sys.stderr):
+        _run_loaded(harness, options, out)
 
 
 def watch_model(options: RunOptions) -> None:
@@ -129,10 +107,10 @@ def watch_model(options: RunOptions) -> None:
 
 
 def _run_reported(options: RunOptions) -> None:
-    """Run a model; an error is printed, for the next change may mend it."""
+    """Run a model; an error is printed, for the next change may correct it."""
     try:
         run_model(options)
-    except KindAwareError as error:
+    except (KindAwareError, OSError) as error:
         typer.echo(f"kindaware run: {error}", err=True)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from kindaware._server.log import InstanceReport
 from kindaware._server.server import TritonServer
+from kindaware.cli._table import align
 from kindaware.cli.serve._examples import Examples, write_examples
 
 HEADER = ("model", "version", "instance", "kind", "device")
@@ -32,10 +33,10 @@ def write_block(server: TritonServer, settings: Sequence[str] = (), *, has_all_e
         *(("set", one) for one in settings),
     ]
     rows = list_rows(server)
-    table = _align([HEADER, *rows]) if rows else ["no models are loaded"]
+    table = align([HEADER, *rows], left=len(HEADER)) if rows else ["no models are loaded"]
     lines = [
         "Triton is ready",
-        *_align(addresses),
+        *align(addresses, left=2),
         "",
         *table,
         *list_not_ready(server),
@@ -67,7 +68,11 @@ def _list_examples(server: TritonServer, *, is_full: bool) -> list[str]:
 
 def _write_all(examples: Examples) -> list[str]:
     """Return a model's requests, to be pasted into a shell or into Python."""
-    curl = [examples.curl] if examples.curl else ["# curl: the model's types are none of JSON's"]
+    curl = (
+        [examples.curl]
+        if examples.curl
+        else ["# curl: Triton takes no JSON for this model's types, or for a sequence that streams"]
+    )
     return [examples.infer, "", *curl, "", *examples.python.split("\n")]
 
 
@@ -129,12 +134,3 @@ def assign_devices(rows: Sequence[tuple[str, str, str, str]], reports: Iterable[
             for place, device in zip(places, last, strict=True):
                 devices[place] = device
     return devices
-
-
-def _align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as lines with aligned columns."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

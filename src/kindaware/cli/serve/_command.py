@@ -64,7 +64,7 @@ def serve(
         bool, typer.Option("--examples", help="Print requests to paste for every model: curl and Python.")
     ] = False,
     startup_timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long loading the models may take.")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long loading the models may take.")
     ] = 600.0,
     log_file: Annotated[
         Path | None,

@@ -26,7 +26,8 @@ class Examples:
 
     Attributes:
         infer: `kindaware infer ...`.
-        curl: a command line; empty where HTTP has no way to say it in JSON.
+        curl: a command line; empty where HTTP takes none in JSON: BF16 and FP16, and sequences that
+            stream.
         python: lines of Python.
     """
 
@@ -94,7 +95,7 @@ def _write_curl(
     config: Mapping[str, Any], inputs: Sequence[_Input], url: str, *, is_stream: bool, is_sequence: bool
 ) -> str:
     datatypes = [one.datatype for one in inputs] + [_datatype(one) for one in config.get("output", ())]
-    if any(one in _NO_JSON for one in datatypes):
+    if any(one in _NO_JSON for one in datatypes) or (is_stream and is_sequence):
         return ""
     address = f"http://{url}/v2/models/{config['name']}/{'generate_stream' if is_stream else 'infer'}"
     post = f"curl -{'N' if is_stream else ''}s {shlex.quote(address)} -H 'Content-Type: application/json' -d"

@@ -13,7 +13,7 @@ import typer
 from kindaware._server.failure import ServerError
 from kindaware._server.log import read_failures
 from kindaware._server.repository import find_models
-from kindaware._server.request_failures import find_place
+from kindaware._server.request_failures import write_load_failure
 from kindaware._server.server import TritonServer
 
 _REASON = re.compile(r"is at UNAVAILABLE state: (?:Internal: )?(.*?)(?:;; .*)?$", re.DOTALL)
@@ -72,9 +72,9 @@ def _explain(error: ServerError | SyntaxError, read_log: Callable[[], str], name
     words = str(error).removesuffix("; the server's log has more").rpartition("; the server's log has more")
     told = _REASON.search(words[2])
     reason = told[1] if told is not None else str(error) if error.log else _wait_for_reason(read_log, name)
-    first = (reason or str(error)).partition("\n")[0]
-    place = "" if error.log else find_place(reason)
-    return f"{first} ({place})" if place else first
+    if error.log:
+        return (reason or str(error)).partition("\n")[0]
+    return write_load_failure(reason or str(error))
 
 
 def _wait_for_reason(read_log: Callable[[], str], name: str) -> str:

@@ -43,6 +43,7 @@ class ModelLoadError(KindAwareError):
         code: how the server names the code in its text.
 
     Attributes:
+        model_name: the model.
         reason: the text without the server's introduction.
     """
 
@@ -51,6 +52,7 @@ class ModelLoadError(KindAwareError):
             f"load failed for model '{model_name}': version {version} is at UNAVAILABLE state: "
             f"{code}: {text};"
         )
+        self.model_name = model_name
         self.reason = text
 
 
