@@ -221,10 +221,6 @@ def batches_of(*, inputs=None, **hooks):
     return runner.log[1:]
 
 
-def test_requests_of_a_fixed_shape_are_one_batch():
-    assert batches_of() == [["0", "1", "2"]]
-
-
 def test_requests_of_one_shape_are_a_batch():
     assert batches_of(inputs=[ANY]) == [["0", "2"], ["1"]]
 
