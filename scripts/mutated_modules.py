@@ -76,6 +76,22 @@ EQUIVALENT = {
     "_batch/preprocess.py Preprocessor.run: if not self._runtime.is_host: always True": (
         "the staging of a host expects nothing"
     ),
+    "_batch/outputs.py name_outputs: if isinstance(returned, torch.Tensor) and len(spec...: always False": (
+        "it is named like any other form, later"
+    ),
+    "_batch/outputs.py _check_shape: row_shape != declared.shape and (not declared.f...: without row_shape "
+    "!= declared.shape": "declared.fits says the same, later",
+    "_batch/runner.py BatchRunner.run: if not self.device.runtime.is_host: always True": (
+        "nothing is copied on the host, so that 0 bytes are added"
+    ),
+    "_batch/runner.py BatchRunner._may_be_of_collate: self._plan.hooks.collate is not None and (not s...: "
+    "without self._plan.hooks.collate is not None": "without collate there is nothing to blame it for",
+    "_batch/runner.py BatchRunner._extras: if not self._plan.hooks.call.extras: always False": (
+        "forward gets nothing that it doesn't name, later"
+    ),
+    "_batch/runner.py BatchRunner._forward: if self._converts: always True": (
+        "prepare_input gives each input as it is, later"
+    ),
     "_batch/pipeline.py Pipeline._preprocess: if not self._has_preprocess: always False": (
         "each request comes back as it is, later"
     ),

@@ -2,8 +2,12 @@
 
 import asyncio
 import gc
+import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +19,8 @@ from host_kit import RecordingHost
 from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError
 from kindaware._device.runtime import CpuRuntime
 from kindaware._triton.adapter import TritonAdapter
-from kindaware._triton.bls import _timeout
+from kindaware._triton.bls import Calls, _timeout, _to_value
+from kindaware._triton.bls_adapter import CallAdapter
 from kindaware._triton.bls_stream import CallStream
 from kindaware.testing.stand_in import Answer, Failure, WireTensor
 from kindaware.testing.stand_in.objects.bls import STREAM_ERRORS_SINCE
@@ -548,6 +553,36 @@ def test_call_stream_left_early_leaves_nothing_unread(how):
     assert host.is_read.wait(5)
 
 
+class LaterFirst(ThreadPoolExecutor):
+    """Begins the first task only when the second has begun, and had time for what it does."""
+
+    def __init__(self):
+        super().__init__(2)
+        self.has_second = threading.Event()
+
+    def submit(self, task):
+        if self.has_second.is_set() or not self._threads:
+            return super().submit(self._wait, task)
+        future = super().submit(task)
+        self.has_second.set()
+        return future
+
+    def _wait(self, task):
+        self.has_second.wait(5)
+        time.sleep(0.05)
+        task()
+
+
+def test_call_stream_gives_responses_in_order_whichever_thread_comes_first():
+    stream = CountDown(2).stream()
+
+    async def both():
+        asyncio.get_running_loop().set_default_executor(LaterFirst())
+        return *await asyncio.gather(anext(stream), anext(stream)), await anext(stream, "the end")
+
+    assert asyncio.run(both()) == ({"Y": 1}, {"Y": 0}, "the end")
+
+
 def answers_with_timeouts(stream, seconds):
     """What a loop gets that gives up waiting for each answer, and goes on."""
 
@@ -753,3 +788,74 @@ def test_call_stream_that_is_closed_gives_no_answer_that_somebody_gave_up_waitin
 
     assert asyncio.run(collect()) == []
     assert list(stream) == []
+
+
+class Noting(CpuRuntime):
+    """Notes when it is waited for, and what is done in its scope."""
+
+    def __init__(self):
+        self.log = []
+
+    @contextmanager
+    def scope(self):
+        self.log.append("enter")
+        yield
+        self.log.append("leave")
+
+    def wait(self):
+        self.log.append("wait")
+
+    def wait_for_host_memory(self):
+        self.log.append("wait for host memory")
+
+
+@pytest.fixture
+def noting():
+    """A runtime that notes what it is asked for, and an adapter on it."""
+    runtime = Noting()
+    return runtime, CallAdapter(RecordingHost().pb_utils, runtime)
+
+
+def test_land_waits_for_tensors_on_the_host_and_for_nothing_else(noting):
+    runtime, adapter = noting
+    adapter.land([torch.ones(2, device="meta"), np.ones(2), [b"text"]])
+    assert runtime.log == []
+    adapter.land([np.ones(2), torch.ones(2)])
+    assert runtime.log == ["wait for host memory"]
+
+
+def test_new_request_waits_for_its_inputs_before_it_is_built(noting):
+    runtime, adapter = noting
+    calls = Calls("m")
+    calls.adapter = adapter
+    calls.new_request("echo", {"X": torch.ones(1, 2)}, (), -1, None, None, None)
+    assert runtime.log == ["wait for host memory"]
+
+
+def test_new_request_has_the_parameters_that_are_given(noting):
+    calls = Calls("m")
+    calls.adapter = noting[1]
+    _, request = calls.new_request("echo", {}, (), -1, None, None, {"k": 3})
+    assert json.loads(request.parameters()) == {"k": 3}
+
+
+def test_input_with_gradients_is_sent_without():
+    weight = torch.nn.Parameter(torch.ones(2))
+    assert not _to_value(weight, "input 'X'").requires_grad
+
+
+def test_read_outputs_copies_and_waits_in_the_scope_of_the_device(noting, monkeypatch):
+    runtime, adapter = noting
+    pb_utils = RecordingHost().pb_utils
+    response = pb_utils.InferenceResponse([pb_utils.Tensor("Y", np.ones(2, np.float32))])
+    monkeypatch.setattr(CallAdapter, "_value", lambda self, tensor: runtime.log.append(tensor.name()))
+    adapter.read_outputs(response)
+    assert runtime.log == ["enter", "Y", "wait", "leave"]
+
+
+def test_new_call_passes_the_trace_on_where_there_is_one():
+    made = []
+    adapter = CallAdapter(SimpleNamespace(InferenceRequest=lambda **options: made.append(options)), Noting())
+    for trace in (None, "the trace"):
+        adapter.new_call("echo", {}, trace=trace, requested_outputs=[])
+    assert [one.get("trace", "none") for one in made] == ["none", "the trace"]

@@ -5,10 +5,12 @@ import contextlib
 import logging
 import threading
 import time
+from concurrent.futures import CancelledError
 
 import pytest
 import torch
 
+from kindaware._hooks import event_loop as _event_loop
 from kindaware._hooks.event_loop import EventLoop, Stepped, drive
 
 LOGGER = logging.getLogger("kindaware.tests")
@@ -96,6 +98,21 @@ def test_stepped_cancellation_reaches_what_is_awaited_inside_of_the_scope(loop):
     assert scope.depth == 0
 
 
+def test_stepped_that_takes_no_further_step_cleans_up_inside_of_the_scope(loop):
+    scope, seen = Scope(), []
+
+    async def waits():
+        try:
+            await asyncio.sleep(0)
+        finally:
+            seen.append(scope.depth)
+
+    with pytest.raises(CancelledError):
+        loop.run(_await(Stepped(waits(), scope, lambda: True)))
+    assert seen == [1]
+    assert scope.depth == 0
+
+
 def test_stepped_ends_an_asynchronous_generator():
     async def numbers():
         yield 1
@@ -164,6 +181,22 @@ def test_close_cancels_what_runs_and_ends_the_thread():
     loop.close()
     assert ended == [True]
     assert not loop._thread.is_alive()
+
+
+def test_cancel_submitted_gives_up_on_a_coroutine_that_holds_the_loop(loop, monkeypatch):
+    monkeypatch.setattr(_event_loop, "_CLOSING_SECONDS", 0.05)
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    async def blocks():
+        begun.set()
+        may_go_on.wait(20)
+
+    running = loop.submit(blocks())
+    assert begun.wait(20)
+    loop.cancel_submitted()
+    assert not running.done()
+    may_go_on.set()
+    running.result(20)
 
 
 def test_many_calls_can_wait_at_once(loop):

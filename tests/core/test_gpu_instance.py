@@ -43,6 +43,20 @@ def on_gpu(model, *parts):
     return requests
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("GPU", "kind GPU, device cuda:1, own stream, threads "),
+        ("CPU", "kind CPU, device cpu, threads "),
+        ("MODEL", "kind MODEL, device cpu, model_devices=cpu, threads "),
+    ],
+)
+def test_initialize_logs_where_the_instance_runs(accelerator, caplog, kind, text):
+    caplog.set_level("INFO")
+    start(Identity, kind=kind, device_id=1, parameters={"kindaware.model_devices": "cpu"})
+    assert text in caplog.text
+
+
 @pytest.mark.parametrize("stream", ["default", "own"])
 def test_initialize_waits_for_weights_that_load_queued_on_another_stream(accelerator, stream):
     class Model(KindAwareModel):

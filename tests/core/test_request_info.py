@@ -15,7 +15,7 @@ from kindaware._config.sequence_spec import SequenceSpec
 from kindaware._device.runtime import CpuRuntime
 from kindaware._execute.streams import _detached
 from kindaware._triton import request_reader as reader
-from kindaware._triton.request import TritonRequest, read_info
+from kindaware._triton.request import TritonRequest, read_info, read_sequence
 from kindaware.testing import ModelHarness
 
 CONFIG = {
@@ -33,6 +33,8 @@ class OddId:
 
     def request_id(self):
         return b"odd \xff".decode()
+
+    correlation_id = request_id
 
     def timeout(self):
         return 0
@@ -203,3 +205,15 @@ def test_request_whose_id_is_not_utf8_is_refused_alone_where_a_hook_asks(host):
     [refused] = by.read([host.request("odd \udcff", X=np.ones((1, 4), np.float32))])
     assert refused.code == "INVALID_ARG"
     assert "expected an id, parameters and a correlation id in UTF-8, got UnicodeDecodeError" in refused.text
+
+
+def test_sequence_whose_name_is_not_utf8_is_none_that_could_be_forgotten():
+    assert read_sequence(OddId()) is None
+
+
+def test_question_for_the_client_that_fails_says_nothing_about_it():
+    class Broken:
+        def is_cancelled(self):
+            raise RuntimeError("broken pipe")
+
+    assert reader.is_cancelled(Broken()) is False

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import time
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,6 +110,43 @@ def test_is_cancelled_after_final_is_not_asked(host):
     responses.end()
     assert not responses.is_cancelled()
     assert host.num_asked == 0
+
+
+class Sender:
+    """A response sender that would crash the server if it were asked once too often."""
+
+    def __init__(self):
+        self.num_asked = 0
+
+    def is_cancelled(self):
+        self.num_asked += 1
+        return True
+
+    def send(self, response=None, *, flags=0):
+        """Drop the response."""
+
+
+def open_sender(host):
+    sender = Sender()
+    request = SimpleNamespace(requested_output_names=set, get_response_sender=lambda: sender)
+    return sender, ResponseSender(ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime()), request)
+
+
+def test_sender_is_asked_no_more_once_it_has_said_that_the_client_is_gone(host, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("kindaware._triton.response_sender.time.monotonic", lambda: now[0])
+    sender, responses = open_sender(host)
+    assert responses.is_cancelled()
+    now[0] += 3600
+    assert responses.is_cancelled()
+    assert sender.num_asked == 1
+
+
+def test_sender_is_not_asked_behind_final(host):
+    sender, responses = open_sender(host)
+    responses.end()
+    assert not responses.is_cancelled()
+    assert sender.num_asked == 0
 
 
 def test_responses_hold_the_sender_and_not_the_request(host):

@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import logging
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ import torch
 from core_kit import Doubler, make_spec, start, tensor
 from host_kit import PB_UTILS, array_of, failure_of, names_of, outputs_of
 
-from kindaware import ConfigError, RequestError, TensorSpec
+from kindaware import ConfigError, RequestError, RequestInfo, TensorSpec
+from kindaware._batch.request import HostArray, Request
 from kindaware._batch.results import Failure
 from kindaware._device.runtime import CpuRuntime
+from kindaware._tensors.rows import split
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.log import open_logger
 from kindaware._triton.module import check_pb_utils, find_pb_utils
+from kindaware._triton.tensor import TensorWrapper
 
 CODES = [
     "UNKNOWN",
@@ -91,6 +95,139 @@ def test_read_request_that_cannot_be_read_fails_alone(host, make_adapter, monkey
     assert "request '7'" in bad.text
     assert "stored in GPU" in bad.text
     assert good.rows == 1
+
+
+class Faulty(CpuRuntime):
+    """A device that some errors leave unusable."""
+
+    def is_fault(self, error):
+        return "CUDA error" in str(error)
+
+
+def failing(*_):
+    raise RuntimeError("CUDA error: an illegal memory access")
+
+
+def test_read_device_that_fails_is_no_fault_of_the_request(host, make_adapter, monkeypatch):
+    monkeypatch.setattr(host.classes.Tensor, "as_numpy", failing)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        make_adapter(make_spec(), Faulty()).requests.read([host.request(X=floats([[1, 2]]))])
+
+
+def test_read_request_without_inputs_is_an_invalid_argument(host, make_adapter):
+    spec = make_spec(inputs=[TensorSpec("X", "FP32", [2], optional=True)])
+    [bad] = make_adapter(spec).requests.read([host.request("7")])
+    assert bad.code == "INVALID_ARG"
+    assert "the same number of rows, got no inputs; correct the request" in bad.text
+
+
+def test_read_asks_whether_a_request_was_cancelled_only_where_told(host, make_adapter):
+    host.cancelled = True
+    reader, requests = make_adapter(make_spec()).requests, [host.request(X=floats([[1, 2]]))]
+    assert isinstance(reader.read(requests)[0], Request)
+    assert host.num_asked == 0
+    assert reader.read(requests, asks_for_cancelled=True)[0].code == "CANCELLED"
+
+
+class Device(CpuRuntime):
+    """A device whose memory is not the host's."""
+
+    is_host = False
+
+
+def test_read_leaves_an_array_as_it_is_where_rows_are_only_joined_on_the_host(host, make_adapter):
+    [read] = make_adapter(make_spec()).requests.read([host.request(X=floats([[1, 2]]))])
+    assert type(read.inputs) is HostArray
+
+
+def test_read_array_of_any_size_becomes_a_tensor(host, make_adapter):
+    spec = make_spec(inputs=[TensorSpec("X", "FP32", [-1])])
+    [read] = make_adapter(spec).requests.read([host.request(X=floats([[1, 2]]))])
+    assert type(read.inputs) is dict
+
+
+def test_read_array_for_a_device_becomes_a_tensor(host, make_adapter):
+    [read] = make_adapter(make_spec(), Device()).requests.read([host.request(X=floats([[1, 2]]))])
+    assert type(read.inputs) is dict
+
+
+def test_read_text_stays_an_array(host, make_adapter):
+    spec = make_spec(inputs=[TensorSpec("T", "BYTES", [1])])
+    [read] = make_adapter(spec).requests.read([host.request(T=np.array([[b"a"]], dtype=object))])
+    assert read.inputs["T"].tolist() == [[b"a"]]
+
+
+PAIR = [TensorSpec(name, "FP32", [2]) for name in ("A", "B")]
+
+
+def test_read_inputs_on_the_host_go_by_numpy_where_others_may_lie_on_a_gpu(host, make_adapter, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("through DLPack it would first try and fail")
+
+    spec = replace(make_spec(inputs=PAIR), parameters={"FORCE_CPU_ONLY_INPUT_TENSORS": "no"})
+    monkeypatch.setattr(host.classes.Tensor, "__dlpack__", refuse)
+    [read] = make_adapter(spec).requests.read([host.request(A=floats([[1, 2]]), B=floats([[3, 4]]))])
+    assert {name: one.tolist() for name, one in read.inputs.items()} == {"A": [[1, 2]], "B": [[3, 4]]}
+
+
+def test_read_only_input_that_lies_on_a_gpu_goes_by_dlpack(host, make_adapter, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("stored in GPU")
+
+    monkeypatch.setattr(host.classes.Tensor, "as_numpy", refuse)
+    monkeypatch.setattr(host.classes.Tensor, "is_cpu", lambda self: False)
+    spec = replace(make_spec(), parameters={"FORCE_CPU_ONLY_INPUT_TENSORS": "no"})
+    [read] = make_adapter(spec).requests.read([host.request(X=floats([[1, 2]]))])
+    assert read.inputs["X"].tolist() == [[1, 2]]
+
+
+def test_read_inputs_of_a_model_that_does_not_batch_may_differ_in_length(host, make_adapter):
+    request = host.request(A=floats([1, 2]), B=floats([1, 2, 3]))
+    [read] = make_adapter(make_spec(inputs=PAIR, max_batch_size=0)).requests.read([request])
+    assert (read.rows, {name: len(one) for name, one in read.inputs.items()}) == (None, {"A": 2, "B": 3})
+
+
+def test_read_asks_no_input_where_it_lies_if_all_lie_on_the_host(host, make_adapter, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(host.classes.Tensor, "is_cpu", refuse)
+    request = host.request(A=floats([[1, 2]]), B=floats([[3, 4]]))
+    [read] = make_adapter(make_spec(inputs=PAIR)).requests.read([request])
+    assert list(read.inputs) == ["A", "B"]
+
+
+def test_respond_device_that_fails_is_no_fault_of_the_request(host, make_adapter, monkeypatch):
+    monkeypatch.setattr(host.pb_utils, "InferenceResponse", failing)
+    builder = make_adapter(make_spec(), Faulty()).responses
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        builder.respond([host.request()], [{"Y": torch.ones(1, 2)}])
+
+
+def test_respond_outputs_of_a_batch_are_converted_once(host, make_adapter, monkeypatch):
+    converted, wrapper = [], TensorWrapper.wrapper
+    monkeypatch.setattr(TensorWrapper, "wrapper", lambda *args: converted.append(args) or wrapper(*args))
+    answers = split({"Y": torch.ones(3, 2)}, [1, 1, 1])
+    make_adapter(make_spec()).responses.respond([host.request()] * 3, answers)
+    assert len(converted) == 1
+
+
+def test_add_parameters_leaves_responses_alone_for_which_no_hook_has_set_any(host, make_adapter):
+    request, outputs = host.request(), {"Y": torch.ones(1, 2)}
+    builder = make_adapter(make_spec()).responses
+    [response] = responses = builder.respond([request], [outputs])
+    arrival = Request("r", {}, 1, RequestInfo("r", 1))
+    assert builder.add_parameters(responses, [outputs], [arrival], [request]) == []
+    assert responses[0] is response
+
+
+def test_add_parameters_leaves_an_error_as_it_is(host, make_adapter):
+    request, failure = host.request(), Failure("refused", "UNSUPPORTED")
+    builder = make_adapter(make_spec()).responses
+    responses = builder.respond([request], [failure])
+    arrival = Request("r", {}, 1, RequestInfo("r", 1, response_parameters={"said": True}))
+    assert builder.add_parameters(responses, [failure], [arrival], [request]) == []
+    assert failure_of(responses[0]) == ("UNSUPPORTED", "refused")
 
 
 def test_respond_sends_only_what_was_asked_for_in_declared_order(host, make_adapter):

@@ -261,11 +261,9 @@ def _check(
     _check_shape(tensor, declared, spec, num_rows, hook)
     if tensor.requires_grad:
         tensor = tensor.detach()
-    # A lazily negated view has the sign in a flag, which whoever reads its memory doesn't see.
-    if tensor.is_neg():
-        tensor = tensor.resolve_neg()
-    # Triton sends the memory as it lies: strides of an output would send wrong rows, without an error.
-    return tensor if tensor.is_contiguous() else tensor.contiguous()
+    # Triton sends the memory as it lies. A lazily negated view has the sign in a flag, which whoever reads
+    # its memory doesn't see, and strides would send wrong rows. A tensor with neither is not copied.
+    return tensor.resolve_neg().contiguous()
 
 
 def _check_shape(
@@ -282,7 +280,8 @@ def _check_shape(
         batch = [] if num_rows is None else ["B"]
         expected = f"shape {_text([*batch, *declared.shape])}"
         got = f"shape {_text(shape)}"
-        if num_rows is None and shape[:1] == (1,) and declared.fits(shape[1:]):
+        # Only without a batch dimension: of a batch, `shape[1:]` has just been found not to fit.
+        if shape[:1] == (1,) and declared.fits(shape[1:]):
             remedy = f"{NO_BATCH_DIMENSION}, or correct {hook}"
             raise OutputError(message(_subject(declared, spec), expected=expected, got=got, remedy=remedy))
         raise _error(hook, _subject(declared, spec), expected, got)

@@ -268,7 +268,9 @@ class Pipeline:
 
 def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
     """Return the positions of the requests whose rows the error names; empty if a row is not in the batch."""
-    rows = _rows_of(error) or ()
+    rows = _rows_of(error)
+    if not rows:
+        return []
     # By row of the batch, the position of the request that the row belongs to.
     owners = [position for position in part for _ in range(_num_rows(ledger.requests[position]))]
     if not all(0 <= row < len(owners) for row in rows):
