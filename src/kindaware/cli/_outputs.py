@@ -18,11 +18,18 @@ def write_json(outputs: Mapping[str, Any], **more: Any) -> str:
     """Return an answer as one line of JSON.
 
     Args:
-        outputs: arrays by name; bytes that are not UTF-8 are escaped.
+        outputs: arrays by name; bytes that are not UTF-8 are escaped, and numbers that JSON does not have, NaN
+            and the infinities, are null.
         more: what else there is to say about the answer.
     """
-    found = {name: plain(array) for name, array in outputs.items()}
-    return json.dumps({"outputs": found, **more}, ensure_ascii=False)
+    found = {name: plain(_finite(array)) for name, array in outputs.items()}
+    return json.dumps({"outputs": found, **more}, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return array
+    return np.where(np.isfinite(array), array.astype(object), None)
 
 
 def write_outputs(
@@ -66,5 +73,8 @@ def plain(array: np.ndarray[Any, Any]) -> Any:
     """Return an array as JSON has it; bytes that are not UTF-8 are escaped."""
     if array.dtype != object:
         return array.tolist()
-    texts = [one.decode("utf-8", "backslashreplace") for one in array.ravel().tolist()]
+    texts = [
+        one.decode("utf-8", "backslashreplace") if isinstance(one, bytes) else one
+        for one in array.ravel().tolist()
+    ]
     return np.array(texts, dtype=object).reshape(array.shape).tolist()
