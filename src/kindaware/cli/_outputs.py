@@ -18,8 +18,8 @@ def write_json(outputs: Mapping[str, Any], **more: Any) -> str:
     """Return an answer as one line of JSON.
 
     Args:
-        outputs: arrays by name; bytes that are not UTF-8 are escaped, and numbers that JSON does not have, NaN
-            and the infinities, are null.
+        outputs: arrays by name; bytes that are not UTF-8 are escaped, and NaN and the infinities, which JSON
+            does not have, are null.
         more: what else there is to say about the answer.
     """
     found = {name: plain(_finite(array)) for name, array in outputs.items()}
@@ -29,7 +29,9 @@ def write_json(outputs: Mapping[str, Any], **more: Any) -> str:
 def _finite(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return array
-    return np.where(np.isfinite(array), array.astype(object), None)
+    found = array.astype(object)
+    found[~np.isfinite(array)] = None
+    return found
 
 
 def write_outputs(
