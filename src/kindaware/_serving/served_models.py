@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -37,7 +38,7 @@ class ServedModels:
         self._server = server
         self._names = tuple(names)
         self._clients: dict[str, ModelClient] = {}
-        self._finalizer = weakref.finalize(self, _end, server, self._clients, folder)
+        self._finalizer = weakref.finalize(self, _end, server, self._clients, folder, os.getpid())
 
     def __enter__(self) -> ServedModels:
         return self
@@ -65,7 +66,7 @@ class ServedModels:
 
     @property
     def url(self) -> str:
-        """Host and port of gRPC, as `ModelClient` takes them."""
+        """Host and port of gRPC, without a scheme."""
         return self._server.grpc_url
 
     @property
@@ -182,8 +183,10 @@ class ServedModels:
         return self._names[0]
 
 
-def _end(server: TritonServer, clients: dict[str, ModelClient], folder: Path) -> None:
-    """End a server, and remove its models."""
+def _end(server: TritonServer, clients: dict[str, ModelClient], folder: Path, owner: int) -> None:
+    """End a server, and remove its models; a fork of the process that owns it does nothing."""
+    if os.getpid() != owner:
+        return
     for client in clients.values():
         with contextlib.suppress(Exception):
             client.close()

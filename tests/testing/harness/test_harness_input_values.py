@@ -98,9 +98,7 @@ def test_an_array_of_ml_dtypes_is_sent_as_bf16(tmp_path):
 FP8 = """
 import numpy as np, torch
 from kindaware._tensors import dtypes
-row = dtypes._row("FP8", torch.float8_e4m3fn, None, 10)
-dtypes.DTYPES["FP8"] = dtypes._BY_TORCH[row.torch] = row
-dtypes.NO_NUMPY.add(row.torch)
+row = dtypes.DTYPES["FP8"] = dtypes._row("FP8", "float8_e4m3fn", None, 10)
 from kindaware.testing.harness.client.input_values import to_wire
 values = torch.tensor([1.0, -2.5]).to(row.torch)
 for value in ([1.0, -2.5], values, values.view(torch.uint8).numpy()):
