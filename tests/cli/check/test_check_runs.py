@@ -181,16 +181,6 @@ def test_what_a_called_model_prints_is_not_the_callers(tmp_path):
     assert [one[0] for one in find(checked, "run")] == ["KA407"]
 
 
-def test_what_crashes_a_server_is_an_error(tmp_path):
-    config = CONFIG.replace("dynamic_batching { }", "model_transaction_policy { decoupled: true }")
-    code = BY_HAND.replace(
-        "        return [self",
-        SENDS_NOTHING,
-    )
-    checked = run_here(write_model(tmp_path / "m", code, config))
-    assert find(checked, "run")[0][:2] == ("KA405", "error")
-
-
 def test_output_of_another_name_is_found(tmp_path):
     code = BY_HAND.replace('Tensor("Y"', 'Tensor("Y".lower()')
     checked = run_here(write_model(tmp_path / "m", code))
@@ -205,8 +195,8 @@ NASTY = [
 ]
 
 
-def run_apart(folder, code, seconds=60.0):
-    checked = subject(write_model(folder, code))
+def run_apart(folder, code, config=CONFIG, seconds=60.0):
+    checked = subject(write_model(folder, code, config))
     checked.trial = run_trial(checked, TrialOptions(seconds=seconds))
     return checked
 
@@ -217,6 +207,14 @@ def test_model_that_ends_its_process_has_one_finding(tmp_path, head, line, rule,
     checked = run_apart(tmp_path / "m", code)
     assert find(checked, "run") == [(rule, "error", "1/model.py", place)]
     assert text in only(checked, rule, "run").text
+
+
+def test_model_that_crashes_a_server_is_an_error(tmp_path):
+    config = CONFIG.replace("dynamic_batching { }", "model_transaction_policy { decoupled: true }")
+    code = BY_HAND.replace("        return [self", SENDS_NOTHING)
+    # Apart: a harness whose process has ended has no unload, and would leave what it put in place.
+    checked = run_apart(tmp_path / "m", code, config)
+    assert find(checked, "run")[0][:2] == ("KA405", "error")
 
 
 def test_model_that_computes_for_ever_is_ended_where_it_is(tmp_path):
