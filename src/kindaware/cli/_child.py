@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import importlib
 import json
@@ -24,6 +25,8 @@ from kindaware.cli._child import main
 main()
 """
 _MOST_OUTPUT_BYTES = 2**16
+_PR_SET_PDEATHSIG = 1
+"""Source: Linux, prctl(2)."""
 _FRAME = re.compile(r'^  File "(.+)", line (\d+) in (\w+)', re.MULTILINE)
 
 
@@ -113,6 +116,8 @@ def _parse(text: str) -> dict[str, Any] | None:
 def main() -> None:
     """Call the function that the command line names; the new process's side of `run_apart`."""
     target, arguments, place, deadline = sys.argv[1:]
+    # A command that is killed can't end this process.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     faulthandler.enable()
     faulthandler.dump_traceback_later(max(float(deadline) - time.time() - 0.5, 0.1))
     module, _, name = target.partition(":")
