@@ -55,7 +55,8 @@ def test_stop_spinning_makes_one_thread_more_than_there_are_cores_once_per_proce
     num_procs = len(os.sched_getaffinity(0))
     _openmp.stop_spinning(2, {})
     _openmp.stop_spinning(2, {"OMP_WAIT_POLICY": ""})
-    assert teams == [max(2, num_procs)]
+    # Other packages that a test before this one has imported bring a library of their own.
+    assert teams == [max(2, num_procs)] * len(_openmp.loaded_libraries())
 
 
 @pytest.mark.parametrize(("num_threads", "environment"), [(1, {}), (2, {"OMP_WAIT_POLICY": "passive"})])
@@ -113,7 +114,7 @@ def test_initialize_stops_spinning_where_the_setting_says_so(teams, wait_policy,
         start(type("Two", (Doubler,), {"num_threads": 2, "wait_policy": wait_policy}))
     finally:
         torch.set_num_threads(threads)
-    assert len(teams) == num_teams
+    assert len(teams) == num_teams * len(_openmp.loaded_libraries())
 
 
 def test_start_team_keeps_it_on_a_thread_that_does_not_hold_up_the_end():
