@@ -22,6 +22,11 @@ def list_versions(folder: Path) -> list[Path]:
     return sorted(versions, key=lambda entry: int(entry.name))
 
 
+def is_version(folder: Path) -> bool:
+    """Return whether a directory is a version of a model, with its code in it."""
+    return folder.name.isdecimal() and (folder / "model.py").is_file()
+
+
 def is_model(folder: Path) -> bool:
     """Return whether a directory has a configuration, or a version."""
     if not folder.is_dir():
@@ -33,6 +38,11 @@ def is_clutter(folder: Path) -> bool:
     """Return whether a directory is what a tool has left; the server would take it for a model."""
     left = folder.name.startswith((".", "__")) or folder.name == "lost+found"
     return left and folder.is_dir() and not is_model(folder)
+
+
+def list_folders(repository: Path) -> list[Path]:
+    """Return the directories in a repository that the server would take for models, without a tool's."""
+    return [entry for entry in sorted(repository.iterdir()) if entry.is_dir() and not is_clutter(entry)]
 
 
 def check_is_model(folder: Path) -> None:

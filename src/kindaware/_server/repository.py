@@ -10,8 +10,9 @@ from kindaware._server.failure import ServerError
 from kindaware._server.model_folder import (
     check_code,
     check_is_model,
-    is_clutter,
     is_model,
+    is_version,
+    list_folders,
     list_versions,
     read_config,
 )
@@ -76,7 +77,7 @@ def check_models(
         path = Path(repository)
         if "://" in repository:
             continue
-        for folder in [path] if is_single_model(path) else _list_folders(path):
+        for folder in [path] if is_single_model(path) else list_folders(path):
             if models is None or folder.name in models:
                 if not code_only:
                     check_is_model(folder)
@@ -90,7 +91,7 @@ def _check_repository(text: str, *, may_be_empty: bool) -> str:
     path = Path(text).expanduser().absolute()
     subject, expected = f"model repository {path}", "a directory that has one directory per model"
     wrong = _describe_wrong_level(path) if path.exists() else ("no such directory", "check the path")
-    if wrong is None and not (may_be_empty or is_model(path) or any(_list_folders(path))):
+    if wrong is None and not (may_be_empty or is_model(path) or any(list_folders(path))):
         wrong = "a directory without any", f"put a model into it, at least {path / 'NAME' / '1' / 'model.py'}"
     if wrong is not None:
         got, remedy = wrong
@@ -105,16 +106,11 @@ def _describe_wrong_level(path: Path) -> tuple[str, str] | None:
         return "a file", f"pass {model}" if model is not None else "check the path"
     if is_single_model(path):
         return None
-    if path.name.isdecimal() and (path / "model.py").is_file():
+    if is_version(path):
         return "a version of a model", f"pass {path.parent}"
-    folders = _list_folders(path)
+    folders = list_folders(path)
     if folders and not any(map(is_model, folders)):
-        above = [folder for folder in folders if any(map(is_model, _list_folders(folder)))]
+        above = [folder for folder in folders if any(map(is_model, list_folders(folder)))]
         if above:
             return f"one with a repository in it, {above[0].name}", f"pass {' '.join(map(str, above))}"
     return None
-
-
-def _list_folders(path: Path) -> list[Path]:
-    """Return the directories in a repository that the server would take for models, without a tool's."""
-    return [entry for entry in sorted(path.iterdir()) if entry.is_dir() and not is_clutter(entry)]

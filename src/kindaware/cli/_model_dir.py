@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kindaware._errors import ConfigError
-from kindaware._server.model_folder import is_model, read_config
+from kindaware._server.model_folder import is_model, is_version, read_config
 
 
 def require_model(model_dir: Path, *, allow_ensemble: bool = False) -> None:
@@ -35,7 +35,7 @@ def _describe_wrong(model_dir: Path) -> tuple[str, str] | None:
         if model_dir.parent.name.isdecimal():
             return "a file", f"pass {model_dir.parents[1]}"
         return "a file", "pass the directory that has config.pbtxt, or the versions, in it"
-    if model_dir.name.isdecimal() and (model_dir / "model.py").is_file():
+    if is_version(model_dir):
         return "a version of one", f"pass {model_dir.parent}"
     if not is_model(model_dir):
         models = [str(entry) for entry in sorted(model_dir.iterdir()) if is_model(entry)]

@@ -118,6 +118,22 @@ def read_text_file(path: Path, subject: str) -> str:
         ) from error
 
 
+def load_array(path: Path) -> np.ndarray[Any, Any]:
+    """Return the array in a `.npy` file; nothing in it is run.
+
+    Raises:
+        ValueError: there is none that can be read; the text is what was got instead.
+    """
+    try:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"a file that numpy can't read ({error})") from error
+    if not isinstance(found, np.ndarray):
+        raise ValueError("an archive of arrays")
+    return found
+
+
 def _unreadable(tensor: Tensor, text: str, got: str, remedy: str) -> ConfigError:
     return ConfigError.of(
         f"--input {tensor.name}={text}",
@@ -129,15 +145,9 @@ def _unreadable(tensor: Tensor, text: str, got: str, remedy: str) -> ConfigError
 
 def _read_array(tensor: Tensor, path: Path) -> np.ndarray[Any, Any]:
     try:
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _unreadable(
-            tensor, str(path), f"a file that numpy can't read ({error})", "write it with numpy.save"
-        ) from error
-    if not isinstance(found, np.ndarray):
-        raise _unreadable(tensor, str(path), "an archive of arrays", "write one array with numpy.save")
-    return found
+        return load_array(path)
+    except ValueError as error:
+        raise _unreadable(tensor, str(path), str(error), "write one array with numpy.save") from error
 
 
 def _read_bytes(tensor: Tensor, path: Path) -> np.ndarray[Any, Any]:

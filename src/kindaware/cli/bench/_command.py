@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Kind(str, Enum):
-    """What --kind takes."""
-
-    CPU = "CPU"
+from kindaware.cli._kind import Kind
 
 
 def bench(

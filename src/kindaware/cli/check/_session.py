@@ -10,7 +10,7 @@ import typer
 
 from kindaware._config.args import KINDS, KINDS_TEXT
 from kindaware._errors import ConfigError
-from kindaware._server.model_folder import is_clutter, is_model
+from kindaware._server.model_folder import is_model, is_version, list_folders
 from kindaware.cli._machine import Machine
 from kindaware.cli._reporting import FAILED
 from kindaware.cli._shapes import parse_shapes
@@ -86,12 +86,12 @@ def find_models(path: Path) -> list[Path]:
         got, remedy = "no such directory", "check the path"
     elif not path.is_dir():
         got, remedy = "a file", "pass the model's directory"
-    elif path.name.isdecimal() and (path / "model.py").is_file():
+    elif is_version(path):
         got, remedy = "a version of a model", f"pass {path.parent}"
     elif is_model(path) or (path / "model.py").is_file():
         return [path]
     else:
-        folders = [one for one in sorted(path.iterdir()) if one.is_dir() and not is_clutter(one)]
+        folders = list_folders(path)
         if any(is_model(one) or (one / "model.py").is_file() for one in folders):
             return folders
         above = [

@@ -12,6 +12,7 @@ import torch
 from kindaware._errors import ConfigError
 from kindaware._tensors.dtypes import DType, find_dtype
 from kindaware.cli._shapes import choose_sizes, fits
+from kindaware.cli._values import load_array
 
 DEFAULT_REQUESTS = 32
 LARGEST_INTEGER = 9
@@ -49,8 +50,8 @@ def read_data(options: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
         try:
             if not (name and equals):
                 raise ValueError("no input with a file")
-            found[name] = np.load(Path(path), allow_pickle=False)
-        except (OSError, ValueError) as error:
+            found[name] = load_array(Path(path))
+        except ValueError as error:
             raise ConfigError.of(
                 f"--data {option}",
                 expected="an input and a file of numpy's, whose array is not one of objects",

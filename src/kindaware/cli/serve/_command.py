@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kindaware.cli._kind import Kind
 from kindaware.cli.serve._session import ServeOptions, run_server
-
-
-class Kind(str, Enum):
-    """What --kind takes."""
-
-    CPU = "CPU"
 
 
 def serve(
