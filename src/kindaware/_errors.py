@@ -5,7 +5,10 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ERROR_CODES = (
     "UNKNOWN",
@@ -81,9 +84,16 @@ class ConfigError(KindAwareError):
     """The model can't be loaded as it is written or configured; raised while it loads."""
 
     @classmethod
-    def of(cls, subject: str, *, expected: str, got: str, remedy: str) -> ConfigError:
+    def of(cls, subject: str, *, expected: str, got: str, remedy: str) -> Self:
         """Return an error with the message made of these four parts."""
         return cls(message(subject, expected=expected, got=got, remedy=remedy))
+
+
+class OptionError(ConfigError):
+    """What was asked for can't be: an option has a value that it can't have, or contradicts another one.
+
+    It can be told from the options alone. The commands exit with another code then.
+    """
 
 
 class CallTooEarlyError(KindAwareError):

@@ -1,5 +1,6 @@
 """What all commands have in common: help, version, exit codes, and an error as one line."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from kindaware.cli._app import app
+from kindaware.cli._app import run as run_here
 from kindaware.cli._reporting import FAILED, INTERRUPTED, WRONG_COMMAND_LINE, reported, shows_tracebacks
+
+PAGES = Path(__file__).parents[2] / "docs" / "reference" / "commands"
+COMMANDS = sorted(page.stem for page in PAGES.glob("*.md") if page.stem != "index")
 
 
 def run(*args):
@@ -42,6 +48,68 @@ def test_wrong_command_line_has_a_code_of_its_own_and_no_traceback(args):
     assert done.returncode == WRONG_COMMAND_LINE
     assert "Error: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["check", "m", "--ignore", "KA0"],
+        ["check", "m", "--shape", "X"],
+        ["check", "m", "--parameter", "X"],
+        ["check", "m", "--kind", "XPU"],
+        ["run", "m", "--kind", "XPU"],
+        ["run", "m", "--set", "nothing"],
+        ["run", "m", "--device-id", "0"],
+        ["profile", "m", "--kind", "CPU", "--device-id", "1"],
+        ["run", "m", "--set", "kindaware.precison=32-true"],
+        ["profile", "m", "--kind", "XPU"],
+        ["profile", "m", "--data", "X"],
+        ["profile", "m", "--parameter", "X"],
+        ["serve", ".", "--http-port", "70000"],
+        ["serve", ".", "--http-port", "8000", "--grpc-port", "8000"],
+        ["serve", ".", "--set", "m.max_batch_size=x"],
+        ["serve", ".", "--watch", "--", "--model-control-mode=poll"],
+        ["infer", "m", "--url", "ftp://here:1"],
+        ["infer", "m", "--sequence-start"],
+        ["bench", "m", "--rounds", "3"],
+        ["bench", "m", "--concurrency", "many"],
+        ["bench", "m", "--set", "x"],
+        ["bench", "m", "--tune", "--try", "x"],
+        ["bench", "m", "--compare", "kindaware.precision='bf16-true"],
+        ["bench", "localhost:1", "--compare", "max_batch_size=4"],
+        ["bench", "localhost:1", "--kind", "CPU"],
+        ["bench", "localhost:1", "--tune"],
+        ["bench", "m", "--plot", "m.txt"],
+        ["new", "a b"],
+        ["new", "n", "--example", "4"],
+        ["new", "n", "--from", "torch.nn:Identity", "--example", "4:"],
+    ],
+    ids=" ".join,
+)
+def test_option_that_is_wrong_whatever_the_model_is_a_wrong_command_line(args, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "model.py").write_text("class TritonPythonModel:\n    pass\n")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as ended:
+        run_here(args)
+    said = capsys.readouterr()
+    assert ended.value.code == WRONG_COMMAND_LINE, said
+    assert said.out == ""
+    assert said.err.splitlines()[-1].startswith(("Error: ", f"kindaware {args[0]}: ")), said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def endings(text):
+    return dict(re.findall(r"^ +(\d+) +(\S.*)$", text.partition("Exit codes:")[2], re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_page_has_the_exit_codes_of_the_help(name):
+    shown = endings(CliRunner().invoke(app, [name, "--help"]).stdout)
+    page = (PAGES / f"{name}.md").read_text().partition("\n## Exit codes\n")[2].partition("\n## ")[0]
+    assert dict(re.findall(r"^\| (\d+) \| (.+) \|$", page, re.MULTILINE)) == shown
+    assert list(shown) == ["0", "1", "2", "130"]
 
 
 def test_misspelled_command_is_told_the_right_one():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from kindaware import ConfigError
+from kindaware._errors import OptionError
 from kindaware._tensors.dtypes import DTYPES
 from kindaware.cli._shapes import parse_shapes
 from kindaware.cli.profile._inputs import count_requests, make_requests, read_data
@@ -105,10 +106,15 @@ def test_array_that_does_not_fit_is_refused(array, got):
         make(config_of(), data={"X": array})
 
 
-@pytest.mark.parametrize("option", ["X", "X=nowhere.npy", "=x.npy"])
-def test_file_that_is_not_there_is_refused(option):
-    with pytest.raises(ConfigError, match=r"expected an input and a file of numpy's"):
+@pytest.mark.parametrize("option", ["X", "=x.npy"])
+def test_data_without_an_input_or_a_file_is_a_wrong_option(option):
+    with pytest.raises(OptionError, match="expected an input and a file, got"):
         read_data([option])
+
+
+def test_file_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match=r"expected a file of numpy's"):
+        read_data(["X=nowhere.npy"])
 
 
 def test_file_with_objects_is_not_unpickled(tmp_path):

@@ -1,6 +1,8 @@
 """Models without torch, a server that many tests share, and a look at processes and shared memory."""
 
 import os
+import subprocess
+import sys
 import textwrap
 import time
 from pathlib import Path
@@ -125,3 +127,26 @@ def wait_for():
         return True
 
     return wait
+
+
+@pytest.fixture
+def start():
+    """Starts the command in a session of its own; kills it in the end if it is still there."""
+    started = []
+
+    def start(*args):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kindaware.cli", "serve", *map(str, args)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, OptionError
 
 Files = Mapping[str, "str | Path"]
 """What a model directory holds: by path in it, the text of a file, or a file to copy."""
@@ -23,11 +23,11 @@ def check_name(name: str) -> str:
     """Return a model's name, if a server and a shell take it as it is.
 
     Raises:
-        ConfigError: it has other characters than letters, digits, `_`, `.`, `+` and `-`, or begins with one
+        OptionError: it has other characters than letters, digits, `_`, `.`, `+` and `-`, or begins with one
             of the last three.
     """
     if not _NAME.fullmatch(name):
-        raise ConfigError.of(
+        raise OptionError.of(
             "NAME",
             expected="letters, digits, _ . + and -, a letter, digit or _ first",
             got=repr(name),

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kindaware._server.failure import ServerError
+from kindaware._server.failure import ServerError, ServerOptionError
 from kindaware._server.interpreter import Interpreter
 from kindaware._server.location import CONTAINER_ROOT, Location
 from kindaware._server.repository_links import RepositoryLinks
@@ -123,7 +123,7 @@ def _check_args(args: Sequence[str]) -> None:
     """Refuse options whose values the library has to know."""
     for option, remedy in _OWN_OPTIONS.items():
         if read_option(args, option) is not None:
-            raise ServerError.of(
+            raise ServerOptionError.of(
                 f"server option {option}", expected="an option not set here", got="it in args", remedy=remedy
             )
 

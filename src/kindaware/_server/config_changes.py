@@ -11,7 +11,7 @@ from kindaware._config.settings import PREFIX, SETTING_NAMES
 from kindaware._errors import ConfigError
 from kindaware._server.config_edit import change_config
 from kindaware._server.config_text import ConfigText
-from kindaware._server.failure import ServerError
+from kindaware._server.failure import ServerError, ServerOptionError
 
 PARAMETERS = "parameters."
 _NUMBER = re.compile(r"\d+")
@@ -58,7 +58,8 @@ def parse_settings(options: Sequence[str], models: Sequence[str]) -> dict[str, d
         models: those that there are.
 
     Raises:
-        ServerError: an option has another form, or names a model, a setting or a value that does not exist.
+        ServerOptionError: an option has another form, or names a model, a setting or a value that there
+            isn't.
     """
     found: dict[str, dict[str, str]] = {}
     for option in options:
@@ -80,7 +81,7 @@ def parse_own_settings(options: Sequence[str], model: str = "") -> dict[str, str
         model: whose name and a dot stand before each key.
 
     Raises:
-        ServerError: an option has another form, or names a setting or a value that does not exist.
+        ServerOptionError: an option has another form, or names a setting or a value that does not exist.
     """
     found = {}
     for option in options:
@@ -109,7 +110,9 @@ def _check(option: str, key: str, value: str) -> None:
         raise _refusal(option, allowed, repr(value), "correct the value")
 
 
-def _unknown(option: str, what: str, got: str, shown: Sequence[str], known: Sequence[str]) -> ServerError:
+def _unknown(
+    option: str, what: str, got: str, shown: Sequence[str], known: Sequence[str]
+) -> ServerOptionError:
     last = {name.rpartition(".")[2]: name for name in known}
     near = difflib.get_close_matches(got, known, n=1, cutoff=0.6)
     near = near or [last[one] for one in difflib.get_close_matches(got.rpartition(".")[2], last, n=1)]
@@ -117,5 +120,5 @@ def _unknown(option: str, what: str, got: str, shown: Sequence[str], known: Sequ
     return _refusal(option, f"{what}, one of {', '.join(shown)}", repr(got), remedy)
 
 
-def _refusal(option: str, expected: str, got: str, remedy: str) -> ServerError:
-    return ServerError.of(f"--set {option}", expected=expected, got=got, remedy=remedy)
+def _refusal(option: str, expected: str, got: str, remedy: str) -> ServerOptionError:
+    return ServerOptionError.of(f"--set {option}", expected=expected, got=got, remedy=remedy)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from kindaware._errors import KindAwareError, message
+from kindaware._errors import KindAwareError, OptionError, message
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class ServerError(KindAwareError):
@@ -22,6 +26,10 @@ class ServerError(KindAwareError):
         self.log = log
 
     @classmethod
-    def of(cls, subject: str, *, expected: str, got: str, remedy: str) -> ServerError:
+    def of(cls, subject: str, *, expected: str, got: str, remedy: str) -> Self:
         """Build the error from its four parts."""
         return cls(message(subject, expected=expected, got=got, remedy=remedy))
+
+
+class ServerOptionError(ServerError, OptionError):
+    """The server was asked for with options that it can't have."""

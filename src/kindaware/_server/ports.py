@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from kindaware._server.failure import ServerError
+from kindaware._server.failure import ServerError, ServerOptionError
 
 CHOICE = range(20000, 32000)
 """Ports to choose from: below those that the kernel gives to outgoing connections. The server binds only when
@@ -30,9 +30,10 @@ def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
     with ExitStack() as held:
         for option, port in sorted(wanted.items(), key=lambda item: item[1] == 0):
             if not 0 <= port <= 65535:
-                raise _refusal(option, f"{port}", expected="a port from 0 to 65535")
+                raise _refusal(option, f"{port}", expected="a port from 0 to 65535", kind=ServerOptionError)
             if port and port in chosen.values():
-                raise _refusal(option, f"{port} for two services", expected="ports that differ")
+                got = f"{port} for two services"
+                raise _refusal(option, got, expected="ports that differ", kind=ServerOptionError)
             listener = _listen(host, port, option) if port else _listen_anywhere(host, option)
             held.enter_context(listener)
             chosen[option] = listener.getsockname()[1]
@@ -80,5 +81,6 @@ def _refusal(option: str, got: str, *, expected: str, kind: type[ServerError] = 
     if option == "--host":
         remedy = "use 127.0.0.1, or 0.0.0.0 for all addresses"
     else:
-        remedy = f"choose another with {option}, or let a free one be chosen with {option} 0"
-    return kind.of(option, expected=expected, got=got, remedy=remedy)
+        remedy = "choose another, or let a free one be chosen with 0"
+    in_python = option.removeprefix("--").replace("-", "_")
+    return kind.of(f"{option}, in Python {in_python}", expected=expected, got=got, remedy=remedy)

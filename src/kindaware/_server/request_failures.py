@@ -108,7 +108,8 @@ def write_failed(failed: FailedRequests) -> str:
 
 def write_load_failure(reason: str) -> str:
     """Return why a model was not loaded in one line: the error, and the user's line where it is known."""
-    first, place = reason.strip().partition("\n")[0].removesuffix(";"), find_place(reason)
+    first = reason.strip().removeprefix("Internal: ").partition("\n")[0].removesuffix(";")
+    place = find_place(reason)
     return f"{first} ({place})" if place else first
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from kindaware.cli._infer import infer
-from kindaware.cli._reporting import EXIT_CODES, reported, shows_tracebacks
+from kindaware.cli._reporting import EXIT_CODES, INTERRUPTED, WRONG_COMMAND_LINE, reported, shows_tracebacks
 from kindaware.cli.bench._command import bench
 from kindaware.cli.check import check
 from kindaware.cli.config import config
@@ -63,8 +64,35 @@ def _kindaware(
     """Serve PyTorch models from Triton's Python backend, on the device their instance_group asks for."""
 
 
-_COMMANDS: dict[str, tuple[Callable[..., None], str, list[str]]] = {
-    "new": (
+@dataclass(frozen=True)
+class _Command:
+    """A command as it is listed.
+
+    Attributes:
+        function: what it does.
+        short: a help of one line.
+        examples: what is typed in.
+        endings: what exit codes mean; 2 and 130 by default what they mean everywhere.
+    """
+
+    function: Callable[..., None]
+    short: str
+    examples: Sequence[str]
+    endings: Mapping[int, str]
+
+    @property
+    def epilog(self) -> str:
+        """What its help ends with."""
+        endings = {WRONG_COMMAND_LINE: "the command line is wrong", INTERRUPTED: "Ctrl-C", **self.endings}
+        lines = [f"  {code:<3}  {meaning}" for code, meaning in sorted(endings.items())]
+        # \b keeps the lines of a paragraph.
+        return "\n".join(
+            ["\b", "Examples:", *(f"  {one}" for one in self.examples), "", "\b", "Exit codes:", *lines]
+        )
+
+
+_COMMANDS: dict[str, _Command] = {
+    "new": _Command(
         new,
         "Make a model's directory, ready to serve.",
         [
@@ -74,8 +102,9 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str, list[str]]] = {
             "kindaware new chat --task stream",
             "kindaware new ported --from old/1/model.py",
         ],
+        {0: "the directory was made", 1: "it is there already, or the source can't be served"},
     ),
-    "check": (
+    "check": _Command(
         check,
         "Say what is wrong with a model, without a server.",
         [
@@ -83,8 +112,9 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str, list[str]]] = {
             "kindaware check models/resnet50 --kind CPU",
             "kindaware check models --strict --json",
         ],
+        {0: "no errors, and with --strict no warnings", 1: "there are some, or there is no model"},
     ),
-    "run": (
+    "run": _Command(
         run_command,
         "Run a model once, without a server.",
         [
@@ -92,8 +122,12 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str, list[str]]] = {
             "kindaware run models/iris --random --watch",
             "kindaware run models/iris --random --kind GPU --accelerator simulated",
         ],
+        {
+            0: "every request was answered; with --watch after Ctrl-C too",
+            1: "the model, an input or a request failed",
+        },
     ),
-    "serve": (
+    "serve": _Command(
         serve,
         "Serve models with a real tritonserver.",
         [
@@ -102,8 +136,13 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str, list[str]]] = {
             "kindaware serve models --set resnet50.kindaware.precision=bf16-true",
             "kindaware serve models -- --log-verbose=1   # what follows -- goes to tritonserver",
         ],
+        {
+            0: "stopped by Ctrl-C or SIGTERM",
+            1: "the server did not start, or ended by itself",
+            130: "Ctrl-C before the server is started",
+        },
     ),
-    "infer": (
+    "infer": _Command(
         infer,
         "Send a request to a running server.",
         [
@@ -112,8 +151,9 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str, list[str]]] = {
             "kindaware infer storyteller -i 'Once upon a time'",
             "kindaware infer iris --random --json",
         ],
+        {0: "the request was answered", 1: "it failed, or the server can't be reached"},
     ),
-    "bench": (
+    "bench": _Command(
         bench,
         "Measure throughput and latency under load.",
         [
@@ -123,16 +163,18 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str, list[str]]] = {
             "kindaware bench models/net --compare kindaware.num_threads=1",
             "kindaware bench models/net --tune --latency-ms 50",
         ],
+        {0: "every request was answered", 1: "one was not, or the measurement failed"},
     ),
-    "profile": (
+    "profile": _Command(
         profile,
         "Show where execute spends its time.",
         [
             "kindaware profile models/resnet50",
             "kindaware profile models/resnet50 --rows 4",
         ],
+        {0: "the profile was made", 1: "the model, an input or a request failed"},
     ),
-    "config": (
+    "config": _Command(
         config,
         "Write config.pbtxt from what model.py declares.",
         [
@@ -140,20 +182,17 @@ _COMMANDS: dict[str, tuple[Callable[..., None], str, list[str]]] = {
             "kindaware config models/resnet50 --write",
             "kindaware config models/resnet50 --check   # in a test, or a hook of git",
         ],
+        {0: "done, and with --check without a difference", 1: "they differ, or the model can't be read"},
     ),
-    "doctor": (
+    "doctor": _Command(
         doctor,
         "Say what this machine has for serving.",
         ["kindaware doctor", "kindaware doctor --json"],
+        {0: "models can be served here", 1: "there is an error"},
     ),
 }
-"""By name, in the order in which they are met: the function, a short help, and what is typed in."""
+"""By name, in the order in which they are met."""
 
 
-def _epilog(examples: list[str]) -> str:
-    # \b keeps the lines of a paragraph.
-    return "\b\nExamples:\n" + "\n".join(f"  {one}" for one in examples)
-
-
-for _name, (_command, _short, _examples) in _COMMANDS.items():
-    app.command(_name, short_help=_short, epilog=_epilog(_examples))(reported(_name, _command))
+for _name, _command in _COMMANDS.items():
+    app.command(_name, short_help=_command.short, epilog=_command.epilog)(reported(_name, _command.function))

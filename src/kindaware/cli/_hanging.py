@@ -5,19 +5,21 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from typing import TextIO
 
 _NARROWEST = 24
 
 
-def hang(text: str, column: int, further: int | None = None) -> str:
+def hang(text: str, column: int, further: int | None = None, *, out: TextIO | None = None) -> str:
     """Return text that begins in `column`, folded in a terminal; in a pipe it stays one line.
 
     Args:
         text: plain text, without colours.
         column: number of characters before it on its line.
         further: indentation of its other lines; `column` if None.
+        out: where it is printed; standard output if None.
     """
-    if not sys.stdout.isatty():
+    if not (out or sys.stdout).isatty():
         return text
     indent = " " * (column if further is None else further)
     width = max(shutil.get_terminal_size().columns, len(indent) + _NARROWEST)

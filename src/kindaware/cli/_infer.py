@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +30,12 @@ def infer(
         list[str] | None,
         typer.Option("--output", "-o", metavar="NAME", help="An output to ask for.", show_default="all"),
     ] = None,
-    top: Annotated[int, typer.Option(min=0, metavar="K", help="List the K best classes of each row.")] = 0,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="K", help="List the K best classes of each row.", show_default="5 with --labels"
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Names of the classes, one per line.", show_default=False),
@@ -50,8 +56,8 @@ def infer(
 ) -> None:
     """Send one request to a running server, and print the answer; a stream is printed as it comes."""
     # Here, since `kindaware serve` imports this file too, and has no use for a client.
-    from kindaware._errors import ConfigError
-    from kindaware.cli._outputs import write_json, write_outputs
+    from kindaware._errors import OptionError
+    from kindaware.cli._outputs import read_text, refuse_no_classes, write_json, write_outputs
     from kindaware.cli._served_models import refuse_missing, refuse_no_sequence, unknown_named
     from kindaware.cli._values import read_inputs, read_labels
     from kindaware.client import ModelClient
@@ -59,7 +65,7 @@ def infer(
 
     if sequence_id is None and (is_start or is_end):
         option = "--sequence-start" if is_start else "--sequence-end"
-        raise ConfigError.of(
+        raise OptionError.of(
             option, expected="--sequence-id N with it", got="none", remedy=f"add it, or leave {option} out"
         )
     names = read_labels(labels)
@@ -76,8 +82,18 @@ def infer(
         sequence: dict[str, Any] = {}
         if sequence_id is not None:
             sequence = {"sequence_id": sequence_id, "sequence_start": is_start, "sequence_end": is_end}
+        num_best = (5 if labels else 0) if top is None else top
+        refuse_no_classes(num_best, [one for one in metadata.outputs if not outputs or one.name in outputs])
+        # In a terminal the pieces of a text are joined; in a pipe each has its line.
+        is_joined, is_open = metadata.decoupled and sys.stdout.isatty(), False
         for found in answers(values, outputs=outputs, **sequence):
+            text = read_text(found) if metadata.decoupled else None
             if is_json:
                 typer.echo(write_json(found))
+            elif text is not None:
+                typer.echo(text, nl=not is_joined)
+                is_open = is_joined
             else:
-                typer.echo(write_outputs(found, top=top, labels=dict.fromkeys(found, names)))
+                typer.echo(write_outputs(found, top=num_best, labels=dict.fromkeys(found, names)))
+        if is_open:
+            typer.echo()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
+from kindaware._errors import ConfigError
 from kindaware.cli._hanging import hang
+from kindaware.cli._values import Tensor
 
 _NUM_VALUES = 8
 
@@ -35,7 +37,12 @@ def _finite(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def write_outputs(
-    outputs: Mapping[str, Any], *, top: int = 0, labels: Mapping[str, Sequence[str]] = MappingProxyType({})
+    outputs: Mapping[str, Any],
+    *,
+    top: int = 0,
+    labels: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    column: int = 0,
+    out: TextIO | None = None,
 ) -> str:
     """Return a line for each output, with its data type, shape and first values.
 
@@ -43,16 +50,46 @@ def write_outputs(
         outputs: arrays by name.
         top: how many of the best classes to list for each row; 0 for none.
         labels: names of the classes, by output.
+        column: number of characters before the text on its first line.
+        out: where it is printed; standard output if None.
     """
-    lines = []
+    lines: list[str] = []
     for name, array in outputs.items():
         kind = "BYTES" if array.dtype == object else str(array.dtype)
         line = f"{name}  {kind} {list(array.shape)}  {_first_values(array)}".rstrip()
-        lines.append(hang(line, 0, further=4))
-        if top and array.ndim and array.dtype.kind == "f" and array.shape[-1] > 1:
+        lines.append(hang(line, 0 if lines else column, further=4, out=out))
+        if top and array.ndim and array.dtype.kind in "fiu" and array.shape[-1] > 1:
             for number, row in enumerate(array.reshape(-1, array.shape[-1])):
                 lines += [f"  row {number}"] * (array.ndim > 1) + _best(row, top, labels.get(name, ()))
     return "\n".join(lines)
+
+
+def refuse_no_classes(top: int, tensors: Iterable[Tensor]) -> None:
+    """Refuse to list the best classes of a model none of whose outputs are numbers.
+
+    Args:
+        top: how many were asked for; 0 for none.
+        tensors: the outputs.
+
+    Raises:
+        ConfigError: there are none to list.
+    """
+    datatypes = {one.name: one.datatype for one in tensors}
+    if top and all(datatype in ("BYTES", "BOOL") for datatype in datatypes.values()):
+        raise ConfigError.of(
+            f"--top {top}",
+            expected="an output of numbers, whose largest are the best classes",
+            got=", ".join(f"{name} {datatype}" for name, datatype in datatypes.items()) or "no outputs",
+            remedy="leave --top and --labels out",
+        )
+
+
+def read_text(outputs: Mapping[str, Any]) -> str | None:
+    """Return the text that an item of a stream consists of; None for one that has anything else in it."""
+    values = list(outputs.values())
+    if len(values) != 1 or values[0].dtype != object or values[0].size != 1:
+        return None
+    return str(plain(values[0].reshape(1))[0])
 
 
 def _first_values(array: np.ndarray[Any, Any]) -> str:

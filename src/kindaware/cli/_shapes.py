@@ -5,20 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, OptionError
+from kindaware.cli._sizes import fill_dims
 
 
 def parse_shapes(options: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Read `INPUT=3x224x224`, or `INPUT:3,224,224` as perf_analyzer has it.
 
     Raises:
-        ConfigError: an option is not of that form.
+        OptionError: an option is not of that form.
     """
     found = {}
     for option in options:
         parts = re.fullmatch(r"(.+)[:=](\d+(?:[x,]\d+)*)", option)
         if parts is None:
-            raise ConfigError.of(
+            raise OptionError.of(
                 f"--shape {option}",
                 expected="an input and the sizes of one row of it",
                 got=repr(option),
@@ -28,8 +29,10 @@ def parse_shapes(options: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def choose_sizes(name: str, dims: Sequence[int], shape: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Return the sizes of one row: the dims, or a shape that fits them where they have -1.
+def choose_sizes(
+    name: str, datatype: str, dims: Sequence[int], shape: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """Return the sizes of one row to measure: the dims, or a shape that fits them where they have -1.
 
     Raises:
         ConfigError: there is none, or it doesn't fit.
@@ -41,7 +44,7 @@ def choose_sizes(name: str, dims: Sequence[int], shape: tuple[int, ...] | None) 
             f"input {name!r}",
             expected=f"sizes of one row for dims {list(dims)}",
             got="none" if shape is None else str(list(shape)),
-            remedy=f"say them, like --shape {name}:{','.join(str(16 if n == -1 else n) for n in dims)}",
+            remedy=f"say them, like --shape {name}:{','.join(map(str, fill_dims(dims, datatype)))}",
         )
     return shape
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kindaware import KindAwareModel
@@ -12,7 +13,7 @@ from kindaware.cli._recorder import Recorder
 
 EXECUTE = "execute"
 
-__all__ = ["EXECUTE", "FORWARD", "STAGES", "mark_stages"]
+__all__ = ["EXECUTE", "FORWARD", "STAGES", "mark_stages", "order_stages"]
 
 
 def mark_stages(model: Any, recorder: Recorder) -> None:
@@ -22,3 +23,11 @@ def mark_stages(model: Any, recorder: Recorder) -> None:
         for stage in instance.stages():
             recorder.wrap(stage.owner, stage.method, stage.name)
     recorder.wrap(model, "execute", EXECUTE)
+
+
+def order_stages(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return the stages in their order, what `execute` does between them, and all of it."""
+    found = {name: seconds[name] for name in STAGES if name in seconds}
+    if found:
+        found["between them"] = seconds.get(EXECUTE, 0.0)
+    return {**found, EXECUTE: sum(seconds.values())}

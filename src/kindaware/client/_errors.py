@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from kindaware._errors import KindAwareError, message
+from typing import TYPE_CHECKING
+
+from kindaware._errors import KindAwareError, OptionError, message
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class ModelClientError(KindAwareError):
@@ -23,8 +28,10 @@ class ModelClientError(KindAwareError):
         self.was_sent = was_sent and code != "CLIENT"
 
     @classmethod
-    def of(
-        cls, subject: str, *, expected: str, got: str, remedy: str, code: str = "CLIENT"
-    ) -> ModelClientError:
+    def of(cls, subject: str, *, expected: str, got: str, remedy: str, code: str = "CLIENT") -> Self:
         """Build the error from its four parts."""
         return cls(message(subject, expected=expected, got=got, remedy=remedy), code)
+
+
+class UrlError(ModelClientError, OptionError):
+    """A URL is none of a server that can be asked."""

@@ -76,7 +76,7 @@ class Metadata:
 
         return cls(
             metadata["name"],
-            read(metadata["inputs"]),
+            read(metadata.get("inputs", ())),
             read(metadata.get("outputs", ())),
             batches,
             bool(config.get("model_transaction_policy", {}).get("decoupled")),

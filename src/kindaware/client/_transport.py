@@ -15,7 +15,7 @@ import numpy as np
 
 from kindaware._errors import message
 from kindaware._tensors.dtypes import DTYPES
-from kindaware.client._errors import ModelClientError
+from kindaware.client._errors import ModelClientError, UrlError
 from kindaware.client._metadata import Arrays, Metadata
 
 _CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 499: "CANCELLED", 500: "INTERNAL", 501: "UNIMPLEMENTED"}
@@ -59,11 +59,11 @@ def split_url(url: str) -> tuple[str, str]:
     """Return the scheme, `grpc` or `http`, and the address; gRPC unless the URL says otherwise.
 
     Raises:
-        ModelClientError: it is another scheme.
+        UrlError: it is another scheme.
     """
     scheme, found, address = url.rpartition("://")
     if scheme not in ("", "grpc", "http"):
-        raise ModelClientError.of(
+        raise UrlError.of(
             f"url {url!r}",
             expected="grpc://HOST:PORT or http://HOST:PORT",
             got=scheme,

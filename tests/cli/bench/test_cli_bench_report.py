@@ -149,14 +149,20 @@ def test_check_modes_refuses_what_does_not_go_together(options):
         (["--min-agreement", "0"], "--min-agreement: expected --tune"),
         (["--budget-seconds", "5"], "--budget-seconds: expected --tune"),
         (["--rounds", "5"], "--rounds: expected --compare"),
-        (["--compare", "nobody"], "--compare nobody: expected KEY=VALUE, a MODEL_DIR, a URL, or the name"),
     ],
 )
 def test_option_without_effect_is_refused_before_a_server_starts(repository, args, text):
     done = CliRunner().invoke(app, ["bench", str(repository / "net"), *args])
 
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert done.stderr.startswith(f"kindaware bench: {text}")
+
+
+def test_model_to_compare_with_that_is_not_there_is_a_failure(repository):
+    done = CliRunner().invoke(app, ["bench", str(repository / "net"), "--compare", "nobody"])
+
+    assert done.exit_code == 1
+    assert "--compare nobody: expected KEY=VALUE, a MODEL_DIR, a URL, or the name" in done.stderr
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from kindaware.cli.bench._level import Latencies, Level
 from kindaware.cli.bench._load import Load
 from kindaware.cli.bench._ratios import A, B, Comparison
 from kindaware.cli.bench.tune._accuracy import Accuracy, compare_outputs
-from kindaware.cli.bench.tune._axes import Axis, Machine, make_axes, makes_sense, with_given
+from kindaware.cli.bench.tune._axes import Axis, Machine, make_axes, makes_sense, parse_axes, with_given
 from kindaware.cli.bench.tune._report import Outcome, apply_diff, write_json, write_outcome
 from kindaware.cli.bench.tune._search import Trial, search
 
@@ -148,11 +148,11 @@ def test_machine_reads_the_features_of_the_processor(tmp_path, monkeypatch):
 
 
 def test_given_axes_take_the_place_of_the_others():
-    axes = with_given([Axis("a", ("1",)), Axis("b", ("1",))], ["b=2|3", "c=4"])
+    axes = with_given([Axis("a", ("1",)), Axis("b", ("1",))], parse_axes(["b=2|3", "c=4"]))
     assert axes == [Axis("a", ("1",)), Axis("b", ("2", "3")), Axis("c", ("4",))]
     for wrong in ("c", "c=", "=1", "c=1||2"):
         with pytest.raises(ConfigError, match=re.escape(f"--try {wrong}")):
-            with_given([], [wrong])
+            parse_axes([wrong])
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def test_bad_paths_are_one_line_with_what_to_pass(tmp_path):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--kind", "XPU"], "--kind: expected 'CPU', 'GPU' or 'MODEL', got 'XPU'"),
+        (["--kind", "XPU"], "'XPU' is not one of 'CPU', 'GPU', 'MODEL'"),
         (["--ignore", "KA0"], "--ignore: expected a rule: KA101,"),
         (["--shape", "X"], "--shape X: expected an input and the sizes"),
         (["--parameter", "X"], "--parameter X: expected a name and a value"),
@@ -82,7 +82,7 @@ def test_bad_paths_are_one_line_with_what_to_pass(tmp_path):
 )
 def test_bad_options_are_one_line(tmp_path, options, text):
     done = check(write_model(tmp_path / "m"), *options)
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert text in done.stderr
 
 

@@ -100,7 +100,7 @@ def test_output_that_is_not_declared_or_missing(tmp_path):
 def test_sizes_of_a_row_are_those_of_the_option(tmp_path):
     config = CONFIG.replace("[ 4 ]", "[ -1 ]")
     folder = write_model(tmp_path / "m", BY_HAND, config)
-    assert run_here(folder).trial.request["inputs"] == {"X": ["float32", [1, 16]]}
+    assert run_here(folder).trial.request["inputs"] == {"X": ["float32", [1, 8]]}
     assert run_here(folder, shapes={"X": [3]}).trial.request["outputs"] == {"Y": ["float32", [1, 3]]}
 
 
@@ -179,6 +179,7 @@ def test_what_a_called_model_prints_is_not_the_callers(tmp_path):
     checked = run_here(write_model(tmp_path / "talks", code.replace("pass", "print('mine')")), called=[other])
     checked.trial.output = "a word of the other"
     assert [one[0] for one in find(checked, "run")] == ["KA407"]
+    assert only(checked, "KA407", "run").text == "it prints"  # whose word that is can't be told
 
 
 def test_output_of_another_name_is_found(tmp_path):

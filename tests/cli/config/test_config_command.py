@@ -93,6 +93,15 @@ def test_difference_is_shown_and_written_with_all_else_kept(tmp_path):
     assert (folder / "config.pbtxt").read_text() == EXPECTED
 
 
+def test_class_that_declares_nothing_is_in_step_with_a_configuration_that_names_tensors(tmp_path):
+    folder = write_model(tmp_path / "m", "class TritonPythonModel:\n    pass\n", WRITTEN)
+    done = config(folder, "--check")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "the class declares nothing" in done.stderr
+    assert json.loads(config(folder, "--json").stdout)["same"] is True
+    assert (folder / "config.pbtxt").read_text() == WRITTEN
+
+
 def test_json_and_full_have_the_whole_text(tmp_path):
     folder = write_model(tmp_path / "m", DECLARED, WRITTEN)
     document = json.loads(config(folder, "--json").stdout)

@@ -156,7 +156,7 @@ def test_place_that_can_not_be_written_is_one_line(new):
 @pytest.mark.parametrize("name", ["a b", "-net", "grün", "a$(b)", ".net"])
 def test_name_that_a_server_can_not_take_is_refused(name, new, tmp_path):
     done = new("--", name)
-    assert done.exit_code == FAILED
+    assert done.exit_code == WRONG_COMMAND_LINE
     assert "choose another name" in done.stderr
     assert os.listdir(tmp_path) == []
 
@@ -171,7 +171,7 @@ def test_name_that_a_server_can_not_take_is_refused(name, new, tmp_path):
 )
 def test_options_that_contradict_each_other_are_refused(options, message, new, tmp_path):
     done = new("net", *options)
-    assert done.exit_code == FAILED
+    assert done.exit_code == WRONG_COMMAND_LINE
     assert message in done.stderr
     assert os.listdir(tmp_path) == []
 

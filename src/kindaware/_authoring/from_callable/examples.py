@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from kindaware._authoring.from_callable.source import Source
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, OptionError
 from kindaware._tensors.dtypes import DTYPES
 
 _OPTION = re.compile(r"(?:(?P<name>\w+)=)?(?:(?P<dtype>[A-Za-z]\w*):)?(?P<shape>(?:\d+(?:x\d+)*)?)", re.ASCII)
@@ -85,8 +85,8 @@ def _read_option(option: str) -> tuple[str, torch.dtype, tuple[int, ...]]:
     return match["name"] or "", dtype, tuple(int(size) for size in match["shape"].split("x") if size)
 
 
-def _wrong_option(option: str, expected: str) -> ConfigError:
-    return ConfigError.of(
+def _wrong_option(option: str, expected: str) -> OptionError:
+    return OptionError.of(
         f"--example {option}",
         expected=expected,
         got=repr(option),

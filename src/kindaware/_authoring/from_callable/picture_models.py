@@ -63,5 +63,5 @@ def find_picture_model(source: Source) -> PictureModel | None:
         mean=tuple(preset.mean),
         std=tuple(preset.std),
         categories=weights.meta.get("categories", ()) if kind == "ImageClassification" else (),
-        why=f"the size that {type(weights).__name__}.{weights.name} were trained with",
+        why=f"the size that the weights {type(weights).__name__}.{weights.name} were trained with",
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, OptionError
 from kindaware._server.config_changes import parse_own_settings
 from kindaware._server.model_folder import is_model
 from kindaware.cli.bench._session import Measurement
@@ -44,14 +44,14 @@ def find_candidates(measurement: Measurement, what: str) -> tuple[Candidate, Can
     first = Candidate(_describe(place, measurement.settings), place, measurement.settings)
     if "=" in what:
         if place.repository is None:
-            raise ConfigError.of(
+            raise OptionError.of(
                 f"--compare {what}",
                 expected="the directory of the model, since settings need a server of their own",
                 got=f"a server that runs, {place.url}",
                 remedy="pass MODEL_DIR, or compare with another model of the server",
             )
         return first, Candidate(
-            what, place, {**measurement.settings, **parse_own_settings(shlex.split(what))}
+            what, place, {**measurement.settings, **parse_own_settings(_split_words(what))}
         )
     if Path(what).is_dir() or is_address(what):
         other = find_place(what, measurement.model if is_address(what) else "")
@@ -65,6 +65,16 @@ def find_candidates(measurement: Measurement, what: str) -> tuple[Candidate, Can
             )
         other = replace(place, model=what)
     return first, Candidate(what, other, measurement.settings if other.repository else {})
+
+
+def _split_words(what: str) -> list[str]:
+    """Return the words of a text as a shell has them."""
+    try:
+        return shlex.split(what)
+    except ValueError as error:
+        raise OptionError.of(
+            f"--compare {what}", expected="'KEY=VALUE ...'", got=str(error), remedy="close the quotation"
+        ) from None
 
 
 def _describe(place: Place, settings: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kindaware.cli._kind import Kind
+from kindaware.cli._kind import ServerKind
 
 
 def bench(
@@ -82,7 +82,7 @@ def bench(
         str, typer.Option(metavar="N", help="Version of the model.", show_default="the server chooses")
     ] = "",
     kind: Annotated[
-        Kind | None,
+        ServerKind | None,
         typer.Option(
             metavar="CPU", help="Put every instance of a started server on the CPU.", show_default=False
         ),
@@ -174,6 +174,7 @@ def bench(
     from kindaware.cli.bench._options import check_modes, parse_loads
     from kindaware.cli.bench._session import Measurement, run_sweep
     from kindaware.cli.bench._sweep import Duration
+    from kindaware.cli.bench.tune._axes import parse_axes
     from kindaware.cli.bench.tune._session import Goal, run_tune
 
     tune_only = {
@@ -214,7 +215,7 @@ def bench(
             0.05 if max_error is None else max_error,
             0.99 if min_agreement is None else min_agreement,
             budget_seconds or 300.0,
-            tuple(tries or ()),
+            parse_axes(tries or ()),
         )
         run_tune(measurement, goal, is_approved=is_approved, is_json=is_json)
     elif compare:

@@ -63,7 +63,7 @@ def make_inputs(
 def _random_rows(
     metadata: Metadata, tensor: Tensor, sizes: tuple[int, ...] | None, rows: int, seed: int
 ) -> np.ndarray[Any, Any]:
-    filled = replace(tensor, dims=choose_sizes(tensor.name, tensor.dims, sizes))
+    filled = replace(tensor, dims=choose_sizes(tensor.name, tensor.datatype, tensor.dims, sizes))
     if not metadata.batches:
         return metadata.prepare({tensor.name: make_random(filled, seed)})[0][tensor.name]
     made = [make_random(filled, seed * rows + number) for number in range(rows)]

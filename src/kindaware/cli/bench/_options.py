@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kindaware._errors import ConfigError
+from kindaware._errors import OptionError
 from kindaware.cli.bench._load import Load
 
 MOST_CLIENTS = 1024
@@ -14,7 +14,7 @@ def parse_loads(concurrency: str, rate: str) -> tuple[Load, ...]:
     """Read `--concurrency 1,2,4`, or `--rate 10,20` if that is given.
 
     Raises:
-        ConfigError: they are no such lists.
+        OptionError: they are no such lists.
     """
     if rate:
         rates = _numbers("--rate", rate, "10,20.5")
@@ -47,12 +47,12 @@ def check_modes(
         rounds: whether it is given.
 
     Raises:
-        ConfigError: about the first that is wrong.
+        OptionError: about the first that is wrong.
     """
     unused = [(option, "--tune") for option, is_given in tune_only.items() if is_given and not tune]
     unused += [("--rounds", "--compare")] * (rounds and not compare)
     for option, mode in unused:
-        raise ConfigError.of(
+        raise OptionError.of(
             option,
             expected=f"{mode} with it",
             got="none",
@@ -74,7 +74,7 @@ def check_modes(
     ]
     for subject, is_wrong, remedy in wrong:
         if is_wrong:
-            raise ConfigError.of(subject, expected="one of them", got="both", remedy=remedy)
+            raise OptionError.of(subject, expected="one of them", got="both", remedy=remedy)
 
 
 def _numbers(option: str, text: str, example: str) -> list[float]:
@@ -87,7 +87,7 @@ def _numbers(option: str, text: str, example: str) -> list[float]:
     return numbers
 
 
-def _wrong(option: str, text: str, expected: str, example: str) -> ConfigError:
-    return ConfigError.of(
+def _wrong(option: str, text: str, expected: str, example: str) -> OptionError:
+    return OptionError.of(
         option, expected=expected, got=repr(text), remedy=f"write it like {option} {example}"
     )

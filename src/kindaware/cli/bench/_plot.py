@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, OptionError
 from kindaware.cli.bench._level import Level
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -18,13 +18,19 @@ def check_plot(path: Path) -> None:
     """Refuse a picture that can't be written, before anything is measured.
 
     Raises:
-        ConfigError: matplotlib is missing, or the path is wrong.
+        OptionError: the name has another suffix.
+        ConfigError: matplotlib is missing, or there is no such directory.
     """
     wrong = None
+    if path.suffix not in SUFFIXES:
+        raise OptionError.of(
+            f"--plot {path}",
+            expected=f"a name that ends in {', '.join(SUFFIXES)}",
+            got=repr(path.name),
+            remedy="rename it",
+        )
     if importlib.util.find_spec("matplotlib") is None:
         wrong = "matplotlib", "no such package", "pip install 'kindaware[plot]'"
-    elif path.suffix not in SUFFIXES:
-        wrong = f"a name that ends in {', '.join(SUFFIXES)}", repr(path.name), "rename it"
     elif not path.absolute().parent.is_dir():
         wrong = "a directory that exists", str(path.parent), "make it, or choose another"
     if wrong is not None:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, OptionError
+from kindaware._server.failure import ServerError
 from kindaware._server.model_folder import is_model
+from kindaware._server.request_failures import write_load_failure
 from kindaware._server.server import TritonServer
 from kindaware.cli._served_models import unknown_named
 from kindaware.cli.bench._server_times import count
@@ -181,12 +183,29 @@ def open_subject(
         name = model or only_folder(place.repository)
         changes = [f"{name}.{key}={value}" for key, value in settings.items()]
     with (
-        TritonServer(
-            place.repository, models=[model] if model else None, kind=kind, settings=changes
+        _started(
+            TritonServer(place.repository, models=[model] if model else None, kind=kind, settings=changes)
         ) as server,
         _connected(f"http://{server.http_url}" if over_http else server.grpc_url) as transport,
     ):
         yield Subject(transport, model or _only_model(transport), version, server)
+
+
+@contextmanager
+def _started(server: TritonServer) -> Iterator[TritonServer]:
+    """Start a server for as long as the block lasts; a model that fails is an error of one line."""
+    try:
+        server.start()
+    except ServerError as error:
+        if not error.models:
+            raise
+        model, reason = next(iter(error.models.items()))
+        text = f"model {model!r} can't be loaded: {write_load_failure(reason)}"
+        raise ServerError(text, models=error.models, log=error.log) from error
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def _find_model(transport: Transport, model: str, version: str) -> Subject:
@@ -197,7 +216,7 @@ def _find_model(transport: Transport, model: str, version: str) -> Subject:
 
 def _check_running(place: Place, *, is_changed: bool) -> None:
     if is_changed:
-        raise ConfigError.of(
+        raise OptionError.of(
             "--set, --kind and --http",
             expected="a server that this command starts",
             got=f"one that runs, {place.url}",

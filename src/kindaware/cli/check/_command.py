@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kindaware._config.args import KINDS
+from kindaware.cli._kind import Kind
 
 
 def check(
@@ -18,10 +18,8 @@ def check(
         ),
     ],
     kind: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(KINDS), help="Kind of the instances.", show_default="the configuration's"
-        ),
+        Kind | None,
+        typer.Option(help="Kind of the instances.", show_default="the configuration's"),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too.")] = False,
     ignore: Annotated[
@@ -33,7 +31,7 @@ def check(
         typer.Option(
             metavar="INPUT:3,224,224",
             help="Sizes of one row of an input whose dims have -1.",
-            show_default="16 for each",
+            show_default="224 for a picture's sides, 8 for numbers, 1 for texts",
         ),
     ] = None,
     parameter: Annotated[
@@ -55,7 +53,7 @@ def check(
 
     check_models(
         path,
-        kind=kind,
+        kind=None if kind is None else kind.value,
         strict=strict,
         ignored=ignore or (),
         shapes=shape or (),

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import typer
 
-from kindaware._config.args import KINDS, KINDS_TEXT
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, OptionError
 from kindaware._server.model_folder import is_model, is_version, list_folders
 from kindaware.cli._machine import Machine
 from kindaware.cli._reporting import FAILED
@@ -42,7 +41,7 @@ def check_models(
         typer.Exit: with 1, if there is an error, or with `strict` a warning.
     """
     new_config()  # raises where the packages that know its format are missing
-    _check_options(kind, ignored)
+    _check_rules(ignored)
     given = TrialOptions(parse_shapes(shapes), parse_parameters(parameters), timeout)
     options = given if run else None
     machine = Machine()
@@ -102,12 +101,10 @@ def find_models(path: Path) -> list[Path]:
     raise ConfigError.of(str(path), expected="a model's directory, or a repository", got=got, remedy=remedy)
 
 
-def _check_options(kind: str | None, ignored: Sequence[str]) -> None:
-    if kind is not None and kind not in KINDS:
-        raise ConfigError.of("--kind", expected=KINDS_TEXT, got=repr(kind), remedy="pass one of those")
+def _check_rules(ignored: Sequence[str]) -> None:
     for one in ignored:
         if one not in RULES:
-            raise ConfigError.of(
+            raise OptionError.of(
                 "--ignore",
                 expected=f"a rule: {', '.join(sorted(RULES))}",
                 got=repr(one),

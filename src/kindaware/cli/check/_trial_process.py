@@ -17,6 +17,7 @@ from kindaware import KindAwareModel
 from kindaware._device_placement import DevicePlacement
 from kindaware._errors import KindAwareError, describe
 from kindaware._tensors.dtypes import find_dtype
+from kindaware.cli._sizes import fill_dims
 from kindaware.testing import ModelHarness, ModelLoadError, TritonContractError
 
 MOST_RESPONSES = 3
@@ -164,8 +165,8 @@ def _zeros(config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> di
     for tensor in config["input"]:
         if tensor.get("optional"):
             continue
-        dims = shapes.get(tensor["name"], [16 if int(size) < 0 else int(size) for size in tensor["dims"]])
         dtype = find_dtype(tensor["data_type"], f"input {tensor['name']!r} data_type")
+        dims = shapes.get(tensor["name"], fill_dims(map(int, tensor["dims"]), str(dtype)))
         size = [*row, *dims]
         if dtype.torch is None:
             made[tensor["name"]] = np.full(size, _TEXT, dtype=object)

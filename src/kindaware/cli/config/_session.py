@@ -27,13 +27,21 @@ def run_config(
     """Print, compare or write a model's configuration; the arguments are the options of the command.
 
     Raises:
-        ConfigError: the directory, its config.pbtxt or its model.py is wrong, or declares nothing.
+        ConfigError: the directory, its config.pbtxt or its model.py is wrong, or none of them names tensors.
         typer.Exit: with 1, if they differ and `check` is set.
     """
     require_model(model_dir)
     file = model_dir / "config.pbtxt"
     before = _read(file)
-    declared = _declarations(model_dir, ConfigTree(before).text("default_model_filename"), timeout)
+    tree = ConfigTree(before)
+    declared = _declarations(model_dir, tree.text("default_model_filename"), timeout)
+    if not declared and not (tree.values("input") and tree.values("output")):
+        raise ConfigError.of(
+            f"model {model_dir}",
+            expected="a class that declares inputs, outputs or max_batch_size, or auto_complete_config",
+            got="none of them",
+            remedy="write inputs = [TensorSpec('X', 'FP32', [4])], outputs and max_batch_size into the class",
+        )
     base = before if before.strip() else write_fields({"name": model_dir.resolve().name, "backend": "python"})
     after = merge_config(base, declared)
     if after != before:
@@ -58,7 +66,7 @@ def run_config(
         for line in difference:
             typer.secho(line, fg=_COLOURS.get(line[:1]))
     if not as_json:
-        typer.echo(_summary(file, bool(before.strip()), differs, write), err=True)
+        typer.echo(_summary(file, bool(before.strip()), differs, write, declares=bool(declared)), err=True)
     if check and differs and not write:
         raise typer.Exit(FAILED)
 
@@ -86,13 +94,6 @@ def _declarations(model_dir: Path, filename: str, timeout: float) -> dict[str, A
     if "error" in ended.result:
         raise ConfigError(ended.result["error"])
     declared: dict[str, Any] = ended.result["declared"]
-    if not declared:
-        raise ConfigError.of(
-            subject,
-            expected="a class that declares inputs, outputs or max_batch_size, or auto_complete_config",
-            got="none of them",
-            remedy="write inputs = [TensorSpec('X', 'FP32', [4])], outputs and max_batch_size into the class",
-        )
     return declared
 
 
@@ -102,7 +103,9 @@ def _difference(file: Path, before: str, after: str) -> list[str]:
     return list(difflib.unified_diff(old, new, name, f"{name} (declared)", lineterm=""))
 
 
-def _summary(file: Path, is_there: bool, differs: bool, write: bool) -> str:
+def _summary(file: Path, is_there: bool, differs: bool, write: bool, *, declares: bool) -> str:
+    if not declares:
+        return f"{file} stands for itself: the class declares nothing"
     if not differs:
         return f"{file} says what the class declares"
     if write:

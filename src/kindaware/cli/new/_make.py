@@ -10,7 +10,7 @@ from pathlib import Path
 from kindaware._authoring.readme import write_readme
 from kindaware._authoring.scaffold import Files, check_free, check_name, write_directories
 from kindaware._authoring.tasks import TENSOR, Scaffold, make_task
-from kindaware._errors import ConfigError
+from kindaware._errors import OptionError
 from kindaware.cli.new._made import Made
 from kindaware.cli.new._port import scaffold_port
 
@@ -69,11 +69,11 @@ def _scaffold(
         return scaffold_callable(source, name, examples)
 
 
-def _contradiction(option: str, source: str) -> ConfigError:
+def _contradiction(option: str, source: str) -> OptionError:
     expected = (
         "no --from beside it" if option.startswith("--task") else "--from PACKAGE.MODULE:CALLABLE with it"
     )
-    return ConfigError.of(option, expected=expected, got=source, remedy="leave one of them out")
+    return OptionError.of(option, expected=expected, got=source, remedy="leave one of them out")
 
 
 def list_commands(directory: Path, directories: Sequence[Path], scaffold: Scaffold) -> list[str]:

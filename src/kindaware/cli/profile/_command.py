@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kindaware._config.args import KINDS
+from kindaware.cli._kind import Kind, read_device_id
 
 
 def profile(
@@ -57,10 +57,13 @@ def profile(
         ),
     ] = None,
     kind: Annotated[
-        str | None,
-        typer.Option(metavar="|".join(KINDS), help="Kind of instance.", show_default="the configuration's"),
+        Kind | None,
+        typer.Option(help="Kind of instance.", show_default="the configuration's"),
     ] = None,
-    device_id: Annotated[int, typer.Option(min=0, metavar="N", help="Ordinal of the GPU.")] = 0,
+    device_id: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Ordinal of the GPU, with --kind GPU.", show_default="0"),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Use another config.pbtxt.", show_default="the directory's"),
@@ -71,6 +74,7 @@ def profile(
             metavar="NAME=VALUE", help="Override a parameter of the configuration.", show_default=False
         ),
     ] = None,
+    is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Show where execute spends its time, without a server: a table of stages, and a trace for Perfetto."""
     # Here, since `kindaware serve` imports this file too, and has no use for the harness.
@@ -84,8 +88,9 @@ def profile(
         output=output,
         shape=shape or (),
         data=data or (),
-        kind=kind,
-        device_id=device_id,
+        kind=None if kind is None else kind.value,
+        device_id=read_device_id(device_id, kind),
         config=config,
         parameter=parameter or (),
+        is_json=is_json,
     )

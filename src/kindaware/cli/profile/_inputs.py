@@ -9,27 +9,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from kindaware._errors import ConfigError
+from kindaware._errors import ConfigError, OptionError
 from kindaware._tensors.dtypes import DType, find_dtype
 from kindaware.cli._shapes import choose_sizes, fits
-from kindaware.cli._values import load_array
+from kindaware.cli._values import load_array, make_random
+from kindaware.client._metadata import Tensor
 
 DEFAULT_REQUESTS = 32
-LARGEST_INTEGER = 9
-"""Random integers are 0 to this: few vocabularies are smaller."""
 
 
 def parse_parameters(options: Sequence[str]) -> dict[str, str]:
     """Read `NAME=VALUE`.
 
     Raises:
-        ConfigError: an option is not of that form.
+        OptionError: an option is not of that form.
     """
     found = {}
     for option in options:
         name, equals, found[name] = option.partition("=")
         if not (name and equals):
-            raise ConfigError.of(
+            raise OptionError.of(
                 f"--parameter {option}",
                 expected="a name and a value",
                 got=repr(option),
@@ -42,21 +41,27 @@ def read_data(options: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
     """Read the files of `INPUT=FILE.npy`; nothing in them is run.
 
     Raises:
-        ConfigError: an option is not of that form, or there is no such file.
+        OptionError: an option is not of that form.
+        ConfigError: there is no such file, or none of numpy's.
     """
     found = {}
     for option in options:
         name, equals, path = option.partition("=")
+        if not (name and equals):
+            raise OptionError.of(
+                f"--data {option}",
+                expected="an input and a file",
+                got=repr(option),
+                remedy="write it like --data INPUT=rows.npy",
+            )
         try:
-            if not (name and equals):
-                raise ValueError("no input with a file")
             found[name] = load_array(Path(path))
         except ValueError as error:
             raise ConfigError.of(
                 f"--data {option}",
-                expected="an input and a file of numpy's, whose array is not one of objects",
+                expected="a file of numpy's, whose array is not one of objects",
                 got=str(error),
-                remedy="write it like --data INPUT=rows.npy, and the file with numpy.save",
+                remedy="write the file with numpy.save",
             ) from error
     return found
 
@@ -112,7 +117,6 @@ def make_requests(
                 remedy="correct the name",
             )
     batches = int(config["max_batch_size"]) > 0
-    generator = np.random.default_rng(0)
     total = num_requests * rows
     columns: dict[str, Any] = {}
     for name, tensor in inputs.items():
@@ -121,8 +125,8 @@ def make_requests(
         if name in data:
             columns[name] = _take(data[name], name, dims, dtype, total if batches else None)
         else:
-            shape = choose_sizes(name, dims, shapes.get(name))
-            columns[name] = _random((total, *shape) if batches else shape, dtype, generator)
+            sizes = choose_sizes(name, str(dtype), dims, shapes.get(name))
+            columns[name] = _random(Tensor(name, str(dtype), sizes), dtype, total if batches else None)
     if not batches:
         return [columns]
     return [
@@ -152,13 +156,10 @@ def _take(
     return array if total is None else array[np.arange(total) % len(array)]
 
 
-def _random(shape: tuple[int, ...], dtype: DType, generator: np.random.Generator) -> Any:
+def _random(tensor: Tensor, dtype: DType, total: int | None) -> Any:
+    """Return random rows of a data type; without a total the input of a model that doesn't batch."""
+    rows = [make_random(tensor, seed) for seed in range(total or 1)]
+    values = rows[0] if total is None else np.stack(rows)
     if dtype.torch is None:
-        return np.full(shape, b"kindaware profile", dtype=object)
-    if dtype.numpy is None or dtype.numpy.kind == "f":
-        numbers = generator.random(shape, dtype=np.float32)
-        return (
-            torch.from_numpy(numbers).to(dtype.torch) if dtype.numpy is None else numbers.astype(dtype.numpy)
-        )
-    largest = 1 if dtype.torch is torch.bool else LARGEST_INTEGER
-    return generator.integers(0, largest, shape, endpoint=True).astype(dtype.numpy)
+        return values.astype(bytes).astype(object)
+    return values.astype(dtype.numpy) if dtype.numpy else torch.from_numpy(values).to(dtype.torch)

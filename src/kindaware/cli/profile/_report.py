@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from kindaware import KindAwareModel
-from kindaware.cli._stages import EXECUTE, FORWARD, STAGES
+from kindaware.cli._stages import EXECUTE, FORWARD, order_stages
 from kindaware.cli._table import align
 from kindaware.cli.profile._run import Measured
 
@@ -57,14 +58,35 @@ def write_report(about: dict[str, str], measured: Measured, num_requests: int) -
     return "\n".join(lines)
 
 
+def write_json(about: dict[str, str], measured: Measured, num_requests: int) -> str:
+    """Write the same as one line of JSON: milliseconds of one `execute`, without torch's profiler."""
+    seconds = order_stages(measured.stages)
+    per_execute = {name: round(one / measured.num_executes * 1e3, 4) for name, one in seconds.items()}
+    operators = [
+        {
+            "name": one.name,
+            "calls": one.calls / measured.num_executes,
+            "host_milliseconds": round(one.host_us / measured.num_executes / 1e3, 4),
+            "device_milliseconds": round(one.device_us / measured.num_executes / 1e3, 4),
+        }
+        for one in measured.operators
+    ]
+    return json.dumps(
+        {
+            **about,
+            "executes": measured.num_executes,
+            "requests": num_requests,
+            "milliseconds": per_execute,
+            "slowdown_of_the_profiler": round(measured.traced_seconds / seconds[EXECUTE], 3),
+            "operators": operators,
+        }
+    )
+
+
 def _stage_rows(measured: Measured, num_requests: int) -> Iterator[tuple[str, ...]]:
     yield "stage", "total ms", "ms per execute", "us per request", "share"
     total = sum(measured.stages.values())
-    between = measured.stages[EXECUTE]
-    own = [(stage, measured.stages[stage]) for stage in STAGES if stage in measured.stages]
-    if own:
-        own.append(("between them", between))
-    for name, seconds in [*own, (EXECUTE, total)]:
+    for name, seconds in order_stages(measured.stages).items():
         per_execute = seconds / measured.num_executes
         yield (
             name,

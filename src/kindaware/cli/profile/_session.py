@@ -13,7 +13,7 @@ from kindaware.cli._harness_errors import explained
 from kindaware.cli._model_dir import require_model
 from kindaware.cli._shapes import parse_shapes
 from kindaware.cli.profile._inputs import count_requests, make_requests, parse_parameters, read_data
-from kindaware.cli.profile._report import describe_instance, describe_machine, write_report
+from kindaware.cli.profile._report import describe_instance, describe_machine, write_json, write_report
 from kindaware.cli.profile._run import WarmUp, measure, warm_up
 from kindaware.testing import ModelHarness
 
@@ -31,6 +31,7 @@ def profile_model(
     device_id: int,
     config: Path | None,
     parameter: Sequence[str],
+    is_json: bool,
 ) -> None:
     """Profile a model and print the report; the arguments are the options of the command.
 
@@ -64,7 +65,8 @@ def profile_model(
             **describe_machine(model.instance),
         }
         measured = measure(model, made, num_executes=calls, trace=output, about=about)
-    typer.echo(write_report({**about, "trace": str(output)}, measured, num_requests))
+    write = write_json if is_json else write_report
+    typer.echo(write({**about, "trace": str(output)}, measured, num_requests))
 
 
 def _say_what_comes(warmed: WarmUp, calls: int) -> None:

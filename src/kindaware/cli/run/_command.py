@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kindaware._config.args import KINDS
+from kindaware.cli._kind import Kind, read_device_id
 
 
 class Accelerator(str, Enum):
@@ -55,12 +55,13 @@ def run(
         ),
     ] = None,
     kind: Annotated[
-        str | None,
-        typer.Option(
-            metavar="|".join(KINDS), help="Kind of the instance.", show_default="the configuration's"
-        ),
+        Kind | None,
+        typer.Option(help="Kind of the instance.", show_default="the configuration's"),
     ] = None,
-    device_id: Annotated[int, typer.Option(min=0, metavar="N", help="Ordinal of the GPU.")] = 0,
+    device_id: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Ordinal of the GPU, with --kind GPU.", show_default="0"),
+    ] = None,
     accelerator: Annotated[
         Accelerator | None,
         typer.Option(
@@ -93,8 +94,8 @@ def run(
         num_requests=num_requests,
         top=(5 if labels else 0) if top is None else top,
         labels=read_labels(labels),
-        kind=kind,
-        device_id=device_id,
+        kind=None if kind is None else kind.value,
+        device_id=read_device_id(device_id, kind),
         accelerator=None if accelerator is None else accelerator.value,
         settings=tuple(settings or ()),
         is_json=is_json,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from kindaware import KindAwareModel
 from kindaware.cli._outputs import write_json, write_outputs
-from kindaware.cli._stages import EXECUTE, STAGES
+from kindaware.cli._stages import order_stages
 
 
 def to_numpy(outputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
@@ -29,9 +29,9 @@ def describe_model(model: Any, args: Mapping[str, str], load_seconds: float) -> 
     return f"{text}, loaded in {load_seconds:.2f} s"
 
 
-def write_inputs(inputs: Mapping[str, Any]) -> str:
-    """Return a line for each input."""
-    return write_outputs(to_numpy(inputs))
+def write_inputs(inputs: Mapping[str, Any], out: TextIO) -> str:
+    """Return a line for each input, to be printed to `out`."""
+    return write_outputs(to_numpy(inputs), out=out)
 
 
 def write_json_line(outputs: Mapping[str, Any], seconds: Mapping[str, float]) -> str:
@@ -47,11 +47,3 @@ def write_stages(seconds: Mapping[str, float], num_requests: int) -> str:
     lines = [f"  {'stage':{width}}  {head:>10}"]
     lines += [f"  {name:{width}}  {milliseconds:>{max(10, len(head))}.3f}" for name, milliseconds in rows]
     return "\n".join(lines)
-
-
-def order_stages(seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return the stages in their order, what `execute` does between them, and all of it."""
-    found = {name: seconds[name] for name in STAGES if name in seconds}
-    if found:
-        found["between them"] = seconds.get(EXECUTE, 0.0)
-    return {**found, EXECUTE: sum(seconds.values())}

@@ -17,23 +17,23 @@ from kindaware._errors import KindAwareError
 from kindaware._server.config_changes import ConfigChanges, parse_own_settings
 from kindaware._server.model_folder import read_config
 from kindaware.cli._file_watch import FileWatch, check_watch_installed, follow_links
+from kindaware.cli._hanging import hang
 from kindaware.cli._harness_errors import explained
 from kindaware.cli._machine import Machine
 from kindaware.cli._model_dir import require_model
-from kindaware.cli._outputs import write_outputs
+from kindaware.cli._outputs import refuse_no_classes, write_outputs
 from kindaware.cli._recorder import Recorder
-from kindaware.cli._stages import mark_stages
+from kindaware.cli._stages import mark_stages, order_stages
 from kindaware.cli._values import read_text_file
 from kindaware.cli.check._subject import Subject
 from kindaware.cli.run._report import (
     describe_model,
-    order_stages,
     to_numpy,
     write_inputs,
     write_json_line,
     write_stages,
 )
-from kindaware.cli.run._requests import flags_of, make_requests
+from kindaware.cli.run._requests import describe_tensors, flags_of, make_requests
 from kindaware.testing import ModelHarness, Result
 
 _POLL_SECONDS = 0.1
@@ -145,18 +145,20 @@ def _run_loaded(harness: ModelHarness, options: RunOptions, out: TextIO) -> None
     started = time.perf_counter()
     with harness as model:
         load_seconds = time.perf_counter() - started
+        refuse_no_classes(options.top, describe_tensors(model.config).outputs)
         requests = make_requests(
             options.inputs, model.config, is_random=options.is_random, num_requests=options.num_requests
         )
         if not options.is_json and model.instances:
-            typer.echo(describe_model(model.instance, model.args, load_seconds), file=out)
+            about = describe_model(model.instance, model.args, load_seconds)
+            typer.echo(hang(about, 0, further=4, out=out), file=out)
         recorder = Recorder()
         if model.instances:
             mark_stages(model.instance, recorder)
         for number, inputs in enumerate(requests):
             sequence = flags_of(model.config, number, len(requests))
             if not options.is_json:
-                typer.echo(f"\n{write_inputs(inputs)}\n->", file=out)
+                typer.echo(f"\n{write_inputs(inputs, out)}\n->", file=out)
             _run_one(model, inputs, sequence, recorder, options, out)
         if recorder.seconds and not options.is_json:
             typer.echo(f"\n{write_stages(recorder.seconds, len(requests))}", file=out)
@@ -200,8 +202,9 @@ def _run_one(
                 file=out,
             )
         else:
-            text = write_outputs(outputs, top=options.top, labels=labels)
-            typer.echo(f"{elapsed:7.3f} s  {text}" if is_stream else text, file=out)
+            came = f"{elapsed:7.3f} s  " if is_stream else ""
+            text = write_outputs(outputs, top=options.top, labels=labels, column=len(came), out=out)
+            typer.echo(came + text, file=out)
 
     def show_item(result: Result) -> None:
         if result.error is None:  # those are raised below

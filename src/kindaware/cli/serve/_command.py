@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from kindaware.cli._kind import Kind
+from kindaware._errors import OptionError
+from kindaware.cli._kind import ServerKind
 from kindaware.cli.serve._session import ServeOptions, run_server
 
 
@@ -33,13 +34,17 @@ def serve(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 is all.")
     ] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option(metavar="PORT", help="Port of HTTP; 0 picks a free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option(metavar="PORT", help="Port of gRPC; 0 picks a free one.")] = 8001,
+    http_port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of HTTP; 0 picks a free one.")
+    ] = 8000,
+    grpc_port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of gRPC; 0 picks a free one.")
+    ] = 8001,
     metrics_port: Annotated[
-        int, typer.Option(metavar="PORT", help="Port of the metrics; 0 picks a free one.")
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of the metrics; 0 picks a free one.")
     ] = 8002,
     kind: Annotated[
-        Kind | None,
+        ServerKind | None,
         typer.Option(
             metavar="CPU",
             help="Put every instance on the CPU, in copies of the configurations, and say so.",
@@ -79,8 +84,16 @@ def serve(
             "--verbose", "-v", help="Print the whole log to the terminal, not only errors and warnings."
         ),
     ] = False,
+    is_json: Annotated[
+        bool, typer.Option("--json", help="Print a line of JSON for each event, and no text.")
+    ] = False,
 ) -> None:
     """Serve model repositories with a real tritonserver, in the foreground until Ctrl-C."""
+    for option, is_given in (("--verbose", verbose), ("--examples", has_examples)):
+        if is_json and is_given:
+            raise OptionError.of(
+                f"--json with {option}", expected="one of them", got="both", remedy=f"leave {option} out"
+            )
     run_server(
         ServeOptions(
             repositories=tuple(repositories),
@@ -95,5 +108,6 @@ def serve(
             startup_seconds=startup_timeout,
             log_file=log_file,
             is_verbose=verbose,
+            is_json=is_json,
         )
     )

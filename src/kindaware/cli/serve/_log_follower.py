@@ -1,42 +1,48 @@
-"""The server's log on the terminal, as it grows."""
+"""The server's log as it grows, for those who watch it."""
 
 from __future__ import annotations
 
-import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from kindaware.cli.serve._error_lines import ErrorLines
 from kindaware.cli.serve._log_tail import LogTail
+from kindaware.cli.serve._view import LogLines
 
 _POLL_SECONDS = 0.1
 
 
 class LogFollower:
-    """Copies a growing file to standard error in a thread of its own, from `start` until `close`.
+    """Shows a growing file in a thread of its own, from `start` until `close`.
 
     Args:
         path: the file; it may not be there yet.
+        show: what shows a piece of text.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, show: Callable[[str], None]) -> None:
         self._tail = LogTail(path)
-        self._errors: ErrorLines | None = None
+        self._show = show
+        self._errors: LogLines | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="kindaware log", daemon=True)
 
     def start(self) -> None:
-        """Copy all of it."""
+        """Show all of it."""
         self._thread.start()
 
-    def start_with_errors(self) -> None:
-        """Show the errors and warnings that come from now on, and nothing else."""
+    def start_with_errors(self, errors: LogLines) -> None:
+        """Show the errors and warnings that come from now on, and nothing else.
+
+        Args:
+            errors: picks them out.
+        """
         self._tail.skip()
-        self._errors = ErrorLines()
+        self._errors = errors
         self._thread.start()
 
     def close(self) -> None:
-        """Copy the rest, and wait for that."""
+        """Show the rest, and wait for that."""
         self._closed.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -55,5 +61,4 @@ class LogFollower:
 
     def _write(self, text: str) -> None:
         if text:
-            sys.stderr.write(text)
-            sys.stderr.flush()
+            self._show(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Collection
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import typer
 
-from kindaware._server.log import read_load_events
+from kindaware._server.log import read_failures, read_load_events
+from kindaware._server.request_failures import write_load_failure
 from kindaware.cli.serve._log_tail import LogTail
 
 if TYPE_CHECKING:
@@ -28,26 +28,27 @@ class Display(Protocol):
     def loading(self, model: str) -> None:
         """A model has begun to load."""
 
-    def done(self, model: str, text: str) -> None:
-        """A model has loaded, or has failed."""
+    def done(self, model: str, event: str, seconds: float, reason: str) -> None:
+        """A model is `ready`, or has `failed`, after so many seconds; for a reason that may not be known."""
 
     def close(self) -> None:
         """Show nothing any more."""
 
 
 class LoadingProgress:
-    """Shows on standard error how far loading has come, while a `with` block lasts.
+    """Shows how far loading has come, while a `with` block lasts.
 
     Args:
         log: the server's; it may not be there yet.
-        models: that are to load; more may come.
+        display: where.
     """
 
-    def __init__(self, log: Path, models: Collection[str]) -> None:
+    def __init__(self, log: Path, display: Display) -> None:
         self._tail = LogTail(log)
         self._held = ""
+        self._seen = ""
         self._done: set[str] = set()
-        self._display: Display = Bars(models) if sys.stderr.isatty() else Lines()
+        self._display = display
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="kindaware progress", daemon=True)
         self._started = time.monotonic()
@@ -72,13 +73,15 @@ class LoadingProgress:
     def _look(self) -> None:
         """Show what the log has said since the last time."""
         lines, newline, self._held = (self._held + self._tail.read()).rpartition("\n")
+        self._seen += lines + newline
         for event, model in read_load_events(lines if newline else ""):
             if event == "loading":
                 self._display.loading(model)
             elif model not in self._done:
                 self._done.add(model)
                 seconds = time.monotonic() - self._started
-                self._display.done(model, f"{model}: {event} after {seconds:.1f} s")
+                reason = read_failures(self._seen).get(model, "") if event == "failed" else ""
+                self._display.done(model, event, seconds, write_load_failure(reason))
 
 
 class Lines:
@@ -87,9 +90,9 @@ class Lines:
     def loading(self, model: str) -> None:
         """Say nothing: the server says at once of all models that it loads them."""
 
-    def done(self, model: str, text: str) -> None:
-        """Print the line."""
-        typer.echo(text, err=True)
+    def done(self, model: str, event: str, seconds: float, reason: str) -> None:
+        """Print the line; the error that ends the command has the reason."""
+        typer.echo(f"{model}: {event} after {seconds:.1f} s", err=True)
 
     def close(self) -> None:
         """Nothing is left to do."""
@@ -125,9 +128,9 @@ class Bars:
             is_shown = len(self._tasks) < _NUM_BARS
             self._tasks[model] = self._progress.add_task(f"  {model}", total=None, count="", visible=is_shown)
 
-    def done(self, model: str, text: str) -> None:
+    def done(self, model: str, event: str, seconds: float, reason: str) -> None:
         """Print the line above, and move the bar on."""
-        self._progress.console.print(text, markup=False)
+        self._progress.console.print(f"{model}: {event} after {seconds:.1f} s", markup=False)
         task = self._tasks.pop(model, None)
         if task is not None:
             self._progress.remove_task(task)

@@ -8,31 +8,32 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import typer
-
 from kindaware._server.failure import ServerError
 from kindaware._server.log import read_failures
 from kindaware._server.repository import find_models
 from kindaware._server.request_failures import write_load_failure
 from kindaware._server.server import TritonServer
+from kindaware.cli.serve._view import View
 
 _REASON = re.compile(r"is at UNAVAILABLE state: (?:Internal: )?(.*?)(?:;; .*)?$", re.DOTALL)
 _LOG_SECONDS = 2.0
 _POLL_SECONDS = 0.05
 
 
-def reload_models(server: TritonServer, models: Iterable[str], repositories: Sequence[str]) -> bool:
-    """Load models again, or unload those that are gone, and print a line for each.
+def reload_models(
+    server: TritonServer, models: Iterable[str], repositories: Sequence[str], view: View
+) -> bool:
+    """Load models again, or unload those that are gone, and show each.
 
     The version before goes on serving where a model can't be loaded.
 
     Returns:
         Whether the server can go on loading models: it can't while it waits for a process that has ended.
     """
-    return all(_reload(server, name, find_models(repositories).get(name)) for name in models)
+    return all(_reload(server, name, find_models(repositories).get(name), view) for name in models)
 
 
-def _reload(server: TritonServer, name: str, folder: Path | None) -> bool:
+def _reload(server: TritonServer, name: str, folder: Path | None, view: View) -> bool:
     started, log_length = time.monotonic(), len(server.log_text())
     is_served = any(one.name == name and one.state == "READY" for one in server.models())
     try:
@@ -43,12 +44,11 @@ def _reload(server: TritonServer, name: str, folder: Path | None) -> bool:
             server.load(name)
     except (ServerError, SyntaxError) as error:
         reason = _explain(error, lambda: server.log_text()[log_length:], name)
-        goes_on = "\n  the version before goes on serving" if is_served else ""
-        typer.echo(f"{name}: not {'reloaded' if is_served else 'loaded'}: {reason}{goes_on}", err=True)
+        view.not_reloaded(name, reason, is_served=is_served)
         # Only what is not the server's own answer comes with the log.
         return not getattr(error, "log", "")
     done = "unloaded" if folder is None else "reloaded" if is_served else "loaded"
-    typer.echo(f"{done} {name} in {time.monotonic() - started:.1f} s", err=True)
+    view.reloaded(name, done, time.monotonic() - started)
     return True
 
 

@@ -17,10 +17,12 @@ from kindaware._errors import KindAwareError
 from kindaware._server.failure import ServerError
 from kindaware._server.repository import find_models, list_repositories
 from kindaware._server.server import TritonServer
-from kindaware.cli.serve._block import write_block
+from kindaware.cli._reporting import exit_code
+from kindaware.cli.serve._events import EventView
 from kindaware.cli.serve._log_follower import LogFollower
 from kindaware.cli.serve._progress import LoadingProgress
 from kindaware.cli.serve._reload import reload_models
+from kindaware.cli.serve._view import TextView, View
 from kindaware.cli.serve._watch import ModelWatch, check_watchable
 
 _POLL_SECONDS = 0.1
@@ -50,6 +52,7 @@ class ServeOptions:
         startup_seconds: how long loading may take.
         log_file: where the log goes and stays, or None.
         is_verbose: whether the whole log is printed.
+        is_json: whether events are printed, and no text.
     """
 
     repositories: tuple[str, ...]
@@ -64,6 +67,7 @@ class ServeOptions:
     startup_seconds: float
     log_file: Path | None
     is_verbose: bool
+    is_json: bool
 
 
 def run_server(options: ServeOptions) -> None:
@@ -75,19 +79,23 @@ def run_server(options: ServeOptions) -> None:
     log_path = options.log_file if options.log_file is not None else _make_log_file()
     for number in _SIGNALS:
         signal.signal(number, _stop_once)
-    session = Session(options, log_path)
+    view: View = EventView(options.settings)
+    if not options.is_json:
+        view = TextView(options.settings, has_all_examples=options.has_examples)
+    session = Session(options, log_path, view)
     try:
         session.run()
     except StopServing:
-        typer.echo("stopping the server ...", err=True)
+        view.stopping()
         status = 0
     except KindAwareError as error:
-        _report(error, log_path)
-        status = 1
+        view.failed(error, log_path)
+        status = exit_code(error)
     finally:
         session.close()
         if options.log_file is None and (status == 0 or not log_path.stat().st_size):
             log_path.unlink()
+    view.stopped(status)
     raise typer.Exit(status)
 
 
@@ -97,10 +105,12 @@ class Session:
     Args:
         options: of the command.
         log_path: where the server's log goes.
+        view: where it is shown.
     """
 
-    def __init__(self, options: ServeOptions, log_path: Path) -> None:
+    def __init__(self, options: ServeOptions, log_path: Path, view: View) -> None:
         self._options = options
+        self._view = view
         self._log_path = log_path
         self._repositories: list[str] = []
         self._ports = options.ports
@@ -118,7 +128,7 @@ class Session:
             self._watch = ModelWatch(self._repositories)
             self._watch.start()
         server = self._start()
-        typer.echo(write_block(server, options.settings, has_all_examples=options.has_examples))
+        self._view.ready(server)
         while (returncode := server.poll()) is None:
             server = self._follow_changes(server)
             time.sleep(_POLL_SECONDS)
@@ -145,13 +155,14 @@ class Session:
         server = self._server = self._make_server()
         with contextlib.suppress(OSError):  # the server's own check says so
             self._log_path.write_text("")
-        self._follower = LogFollower(self._log_path)
+        self._view.starting(self._repositories)
+        self._follower = LogFollower(self._log_path, self._view.write_log)
         if self._options.is_verbose:
             self._follower.start()
             return server.start()
-        with LoadingProgress(self._log_path, find_models(self._repositories)):
+        with LoadingProgress(self._log_path, self._view.open_display(find_models(self._repositories))):
             server.start()
-        self._follower.start_with_errors()
+        self._follower.start_with_errors(self._view.open_errors())
         return server
 
     def _make_server(self) -> TritonServer:
@@ -176,8 +187,8 @@ class Session:
         """Reload what has changed; returns the server, which is another one if it had to be started again."""
         changed = [] if self._watch is None else self._watch.take()
         while self._watch is not None and changed:
-            if not reload_models(server, changed, self._repositories):
-                typer.echo("Triton can't load models any more: it starts again at the next change", err=True)
+            if not reload_models(server, changed, self._repositories, self._view):
+                self._view.waiting()
                 server = self._restart(server, self._watch)
             changed = self._watch.take(code_only=True)
         return server
@@ -195,17 +206,10 @@ class Session:
             try:
                 server = self._start()
             except ServerError as error:
-                _report(error, self._log_path)
+                self._view.failed(error, self._log_path)
             else:
-                typer.echo("Triton is ready again", err=True)
+                self._view.ready_again(server)
                 return server
-
-
-def _report(error: KindAwareError, log_path: Path) -> None:
-    """Print what went wrong, and where the whole log is."""
-    typer.echo(f"kindaware serve: {error}", err=True)
-    if log_path.exists() and log_path.stat().st_size:
-        typer.echo(f"\nthe whole log: {log_path}", err=True)
 
 
 def _make_log_file() -> Path:

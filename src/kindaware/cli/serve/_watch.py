@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kindaware._server.command import read_option
-from kindaware._server.failure import ServerError
+from kindaware._server.failure import ServerOptionError
 from kindaware._server.repository import find_models
 from kindaware.cli._file_watch import FileWatch, check_watch_installed, follow_links
 
@@ -15,7 +15,7 @@ def check_watchable(repositories: Sequence[str], args: Sequence[str]) -> None:
     """Refuse what can't be watched.
 
     Raises:
-        ServerError: a repository is elsewhere, or the server has a mode of the user's.
+        ServerOptionError: a repository is elsewhere, or the server has a mode of the user's.
         ConfigError: a package is missing.
     """
     remote = [one for one in repositories if "://" in one]
@@ -26,7 +26,9 @@ def check_watchable(repositories: Sequence[str], args: Sequence[str]) -> None:
     else:
         check_watch_installed()
         return
-    raise ServerError.of("--watch", expected="models on this machine, to reload", got=got, remedy=remedy)
+    raise ServerOptionError.of(
+        "--watch", expected="models on this machine, to reload", got=got, remedy=remedy
+    )
 
 
 class ModelWatch:

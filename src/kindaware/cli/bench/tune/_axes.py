@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kindaware._errors import ConfigError
+from kindaware._errors import OptionError
 from kindaware._placement.threads import count_cores
 from kindaware.cli._machine import BF16_FLAGS, read_processor_flags
 
@@ -89,24 +89,29 @@ def make_axes(config: Mapping[str, Any], machine: Machine, *, is_kindaware: bool
     return axes
 
 
-def with_given(axes: Sequence[Axis], options: Sequence[str]) -> list[Axis]:
-    """Return the axes with those of `--try KEY=VALUE|VALUE` in their place, or after them.
+def with_given(axes: Sequence[Axis], given: Sequence[Axis]) -> list[Axis]:
+    """Return the axes with the given ones in their place, or after them."""
+    return list({axis.key: axis for axis in [*axes, *given]}.values())
+
+
+def parse_axes(options: Sequence[str]) -> list[Axis]:
+    """Read `--try KEY=VALUE|VALUE`.
 
     Raises:
-        ConfigError: an option is not of that form.
+        OptionError: an option is not of that form.
     """
-    found = {axis.key: axis for axis in axes}
+    found = []
     for option in options:
         key, _, values = option.partition("=")
         if not (key and values and all(values.split("|"))):
-            raise ConfigError.of(
+            raise OptionError.of(
                 f"--try {option}",
                 expected="a setting and the values to try",
                 got=repr(option),
                 remedy="write it like --try 'kindaware.precision=32-true|bf16-true'",
             )
-        found[key] = Axis(key, tuple(values.split("|")))
-    return list(found.values())
+        found.append(Axis(key, tuple(values.split("|"))))
+    return found
 
 
 def makes_sense(settings: Mapping[str, str], machine: Machine) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from kindaware._errors import ConfigError, KindAwareError
+from kindaware._errors import ConfigError, KindAwareError, OptionError
 from kindaware._server.config_edit import read_setting
 from kindaware._server.failure import ServerError
 from kindaware.cli.bench._compare import take_turns
@@ -53,14 +53,14 @@ class Goal:
         max_error: most that a floating-point output may differ from FP32, in parts of its largest value.
         min_agreement: least share of rows whose best class is that of FP32.
         budget_seconds: for everything.
-        axes: `--try` options.
+        axes: to try in place of its own choice.
     """
 
     latency_ms: float | None
     max_error: float
     min_agreement: float
     budget_seconds: float
-    axes: Sequence[str]
+    axes: Sequence[Axis]
 
 
 def run_tune(measurement: Measurement, goal: Goal, *, is_approved: bool, is_json: bool) -> None:
@@ -243,7 +243,7 @@ def _find_model(measurement: Measurement) -> tuple[Place, Path]:
     """Return the model, and its directory."""
     place = find_place(measurement.where, measurement.model)
     if place.repository is None:
-        raise ConfigError.of(
+        raise OptionError.of(
             f"--tune of {measurement.where}",
             expected="the directory of a model, since each trial needs a server of its own",
             got="the address of a server",

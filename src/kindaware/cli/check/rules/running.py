@@ -173,17 +173,18 @@ def ends_its_process(subject: Subject) -> Iterator[Found]:
 def prints(subject: Subject) -> Iterator[Found]:
     """Standard output of a server's processes has no level and no model's name."""
     lines = [line for line in (subject.trial.output if subject.trial else "").splitlines() if line.strip()]
-    others = {path: Subject(path, subject.machine).code for path in subject.called()}
-    if any(code is None or any(code.calls("print")) for code in others.values()) and not (
-        subject.code is not None and any(subject.code.calls("print"))
-    ):
+    calls = list(subject.code.calls("print")) if subject.code is not None else []
+    others = [Subject(path, subject.machine).code for path in subject.called()]
+    others_print = any(code is None or any(code.calls("print")) for code in others)
+    if others_print and not calls:
         return  # those of a model that it calls, which says so in a check of its own
     if lines and subject.trial and not subject.trial.error:
         more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
-        calls = list(subject.code.calls("print")) if subject.code is not None else []
+        # Which of the lines are whose can't be told.
+        what = "" if others_print else f" {lines[0].strip()[:80]!r}{more}"
         own = "self.logger" if subject.code is not None and subject.code.is_kindaware else "pb_utils.Logger"
         yield Found(
-            f"it prints {lines[0].strip()[:80]!r}{more}",
+            f"it prints{what}",
             f"use {own}, whose lines are in the server's log with level and model",
             calls[0].lineno if calls else 0,
             subject.code_file,

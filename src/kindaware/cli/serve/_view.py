@@ -1,0 +1,129 @@
+"""What `kindaware serve` shows of a server: text for a person, or events for a program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import typer
+
+from kindaware._errors import KindAwareError
+from kindaware._server.server import TritonServer
+from kindaware.cli.serve._block import write_block
+from kindaware.cli.serve._error_lines import ErrorLines
+from kindaware.cli.serve._progress import Bars, Display, Lines
+
+
+class LogLines(Protocol):
+    """Turns the text of a growing log into what is shown of it."""
+
+    def feed(self, text: str) -> str:
+        """Return what to show of the next piece; with an empty one, of what has come before."""
+
+    def close(self) -> str:
+        """Return the rest."""
+
+
+class View(Protocol):
+    """Where what happens to a server is shown."""
+
+    def write_log(self, text: str) -> None:
+        """A piece of the log has come, as far as it is to be shown."""
+
+    def starting(self, repositories: Sequence[str]) -> None:
+        """The server is about to be started."""
+
+    def open_display(self, models: Collection[str]) -> Display:
+        """Return where the loading of these models is shown."""
+
+    def open_errors(self) -> LogLines:
+        """Return what picks errors and warnings out of the log."""
+
+    def ready(self, server: TritonServer) -> None:
+        """The server is ready for the first time."""
+
+    def ready_again(self, server: TritonServer) -> None:
+        """It had to be started again, and is ready."""
+
+    def reloaded(self, model: str, what: str, seconds: float) -> None:
+        """A model was `loaded`, `reloaded` or `unloaded`."""
+
+    def not_reloaded(self, model: str, reason: str, *, is_served: bool) -> None:
+        """A model could not be loaded; the version before may go on serving."""
+
+    def waiting(self) -> None:
+        """The server can't load models any more, and starts again at the next change."""
+
+    def failed(self, error: KindAwareError, log_path: Path) -> None:
+        """The server has not started, or has ended by itself."""
+
+    def stopping(self) -> None:
+        """A signal has come."""
+
+    def stopped(self, status: int) -> None:
+        """Everything has ended, and the command does with this status."""
+
+
+class TextView:
+    """Text in the terminal: what is asked for on standard output, all else on standard error.
+
+    Args:
+        settings: what was changed in the models' configurations.
+        has_all_examples: whether requests to paste are shown for every model.
+    """
+
+    def __init__(self, settings: Sequence[str], *, has_all_examples: bool) -> None:
+        self._settings = settings
+        self._has_all_examples = has_all_examples
+
+    def write_log(self, text: str) -> None:
+        """Show a piece of the log."""
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+    def open_errors(self) -> LogLines:
+        """Return what shows a line for each failed request, and not the same one all the time."""
+        return ErrorLines()
+
+    def starting(self, repositories: Sequence[str]) -> None:
+        """Show nothing: progress follows."""
+
+    def open_display(self, models: Collection[str]) -> Display:
+        """Return bars in a terminal, lines elsewhere."""
+        return Bars(models) if sys.stderr.isatty() else Lines()
+
+    def ready(self, server: TritonServer) -> None:
+        """Print where the server is, and what it serves."""
+        typer.echo(write_block(server, self._settings, has_all_examples=self._has_all_examples))
+
+    def ready_again(self, server: TritonServer) -> None:
+        """Print a line: it is where it was."""
+        typer.echo("Triton is ready again", err=True)
+
+    def reloaded(self, model: str, what: str, seconds: float) -> None:
+        """Print a line."""
+        typer.echo(f"{what} {model} in {seconds:.1f} s", err=True)
+
+    def not_reloaded(self, model: str, reason: str, *, is_served: bool) -> None:
+        """Print why, and what serves."""
+        goes_on = "\n  the version before goes on serving" if is_served else ""
+        typer.echo(f"{model}: not {'reloaded' if is_served else 'loaded'}: {reason}{goes_on}", err=True)
+
+    def waiting(self) -> None:
+        """Print a line."""
+        typer.echo("Triton can't load models any more: it starts again at the next change", err=True)
+
+    def failed(self, error: KindAwareError, log_path: Path) -> None:
+        """Print what went wrong, and where the whole log is."""
+        typer.echo(f"kindaware serve: {error}", err=True)
+        if log_path.exists() and log_path.stat().st_size:
+            typer.echo(f"\nthe whole log: {log_path}", err=True)
+
+    def stopping(self) -> None:
+        """Print a line, for the end may take a moment."""
+        typer.echo("stopping the server ...", err=True)
+
+    def stopped(self, status: int) -> None:
+        """Show nothing: the shell has its prompt again."""
