@@ -1,5 +1,6 @@
 """Sphinx's configuration; `make docs` builds the pages, and a warning is an error."""
 
+from docutils import nodes
 from pygments.lexer import inherit
 from pygments.lexers.dsls import ProtoBufLexer
 from pygments.token import Comment
@@ -29,6 +30,7 @@ default_role = "literal"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
+maximum_signature_line_length = 88
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -82,11 +84,22 @@ def mark_code(app, what, name, obj, options, lines):
             and indent > previous_indent
         ):
             code_indent = indent
-            marked += [" " * previous_indent + "::", ""]
+            marked += [" " * previous_indent + ".. code-block:: python", ""]
         marked.append(line)
     lines[:] = marked
+
+
+def add_classes(app, doctree):
+    """Mark what kindaware.css treats on its own: pictures of text, and options."""
+    for image in doctree.findall(nodes.image):
+        if image["uri"].endswith(".svg") and "drawings/" not in image["uri"]:
+            image["classes"].append("terminal")
+    for literal in doctree.findall(nodes.literal):
+        if literal.astext().startswith("-") and len(literal.astext().split()[0]) <= 30:
+            literal["classes"].append("option")
 
 
 def setup(app):
     app.add_lexer("pbtxt", PbtxtLexer)
     app.connect("autodoc-process-docstring", mark_code, priority=400)
+    app.connect("doctree-read", add_classes)

@@ -51,14 +51,14 @@ def make_block(runs: Sequence[Result]) -> str:
     parts = {part: run["parts"][part] for part, run in by_part.items()}
     if not parts:
         return "\nNot measured yet: no run is kept.\n"
-    lines: list[str] = []
+    lines = list(judge(parts, BARS))
+    for part, table in TABLES.items():
+        lines += table(parts[part]) if part in parts else ["", f"`{part}`: not measured."]
+    lines += ["", "### Machines and versions"]
     for run in runs:
         its_parts = [part for part, one in by_part.items() if one is run]
         if its_parts:
             lines += _describe(run["run"], its_parts)
-    lines += judge(parts, BARS)
-    for part, table in TABLES.items():
-        lines += table(parts[part]) if part in parts else ["", f"`{part}`: not measured."]
     return "\n".join([*lines, ""])
 
 

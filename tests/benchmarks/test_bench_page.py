@@ -147,7 +147,9 @@ def test_block_has_a_line_for_each_bar_and_for_each_part_that_was_not_measured()
 def test_block_names_machine_versions_command_and_what_failed():
     block = make_block([run_of(["imports"], failed={"gains": "no memory"}, minutes=21.5)])
 
-    assert "Measured with `python -m benchmarks`:\n\n- parts `imports`\n" in block
+    assert (
+        "### Machines and versions\n\nMeasured with `python -m benchmarks`:\n\n- parts `imports`\n" in block
+    )
     assert "- from 2026-01-02T00:00:00+00:00 on, for 21.5 minutes; commit 0123456789\n" in block
     assert "- P; 2 cores, 8 GiB\n- S, Linux 6; load average 0.1 when it began\n- torch 2.0\n" in block
     assert "- not measured: gains, no memory" in block
@@ -172,7 +174,7 @@ def test_update_replaces_the_block_and_leaves_the_rest(tmp_path, monkeypatch):
 
     text = page.PAGE.read_text()
     assert written == [tmp_path / "page.md", tmp_path / "plot.svg"]
-    assert text.startswith(f"before\n{BEGIN}\n\nMeasured with")
+    assert text.startswith(f"before\n{BEGIN}\n\n### Bars")
     assert text.endswith(f"\n{END}\nafter\n")
     assert "old" not in text
     assert "<svg" in page.PLOT.read_text()

@@ -15,7 +15,7 @@ from docs_pages import OUR_PAGES, PAGES, ROOT, blocks_of, name_of
 from kindaware._batch.results import Failure
 from kindaware.testing import ModelHarness
 
-LANGUAGES = {"python", "pycon", "pbtxt", "console", "text", "diff", "json", "yaml", "dockerfile"}
+LANGUAGES = {"python", "pycon", "pbtxt", "console", "text", "output", "diff", "json", "yaml", "dockerfile"}
 LANGUAGES |= {"{eval-rst}", "{toctree}"}
 NO_WEIGHTS = """\
 from torchvision.models import ResNet50_Weights, resnet50

@@ -1,4 +1,4 @@
-"""The code in the table of modes, run as it stands there. On the server there are the tests that it names."""
+"""The code in the table of modes, run as it stands there, and the test of each mode on the server."""
 
 import asyncio
 import contextlib
@@ -174,6 +174,51 @@ STREAM_CASES = {
 }
 WITHOUT_CODE = ("Deadlines in the queue", "through the generate endpoint")
 
+# Each mode's test on the server, by file.
+ON_SERVER = {
+    "test_requests_on_server.py": {
+        "Text and other bytes": "test_text_of_any_bytes_keeps_them_and_its_rows",
+        "Scalars": "test_scalars_keep_every_bit_and_bf16_stays_bf16",
+        "Optional inputs": "test_requests_with_and_without_an_optional_input_have_batches_of_their_own",
+        "a forward for each shape": "test_requests_of_different_length_are_apart_or_joined_by_collate",
+        ", padded": "test_requests_of_different_length_share_a_padded_batch",
+        "[Text, tokenised]": "test_text_that_preprocess_tokenises_shares_a_padded_batch",
+        "Outputs of different size": "test_outputs_of_different_size_come_from_one_forward",
+        "joined by [`collate`]": "test_requests_of_different_length_are_apart_or_joined_by_collate",
+        "Request metadata": "test_hooks_get_what_requests_say_about_themselves",
+        "Response parameters": "test_response_parameters_are_sent_or_refused_for_that_request_alone",
+        "Cancelled requests": "test_request_cancelled_before_its_batch_costs_no_forward_where_asked_for",
+        "Deadlines in the queue": "test_request_that_waits_longer_than_the_queue_policy_allows_is_refused",
+    },
+    "test_tensors_on_server.py": {
+        "BF16, BOOL": "test_echo_of_every_data_type_keeps_every_bit",
+    },
+    "test_streaming_on_server.py": {
+        ", by a generator": "test_stream_over_grpc_gives_each_item_and_one_final",
+        ", several streams at once": "test_streams_run_side_by_side_when_the_generator_is_asynchronous",
+        "to a client that cancels": "test_stream_that_its_client_cancels_is_closed",
+        "client disconnects": "test_stream_that_waits_for_an_hour_is_closed_when_its_client_has_gone",
+        "through the generate endpoint": "test_stream_over_the_generate_endpoint_gives_an_event_per_item",
+    },
+    "test_sequences_on_server.py": {
+        "strategies `direct` and `oldest`": "test_interleaved_sequences_keep_their_own_state",
+        "iterative": "test_request_that_is_rescheduled_comes_again_with_its_state",
+    },
+    "test_calls_on_server.py": {
+        "[Calls of other models]": "test_call_sends_what_forward_has_computed",
+        "Calls side by side": "test_call_async_runs_calls_side_by_side",
+        "Calls of models that stream": "test_stream_of_calls_gives_each_item",
+        "'s timeout": "test_call_is_bounded_by_the_time_of_the_request_where_the_called_queue_keeps_to_it",
+    },
+    "test_metrics_on_server.py": {
+        "Metrics": "test_metrics_after_good_and_refused_requests_count_both",
+    },
+    "test_life_cycle_on_server.py": {
+        "Shutdown": "test_each_instance_unloads_once_and_one_that_raises_holds_nobody_up",
+        "Readiness": "test_server_asks_whether_a_model_is_ready_from_26_03_on",
+    },
+}
+
 
 def find_row(part):
     [row] = [row for row in ROWS if part in row]
@@ -199,6 +244,15 @@ def test_each_row_has_a_case():
     parts = [*CASES, *STREAM_CASES, *WITHOUT_CODE]
     assert sorted(find_row(part) for part in parts) == sorted(ROWS)
     assert all(2 <= len(code) <= 5 for row, code in ROWS.items() if len(code) > 1), "about five lines"
+
+
+def test_each_row_has_a_test_on_the_server():
+    parts = [part for tests in ON_SERVER.values() for part in tests]
+    assert sorted(find_row(part) for part in parts) == sorted(ROWS)
+    for file, tests in ON_SERVER.items():
+        source = (ROOT / "tests" / "server" / file).read_text()
+        assert "pytestmark = pytest.mark.server" in source
+        assert [name for name in tests.values() if f"\ndef {name}(" not in source] == []
 
 
 @pytest.mark.parametrize("part", CASES)

@@ -9,7 +9,17 @@ import sys
 
 import pytest
 from docs_models import args_for
-from docs_pages import OUR_PAGES, ROOT, blocks_of, code_in, headings_of, name_of, table_with, without_blocks
+from docs_pages import (
+    OUR_PAGES,
+    PAGES,
+    ROOT,
+    blocks_of,
+    code_in,
+    headings_of,
+    name_of,
+    table_with,
+    without_blocks,
+)
 
 import kindaware
 import kindaware.client
@@ -137,17 +147,6 @@ def test_hooks_page_lists_the_names_of_other_frameworks():
     assert listed == COUNTERPARTS | SETTING_COUNTERPARTS
 
 
-def test_modes_page_names_tests_on_the_server_that_exist():
-    rows = table_with(DOCS / "reference/modes.md", "Mode")
-    assert rows
-    for row in rows:
-        name, file = code_in(row[2])
-        source = (ROOT / "tests" / "server" / file).read_text()
-        assert f"\ndef {name}(" in source
-        assert "pytestmark = pytest.mark.server" in source
-        ast.parse("class Model:\n " + "\n ".join(code_in(row[1]) or ["pass"]))
-
-
 def test_errors_page_lists_the_codes():
     assert [code_in(row[0])[0] for row in table_with(DOCS / "reference/errors.md", "Code")] == list(
         ERROR_CODES
@@ -164,7 +163,7 @@ def test_metrics_page_lists_the_metrics_and_the_stages_that_they_time():
 def test_profile_page_lists_the_stages():
     rows = table_with(DOCS / "reference/commands/profile.md", "Stage")
     assert [code_in(row[0])[0] for row in rows] == [*STAGES, "between them"]
-    (output,) = blocks_of(DOCS / "reference/commands/profile.md", "text")
+    (output,) = blocks_of(DOCS / "reference/commands/profile.md", "output")
     shown = [stage for stage in STAGES if f"\n  {stage}  " in output.code]
     assert shown == [stage for stage in STAGES if stage not in ("preprocess", "copy in")]
 
@@ -234,6 +233,13 @@ def test_versions_of_the_stand_in_are_those_of_the_code():
     rows = table_with(DOCS / "reference/testing.md", "From")
     assert [row[0] for row in rows] == [f"{year}.{month:02}" for year, month in sorted(since)]
     assert "{}.{:02}".format(*NEWEST) in (DOCS / "reference/testing.md").read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_table_of_a_page_has_a_line_below_its_header(page):
+    text = without_blocks(page)
+    headers = re.findall(r"(?:\A|(?<!\|)\n)(\|.*\|)\n(.*)", text)
+    assert [header for header, below in headers if not re.fullmatch(r"(\|[-: ]+)+\|", below)] == []
 
 
 @pytest.mark.parametrize("page", OUR_PAGES, ids=name_of)
