@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kindaware._config.model_spec import ModelSpec, TensorSpec
     from kindaware._device_placement import DevicePlacement
     from kindaware._errors import ConfigError, KindAwareError, RequestError
+    from kindaware._execute.step_results import Done, Next
     from kindaware._model import KindAwareModel
     from kindaware._placement.device_map import place_module
     from kindaware._placement.placement import Placement
@@ -25,10 +26,12 @@ __version__ = "0.1.0"
 __all__ = [
     "ConfigError",
     "DevicePlacement",
+    "Done",
     "InstanceArgs",
     "KindAwareError",
     "KindAwareModel",
     "ModelSpec",
+    "Next",
     "Placement",
     "RequestError",
     "RequestInfo",
@@ -44,10 +47,12 @@ _MODULES = {
     "serve": "kindaware._serving.serve",
     "ConfigError": "kindaware._errors",
     "DevicePlacement": "kindaware._device_placement",
+    "Done": "kindaware._execute.step_results",
     "InstanceArgs": "kindaware._config.args",
     "KindAwareError": "kindaware._errors",
     "KindAwareModel": "kindaware._model",
     "ModelSpec": "kindaware._config.model_spec",
+    "Next": "kindaware._execute.step_results",
     "Placement": "kindaware._placement.placement",
     "RequestError": "kindaware._errors",
     "RequestInfo": "kindaware._batch.request_info",

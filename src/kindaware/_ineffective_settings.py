@@ -81,6 +81,16 @@ class Facts:
         return self.spec.decoupled and self.settings.cancellation == "on"
 
     @property
+    def runs_streams_at_once(self) -> bool:
+        """Whether several streams run at once."""
+        return self.has_step or (self.spec.decoupled and self.is_async)
+
+    @property
+    def has_step(self) -> bool:
+        """Whether the model answers with `step`."""
+        return self.spec.decoupled and "step" in self.hooks
+
+    @property
     def has_own_primitives(self) -> bool:
         """Whether the operator has set the number of primitives to keep, to something else."""
         setting = self.environment.get(CAPACITY)
@@ -107,10 +117,16 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("allow_response_cache", "no response_cache", lambda it: not has_response_cache(it.config)),
     ("reload_on_fault", _ON_CPU, lambda it: it.on_cpu),
     ("cancellation", "same as auto for a decoupled model", lambda it: it.asks_anyway),
-    ("isolate_errors", "no request shares a batch", lambda it: not it.shares_batches),
+    ("isolate_errors", "no request shares a batch", lambda it: not (it.shares_batches or it.has_step)),
     ("pad", "allow_ragged_batch is not true", lambda it: it.unpadded()),
     ("unpad", "no output follows a padded input", lambda it: not it.unpads),
-    ("max_streams", "no asynchronous stream", lambda it: not (it.spec.decoupled and it.is_async)),
+    (
+        "max_streams",
+        "no asynchronous stream",
+        lambda it: not it.runs_streams_at_once,
+    ),
+    ("max_begins_per_step", "no step", lambda it: not it.has_step),
+    ("drain_seconds", "no step", lambda it: not it.has_step),
     ("max_stream_bytes", "no stream", lambda it: not it.spec.decoupled),
     ("max_sequences", "no sequence_batching", lambda it: it.spec.sequences is None),
 )

@@ -27,6 +27,8 @@ from kindaware._device.placed_instance import PlacedInstance
 from kindaware._errors import ConfigError, message
 from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
+from kindaware._execute.step_runner import StepRunner
+from kindaware._execute.steps import Steps
 from kindaware._execute.stream_runner import StreamRunner
 from kindaware._execute.streams import Streams
 from kindaware._hooks.binding import Call
@@ -110,7 +112,9 @@ class Instance(PlacedInstance):
         self._loop: EventLoop | None = None
         self._adapter: TritonAdapter | None = None
         self._executor: Executor | None = None
+        self._hook_of_requests = ""
         self._streams: Streams | None = None
+        self._steps: Steps | None = None
         self._pipeline: Pipeline | None = None
         self._answer: Callable[[list[Any]], list[Any] | None] = self._connect_late
 
@@ -127,7 +131,9 @@ class Instance(PlacedInstance):
         try:
             self._start()
         except BaseException as error:
-            # An instance that fails to load is not ended by Triton, and its thread would stay.
+            # An instance that fails to load is not ended by Triton, and its threads would stay.
+            if self._steps is not None:
+                self._steps.close()
             self._close_loop()
             # The server reports a failed load when the stub has ended, so not at all if it can't.
             self._report_threads("none that outlives a failed load", "end it when load() raises", error)
@@ -165,9 +171,9 @@ class Instance(PlacedInstance):
         responses = self._answer(requests)
         if self._reload is not None and self._device.health.fault is not None:
             self._reload.begin()
-        # At most once a second: each value costs a call to the server's process.
-        if self._metrics is not None and time.monotonic() >= self._metrics.due_at:
-            self._flush_metrics(self._metrics)
+        # With steps their thread does, since streams go on while no request comes.
+        if self._steps is None:
+            self._flush_metrics_if_due()
         return responses
 
     def end(self) -> None:
@@ -177,8 +183,11 @@ class Instance(PlacedInstance):
             Exception: what `unload` raised.
 
         Sync:
-            Until the streams have ended, for at most 5 s, and `unload` has returned.
+            Until the streams have ended, for at most 5 s, or `drain_seconds` with `step`, and `unload` has
+            returned.
         """
+        if self._steps is not None:
+            self._steps.close()
         if self._loop is not None:
             self._loop.cancel_submitted()
         self.calls.adapter = None
@@ -201,6 +210,11 @@ class Instance(PlacedInstance):
     def _close_loop(self) -> None:
         if self._loop is not None:
             self._loop.close()
+
+    def _flush_metrics_if_due(self) -> None:
+        # At most once a second: each value costs a call to the server's process.
+        if self._metrics is not None and time.monotonic() >= self._metrics.due_at:
+            self._flush_metrics(self._metrics)
 
     def _flush_metrics(self, metrics: Metrics) -> None:
         try:
@@ -236,15 +250,15 @@ class Instance(PlacedInstance):
 
     def _bind_forward(self) -> Call:
         """Check the hooks' parameters: before `load`, which may take minutes."""
-        check_transaction_policy(type(self._model), self.spec)
+        name = self._hook_of_requests = check_transaction_policy(type(self._model), self.spec)
         has_preprocess = self._hook("preprocess") is not None
-        hook, subject = self._hook(self.spec.hook), f"model {self.spec.name!r}"
-        return Call.bind(hook, self.spec, subject, has_preprocess=has_preprocess)
+        subject = f"model {self.spec.name!r}"
+        return Call.bind(self._hook(name), self.spec, subject, hook=name, has_preprocess=has_preprocess)
 
     def _load(self) -> None:
         """Run the user's `load`, and keep the module that it returned as `self.model`."""
-        if any(is_asynchronous(self._hook(name)) for name in (*HOOKS_OF_INSTANCE, self.spec.hook)):
-            self._loop = EventLoop(f"kindaware-{self.spec.hook}", self.logger)
+        if any(is_asynchronous(self._hook(name)) for name in (*HOOKS_OF_INSTANCE, self._hook_of_requests)):
+            self._loop = EventLoop(f"kindaware-{self._hook_of_requests}", self.logger)
         if not self.placement.uses_cuda:
             limit_primitives(self.settings.primitive_cache, self.spec, os.environ)
         try:
@@ -295,10 +309,13 @@ class Instance(PlacedInstance):
         self._keep_memory()
 
     def _bind(self, call: Call) -> None:
-        """Bind the hooks, and build the pipeline or streams that call them."""
+        """Bind the hooks, and build the pipeline, steps or streams that call them."""
         self.sequences = Sequences.of_instance(self.spec, self.settings)
         plan = self._plan = Plan.of(self.spec, self.settings, self._bind_hooks(call), self.logger)
-        if self.spec.decoupled:
+        if plan.hooks.step is not None:
+            self._steps = Steps(plan, StepRunner(plan, self._device, self._counters))
+            self._steps.after_round = self._flush_metrics_if_due
+        elif self.spec.decoupled:
             loop = self._loop if plan.hooks.is_async else None
             self._streams = Streams(plan, StreamRunner(plan, self._device, self._counters), loop)
         else:
@@ -307,7 +324,7 @@ class Instance(PlacedInstance):
             self._connect()
 
     def _bind_hooks(self, call: Call) -> Hooks:
-        answer = self._hook(self.spec.hook)
+        answer = self._hook(self._hook_of_requests)
         is_async = is_asynchronous(answer)
         # An asynchronous `stream` stays asynchronous; an asynchronous `forward` becomes a blocking call.
         if self._loop is not None and is_async and not self.spec.decoupled:
@@ -325,7 +342,9 @@ class Instance(PlacedInstance):
         plan = self._plan
         adapter = TritonAdapter.open(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
         self._adapter = adapter
-        if self._streams is not None:
+        if self._steps is not None:
+            self._answer = functools.partial(self._steps.serve, adapter)
+        elif self._streams is not None:
             self._answer = functools.partial(self._streams.serve, adapter)
         elif self._pipeline is not None:
             self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
@@ -385,23 +404,27 @@ class Instance(PlacedInstance):
     def _timed(self, answer: Answer) -> Answer:
         """Return what runs a warm-up batch, such that the log says where it is if it does not return."""
 
-        def timed(request: Request) -> Request:
-            with self._overdue(f"the warm-up with {request.rows or 1} row(s)"):
-                return answer(request)
+        def timed(request: Request, size: int) -> Request:
+            with self._overdue(f"the warm-up with {size} {'row' if self._steps is None else 'stream'}(s)"):
+                return answer(request, size)
 
         return timed
 
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""
-        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, self._make_warm_up_inputs())
-        if self._streams is not None:
-            phrase = warm_up.run(self._timed(self._streams.warm_up), lambda _: ())
+        make_inputs, has_step = self._make_warm_up_inputs(), self._steps is not None
+        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, make_inputs, has_step=has_step)
+        if self._steps is not None:
+            phrase = warm_up.run(self._timed(self._steps.warm_up), lambda _: ())
+        elif self._streams is not None:
+            streams = self._streams
+            phrase = warm_up.run(self._timed(lambda request, _: streams.warm_up(request)), lambda _: ())
         else:
             # `_bind` has built either streams or a pipeline.
             assert self._pipeline is not None
-            runner = self._pipeline.runner
+            pipeline, runner = self._pipeline, self._pipeline.runner
             phrase = warm_up.run(
-                self._timed(self._pipeline.warm_up),
+                self._timed(lambda request, _: pipeline.warm_up(request)),
                 lambda requests: record_graphs(runner, requests, self.spec.name, self.logger),
             )
         # The metrics count clients' requests only.

@@ -23,6 +23,7 @@ from kindaware._hooks.class_rules import (
     describe_counterparts,
     refuse_assignment,
     refuse_late_definition,
+    streaming_hook,
 )
 from kindaware._instance import Instance
 from kindaware._triton.bls import ModelCalls
@@ -62,6 +63,11 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
         stream(self, ...): for a decoupled model, instead of forward or in addition to it: answer one request
             with any number of responses. A generator, with def or async def. Takes the same arguments as
             forward would for this request alone, and yields items of the same form as forward's result.
+        begin(self, ...), step(self, states): in place of stream, to compute the items of all open streams
+            together. `begin` takes the same arguments as stream and returns the state of one request. `step`
+            takes the states of all open streams and returns a list of one result per state: an item, None for
+            none, `Next(state, item)` or `Done(item)`.
+        end(self, state): runs when a stream that `begin` has begun has ended, for whatever reason.
 
     Optional:
         preprocess(self, inputs): runs per request, before batching. Takes and returns host tensors by name,
@@ -97,6 +103,9 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
     load: Callable[..., nn.Module | Awaitable[nn.Module | None] | None]
     forward: Callable[..., Any]
     stream: Callable[..., Iterator[Any] | AsyncIterator[Any]]
+    begin: Callable[..., Any]
+    step: Callable[..., list[Any]]
+    end: Callable[[Any], None]
     model: nn.Module
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -135,14 +144,14 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
             auto_complete_model_config: Triton's `pb_utils.ModelConfig`.
 
         Returns:
-            The same object. The model becomes decoupled if the class defines `stream` and config.pbtxt has no
-            `model_transaction_policy`. Dynamic batching is enabled if the class defines no `stream` and
-            declares a `max_batch_size` above 1, and config.pbtxt names no inputs.
+            The same object. The model becomes decoupled if the class defines `stream` or `step` and
+            config.pbtxt has no `model_transaction_policy`. Dynamic batching is enabled if the class defines
+            neither and declares a `max_batch_size` above 1, and config.pbtxt names no inputs.
 
         Raises:
             ConfigError: a declaration is invalid, or disagrees with config.pbtxt.
         """
-        streams = callable(getattr(cls, "stream", None))
+        streams = streaming_hook(cls) is not None
         complete(cls, auto_complete_model_config, subject=f"class {cls.__name__}", streams=streams)
         return auto_complete_model_config
 
@@ -212,8 +221,8 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
 
         Sync:
             Until the outputs of all requests are computed. For a decoupled model: until all its generators
-            have ended, or with an asynchronous `stream` until there was room for all of them among the
-            `max_streams` that run at once.
+            have ended, or with an asynchronous `stream` or `step` until there was room for all of them among
+            the `max_streams` that run at once.
         """
         return _instance_of(self, "execute").execute(requests)
 

@@ -39,6 +39,17 @@ class Stream(KindAwareModel):
         yield X
 
 
+class Stepped(KindAwareModel):
+    def load(self):
+        return None
+
+    def begin(self, X):
+        return X
+
+    def step(self, states):
+        return states
+
+
 class AsynchronousStream(Stream):
     async def stream(self, X):
         yield X
@@ -79,6 +90,9 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
         ({"pad": "X=0", "unpad": "Y=X"}, "allow_ragged_batch is not true", SHAPES_APART),
         ({"max_streams": "2"}, "no asynchronous stream", {}),
         ({"max_streams": "2"}, "no asynchronous stream", {"model_class": Stream, **DECOUPLED}),
+        ({"max_begins_per_step": "2"}, "no step", {"model_class": AsynchronousStream, **DECOUPLED}),
+        ({"drain_seconds": "2"}, "no step", {"model_class": AsynchronousStream, **DECOUPLED}),
+        ({"drain_seconds": "2"}, "no step", {}),
         ({"max_stream_bytes": "2"}, "no stream", {}),
         ({"max_sequences": "2"}, "no sequence_batching", {}),
     ],
@@ -115,6 +129,9 @@ def test_wait_policy_of_a_single_thread_is_named(caplog):
         ({"unpad": "Y=X"}, {"model_class": Prepares, **SHAPES_APART}),
         ({"pad": "X=0", "unpad": "Y=X"}, RAGGED),
         ({"max_streams": "2"}, {"model_class": AsynchronousStream, **DECOUPLED}),
+        ({"max_streams": "2"}, {"model_class": Stepped, **DECOUPLED}),
+        ({"max_begins_per_step": "2", "drain_seconds": "2"}, {"model_class": Stepped, **DECOUPLED}),
+        ({"isolate_errors": "false"}, {"model_class": Stepped, **DECOUPLED}),
         ({"max_sequences": "2"}, SEQUENCES),
         ({"max_streams": "64", "pinned_limit_bytes": str(2**28)}, {}),
     ],

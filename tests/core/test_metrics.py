@@ -197,10 +197,10 @@ def test_metrics_that_are_off_make_none():
         assert model.metrics_text() == ""
 
 
-@pytest.mark.parametrize("name", [family.name for family in FAMILIES.values()])
-def test_metrics_names_follow_the_conventions_of_prometheus(name):
-    assert name.startswith("kindaware_")
-    assert name.endswith("_total")
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+def test_metrics_names_follow_the_conventions_of_prometheus(family):
+    assert family.name.startswith("kindaware_")
+    assert family.name.endswith("_total") == (family.kind == "COUNTER")
 
 
 def test_execute_hands_metrics_over_when_they_are_due_and_not_before():

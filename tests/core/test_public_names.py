@@ -24,10 +24,12 @@ def test_all_names_what_there_is():
     assert sorted(kindaware.__all__) == [
         "ConfigError",
         "DevicePlacement",
+        "Done",
         "InstanceArgs",
         "KindAwareError",
         "KindAwareModel",
         "ModelSpec",
+        "Next",
         "Placement",
         "RequestError",
         "RequestInfo",

@@ -45,6 +45,8 @@ GOOD = [
     ("unpad", {"A": "X", "B": None}, "A=X, B = none", {"A": ("X",), "B": (None,)}),
     ("unpad", {"A": ["X", None]}, "A=X none", {"A": ("X", None)}),
     ("max_streams", 128, "128", 128),
+    ("max_begins_per_step", 1, "1", 1),
+    ("drain_seconds", 0, "0", 0),
     ("max_stream_bytes", 0, "0", 0),
     ("max_stream_bytes", 2**40, "1099511627776", 2**40),
     ("max_sequences", 1, "1", 1),
@@ -95,6 +97,8 @@ BAD = [
     ("pad", ["INPUT", "", "A=0,", "A=0,A=1", {}, 0, {1: 2}], "'off' or values by input"),
     ("unpad", ["INPUT", "", "A=", "A=X,", 0, {1: "X"}, {"A": []}, {"A": 0}], "inputs by output"),
     ("max_streams", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
+    ("max_begins_per_step", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
+    ("drain_seconds", [-1, "long", "", True, 1.5, None], "a number of seconds, 0 or more"),
     ("max_stream_bytes", [-1, "all", "", True, 1.5, None], "a number of bytes, 0 or more"),
     ("max_sequences", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
 ]

@@ -442,7 +442,7 @@ def test_plan_runs_inputs_of_variable_size_that_are_optional_or_that_the_hook_ma
 def test_run_sends_zeros_without_the_optional_inputs_and_records_no_graph_that_is_not_wanted():
     spec = ModelSpec("m", 8, (TensorSpec("X", "FP32", [2]), TensorSpec("Z", "FP32", [2], optional=True)), ())
     sent = []
-    said = WarmUp(spec, (1, 2), (), None, "").run(sent.append, record_graphs=None)
+    said = WarmUp(spec, (1, 2), (), None, "").run(lambda request, _: sent.append(request), record_graphs=None)
     assert [{name: one.tolist() for name, one in request.inputs.items()} for request in sent] == [
         {"X": [[0, 0]]},
         {"X": [[0, 0], [0, 0]]},

@@ -46,6 +46,8 @@ WANTED = {
     "string": "how-to/text",
     "padding": "how-to/variable-lengths",
     "variable length": "how-to/variable-lengths",
+    "continuous batching": "how-to/batch-streams",
+    "batch streams": "how-to/batch-streams",
     "streaming": "tutorials/first-stream",
     "pytest": "how-to/test-an-existing-model",
     "pipeline": "tutorials/first-pipeline",

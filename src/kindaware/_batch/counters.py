@@ -13,22 +13,24 @@ TIMED_STAGES = ("read", "copy_in", "forward", "copy_out", "respond")
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Family:
-    """A metric family, in which a counter is exported; all are of the kind COUNTER.
+    """A metric family, in which a counter is exported.
 
     Attributes:
-        name: its name, which ends in `_total`.
+        name: its name, which ends in `_total` if it is a COUNTER.
         description: its description.
         label: the label that tells the entries of a counter by key apart; "" for a single number.
+        kind: COUNTER for what only grows, GAUGE for what there is now.
     """
 
     name: str
     description: str
     label: str = ""
+    kind: str = "COUNTER"
 
 
-def _family(name: str, description: str, label: str = "") -> dict[str, Family]:
+def _family(name: str, description: str, label: str = "", kind: str = "COUNTER") -> dict[str, Family]:
     """Return the metadata of a field that is exported."""
-    return {"family": Family(name, description, label)}
+    return {"family": Family(name, description, label, kind)}
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -47,6 +49,15 @@ class Counters:
         retries: further forwards after one that raised.
         out_of_memory: batches that were halved because memory ran out.
         bytes_copied: bytes by direction, `in` to the device and `out` to the host.
+        open_streams: streams of `step` that have begun and not ended.
+        waiting_streams: requests to `step` that wait here for their `begin`.
+        steps: calls of `step` that returned.
+        stepped_streams: streams of those calls.
+        items: items of `step` that were sent.
+        first_items: those that were the first of their stream.
+        seconds_to_items: seconds until an item was sent: `first` since its request arrived, `next` since the
+            item before it.
+        preemptions: times that streams were set aside, or not begun, because memory ran out.
         seconds_per_request: seconds per request of the last batch, from inputs to outputs; 0 before the
             first.
     """
@@ -87,6 +98,39 @@ class Counters:
             label="direction",
         ),
     )
+    open_streams: int = field(
+        default=0, metadata=_family("kindaware_open_streams", "Streams of step that are open", kind="GAUGE")
+    )
+    waiting_streams: int = field(
+        default=0,
+        metadata=_family(
+            "kindaware_waiting_streams", "Requests to step that wait in the instance to begin", kind="GAUGE"
+        ),
+    )
+    steps: int = field(default=0, metadata=_family("kindaware_steps_total", "Calls of step"))
+    stepped_streams: int = field(
+        default=0, metadata=_family("kindaware_stepped_streams_total", "Streams in the calls of step")
+    )
+    items: int = field(default=0, metadata=_family("kindaware_items_total", "Items of step that were sent"))
+    first_items: int = field(
+        default=0,
+        metadata=_family("kindaware_first_items_total", "Items of step that were the first of their stream"),
+    )
+    seconds_to_items: dict[str, float] = field(
+        default_factory=lambda: {"first": 0.0, "next": 0.0},
+        metadata=_family(
+            "kindaware_item_seconds_total",
+            "Seconds until an item of step was sent, since its request arrived (first) or since the item "
+            "before it (next)",
+            label="item",
+        ),
+    )
+    preemptions: int = field(
+        default=0,
+        metadata=_family(
+            "kindaware_preemptions_total", "Times that streams of step had to wait because memory ran out"
+        ),
+    )
     seconds_per_request: float = 0.0
 
     def exported(self) -> list[tuple[Family, str, float]]:
@@ -118,6 +162,22 @@ class Counters:
         """Count bytes that were copied to the device (in) and to the host (out)."""
         self.bytes_copied["in"] += num_in
         self.bytes_copied["out"] += num_out
+
+    def add_step(self, num_streams: int) -> None:
+        """Count a call of `step` that returned."""
+        self.steps += 1
+        self.stepped_streams += num_streams
+
+    def add_item(self, seconds: float, *, is_first: bool) -> None:
+        """Count an item of `step` that was sent.
+
+        Args:
+            seconds: since the item before it, or since the request arrived.
+            is_first: whether it is the first of its stream.
+        """
+        self.items += 1
+        self.first_items += is_first
+        self.seconds_to_items["first" if is_first else "next"] += seconds
 
     def add_batch(self, num_requests: int, num_rows: int, seconds: float = 0.0) -> None:
         """Count a batch that succeeded.

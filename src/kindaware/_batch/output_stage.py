@@ -23,6 +23,7 @@ class OutputStage:
 
     def __init__(self, plan: Plan, staging: Staging) -> None:
         self._spec = plan.spec
+        self._hook = plan.answering_hook
         self._postprocess = plan.hooks.postprocess
         self._hook_requests = HookRequests(plan.spec, plan.hooks)
         self._casts = plan.settings.cast_outputs
@@ -34,7 +35,7 @@ class OutputStage:
         """Run `postprocess`, and check the outputs against the configuration. Called in inference mode.
 
         Args:
-            outputs: outputs by name, as `forward` or `stream` returned them.
+            outputs: outputs by name, as `forward` returned them, or items of `stream` or `step`.
             requests: the requests of the batch.
 
         Returns:
@@ -57,7 +58,7 @@ class OutputStage:
             rows=[one.rows for one in requests],
             cast=self._casts,
             computed_dtype=self._computed_dtype,
-            hook=self._spec.hook if self._postprocess is None else "postprocess",
+            hook=self._hook if self._postprocess is None else "postprocess",
         )
 
     def fetch(self, outputs: Mapping[str, Output]) -> dict[str, Output]:

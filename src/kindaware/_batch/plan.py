@@ -45,6 +45,16 @@ class Plan:
         return cls(spec, settings, hooks, logger, padding, Precision.of(settings.precision))
 
     @property
+    def hook(self) -> str:
+        """Name of the hook that gets a request's inputs: `forward`, `stream` or `begin`."""
+        return self.spec.hook if self.hooks.step is None else "begin"
+
+    @property
+    def answering_hook(self) -> str:
+        """Name of the hook that computes outputs: `forward`, `stream` or `step`."""
+        return self.spec.hook if self.hooks.step is None else "step"
+
+    @property
     def converts_inputs(self) -> bool:
         """Whether inputs are converted to another dtype or memory format on the device."""
         return converts_inputs(self.settings, self.precision)

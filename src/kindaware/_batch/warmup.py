@@ -39,9 +39,9 @@ _MISSES_DIMENSION = re.compile(
 )
 """Of errors, mostly torch's, for a tensor that has fewer dimensions than the model takes."""
 
-Answer = Callable[[Request], Request]
-"""Runs a request through `preprocess` and `forward`, or to the first item of `stream`; returns the
-preprocessed request."""
+Answer = Callable[[Request, int], Request]
+"""Runs a request through `preprocess` and `forward`, to the first item of `stream`, or through one step of so
+many streams; returns the preprocessed request."""
 
 RecordGraphs = Callable[[Sequence[Request]], Sequence[int]]
 """Records CUDA graphs for the batch sizes of answered requests; returns the sizes that have one."""
@@ -53,10 +53,12 @@ class WarmUp:
 
     Attributes:
         spec: spec of the model.
-        sizes: batch sizes, in rows; a model that does not batch runs once if there is any.
+        sizes: batch sizes, in rows; a model that does not batch runs once if there is any. With `step`,
+            numbers of streams, each of a request with one row.
         graph_sizes: those of `sizes` that get a CUDA graph.
         make_inputs: the hook `warmup_inputs`; None for zeros.
         reason: why nothing is run, for the log; empty if something is.
+        counts_streams: whether the sizes are numbers of streams.
     """
 
     spec: ModelSpec
@@ -64,10 +66,17 @@ class WarmUp:
     graph_sizes: tuple[int, ...]
     make_inputs: MakeInputs | None
     reason: str
+    counts_streams: bool = False
 
     @classmethod
     def plan(
-        cls, spec: ModelSpec, settings: Settings, placement: Placement, make_inputs: MakeInputs | None
+        cls,
+        spec: ModelSpec,
+        settings: Settings,
+        placement: Placement,
+        make_inputs: MakeInputs | None,
+        *,
+        has_step: bool = False,
     ) -> WarmUp:
         """Choose the batch sizes: those of the setting, else 1 and, on a GPU, the preferred batch sizes.
 
@@ -77,17 +86,21 @@ class WarmUp:
         Source: torch, "Dynamic shapes" in the documentation of torch.compile (0/1 specialization).
 
         Raises:
-            ConfigError: a size of the setting exceeds the model's `max_batch_size`, or the model doesn't
-                support CUDA graphs of the requested sizes.
+            ConfigError: a size of the setting exceeds the model's `max_batch_size`, or with `step` its
+                `max_streams`; or the model doesn't support CUDA graphs of the requested sizes.
         """
-        sizes = _default_sizes(spec, settings, placement) if settings.warmup is None else settings.warmup
+        most = settings.max_streams if has_step else spec.max_batch_size
+        sizes = settings.warmup
+        if sizes is None:
+            sizes = _default_sizes(spec, settings, placement, 2 if has_step else most)
         largest = max(sizes, default=0)
-        if spec.batches and largest > spec.max_batch_size:
+        if largest > most and (has_step or spec.batches):
+            limit = "max_streams" if has_step else "max_batch_size"
             raise ConfigError.of(
                 f"model {spec.name!r} setting 'warmup'",
-                expected=f"batch sizes up to max_batch_size {spec.max_batch_size}",
+                expected=f"{'numbers of streams' if has_step else 'batch sizes'} up to {limit} {most}",
                 got=str(largest),
-                remedy="correct warmup or max_batch_size",
+                remedy=f"correct warmup or {limit}",
             )
         dynamic = [tensor.name for tensor in spec.inputs if tensor.is_dynamic and not tensor.optional]
         if dynamic and make_inputs is None and settings.cuda_graphs:
@@ -105,7 +118,7 @@ class WarmUp:
         if dynamic and make_inputs is None:
             reason = f"skipped (input {dynamic[0]} has a dimension of -1; define warmup_inputs(rows))"
             return cls(spec, (), (), None, reason)
-        return cls(spec, sizes, graphs, make_inputs, "")
+        return cls(spec, sizes, graphs, make_inputs, "", has_step)
 
     def run(self, answer: Answer, record_graphs: RecordGraphs) -> str:
         """Run the batches, then record the graphs; return a phrase for the log.
@@ -123,11 +136,12 @@ class WarmUp:
 
     def _run(self, answer: Answer, record_graphs: RecordGraphs) -> str:
         started = time.monotonic()
-        sizes: tuple[int | None, ...] = self.sizes if self.spec.batches else (None,)
+        has_sizes = self.spec.batches or self.counts_streams
         answered = {}
-        for rows in sizes:
+        for size in self.sizes if has_sizes else (1,):
+            rows = None if not self.spec.batches else 1 if self.counts_streams else size
             try:
-                answered[rows] = answer(Request("warm-up", self._inputs(rows), rows))
+                answered[size] = answer(Request("warm-up", self._inputs(rows), rows), size)
             except BaseException as raised:
                 if stops_test(raised):
                     raise
@@ -138,20 +152,23 @@ class WarmUp:
                     return f"warm-up skipped (zeros are refused: {said}; define warmup_inputs(rows)){graphs}"
                 # The models that it calls may not be loaded yet, so none can be called before it is ready.
                 if isinstance(error, CallTooEarlyError):
-                    return f"warm-up skipped ({self.spec.hook} calls another model){graphs}"
-                raise ConfigError(self._describe(error, rows or 1)) from raised
+                    hook = hook_of(error, self.spec.hook)
+                    return f"warm-up skipped ({hook} calls another model){graphs}"
+                raise ConfigError(self._describe(error, size)) from raised
         graphs = ""
         if self.graph_sizes:
             recorded = record_graphs([answered[size] for size in self.graph_sizes])
             named = ", ".join(map(str, recorded))
             graphs = f", CUDA graphs for batch sizes {named}" if recorded else ", no CUDA graph"
-        named = ", ".join(map(str, self.sizes)) if self.spec.batches else "none"
-        return f"warm-up {time.monotonic() - started:.2f} s (batch sizes {named}){graphs}"
+        named = ", ".join(map(str, self.sizes)) if has_sizes else "none"
+        what = "numbers of streams" if self.counts_streams else "batch sizes"
+        return f"warm-up {time.monotonic() - started:.2f} s ({what} {named}){graphs}"
 
-    def _describe(self, error: BaseException, rows: int) -> str:
+    def _describe(self, error: BaseException, size: int) -> str:
         """Return the text of a model that failed in its warm-up: first where in the user's code."""
+        what = f"{size} {'stream' if self.counts_streams else 'row'}(s)"
         if isinstance(error, OutputError):
-            return f"{text_of(error)} (seen in the warm-up with {rows} row(s))"
+            return f"{text_of(error)} (seen in the warm-up with {what})"
         hook = hook_of(error, self.spec.hook)
         remedy = f"correct {hook}"
         if isinstance(error, AttributeError) and error.name == "model":
@@ -161,7 +178,7 @@ class WarmUp:
         elif self.make_inputs is None:
             remedy += ", or define warmup_inputs(rows) with data that it takes"
         text = message(
-            f"model {self.spec.name!r} warm-up with {rows} row(s)",
+            f"model {self.spec.name!r} warm-up with {what}",
             expected=f"{hook} to answer "
             + ("zeros" if self.make_inputs is None else "what warmup_inputs made"),
             got=describe(error),
@@ -220,11 +237,11 @@ def _zeros(shape: tuple[int, ...], tensor: TensorSpec) -> Value:
     return empty_bytes(shape) if dtype is None else torch.zeros(shape, dtype=dtype)
 
 
-def _default_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tuple[int, ...]:
+def _default_sizes(spec: ModelSpec, settings: Settings, placement: Placement, most: int) -> tuple[int, ...]:
     sizes = {1}
     # On a GPU the first run of each size is slow, since libraries choose and load kernels by size.
     if placement.uses_cuda and not spec.decoupled:
         sizes.update(spec.preferred_batch_sizes)
-    if settings.compile != "off" and spec.batches:
-        sizes.add(min(2, spec.max_batch_size))
+    if settings.compile != "off" and most:
+        sizes.add(min(2, most))
     return tuple(sorted(sizes))

@@ -53,7 +53,9 @@ class Settings:
         pad: fill value by input name for inputs of different sizes, as written; None for no padding.
         unpad: for each output of variable size, the inputs, padded by `pad` or `collate`, that its dimensions
             of -1 are as long as; None for a dimension that follows none.
-        max_streams: maximum number of asynchronous `stream` generators that run at once.
+        max_streams: maximum number of streams, of an asynchronous `stream` or of `step`, that run at once.
+        max_begins_per_step: most requests that `begin` between two steps.
+        drain_seconds: how long `unload` lets the streams of `step` go on, in seconds.
         max_stream_bytes: most bytes that the items of one stream may come to; 0 for no limit.
         max_sequences: maximum number of sequences whose state an instance keeps.
     """
@@ -82,6 +84,8 @@ class Settings:
     pad: Mapping[str, Any] | None = None
     unpad: Mapping[str, tuple[str | None, ...]] | None = None
     max_streams: int = 64
+    max_begins_per_step: int = 4
+    drain_seconds: int = 5
     max_stream_bytes: int = 256 * 2**20
     max_sequences: int = 1024
 
@@ -159,6 +163,8 @@ class ModelSettings:
     pad: ClassVar[str | Mapping[str, Any] | None] = None
     unpad: ClassVar[str | Mapping[str, str | Sequence[str | None] | None] | None] = None
     max_streams: ClassVar[int] = 64
+    max_begins_per_step: ClassVar[int] = 4
+    drain_seconds: ClassVar[int] = 5
     max_stream_bytes: ClassVar[int] = 256 * 2**20
     max_sequences: ClassVar[int] = 1024
 
@@ -338,6 +344,8 @@ _PARSERS = {
     "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
     "unpad": _Parser("inputs by output, such as 'OUTPUT=INPUT,OTHER=none'", _unpad),
     "max_streams": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
+    "max_begins_per_step": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
+    "drain_seconds": _Parser("a number of seconds, 0 or more", lambda value: _whole_number(value, 0)),
     "max_stream_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
     "max_sequences": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
 }
@@ -369,6 +377,8 @@ FAST_PATH_SETTINGS = frozenset(
         "output_device",
         "pinned_limit_bytes",
         "max_streams",
+        "max_begins_per_step",
+        "drain_seconds",
         "max_stream_bytes",
         "max_sequences",
     }

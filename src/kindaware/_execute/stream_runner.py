@@ -44,17 +44,25 @@ class StreamRunner:
     def open(self, request: Request) -> Any:
         """Copy one request's inputs to the device, and call `stream` with them.
 
-        The inputs lie in memory that Triton doesn't reclaim, since a stream may outlive `execute`.
-
         Returns:
             What `stream` returned: a generator that has not started.
 
         Sync:
             Host with stream: when this returns, the inputs are copied.
         """
+        return self.call(self.place(request), request)
+
+    def place(self, request: Request) -> dict[str, Value]:
+        """Return one request's inputs on the device, in memory that Triton doesn't reclaim.
+
+        A stream may outlive `execute`, which reclaims the request's own memory there.
+
+        Sync:
+            Host with stream: when this returns, the inputs are copied.
+        """
         plan = self._plan
         placed: dict[str, Value] = {}
-        with self._counted("copy_in"), self.device.batch():
+        with self.counted("copy_in"), self.device.batch():
             for name, value in request.inputs.items():
                 parts: list[Any] = joinable([value])
                 if not isinstance(parts[0], torch.Tensor):
@@ -64,18 +72,23 @@ class StreamRunner:
                 # A single tensor on a device is passed through by the staging: still Triton's memory.
                 owned = tensor if parts[0].device.type == "cpu" else tensor.clone()
                 placed[name] = prepare_input(owned, plan.settings, plan.precision)
+        return placed
+
+    def call(self, placed: dict[str, Value], request: Request) -> Any:
+        """Call `stream`, or `begin`, with one request's inputs, and return what it returned."""
+        plan = self._plan
         extras = self._hook_requests.argument("forward", [request])
         try:
             return plan.hooks.call(plan.hooks.forward, placed, **extras)
         except BaseException as error:
-            blame(error, plan.spec.hook)
+            blame(error, plan.hook)
             raise
 
     def scope(self) -> contextlib.AbstractContextManager[None]:
         """Return what a step of `stream` computes in, and is timed by as `forward`; see `hook_scope`."""
         plan = self._plan
         return Nested(
-            lambda: self._counted("forward"),
+            lambda: self.counted("forward"),
             lambda: hook_scope(self.device.runtime, plan.precision, plan.settings),
         )
 
@@ -99,7 +112,7 @@ class StreamRunner:
         """
         # An item is sent before the next is fetched, of any stream, so its buffers are free again.
         self.device.staging.begin_call()
-        with self._counted("copy_out"), self.device.batch():
+        with self.counted("copy_out"), self.device.batch():
             # The item's own scope has ended with the step that yielded it.
             with gradients_off(self._plan.settings):
                 outputs = name_outputs(item, self._plan.spec, self._plan.spec.hook)
@@ -107,7 +120,7 @@ class StreamRunner:
             (answer,) = split(self._output_stage.fetch(finished), [request.rows])
         return dict(answer)
 
-    def _counted(self, stage: str) -> _Counted:
+    def counted(self, stage: str) -> _Counted:
         """Return what counts a block, for a stage."""
         return _Counted(self.device, self.counters, stage)
 

@@ -17,8 +17,10 @@ from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
 from kindaware._batch.results import Failure, failure_of, log_failure, refusal_of
-from kindaware._errors import RequestError, message
+from kindaware._errors import RequestError
 from kindaware._execute.client_watch import ClientGoneError, Watch
+from kindaware._execute.stream_arrivals import StreamArrivals
+from kindaware._execute.stream_failures import StreamFailures
 from kindaware._execute.stream_runner import StreamRunner
 from kindaware._hooks.blame import blame, report
 from kindaware._hooks.event_loop import EventLoop, Scope, Stepped, drive
@@ -115,10 +117,13 @@ class Streams:
     def __init__(self, plan: Plan, runner: StreamRunner, loop: EventLoop | None) -> None:
         self._model = plan.spec.name
         self._max_bytes = plan.settings.max_stream_bytes
-        self._asks_for_cancelled = plan.settings.cancellation != "off"
         self._preprocessor = Preprocessor(plan, runner.device)
         self._runner = runner
         self._health = runner.device.health
+        self._failures = StreamFailures(plan, self._health)
+        self._arrivals = StreamArrivals(
+            plan, self._health, runner.counters, outlives_execute=loop is not None
+        )
         self._logger = plan.logger
         self._free = threading.Semaphore(plan.settings.max_streams)
         self._loop = loop
@@ -134,24 +139,9 @@ class Streams:
             Plain generators: until all have ended. Asynchronous ones: until there is room for all, and until
             inputs in Triton's GPU memory, which it reclaims when `execute` returns, have been copied.
         """
-        stopwatch = Stopwatch(self._runner.counters)
-        try:
-            arrivals = adapter.requests.read(requests)
-        except Exception as error:
-            # A device fault shows when an input that lies on the device is read.
-            if not self._health.note_fault(error):
-                raise
-            arrivals = [self._unavailable()] * len(requests)
-        stopwatch.lap("read")
-        for arrival, request in zip(arrivals, requests, strict=True):
-            info = arrival.info if isinstance(arrival, Request) else None
-            parameters = None if info is None else info.response_parameters
-            asks = self._asks_for_cancelled
-            responses = ResponseSender(adapter.responses, request, parameters, asks_for_cancelled=asks)
+        for arrival, responses in self._arrivals.read(adapter, requests):
             is_placed = threading.Event()
-            # Before the coroutine starts: it must not reference Triton's request, which ends with `execute`.
-            detached = _detached(arrival, outlives_execute=self._loop is not None)
-            answer = self._answer(detached, responses, is_placed)
+            answer = self._answer(arrival, responses, is_placed)
             if self._loop is None:
                 drive(answer)
                 continue
@@ -206,7 +196,7 @@ class Streams:
             if isinstance(arrival, Failure):
                 failure = arrival
             elif responses.is_cancelled():
-                failure = self._cancelled(arrival)
+                failure = self._failures.cancelled(arrival)
             else:
                 request = self._preprocessor.run(arrival)
                 stage = "stream"
@@ -247,28 +237,30 @@ class Streams:
 
     async def _send_all(self, items: _Items, request: Request, responses: ResponseSender) -> Failure | None:
         num_bytes = 0
+        # Of the request's info, whose hooks may set others for each item.
+        parameters = None if request.info is None else request.info.response_parameters
         try:
             while self._health.fault is None:
                 # A generator that swallows its cancellation takes no further step while `unload` runs.
                 if self._is_closing:
-                    return self._unloaded(request.id)
+                    return self._failures.unloaded(request.id)
                 item = await items.next()
                 if item is _END:
                     return None
                 # No await between these two: another stream would reuse the buffers of the outputs.
                 outputs = self._runner.bring_back(item, request)
                 if self._max_bytes:
-                    num_bytes += responses.size_of(outputs)
+                    num_bytes += responses.size_of(outputs, parameters)
                     if num_bytes > self._max_bytes:
-                        return self._too_long(request, responses.num_sent)
+                        return self._failures.too_long(request, responses.num_sent)
                 stopwatch = Stopwatch(self._runner.counters)
-                responses.send(outputs)
+                responses.send(outputs, parameters)
                 stopwatch.lap("respond")
                 if responses.is_cancelled():
-                    return self._cancelled(request)
-            return self._unavailable()
+                    return self._failures.cancelled(request)
+            return self._failures.unavailable()
         except ClientGoneError:
-            return self._cancelled(request)
+            return self._failures.cancelled(request)
         finally:
             await self._close(items)
 
@@ -284,10 +276,10 @@ class Streams:
         request_id = arrival.id if isinstance(arrival, Request) else ""
         # Cancelled by the loop's end, and not by a hook, which could raise CancelledError itself.
         if isinstance(error, asyncio.CancelledError) and self._is_closing:
-            return self._unloaded(request_id)
+            return self._failures.unloaded(request_id)
         caught = self._health.caught(error)
         if self._health.fault is not None:
-            return self._unavailable()
+            return self._failures.unavailable()
         if isinstance(caught, RequestError):
             return refusal_of(caught)
         log_failure(self._logger, self._model, [request_id], report(caught))
@@ -296,44 +288,3 @@ class Streams:
     @property
     def _is_closing(self) -> bool:
         return self._loop is not None and self._loop.is_closing
-
-    def _unloaded(self, request_id: str) -> Failure:
-        text = message(
-            f"model {self._model!r} request {request_id!r}",
-            expected="the model to stay loaded until the stream has ended",
-            got="its end",
-            remedy="send the request again when the model is loaded",
-        )
-        return Failure(text, "UNAVAILABLE")
-
-    def _too_long(self, request: Request, num_sent: int) -> Failure:
-        text = message(
-            f"model {self._model!r} request {request.id!r}",
-            expected=f"a stream of at most {self._max_bytes} bytes (max_stream_bytes)",
-            got=f"more after {num_sent} items",
-            remedy="ask for less at once, or raise kindaware.max_stream_bytes: the server keeps what its "
-            "client has not read yet, without a limit of its own",
-        )
-        return Failure(text, "INVALID_ARG")
-
-    def _unavailable(self) -> Failure:
-        return Failure(self._health.unavailable(), "UNAVAILABLE")
-
-    def _cancelled(self, request: Request) -> Failure:
-        text = message(
-            f"model {self._model!r} request {request.id!r}",
-            expected="a client that waits for the end of the stream",
-            got="its cancellation",
-            remedy="send the request again to get the rest",
-        )
-        return Failure(text, "CANCELLED")
-
-
-def _detached(arrival: Request | Failure, *, outlives_execute: bool = False) -> Request | Failure:
-    """Return a copy of the request without Triton's; a failure if its id can't be read."""
-    try:
-        if isinstance(arrival, Failure):
-            return arrival
-        return arrival.detached(outlives_execute=outlives_execute)
-    except RequestError as error:
-        return refusal_of(error)

@@ -28,15 +28,15 @@ class Declarations(Protocol):
 def complete(declared: Declarations, model_config: Any, *, subject: str, streams: bool) -> None:
     """Add the declarations of a class to Triton's `pb_utils.ModelConfig`.
 
-    The model becomes decoupled if the class defines `stream` and the configuration has no transaction policy.
-    Dynamic batching is enabled if the class defines no `stream` and declares a `max_batch_size` above 1, and
-    the configuration names no inputs.
+    The model becomes decoupled if the class streams and the configuration has no transaction policy. Dynamic
+    batching is enabled if the class doesn't stream and declares a `max_batch_size` above 1, and the
+    configuration names no inputs.
 
     Args:
         declared: the class.
         model_config: the configuration, completed in place.
         subject: the class, for messages.
-        streams: whether the class defines `stream`.
+        streams: whether the class defines `stream` or `step`.
 
     Raises:
         ConfigError: a declaration is invalid, or disagrees with the configuration.

@@ -1,4 +1,4 @@
-"""The way in which `forward`, or `stream`, gets its inputs."""
+"""The way in which `forward`, `stream` or `begin` gets its inputs."""
 
 from __future__ import annotations
 
@@ -72,9 +72,15 @@ class Call:
 
     @classmethod
     def bind(
-        cls, forward: Callable[..., Any], spec: ModelSpec, subject: str, *, has_preprocess: bool = False
+        cls,
+        forward: Callable[..., Any],
+        spec: ModelSpec,
+        subject: str,
+        *,
+        hook: str = "forward",
+        has_preprocess: bool = False,
     ) -> Call:
-        """Determine from the parameters of `forward`, or of `stream`, how it gets its tensors.
+        """Determine from the parameters of `forward`, `stream` or `begin` how it gets its tensors.
 
         With a hook `preprocess` they are passed by keyword if it returns them under the names of the
         parameters. What it returns is known only when it runs; so then the parameters need not fit the
@@ -93,9 +99,9 @@ class Call:
         extras = tuple(name for name in RESERVED_PARAMETERS if name in named and name not in names)
         produced = Parameters.of([one for one in parameters if one.name not in extras])
         if not has_preprocess or produced is None:
-            return cls._bind_inputs(forward, spec, subject)
+            return cls._bind_inputs(forward, spec, subject, hook)
         try:
-            return replace(cls._bind_inputs(forward, spec, subject), parameters=produced)
+            return replace(cls._bind_inputs(forward, spec, subject, hook), parameters=produced)
         except ConfigError:
             missing = [name for name in names if name not in named]
             is_misspelled = len(missing) < len(names) and _hint(missing, named)
@@ -104,12 +110,12 @@ class Call:
             return cls(None, extras, produced, takes_inputs=False)
 
     @classmethod
-    def _bind_inputs(cls, forward: Callable[..., Any], spec: ModelSpec, subject: str) -> Call:
+    def _bind_inputs(cls, forward: Callable[..., Any], spec: ModelSpec, subject: str, hook: str) -> Call:
         parameters = list(inspect.signature(forward).parameters.values())
         names = [spec.name for spec in spec.inputs]
         named = _by_name(parameters)
         takes_any_name = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        subject = f"{subject} {spec.hook}{_signature(forward)}"
+        subject = f"{subject} {hook}{_signature(forward)}"
         _check_controls(named, spec, subject)
         # An input may itself be called `lengths` or `requests`; then the parameter gets the input.
         extras = tuple(name for name in RESERVED_PARAMETERS if name in named and name not in names)
@@ -130,7 +136,7 @@ class Call:
                 remedy="name the parameters after the inputs in config.pbtxt" + _hint(missing, named),
             )
         # No parameter has an input's exact name, so the names can't tell the order; near misses may.
-        _check_positions(parameters, spec, subject)
+        _check_positions(parameters, spec, subject, hook)
         _check_order(parameters, names, subject)
         for name in extras:
             if named[name] not in behind and named[name].kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -195,7 +201,9 @@ def _check_keywords(parameters: Sequence[inspect.Parameter], spec: ModelSpec, su
             )
 
 
-def _check_positions(parameters: Sequence[inspect.Parameter], spec: ModelSpec, subject: str) -> None:
+def _check_positions(
+    parameters: Sequence[inspect.Parameter], spec: ModelSpec, subject: str, hook: str
+) -> None:
     names = [tensor.name for tensor in spec.inputs]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     num_required = sum(p.default is p.empty for p in positional)
@@ -206,7 +214,7 @@ def _check_positions(parameters: Sequence[inspect.Parameter], spec: ModelSpec, s
             subject,
             expected=f"a parameter for each of the {len(names)} inputs {names}",
             got=f"{most} positional" if num_required == most else f"{num_required} to {most} positional",
-            remedy=f"give {spec.hook} one parameter per input of config.pbtxt",
+            remedy=f"give {hook} one parameter per input of config.pbtxt",
         )
     optional = [tensor.name for tensor in spec.inputs if tensor.optional]
     if optional:

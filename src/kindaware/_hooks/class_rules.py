@@ -64,10 +64,11 @@ def check_class(model_class: type, base: type) -> None:
         base: the library's base class; only the definitions of classes derived from it are checked.
 
     Raises:
-        ConfigError: `load` is missing, or both `forward` and `stream`; a hook is asynchronous that can't be,
-            or has the wrong parameters; `stream` is not a generator, or another hook is one; a public name
-            looks like a misspelled hook or setting, or is one that the library provides; or a declaration is
-            not a list of `TensorSpec`.
+        ConfigError: `load` is missing, or `forward`, `stream` and `step` are; one of `begin` and `step` is,
+            or they are beside another of those; a hook is asynchronous that can't be, or has the wrong
+            parameters; `stream` is not a generator, or another hook is one; a public name looks like a
+            misspelled hook or setting, or is one that the library provides; or a declaration is not a list
+            of `TensorSpec`.
     """
     own = _own_names(model_class, base)
     subject = f"class {model_class.__name__}"
@@ -81,8 +82,8 @@ def check_class(model_class: type, base: type) -> None:
         ("load", "define load(self) to return the module"),
         ("forward", "define forward(self, ...) with a parameter per input"),
     ):
-        has_stream = name == "forward" and callable(getattr(model_class, "stream", None))
-        if not callable(getattr(model_class, name, None)) and not has_stream:
+        streams = name == "forward" and streaming_hook(model_class) is not None
+        if not callable(getattr(model_class, name, None)) and not streams:
             got = f"methods {sorted(key for key in own if key in HOOKS)}"
             # Another framework's name for the missing hook, such as `predict`, is what to rename.
             alike = [one for one in own if COUNTERPARTS.get(one) == name]
@@ -94,8 +95,31 @@ def check_class(model_class: type, base: type) -> None:
             )
     for name in own.keys() & HOOKS.keys():
         _check_hook(subject, model_class, name)
+    _check_steps(subject, model_class)
     for name in ("inputs", "outputs"):
         check_declaration(subject, name, getattr(model_class, name))
+
+
+def streaming_hook(model_class: type) -> str | None:
+    """Return the hook with which a class begins to answer a request of a decoupled model; None for none."""
+    return next((name for name in ("begin", "stream") if callable(getattr(model_class, name, None))), None)
+
+
+def _check_steps(subject: str, model_class: type) -> None:
+    """Refuse `begin`, `step` and `end` one without the other, and beside other hooks that answer requests."""
+    has = {name: callable(getattr(model_class, name, None)) for name in HOOKS}
+    found = [name for name in ("begin", "step", "end") if has[name]]
+    missing = [name for name in ("begin", "step") if not has[name]]
+    others = [name for name in ("stream", "forward") if has[name]]
+    if not found or not (missing or others):
+        return
+    remedy = f"write _{found[0]} if it is a helper of your own"
+    if others:
+        expected, got, remedy = f"no {others[0]} beside it", "both", f"remove {others[0]}, or {remedy}"
+    else:
+        define = f"{missing[0]}(self, {'states' if missing[0] == 'step' else '...'})"
+        expected, got, remedy = f"{missing[0]} beside it", "none", f"define {define}, or {remedy}"
+    raise ConfigError.of(f"{subject} hook {found[0]}", expected=expected, got=got, remedy=remedy)
 
 
 def check_placement_class(model_class: type, base: type, settings: Collection[str]) -> None:
@@ -119,33 +143,42 @@ def check_placement_class(model_class: type, base: type, settings: Collection[st
             _refuse_near(subject, name, settings)
 
 
-def check_transaction_policy(model_class: type, spec: ModelSpec) -> None:
-    """Refuse a class that can't answer in the way that the configuration's transaction policy requires.
+def check_transaction_policy(model_class: type, spec: ModelSpec) -> str:
+    """Return the hook that gets a request's inputs: `forward`, `stream` or `begin`.
 
     Raises:
-        ConfigError: the model is decoupled and has no `stream`, or isn't and has no `forward`.
+        ConfigError: the model is decoupled and has no `stream` or `step`, or isn't and has no `forward`; or
+            it has a hook that is called for `forward` alone.
     """
-    has = {name: callable(getattr(model_class, name, None)) for name in HOOKS}
+    streaming = streaming_hook(model_class)
+    has_forward = callable(getattr(model_class, "forward", None))
     subject = f"model {spec.name!r} class {model_class.__name__}"
-    if not has[spec.hook]:
+    hook = streaming if spec.decoupled else "forward" if has_forward else None
+    if hook is None:
         raise ConfigError.of(
             subject,
             expected="stream for a decoupled model"
             if spec.decoupled
-            else f"{_POLICY} for a class with stream",
+            else f"{_POLICY} for a class with {_answering(streaming)}",
             got="forward" if spec.decoupled else "none of it, and no forward",
             remedy=f"define stream(self, ...) with yield, or remove {_POLICY} from config.pbtxt"
             if spec.decoupled
             else f"add {_POLICY} to config.pbtxt",
         )
     for name, rule in HOOKS.items():
-        if rule.skips_streams and has[name] and not has["forward"]:
+        if rule.skips_streams and callable(getattr(model_class, name, None)) and not has_forward:
             raise ConfigError.of(
                 subject,
                 expected=f"{name} only beside forward",
-                got=f"{name} and stream",
-                remedy=f"remove {name}: requests to stream share no batch",
+                got=f"{name} and {_answering(streaming)}",
+                remedy=f"remove {name}: requests to {_answering(streaming)} share no batch",
             )
+    return hook
+
+
+def _answering(streaming: str | None) -> str:
+    """Return the hook that computes the items of a class with `begin` or `stream`."""
+    return "step" if streaming == "begin" else "stream"
 
 
 def check_declaration(subject: str, name: str, declared: Any) -> None:

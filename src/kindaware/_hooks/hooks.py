@@ -43,9 +43,11 @@ class Hooks:
     Attributes:
         preprocess: called per request.
         collate: called per input of a batch.
-        forward: called with a batch's tensors through `call`; `stream` if the model is decoupled, which is
-            called with a single request's.
+        forward: called with a batch's tensors through `call`; `stream` or `begin` if the model is decoupled,
+            which are called with a single request's.
+        step: called with the states of all open streams.
         postprocess: called per batch.
+        end: called with the state of a stream that has ended.
         call: how tensors are passed to `forward`.
         is_async: whether `forward` was defined with `async def`; here it is a blocking function already.
         with_requests: names of the hooks that get the requests' `RequestInfo`, in the order of the fields.
@@ -60,9 +62,13 @@ class Hooks:
     forward: Callable[..., Any] = field(
         metadata={_RULE: Rule(None, may_be_async=True, takes_requests=True, sees_batch=True)}
     )
+    step: Callable[..., Any] | None = field(
+        default=None, kw_only=True, metadata={_RULE: Rule(1, takes_requests=True, sees_batch=True)}
+    )
     postprocess: Callable[..., Any] | None = field(
         default=None, kw_only=True, metadata={_RULE: Rule(1, takes_requests=True, sees_batch=True)}
     )
+    end: Callable[[Any], Any] | None = field(default=None, kw_only=True, metadata={_RULE: Rule(1)})
     call: Call
     is_async: bool = False
     with_requests: tuple[str, ...] = field(init=False)
@@ -73,7 +79,7 @@ class Hooks:
 
         Args:
             model: the user's object; the optional hooks that its class defines are bound.
-            forward: its `forward` or `stream`.
+            forward: its `forward`, `stream` or `begin`.
             call: how `forward` gets its inputs.
             is_async: whether `forward` is asynchronous.
         """
@@ -113,8 +119,13 @@ HOOKS_OF_INSTANCE = {
 }
 """The hooks of an instance's life: no request is answered by them, and they are called where they are due."""
 
-HOOKS = {**HOOKS_OF_INSTANCE, **_OF_REQUESTS, "stream": _OF_REQUESTS["forward"]}
-"""All hooks; `stream` takes the place of `forward` in a decoupled model."""
+HOOKS = {
+    **HOOKS_OF_INSTANCE,
+    **_OF_REQUESTS,
+    "stream": _OF_REQUESTS["forward"],
+    "begin": Rule(None, takes_requests=True),
+}
+"""All hooks; `stream`, or `begin` and `step`, take the place of `forward` in a decoupled model."""
 
 
 def names_requests(hook: Any) -> bool:

@@ -61,7 +61,7 @@ class Metrics:
         for family, label_value, value in counters.exported():
             added = value - self._handed.get((family, label_value), 0.0)
             # Triton's counters take increments, and refuse negative ones.
-            if added > 0:
+            if added > 0 or (added and family.kind == "GAUGE"):
                 self._metric(family, label_value).increment(added)
                 self._handed[family, label_value] = value
 
@@ -76,6 +76,6 @@ class Metrics:
         """Return a metric family, created on first use: a server that is loading models is busy enough."""
         if family.name not in self._families:
             self._families[family.name] = self._new_family(
-                name=family.name, description=family.description, kind=self._new_family.COUNTER
+                name=family.name, description=family.description, kind=getattr(self._new_family, family.kind)
             )
         return self._families[family.name]

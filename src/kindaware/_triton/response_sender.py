@@ -32,7 +32,6 @@ class ResponseSender:
     Args:
         builder: builds the responses.
         request: Triton's request.
-        parameters: parameters of each response, read when it is sent; None for none.
         asks_for_cancelled: whether to ask the server if the client has cancelled.
 
     Attributes:
@@ -43,25 +42,24 @@ class ResponseSender:
         self,
         builder: ResponseBuilder,
         request: Any,
-        parameters: Mapping[str, Any] | None = None,
         *,
         asks_for_cancelled: bool = True,
     ) -> None:
         self._builder = builder
         self._requested: set[str] = request.requested_output_names()
         self._sender = request.get_response_sender()
-        self._parameters = parameters
         self.num_sent = 0
         self._is_ended = False
         self._is_cancelled = False
         # In seconds of time.monotonic; infinity never comes, so nothing is asked.
         self._next_check = 0.0 if asks_for_cancelled else math.inf
 
-    def send(self, outputs: Tensors) -> None:
+    def send(self, outputs: Tensors, parameters: Mapping[str, Any] | None = None) -> None:
         """Send one item.
 
         Args:
             outputs: contiguous tensors and BYTES arrays by name.
+            parameters: parameters of the response; None or empty for none.
 
         Raises:
             RequestError: there are parameters, and the server doesn't support them.
@@ -71,19 +69,17 @@ class ResponseSender:
             Until the server has copied the item, without the GIL. After that the tensors may be overwritten.
             Source: python_backend `response_sender.cc`, ResponseSender::Send.
         """
-        self._sender.send(self._builder.answer(outputs, self._requested, self._parameters))
+        self._sender.send(self._builder.answer(outputs, self._requested, parameters))
         self.num_sent += 1
 
-    def size_of(self, outputs: Tensors) -> int:
-        """Return the bytes that an item would take in the server; outputs that nobody asked for take none.
+    def size_of(self, outputs: Tensors, parameters: Mapping[str, Any] | None = None) -> int:
+        """Return the bytes that an item and its parameters would take in the server.
 
-        The parameters go with each item, too.
+        Outputs that nobody asked for take none.
         """
         sent = (value for name, value in outputs.items() if name in self._requested)
-        parameters = sum(
-            map(_num_text_bytes, itertools.chain.from_iterable((self._parameters or {}).items()))
-        )
-        return ITEM_BYTES + parameters + sum(map(num_bytes, sent))
+        texts = itertools.chain.from_iterable((parameters or {}).items())
+        return ITEM_BYTES + sum(map(_num_text_bytes, texts)) + sum(map(num_bytes, sent))
 
     def is_cancelled(self) -> bool:
         """Whether the client has cancelled, as of the last `CANCEL_CHECK_SECONDS`."""

@@ -1,0 +1,129 @@
+"""One step of several streams: which of them fail if `step` raises, and which are set aside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kindaware._batch.plan import Plan
+from kindaware._batch.request import halve
+from kindaware._device.runtime import is_out_of_memory
+from kindaware._errors import KindAwareError, OutputError, RequestError, attribute_of, describe, message
+from kindaware._execute.open_stream import OpenStream
+from kindaware._execute.step_results import is_immutable
+from kindaware._execute.step_runner import StepRunner
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Stepped:
+    """What has become of the streams of one step.
+
+    Attributes:
+        results: streams that were stepped, with what `step` returned for each.
+        failed: errors, and the streams that fail with each.
+        aside: streams for which there was no memory, as they were before the step.
+    """
+
+    results: list[tuple[OpenStream, Any]] = field(default_factory=list)
+    failed: list[tuple[Exception, list[OpenStream]]] = field(default_factory=list)
+    aside: list[OpenStream] = field(default_factory=list)
+
+
+class StepIsolation:
+    """Runs `step`; if it raises, steps the innocent streams again, as far as their states are as they were.
+
+    States that `step` changes in place may be changed already when it raises, and to step one of them again
+    would skip an item. So then all streams of the step fail.
+
+    Args:
+        plan: plan of the instance.
+        runner: runs the hooks.
+    """
+
+    def __init__(self, plan: Plan, runner: StepRunner) -> None:
+        self._model = plan.spec.name
+        self._isolates = plan.settings.isolate_errors
+        self._runner = runner
+        self._health = runner.device.health
+
+    def run(self, streams: Sequence[OpenStream]) -> Stepped:
+        """Step all streams once.
+
+        Of immutable states, those that an error names fail, and the others are stepped again; an error that
+        names none is looked for by halving, with at most 2 log2(n) + 2 further steps. If memory runs out, the
+        later half is set aside, down to a single stream.
+
+        Args:
+            streams: at least one, oldest first.
+
+        Returns:
+            What has become of each; after a device fault not all of them are in it.
+        """
+        stepped = Stepped()
+        pending = [list(range(len(streams)))]
+        # Each halving costs two steps, and log2(n) of them lead to a single stream; 2 more for rounding.
+        num_further = int(2 * math.log2(len(streams))) + 2
+        while pending and self._health.fault is None:
+            part = pending.pop(0)
+            group = [streams[position] for position in part]
+            results = self._attempt(group)
+            if isinstance(results, list):
+                stepped.results += zip(group, results, strict=True)
+                continue
+            error = results
+            is_repeatable = all(is_immutable(one.state) for one in group) and not isinstance(
+                error, OutputError
+            )
+            named = _named(error, len(part))
+            guilty = [group[n] for n in named]
+            others = [position for n, position in enumerate(part) if n not in named]
+            if guilty:
+                stepped.failed.append((error, guilty))
+            if guilty and others and is_repeatable and num_further:
+                num_further -= 1
+                pending.append(others)
+            elif not guilty and len(part) > 1 and is_repeatable and is_out_of_memory(error):
+                # Whatever was to be stepped yet is younger, or has failed with these already.
+                first, later = halve(part)
+                stepped.aside += [streams[position] for position in later]
+                pending.insert(0, first)
+            elif not guilty and len(part) > 1 and is_repeatable and self._isolates and num_further > 1:
+                num_further -= 2
+                pending += halve(part)
+            elif others:
+                reason = self._shared(error, len(part)) if len(part) > 1 and not is_repeatable else error
+                stepped.failed.append((reason, [streams[position] for position in others]))
+            self._runner.counters.retries += bool(pending)
+        return stepped
+
+    def _attempt(self, group: Sequence[OpenStream]) -> list[Any] | Exception:
+        try:
+            return self._runner.step([one.state for one in group], [one.request for one in group])
+        except BaseException as raised:
+            return self._health.caught(raised)
+
+    def _shared(self, error: Exception, num_streams: int) -> Exception:
+        """Return the error of streams that fail because one of them may be to blame."""
+        if isinstance(error, OutputError):
+            return error
+        shared = KindAwareError(
+            message(
+                f"model {self._model!r} step",
+                expected=f"to return for all of its {num_streams} streams",
+                got=describe(error),
+                remedy="return a RequestError for the stream that is to blame; or keep states in tuples or "
+                "frozen dataclasses and return kindaware.Next, so that the others can be stepped again",
+            )
+        )
+        shared.__cause__ = error
+        return shared
+
+
+def _named(error: Exception, num_streams: int) -> list[int]:
+    """Return the positions of the streams that an error names; empty if it names none, or one too many."""
+    rows = attribute_of(error, "rows") if isinstance(error, RequestError) else None
+    if not isinstance(rows, tuple) or not all(type(row) is int and 0 <= row < num_streams for row in rows):
+        return []
+    return sorted(set(rows))
