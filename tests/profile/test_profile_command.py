@@ -161,7 +161,7 @@ def test_another_configuration_is_taken_with_config(write_model, profile, tmp_pa
         (RAISES, CONFIG, (), "an odd word"),
         (NET, CONFIG, ("--output", "/no/such/trace.json"), "expected a file in a directory that is there"),
         (NET, CONFIG, ("--requests", 65), "expected at most 64 rows, its max_batch_size, in one execute"),
-        (NET, CONFIG.replace("[ 8 ]", "[ -1 ]"), (), "got none; say them, like --shape X:16"),
+        (NET, CONFIG.replace("[ 8 ]", "[ -1 ]"), (), "got none; say them, like --shape X:8"),
     ],
     ids=["decoupled", "raises", "output", "requests", "shape"],
 )
@@ -189,7 +189,7 @@ def test_directory_without_code_of_its_own_names_the_one_to_pass(write_model, pr
 
     for path, text in (
         (ensemble, "got an ensemble, which has no code; pass one of the models of its steps"),
-        (model / "1", f"got a version of one; pass {model}\n"),
+        (model / "1", f"got a version of a model; pass {model}\n"),
         (tmp_path, f"got a repository; pass one of its models: {ensemble} {model}\n"),
     ):
         status, out, err, _ = profile(path)

@@ -67,7 +67,7 @@ def test_input_of_a_model_that_does_not_batch_has_no_rows():
 @pytest.mark.parametrize(
     ("shapes", "text"),
     [
-        ({}, r"input 'X': expected sizes .* dims \[3, -1\], got none; say them, like --shape X:3,16"),
+        ({}, r"input 'X': expected sizes .* dims \[3, -1\], got none; say them, like --shape X:3,8"),
         ({"X": (4, 7)}, r"got \[4, 7\]; say them"),
         ({"X": (3,)}, r"got \[3\]; say them"),
         ({"Z": (3,)}, r"--shape Z: expected an input of model 'net': X, got 'Z'"),

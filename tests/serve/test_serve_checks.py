@@ -223,7 +223,7 @@ def test_server_kind_other_than_cpu_is_refused(tmp_path):
 @pytest.mark.parametrize("port", [-1, 65536])
 def test_choose_ports_out_of_range_is_refused(port):
     with pytest.raises(
-        ServerError, match=f"--http-port, in Python http_port: expected a port from 0 to 65535, got {port}"
+        ServerError, match=f"in Python http_port: expected a port from 0 to 65535, got {port}"
     ):
         choose_ports("127.0.0.1", {"--http-port": port})
 

@@ -34,6 +34,20 @@ def is_model(folder: Path) -> bool:
     return (folder / "config.pbtxt").is_file() or (folder / "configs").is_dir() or bool(list_versions(folder))
 
 
+def describe_wrong_path(path: Path) -> tuple[str, str] | None:
+    """Return what a path is that is neither a model's directory nor above one, and what to pass instead.
+
+    None for one that may be either.
+    """
+    if not path.exists():
+        return "no such directory", "check the path"
+    if not path.is_dir():
+        model = next((one for one in list(path.parents)[:2] if is_model(one)), None)
+        return "a file", "check the path" if model is None else f"pass {model}"
+    is_inside = is_version(path) and not is_model(path)
+    return ("a version of a model", f"pass {path.parent}") if is_inside else None
+
+
 def is_clutter(folder: Path) -> bool:
     """Return whether a directory is what a tool has left; the server would take it for a model."""
     left = folder.name.startswith((".", "__")) or folder.name == "lost+found"

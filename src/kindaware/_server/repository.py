@@ -10,8 +10,8 @@ from kindaware._server.failure import ServerError
 from kindaware._server.model_folder import (
     check_code,
     check_is_model,
+    describe_wrong_path,
     is_model,
-    is_version,
     list_folders,
     list_versions,
     read_config,
@@ -90,7 +90,7 @@ def _check_repository(text: str, *, may_be_empty: bool) -> str:
         return text
     path = Path(text).expanduser().absolute()
     subject, expected = f"model repository {path}", "a directory that has one directory per model"
-    wrong = _describe_wrong_level(path) if path.exists() else ("no such directory", "check the path")
+    wrong = describe_wrong_path(path) or _describe_wrong_level(path)
     if wrong is None and not (may_be_empty or is_model(path) or any(list_folders(path))):
         wrong = "a directory without any", f"put a model into it, at least {path / 'NAME' / '1' / 'model.py'}"
     if wrong is not None:
@@ -100,14 +100,9 @@ def _check_repository(text: str, *, may_be_empty: bool) -> str:
 
 
 def _describe_wrong_level(path: Path) -> tuple[str, str] | None:
-    """Return what a path is that isn't a repository, and what to pass instead; None for a repository."""
-    if not path.is_dir():
-        model = next((one for one in list(path.parents)[:2] if is_single_model(one)), None)
-        return "a file", f"pass {model}" if model is not None else "check the path"
+    """Return what a directory is that isn't a repository, and what to pass instead; None for a repository."""
     if is_single_model(path):
         return None
-    if is_version(path):
-        return "a version of a model", f"pass {path.parent}"
     folders = list_folders(path)
     if folders and not any(map(is_model, folders)):
         above = [folder for folder in folders if any(map(is_model, list_folders(folder)))]

@@ -1,11 +1,11 @@
-"""The argument MODEL_DIR of commands that run one model."""
+"""The argument MODEL_DIR of commands that load models themselves."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from kindaware._errors import ConfigError
-from kindaware._server.model_folder import is_model, is_version, read_config
+from kindaware._server.model_folder import describe_wrong_path, is_model, read_config
 
 
 def require_model(model_dir: Path, *, allow_ensemble: bool = False) -> None:
@@ -18,7 +18,7 @@ def require_model(model_dir: Path, *, allow_ensemble: bool = False) -> None:
     Raises:
         ConfigError: it is no directory, a repository, a version, or an ensemble.
     """
-    wrong = _describe_wrong(model_dir)
+    wrong = describe_wrong_path(model_dir) or _describe_repository(model_dir)
     if wrong is None and not allow_ensemble and read_config(model_dir).is_ensemble:
         wrong = "an ensemble, which has no code", "pass one of the models of its steps"
     if wrong is not None:
@@ -28,17 +28,6 @@ def require_model(model_dir: Path, *, allow_ensemble: bool = False) -> None:
         )
 
 
-def _describe_wrong(model_dir: Path) -> tuple[str, str] | None:
-    if not model_dir.exists():
-        return "no such directory", "check the path"
-    if not model_dir.is_dir():
-        if model_dir.parent.name.isdecimal():
-            return "a file", f"pass {model_dir.parents[1]}"
-        return "a file", "pass the directory that has config.pbtxt, or the versions, in it"
-    if is_version(model_dir):
-        return "a version of one", f"pass {model_dir.parent}"
-    if not is_model(model_dir):
-        models = [str(entry) for entry in sorted(model_dir.iterdir()) if is_model(entry)]
-        if models:
-            return "a repository", f"pass one of its models: {' '.join(models)}"
-    return None
+def _describe_repository(path: Path) -> tuple[str, str] | None:
+    models = [] if is_model(path) else [str(entry) for entry in sorted(path.iterdir()) if is_model(entry)]
+    return ("a repository", f"pass one of its models: {' '.join(models)}") if models else None

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from kindaware._errors import ConfigError
+from kindaware._server.failure import ServerError
 from kindaware.cli._app import app
 from kindaware.cli.bench import _plot
 from kindaware.cli.bench._candidates import find_candidates
@@ -27,7 +28,7 @@ from kindaware.cli.bench._progress import Progress
 from kindaware.cli.bench._report import write_levels
 from kindaware.cli.bench._server_times import ServerTimes, compare, count
 from kindaware.cli.bench._session import Measurement
-from kindaware.cli.bench._subject import Place, find_place, open_subject
+from kindaware.cli.bench._subject import Place, _started, find_place, open_subject
 from kindaware.cli.bench._sweep import Duration
 from kindaware.client._metadata import Metadata, ModelClientError
 
@@ -315,3 +316,15 @@ def test_progress_is_a_bar_in_a_terminal_and_lines_elsewhere(monkeypatch, capsys
     assert "8 requests in flight" in terminal.getvalue()
     assert "[result]\n" in terminal.getvalue()
     assert not [one for one in threading.enumerate() if one.daemon and "_move" in one.name]
+
+
+def test_model_that_does_not_load_is_one_line_with_the_users_own():
+    class Fails:
+        def start(self):
+            reason = "Internal: ValueError: no weights\n\nAt:\n  /models/net/1/model.py(4): initialize\n"
+            raise ServerError("many\nlines", models={"net": reason}, log="...")
+
+    with pytest.raises(ServerError) as caught, _started(Fails()):
+        pass
+    place = "/models/net/1/model.py:4, in initialize"
+    assert str(caught.value) == f"model 'net' can't be loaded: ValueError: no weights ({place})"

@@ -61,7 +61,7 @@ def test_bad_paths_are_one_line_with_what_to_pass(tmp_path):
     folder = write_model(tmp_path / "repository" / "m")
     for path, text in [
         (tmp_path / "nowhere", "got no such directory; check the path"),
-        (folder / "config.pbtxt", "got a file; pass the model's directory"),
+        (folder / "config.pbtxt", f"got a file; pass {folder}"),
         (folder / "1", f"got a version of a model; pass {folder}"),
         (tmp_path, f"pass {tmp_path / 'repository'}"),
     ]:

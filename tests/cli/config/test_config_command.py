@@ -142,7 +142,7 @@ def test_bad_directories_name_the_one_to_pass(tmp_path):
     folder = write_model(tmp_path / "m", DECLARED)
     for path, text in [
         (tmp_path / "nowhere", "no such directory"),
-        (folder / "1", f"a version of one; pass {folder}"),
+        (folder / "1", f"a version of a model; pass {folder}"),
         (tmp_path, f"a repository; pass one of its models: {folder}"),
         (folder / "1" / "model.py", "got a file"),
     ]:

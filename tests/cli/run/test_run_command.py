@@ -229,21 +229,34 @@ def test_settings_do_without_a_configuration(run, write_model):
         (["-i", "Z=[1]"], "expected NAME=VALUE with an input of the model, one of ['X'], got 'Z'"),
         (["-i", "x.npy"], "got no such file; correct the path"),
         (["-i", "[1,2]"], "unexpected shape for input 'X' for model 'm'. Expected [-1,4], got [1,2]"),
-        (["--random", "--set", "kindaware.precison=x"], "did you mean kindaware.precision?"),
-        (["--random", "--set", "precision=x"], "did you mean kindaware.precision?"),
-        (["--random", "--set", "max_batch_size=many"], "expected a whole number, got 'many'"),
-        (["--random", "--set", "max_batch_size"], "expected KEY=VALUE, got no =; write it like"),
         (["--random", "--labels", "/nowhere"], "No such file or directory: '/nowhere'"),
-        (["--random", "--kind", "XPU"], "expected 'CPU', 'GPU' or 'MODEL', got 'XPU'"),
     ],
 )
-def test_wrong_option_is_one_line(run, write_model, args, text):
+def test_wrong_input_is_one_line(run, write_model, args, text):
     done = run(write_model(), *args)
 
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1].startswith("kindaware run: ")
     assert text in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ("kindaware.precison=x", "did you mean kindaware.precision?"),
+        ("precision=x", "did you mean kindaware.precision?"),
+        ("max_batch_size=many", "expected a whole number, got 'many'"),
+        ("max_batch_size", "expected KEY=VALUE, got no =; write it like"),
+    ],
+)
+def test_wrong_setting_is_one_line_and_a_wrong_command_line(run, write_model, setting, text):
+    done = run(write_model(), "--random", "--set", setting)
+
+    assert done.exit_code == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith("kindaware run: ")
+    assert text in line
 
 
 def test_path_that_is_no_models_directory_names_the_one_to_pass(run, write_model):

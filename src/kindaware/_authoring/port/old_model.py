@@ -69,7 +69,10 @@ def read_old_model(text: str, path: str) -> OldModel:
             f"{path} class {CLASS}",
             expected="a method execute, to be ported",
             got="an asynchronous one" if is_async else f"methods {list(methods)}",
-            remedy="port it by hand" if is_async else "it needs no port if it derives from KindAwareModel",
+            remedy="port it by hand: what its loop does for a request becomes async def forward, or "
+            "async def stream where the model is decoupled, and its awaits stay"
+            if is_async
+            else "it needs no port if it derives from KindAwareModel",
         )
     return OldModel(text.splitlines(), tree, owner, methods, _alias(tree))
 

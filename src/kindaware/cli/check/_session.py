@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from kindaware._errors import ConfigError, OptionError
-from kindaware._server.model_folder import is_model, is_version, list_folders
+from kindaware._server.model_folder import describe_wrong_path, is_model, list_folders
 from kindaware.cli._machine import Machine
 from kindaware.cli._reporting import FAILED
 from kindaware.cli._shapes import parse_shapes
@@ -80,13 +80,8 @@ def find_models(path: Path) -> list[Path]:
     Raises:
         ConfigError: there is none.
     """
-    got, remedy = "", ""
-    if not path.exists():
-        got, remedy = "no such directory", "check the path"
-    elif not path.is_dir():
-        got, remedy = "a file", "pass the model's directory"
-    elif is_version(path):
-        got, remedy = "a version of a model", f"pass {path.parent}"
+    if (wrong := describe_wrong_path(path)) is not None:
+        got, remedy = wrong
     elif is_model(path) or (path / "model.py").is_file():
         return [path]
     else:
