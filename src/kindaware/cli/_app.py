@@ -59,7 +59,7 @@ def _kindaware(
         bool,
         typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
-    debug: Annotated[bool, typer.Option(_DEBUG, help="Print the traceback of an error too.")] = False,
+    debug: Annotated[bool, typer.Option(_DEBUG, help="Also print the traceback of an error.")] = False,
 ) -> None:
     """Serve PyTorch models from Triton's Python backend, on the device their instance_group asks for."""
 
@@ -94,7 +94,7 @@ class _Command:
 _COMMANDS: dict[str, _Command] = {
     "new": _Command(
         new,
-        "Make a model's directory, ready to serve.",
+        "Create a model's directory, ready to serve.",
         [
             "kindaware new iris",
             "kindaware new resnet18 --from torchvision.models:resnet18",
@@ -106,7 +106,7 @@ _COMMANDS: dict[str, _Command] = {
     ),
     "check": _Command(
         check,
-        "Say what is wrong with a model, without a server.",
+        "Find mistakes in a model, without a server.",
         [
             "kindaware check models",
             "kindaware check models/resnet50 --kind CPU",
@@ -186,7 +186,7 @@ _COMMANDS: dict[str, _Command] = {
     ),
     "doctor": _Command(
         doctor,
-        "Say what this machine has for serving.",
+        "Check whether this machine can serve models.",
         ["kindaware doctor", "kindaware doctor --json"],
         {0: "models can be served here", 1: "there is an error"},
     ),

@@ -21,14 +21,14 @@ def infer(
             "--input",
             "-i",
             metavar="NAME=VALUE",
-            help="A .npy file, a picture, JSON or text; the name may be left out where there is one input.",
+            help="A .npy file, a picture, JSON or text; omit the name if there is only one input.",
             show_default=False,
         ),
     ] = None,
     is_random: Annotated[bool, typer.Option("--random", help="Random values for the other inputs.")] = False,
     outputs: Annotated[
         list[str] | None,
-        typer.Option("--output", "-o", metavar="NAME", help="An output to ask for.", show_default="all"),
+        typer.Option("--output", "-o", metavar="NAME", help="An output to request.", show_default="all"),
     ] = None,
     top: Annotated[
         int | None,
@@ -42,10 +42,10 @@ def infer(
     ] = None,
     sequence_id: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Sequence that the request is of.", show_default=False),
+        typer.Option(min=1, metavar="N", help="Sequence that the request belongs to.", show_default=False),
     ] = None,
-    is_start: Annotated[bool, typer.Option("--sequence-start", help="It is the first of them.")] = False,
-    is_end: Annotated[bool, typer.Option("--sequence-end", help="It is the last of them.")] = False,
+    is_start: Annotated[bool, typer.Option("--sequence-start", help="This is its first request.")] = False,
+    is_end: Annotated[bool, typer.Option("--sequence-end", help="This is its last request.")] = False,
     is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for each answer.")] = False,
     version: Annotated[
         str, typer.Option(metavar="N", help="Version of the model.", show_default="the server chooses")

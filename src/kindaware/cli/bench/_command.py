@@ -37,7 +37,7 @@ def bench(
         str,
         typer.Option(
             metavar="R,R,...",
-            help="Requests per second at random moments, in place of a number in flight.",
+            help="Requests per second at random moments, instead of a number in flight.",
             show_default=False,
         ),
     ] = "",
@@ -59,7 +59,7 @@ def bench(
             show_default="1; with --compare or --tune 0.3",
         ),
     ] = None,
-    rows: Annotated[int, typer.Option("--rows", "-b", min=1, metavar="N", help="Rows of a request.")] = 1,
+    rows: Annotated[int, typer.Option("--rows", "-b", min=1, metavar="N", help="Rows per request.")] = 1,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,7 +96,7 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    http: Annotated[bool, typer.Option("--http", help="Ask a started server over HTTP.")] = False,
+    http: Annotated[bool, typer.Option("--http", help="Use HTTP for a started server.")] = False,
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long answers may take.")
     ] = 60.0,
@@ -104,7 +104,7 @@ def bench(
         str,
         typer.Option(
             metavar="WHAT",
-            help="Measure WHAT too, in turns: 'KEY=VALUE ...' is the same model with other settings, "
+            help="Also measure WHAT, taking turns: 'KEY=VALUE ...' is the same model with other settings, "
             "or a MODEL_DIR, a URL, or the name of another model.",
             show_default=False,
         ),
@@ -112,7 +112,10 @@ def bench(
     rounds: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Turns of each with --compare; 6 at least to tell.", show_default="10"
+            min=1,
+            metavar="N",
+            help="Turns of each with --compare; at least 6 to show a difference.",
+            show_default="10",
         ),
     ] = None,
     tune: Annotated[
@@ -121,7 +124,7 @@ def bench(
     latency_ms: Annotated[
         float | None,
         typer.Option(
-            min=0.001, metavar="MS", help="Most that p95 may be, with --tune.", show_default="no limit"
+            min=0.001, metavar="MS", help="Highest p95 that --tune accepts.", show_default="no limit"
         ),
     ] = None,
     max_error: Annotated[
@@ -129,7 +132,7 @@ def bench(
         typer.Option(
             min=0.0,
             metavar="PART",
-            help="Most that outputs may differ from FP32, in parts of their largest value.",
+            help="How far outputs may be off those of FP32, relative to their largest value.",
             show_default="0.05",
         ),
     ] = None,
@@ -139,7 +142,7 @@ def bench(
             min=0.0,
             max=1.0,
             metavar="PART",
-            help="Least share of rows whose best class is that of FP32.",
+            help="Lowest share of rows with the same best class as FP32.",
             show_default="0.99",
         ),
     ] = None,
@@ -152,7 +155,7 @@ def bench(
         typer.Option(
             "--try",
             metavar="'KEY=V|V'",
-            help="Values that --tune tries of a setting, in place of its own choice.",
+            help="Values of a setting for --tune to try, instead of its own choice.",
             show_default=False,
         ),
     ] = None,
@@ -165,7 +168,7 @@ def bench(
             metavar="FILE.png", help="Draw latency over throughput.", show_default=False, dir_okay=False
         ),
     ] = None,
-    is_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    is_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
     """Measure a model's throughput and latency on a server under load."""
     # Here, since `kindaware serve` imports this file too, and has no use for numpy or a client.

@@ -21,10 +21,10 @@ def check(
         Kind | None,
         typer.Option(help="Kind of the instances.", show_default="the configuration's"),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for warnings too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Also exit with 1 for warnings.")] = False,
     ignore: Annotated[
         list[str] | None,
-        typer.Option(metavar="RULE", help="A rule to leave out, such as KA206.", show_default=False),
+        typer.Option(metavar="RULE", help="A rule to skip, such as KA206.", show_default=False),
     ] = None,
     shape: Annotated[
         list[str] | None,
@@ -37,7 +37,7 @@ def check(
     parameter: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="A parameter, over that of the configuration.", show_default=False
+            metavar="NAME=VALUE", help="Override a parameter of the configuration.", show_default=False
         ),
     ] = None,
     run: Annotated[bool, typer.Option("--run/--no-run", help="Load the model and send a request.")] = True,

@@ -22,7 +22,7 @@ def config(
         bool, typer.Option("--check", help="Exit with 1 if config.pbtxt differs from the declarations.")
     ] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="Print the whole configuration and not the difference.")
+        bool, typer.Option("--full", help="Print the whole configuration instead of the difference.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
     timeout: Annotated[

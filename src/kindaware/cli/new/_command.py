@@ -39,23 +39,21 @@ def new(
     ] = None,
     task: Annotated[
         TaskName | None,
-        typer.Option(
-            help="The shape of the small model: what it gets and how it answers.", show_default="tensor"
-        ),
+        typer.Option(help="Which small model: what it takes and how it answers.", show_default="tensor"),
     ] = None,
     examples: Annotated[
         list[str] | None,
         typer.Option(
             "--example",
             metavar="[NAME=][TYPE:]SHAPE",
-            help="An input of --from, batch dimension left out: 3x224x224, or IDS=int64:16.",
+            help="An input of --from, without its batch dimension: 3x224x224, or IDS=int64:16.",
             show_default="found from the module",
         ),
     ] = None,
     is_forced: Annotated[
-        bool, typer.Option("--force", help="Replace files that are there; others stay.")
+        bool, typer.Option("--force", help="Overwrite files that the command writes; keep all others.")
     ] = False,
-    is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON for machines.")] = False,
+    is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Make a model's directory: config.pbtxt, 1/model.py, a test, a client, and a README."""
     # Here, since the other commands have no use for it.

@@ -30,7 +30,7 @@ def run(
             "--input",
             "-i",
             metavar="NAME=VALUE",
-            help="A .npy file, a picture, JSON or text; the name may be left out where there is one input. "
+            help="A .npy file, a picture, JSON or text; omit the name if there is only one input. "
             "A name given again begins another request.",
             show_default=False,
         ),
@@ -39,7 +39,10 @@ def run(
     num_requests: Annotated[
         int,
         typer.Option(
-            "--requests", min=1, metavar="N", help="How many requests; of a sequence where there is one."
+            "--requests",
+            min=1,
+            metavar="N",
+            help="How many requests; one sequence if the model has sequences.",
         ),
     ] = 1,
     top: Annotated[

@@ -18,7 +18,7 @@ def serve(
         list[str],
         typer.Argument(
             metavar="MODEL_REPOSITORY",
-            help="Directories that have one directory per model, or a model's directory.",
+            help="Directories with one directory per model, or a model's directory.",
             show_default=False,
         ),
     ],
@@ -32,16 +32,16 @@ def serve(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 is all.")
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 is every one.")
     ] = "127.0.0.1",
     http_port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of HTTP; 0 picks a free one.")
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port for HTTP; 0 picks a free one.")
     ] = 8000,
     grpc_port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of gRPC; 0 picks a free one.")
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port for gRPC; 0 picks a free one.")
     ] = 8001,
     metrics_port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port of the metrics; 0 picks a free one.")
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port for metrics; 0 picks a free one.")
     ] = 8002,
     kind: Annotated[
         ServerKind | None,
@@ -65,16 +65,16 @@ def serve(
         bool, typer.Option("--watch", help="Reload a model when one of its files changes.")
     ] = False,
     has_examples: Annotated[
-        bool, typer.Option("--examples", help="Print requests to paste for every model: curl and Python.")
+        bool, typer.Option("--examples", help="Print requests with curl and Python for every model.")
     ] = False,
     startup_timeout: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="How long loading the models may take.")
+        float, typer.Option(min=0.1, metavar="SECONDS", help="How long the models may take to load.")
     ] = 600.0,
     log_file: Annotated[
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Where the server's log goes.",
+            help="Where to keep the server's log.",
             show_default="a temporary file, removed after a clean end",
         ),
     ] = None,
