@@ -17,9 +17,10 @@ from benchmarks.parts.memory import run_memory
 from benchmarks.parts.overhead import run_growth, run_overhead
 from benchmarks.parts.serving import run_serving
 from benchmarks.parts.stages import run_stages
+from benchmarks.parts.step import run_step
 from benchmarks.parts.turns import run_turns
 from benchmarks.report import page
-from benchmarks.report.plot import plot
+from benchmarks.report.plot import draw
 from benchmarks.run import Run, make_parser
 from benchmarks.servers.repository import Served
 from benchmarks.servers.triton import tritonserver
@@ -34,8 +35,9 @@ PARTS = {
     "curve": run_curve,
     "memory": run_memory,
     "gains": run_gains,
+    "step": run_step,
 }
-DEFAULT_PARTS = tuple(PARTS)[:-2]
+DEFAULT_PARTS = tuple(PARTS)[:-3]
 EVERYTHING, PAGE = "all", "page"
 PACKAGES = ("kindaware", "torch", "torchvision", "numpy", "nvidia-pytriton", "tritonclient", "grpcio")
 
@@ -51,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = Run(args, describe_run(["python", "-m", "benchmarks", *given], PACKAGES))
     run.about["versions"]["tritonserver"] = _server_version(run)
     status = run.measure({part: PARTS[part] for part in args.parts}, BARS)
-    if run.parts.get("curve", {}).get("networks"):
-        plot(run.parts["curve"], results.FOLDER / "quick.svg" if args.quick else page.PLOT)
+    for path in draw(run.parts, results.FOLDER / "quick" if args.quick else page.PICTURES):
+        run.say(f"wrote {path.name}")
     run.say(f"results in benchmarks/results/{args.name}.json")
     return status
 

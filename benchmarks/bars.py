@@ -43,6 +43,7 @@ P50_OFFICIAL = "p50: kindaware / official"
 P50_HAND_WRITTEN = "p50: kindaware / hand_written"
 OVERHEAD = "execute / unavoidable calls, 32 requests"
 IMPORT = "import kindaware / import torch"
+FIRST_ITEM = "first item / step"
 
 BARS = (
     Bar("mlp, 1 instance", RATE_OFFICIAL, 1.3),
@@ -61,6 +62,10 @@ BARS = (
     Bar("mlp, 1 instance", RATE_PYTRITON, 1.7),
     Bar("overhead", OVERHEAD, 1.5, is_least=False),
     Bar("imports", IMPORT, 0.03, is_least=False),
+    Bar("gpt, 32 streams", "rate: step / stream", 5),
+    Bar("gpt, 32 streams", "rate: step / litserve", 1),
+    Bar("wide gpt, 32 streams", "rate: step / bare loop", 0.85),
+    Bar("first item, 31 streams", FIRST_ITEM, 3, is_least=False),
 )
 
 FLOOR_SHARE = "(host copy + bare forward, bf16) / kindaware, bf16"

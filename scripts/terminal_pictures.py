@@ -146,6 +146,17 @@ def take_clients(folder: Path) -> None:
     keep(folder / "astronaut-faces.png", "faces", crop=(64, 0, 384, 256))
 
 
+def take_generation(folder: Path) -> None:
+    """Eight texts side by side, when they are written."""
+    train, ask = (f"examples/generation/{file}.py" for file in ("train", "client"))
+    Command(f"python {ROOT}/{train}", folder).wait()
+    link(folder / "models", ("generation/models/gpt",))
+    with serving(SERVE, folder):
+        written = Command(f"python {ROOT}/{ask}", folder, 102).wait()
+    last_frame = written.rpartition("\x1b[2K")[2]  # before it, what it replaces
+    picture("generation", (f"python {ask}", last_frame), width=102)
+
+
 def until(printed: str, words: str) -> str:
     """What is printed before these words, and an ellipsis."""
     return printed.replace("\r", "").partition(f"\n{words}")[0].rstrip("\n") + "\n\x1b[2m…\x1b[0m"
@@ -197,6 +208,7 @@ TAKES = {
     "bench": take_bench,
     "examples": take_examples,
     "clients": take_clients,
+    "generation": take_generation,
 }
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from benchmarks.bars import BARS
 from benchmarks.machine import ROOT
-from benchmarks.report.plot import plot
+from benchmarks.report.plot import draw
 from benchmarks.report.tables import TABLES, judge
 
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
-PLOT = ROOT / "docs" / "_static" / "throughput_latency.svg"
+PICTURES = ROOT / "docs" / "_static"
 BEGIN = "<!-- made by python -m benchmarks page: begin -->"
 END = "<!-- made by python -m benchmarks page: end -->"
 
@@ -21,15 +21,12 @@ Result = dict[str, Any]
 
 
 def update(runs: Sequence[Result]) -> Iterator[Path]:
-    """Write the block of the page, and the plot; yields what was written."""
+    """Write the block of the page, and the plots; yields what was written."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     PAGE.write_text(f"{before}{BEGIN}\n{make_block(runs)}\n{END}{after}")
     yield PAGE
-    run = newest(runs).get("curve")
-    if run is not None:
-        plot(run["parts"]["curve"], PLOT)
-        yield PLOT
+    yield from draw({part: run["parts"][part] for part, run in newest(runs).items()}, PICTURES)
 
 
 def newest(runs: Sequence[Result]) -> dict[str, Result]:

@@ -203,9 +203,16 @@ def _memory(found: dict[str, Any]) -> Iterator[str]:
     yield from ("", f"Over the second half it grew by {found['growth_in_second_half_mib']:+.1f} MiB.")
 
 
-def _scenarios(part: str, found: dict[str, Any]) -> Iterator[str]:
-    """The parts on a GPU: what was measured in each scenario, by what was compared, and the ratios."""
-    yield from ("", f"### {part}")
+def _step(found: dict[str, Any]) -> Iterator[str]:
+    yield from _scenarios(f"Streams, over {found['protocol'].upper()}", found)
+    if found.get("curve"):
+        yield ""
+        yield "![Tokens per second and time to the first one, by number of streams](../_static/streams.svg)"
+
+
+def _scenarios(title: str, found: dict[str, Any]) -> Iterator[str]:
+    """What was measured in each scenario, by what was compared, and the ratios."""
+    yield from ("", f"### {title}")
     for one in found["scenarios"]:
         columns = one["measures"].values()
         yield from ("", f"`{one['name']}`")
@@ -213,7 +220,8 @@ def _scenarios(part: str, found: dict[str, Any]) -> Iterator[str]:
             ["", *one["measures"]],
             ([name, *(_text(column[name]) for column in columns)] for name in next(iter(columns))),
         )
-        yield from _table(["Ratio", ""], ([name, _text(ratio)] for name, ratio in one["ratios"].items()))
+        if one["ratios"]:
+            yield from _table(["Ratio", ""], ([name, _text(ratio)] for name, ratio in one["ratios"].items()))
     yield from _missing(found)
 
 
@@ -233,6 +241,7 @@ TABLES: MappingProxyType[str, Callable[[dict[str, Any]], Iterator[str]]] = Mappi
         "imports": _imports,
         "gains": _gains,
         "memory": _memory,
+        "step": _step,
     }
 )
 """By part, in the order of the page."""

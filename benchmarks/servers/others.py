@@ -14,13 +14,14 @@ import tempfile
 import time
 import urllib.request
 import venv
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.machine import ROOT
 from benchmarks.networks import NETWORKS
 from benchmarks.run import UnavailableError
-from benchmarks.servers.target import Protocol, Target, plain_target, triton_target
+from benchmarks.servers.repository import GPT_FOLDER
+from benchmarks.servers.target import Protocol, Target, plain_target, post_text_target, triton_target
 
 LITSERVE_VENV = ROOT / ".bench" / "litserve"
 LITSERVE = "litserve==0.2.19"
@@ -61,6 +62,26 @@ def litserve(network: str, protocol: Protocol) -> Iterator[Target]:
         f"http://127.0.0.1:{http}/health",
     ) as group:
         yield plain_target(f"127.0.0.1:{http}", "/predict", NETWORKS[network].sample(1), group)
+
+
+@contextlib.contextmanager
+def litserve_texts(size: str) -> Iterator[Callable[[int], Target]]:
+    """Serve texts with LitServe's continuous batching; waits until it answers.
+
+    Yields:
+        What returns the request for a text of so many tokens.
+
+    Raises:
+        UnavailableError: it can't be installed, or does not start.
+    """
+    python = make_litserve_environment(LITSERVE_VENV)
+    (http,) = _free_ports(1)
+    with _process(
+        [str(python), "-m", "benchmarks.forms.litserve_stepper", size, http],
+        f"http://127.0.0.1:{http}/health",
+        {"PYTHONPATH": str(GPT_FOLDER)},
+    ) as group:
+        yield lambda wanted: post_text_target(f"127.0.0.1:{http}", "/predict", wanted, group)
 
 
 OTHER_SERVERS = {"pytriton": pytriton, "litserve": litserve}

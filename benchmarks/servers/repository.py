@@ -8,11 +8,30 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
+from benchmarks.machine import ROOT
 from benchmarks.networks import INPUT, NETWORKS, OUTPUT
+from benchmarks.text import PROMPT, PROMPT_LENGTH, TOKEN, WANTED
 
 HERE = Path(__file__).resolve().parents[1]
+GPT_FOLDER = ROOT / "examples" / "generation" / "models" / "gpt" / "1"
 MAX_BATCH_SIZE = 64
+
+
+class Model(Protocol):
+    """One model of a repository: a file of `forms` that becomes its model.py, and its config.pbtxt."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+
+    @property
+    def form(self) -> str:
+        """The file, without its ending."""
+
+    def config(self) -> str:
+        """Return the text of its config.pbtxt."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +74,53 @@ output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: {answers} }} ]
 instance_group [ {{ kind: KIND_CPU count: {self.instances} }} ]
 {self.batching}
 """
-        for key, value in {"network": self.network, **self.parameters}.items():
-            text += f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}\n'
-        return text
+        return text + _parameters({"network": self.network, **self.parameters})
+
+
+@dataclass(frozen=True)
+class ServedText:
+    """One model that writes texts, as a repository has it.
+
+    Attributes:
+        form: the file in `forms` that becomes its model.py.
+        size: a key of `benchmarks.text.SIZES`.
+        parameters: of the configuration, beside the size.
+    """
+
+    form: str
+    size: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return f"{self.size}_{self.form}"
+
+    def config(self) -> str:
+        """Return the text of its config.pbtxt."""
+        text = f"""\
+name: "{self.name}"
+backend: "python"
+input [
+  {{ name: "{PROMPT}" data_type: TYPE_INT32 dims: [ {PROMPT_LENGTH} ] }},
+  {{ name: "{WANTED}" data_type: TYPE_INT32 dims: [ 1 ] }}
+]
+output [ {{ name: "{TOKEN}" data_type: TYPE_INT32 dims: [ 1 ] }} ]
+instance_group [ {{ kind: KIND_CPU }} ]
+model_transaction_policy {{ decoupled: true }}
+"""
+        return text + _parameters({"size": self.size, **self.parameters})
+
+
+def _parameters(values: Mapping[str, str]) -> str:
+    lines = (
+        f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in values.items()
+    )
+    return "\n".join([*lines, ""])
 
 
 @contextlib.contextmanager
-def repository(models: Iterable[Served]) -> Iterator[Path]:
+def repository(models: Iterable[Model]) -> Iterator[Path]:
     """Write models into a folder that lasts as long as the block."""
     with tempfile.TemporaryDirectory(prefix="kindaware-bench-") as folder:
         for served in models:
@@ -69,12 +128,13 @@ def repository(models: Iterable[Served]) -> Iterator[Path]:
         yield Path(folder)
 
 
-def write_model(folder: Path, served: Served) -> Path:
+def write_model(folder: Path, served: Model) -> Path:
     """Write one model into a repository and return its directory."""
     model = folder / served.name
     version = model / "1"
     shutil.copytree(HERE / "forms", version / "forms", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(HERE / "networks.py", version / "networks.py")
+    for file in (HERE / "networks.py", HERE / "text.py", GPT_FOLDER / "network.py"):
+        shutil.copy(file, version / file.name)
     shutil.copy(version / "forms" / f"{served.form}.py", version / "model.py")
     (model / "config.pbtxt").write_text(served.config())
     return model

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from benchmarks.networks import NETWORKS
-from benchmarks.servers.repository import Served, repository
-from benchmarks.servers.target import Protocol, Target, triton_target
+from benchmarks.servers.repository import Model, Served, ServedText, repository
+from benchmarks.servers.target import Protocol, Target, text_target, triton_target
 from kindaware.testing import ServerError, TritonServer
 
 START_SECONDS = 1800.0
@@ -18,7 +19,7 @@ NO_AUTO_COMPLETE = "--disable-auto-complete-config"
 
 
 @contextlib.contextmanager
-def tritonserver(models: Iterable[Served], say: Callable[[str], None]) -> Iterator[TritonServer]:
+def tritonserver(models: Iterable[Model], say: Callable[[str], None]) -> Iterator[TritonServer]:
     """Serve models on a real tritonserver; waits until all are ready.
 
     A start that fails is repeated once, and `say` is told: tritonserver 2.51.0 now and then ends itself while
@@ -42,5 +43,15 @@ def tritonserver(models: Iterable[Served], say: Callable[[str], None]) -> Iterat
 
 def target_of(server: TritonServer, served: Served, protocol: Protocol) -> Target:
     """Return the request of one row that a model of a running server gets."""
-    address = server.http_url if protocol == "http" else server.grpc_url
-    return triton_target(protocol, address, served.name, NETWORKS[served.network].sample(1))
+    return triton_target(
+        protocol, _address(server, protocol), served.name, NETWORKS[served.network].sample(1)
+    )
+
+
+def text_target_of(server: TritonServer, served: ServedText, protocol: Protocol) -> Callable[[int], Target]:
+    """Return what makes the request for a text of so many tokens."""
+    return partial(text_target, protocol, _address(server, protocol), served.name)
+
+
+def _address(server: TritonServer, protocol: Protocol) -> str:
+    return server.http_url if protocol == "http" else server.grpc_url

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 from benchmarks.report import page
-from benchmarks.report.page import BEGIN, END, PAGE, PLOT, make_block, newest, update
+from benchmarks.report.page import BEGIN, END, PAGE, PICTURES, make_block, newest, update
 from benchmarks.report.tables import TABLES
 
 from benchmarks import results
@@ -79,6 +79,25 @@ PARTS = {
         },
         "not_measured": ["gains of resnet50: no memory"],
     },
+    "step": {
+        "protocol": "http",
+        "scenarios": [
+            {
+                "name": "gpt, 32 streams",
+                "measures": {"tokens per second": {"step": SPREAD, "stream": SPREAD}},
+                "ratios": {"rate: step / stream": SPREAD | {"median": 6.5}},
+                "rounds": [],
+            }
+        ],
+        "curve": [
+            {
+                "streams": n,
+                "measures": {name: {"step": SPREAD} for name in ("tokens per second", "first one, ms")},
+            }
+            for n in (1, 64)
+        ],
+        "not_measured": ["litserve: can't be installed"],
+    },
     "memory": {
         "samples": [{"requests": 5000, "resident_mib": 300.25, "anonymous_mib": 200.0}] * 2,
         "growth_in_second_half_mib": 0.5,
@@ -126,6 +145,10 @@ def run_of(parts, date="2026-01-02T00:00:00+00:00", **more):
         ("imports", "| `import torch` | 2 (1.5 to 2.5) |"),
         ("gains", "| bf16-true | 2 (1.5 to 2.5) | 2 (1.5 to 2.5) | 98.2% |"),
         ("gains", "Not measured: gains of resnet50: no memory"),
+        ("step", "### Streams, over HTTP"),
+        ("step", "| rate: step / stream | 6.5 (1.5 to 2.5) |"),
+        ("step", "(../_static/streams.svg)"),
+        ("step", "Not measured: litserve: can't be installed"),
         ("memory", "| 5000 | 300.2 | 200.0 |"),
         ("memory", "grew by +0.5 MiB"),
     ],
@@ -167,17 +190,18 @@ def test_block_without_results_says_so():
 
 def test_update_replaces_the_block_and_leaves_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
-    monkeypatch.setattr(page, "PLOT", tmp_path / "plot.svg")
+    monkeypatch.setattr(page, "PICTURES", tmp_path / "pictures")
     page.PAGE.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
 
     written = list(update([run_of(PARTS)]))
 
     text = page.PAGE.read_text()
-    assert written == [tmp_path / "page.md", tmp_path / "plot.svg"]
+    plots = [tmp_path / "pictures" / name for name in ("throughput_latency.svg", "streams.svg")]
+    assert written == [tmp_path / "page.md", *plots]
     assert text.startswith(f"before\n{BEGIN}\n\n### Bars")
     assert text.endswith(f"\n{END}\nafter\n")
     assert "old" not in text
-    assert "<svg" in page.PLOT.read_text()
+    assert all("<svg" in path.read_text() for path in plots)
 
 
 def test_page_has_the_figures_of_the_results_that_are_kept():
@@ -185,7 +209,8 @@ def test_page_has_the_figures_of_the_results_that_are_kept():
     block = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
 
     assert block == f"\n{make_block(runs)}\n"
-    assert PLOT.exists() == ("curve" in newest(runs))
+    for part, name in (("curve", "throughput_latency"), ("step", "streams")):
+        assert (PICTURES / f"{name}.svg").exists() == (part in newest(runs))
 
 
 def test_load_all_leaves_out_quick_runs_and_those_of_a_gpu(tmp_path, monkeypatch):

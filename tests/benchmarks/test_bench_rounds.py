@@ -5,6 +5,7 @@ from benchmarks.bars import BARS, OVERHEAD, Bar
 from benchmarks.parts.overhead import fit_line
 from benchmarks.parts.scenarios import CANDIDATE, SCENARIOS
 from benchmarks.parts.serving import fastest
+from benchmarks.parts.step import BESIDE_THE_LOOP, FIRST_ITEMS, SIDE_BY_SIDE
 from benchmarks.parts.turns import NUM_PARTS, summarise
 from benchmarks.report.tables import align, render
 
@@ -56,6 +57,7 @@ def test_verdict_without_a_measurement_is_not_met():
 
 
 def test_bars_are_about_what_is_measured():
+    stepped = (SIDE_BY_SIDE, BESIDE_THE_LOOP, FIRST_ITEMS)
     forms = {scenario.name: scenario.forms for scenario in SCENARIOS}
     for bar in BARS:
         if bar.subject in forms:
@@ -63,7 +65,7 @@ def test_bars_are_about_what_is_measured():
             assert candidate == CANDIDATE
             assert form in forms[bar.subject]
         else:
-            assert bar.subject in ("overhead", "imports")
+            assert bar.subject in ("overhead", "imports", *stepped)
 
 
 def test_render_has_the_bars_of_what_was_measured():

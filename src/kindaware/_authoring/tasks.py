@@ -17,14 +17,17 @@ class Task:
         about: what the model does.
         ask: the command that asks it, with `$name` and `$directory`.
         change: what to do first with it.
+        asked_like: the task that has the same configuration, test and client, unless this one has its own.
     """
 
     about: str
     ask: str
     change: str = "What is marked with WEIGHTS in `1/model.py` is yours to fill in."
+    asked_like: str = ""
 
 
-TENSOR, TEXT, STREAM, SEQUENCE, PIPELINE = "tensor", "text", "stream", "sequence", "pipeline"
+TENSOR, TEXT, STREAM, GENERATE = "tensor", "text", "stream", "generate"
+SEQUENCE, PIPELINE = "sequence", "pipeline"
 TASKS = {
     TENSOR: Task(
         "A model that gets a tensor of 4 numbers per row, and answers with 3 scores.",
@@ -38,6 +41,13 @@ TASKS = {
         "A model that answers a prompt piece by piece.",
         "kindaware infer $name --input PROMPT='once upon a time'",
         "`stream` in `1/model.py` is yours to fill in: whatever it yields is sent at once.",
+    ),
+    GENERATE: Task(
+        "A model that answers many prompts piece by piece, a piece of each in one step.",
+        "kindaware infer $name --input PROMPT='once upon a time'",
+        "`begin` and `step` in `1/model.py` are yours to fill in: a request's state, and one forward for the "
+        "next piece of all of them.",
+        asked_like=STREAM,
     ),
     SEQUENCE: Task(
         "A model that gets requests which belong together, and keeps a state for each sequence of them.",
@@ -85,11 +95,12 @@ def make_task(task: str, name: str, directory: str) -> Scaffold:
     """
     other = f"{name}_scores"
     values = {"name": name, "other": other, "directory": directory}
+    outside = TASKS[task].asked_like or task
     files = {
-        "config.pbtxt": render(f"{task}/config.pbtxt", **values),
+        "config.pbtxt": render(f"{outside}/config.pbtxt", **values),
         "1/model.py": render(f"{task}/model.py", **values),
-        name_test(name): render(f"{task}/test_model.py", **values),
-        "client.py": render(f"{task}/client.py", **values),
+        name_test(name): render(f"{outside}/test_model.py", **values),
+        "client.py": render(f"{outside}/client.py", **values),
     }
     models: dict[str, Files] = {name: files}
     if task == PIPELINE:

@@ -29,6 +29,7 @@ class Net(torch.nn.Module):
 MODELS = {
     "text": ["--task", "text"],
     "stream": ["--task", "stream"],
+    "generate": ["--task", "generate"],
     "sequence": ["--task", "sequence"],
     "pipeline": ["--task", "pipeline"],  # with pipeline_scores, which is the scaffold of --task tensor
     "ported": ["--from", OLD / "scores"],
@@ -64,6 +65,7 @@ def test_model_is_ready(name, served):
     [
         ("text", "negative"),
         ("stream", "ONCE UPON A TIME"),
+        ("generate", "ONCE UPON A TIME"),
         ("sequence", "[3. 3. 3. 3.]"),
         ("pipeline", "three"),
         ("ported", "SCORES"),

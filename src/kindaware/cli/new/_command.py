@@ -16,6 +16,7 @@ class TaskName(str, Enum):
     tensor = "tensor"
     text = "text"
     stream = "stream"
+    generate = "generate"
     sequence = "sequence"
     pipeline = "pipeline"
 
