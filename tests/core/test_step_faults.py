@@ -88,8 +88,8 @@ def test_step_that_raises_for_one_of_the_immutable_states_fails_that_one_alone(e
         check_that_only_one_has_failed(model, results, code)
         if code == "INTERNAL":
             assert results[13][-1].error.message() == (
-                "model 's' request 'r13': expected step to return, got ValueError: broken; see the traceback in "
-                "the server's log"
+                "model 's' request 'r13': expected step to return, got ValueError: broken; see the traceback "
+                "in the server's log"
             )
             assert "failed 1 request(s), ids ['r13']" in model.log_text()
 
@@ -129,10 +129,11 @@ def test_step_that_raises_over_mutable_states_fails_all_of_them_once_with_the_re
         for n, items in results.items():
             assert seen(items) == [0, 1, 2, "INTERNAL"]
             assert items[-1].error.message() == (
-                f"model 's' request 'r{n}': expected step to return, got KindAwareError: model 's' step: expected "
-                "to return for all of its 7 streams, got ValueError: broken; return a RequestError for the "
-                "stream that is to blame; or keep states in tuples or frozen dataclasses and return "
-                "kindaware.Next, so that the others can be stepped again; see the traceback in the server's log"
+                f"model 's' request 'r{n}': expected step to return, got KindAwareError: model 's' step: "
+                "expected to return for all of its 7 streams, got ValueError: broken; return a RequestError "
+                "for the stream that is to blame; or keep states in tuples or frozen dataclasses and return "
+                "kindaware.Next, so that the others can be stepped again; see the traceback in the server's "
+                "log"
             )
         assert model.log_text().count("ValueError: broken\n") <= 2
         assert model.instance.sizes[-1] == 7
@@ -378,8 +379,8 @@ def test_step_more_streams_are_tried_again_some_time_after_memory_ran_out():
     with open_harness(Once) as model:
         numbers = [100 + n for n in range(7)]
         assert all(seen(items) == list(range(n)) for n, items in send_all(model, numbers).items())
-    # Half of them for 16 steps, then one more for another 16, and so on.
-    assert sizes[:48] == [4] * 16 + [5] * 16 + [6] * 16
+    # Half of them, at once and for 16 further steps, then one more for another 16, and so on.
+    assert sizes[:49] == [4] * 17 + [5] * 16 + [6] * 16
 
 
 def test_step_whose_unload_comes_while_a_hook_hangs_still_ends_its_streams(monkeypatch):
