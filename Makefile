@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# As many workers as cores, up to four; tests that share a server stay in one of them.
-WORKERS ?= auto
+# Tests that share a server stay in one worker. One worker more than cores works while others wait for servers.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest
-IN_WORKERS := -n $(WORKERS) --maxprocesses 4
+IN_WORKERS = -n $(WORKERS) --maxprocesses 4
 
 .PHONY: help demo test test-fast test-gpu coverage mutants check bench bench-gpu docs dist clean
 
@@ -27,6 +27,8 @@ demo: $(INSTALLED) ## Serve two image classifiers on a real tritonserver and sho
 test: $(INSTALLED) ## Run all tests, those on the real server included
 	KINDAWARE_REQUIRE_SERVER=1 $(PYTEST) $(IN_WORKERS) $(PYTEST_ARGS)
 
+# Without servers, no worker waits.
+test-fast: WORKERS = auto
 test-fast: $(INSTALLED) ## Run the tests that need no server and no long search
 	$(PYTEST) $(IN_WORKERS) -m "not (server or slow or alone)" --hypothesis-profile fast $(PYTEST_ARGS)
 

@@ -71,7 +71,8 @@ def other_server(tmp_path_factory):
         code = MODELS / ("countdown" if name == "countdown" else "summing")
         shutil.copytree(code, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
         (repository / name / "config.pbtxt").write_text(f'name: "{name}"{config}')
-    with serve_complete(repository) as running:
+    # Some of these requests never end for the server, which would wait 30 s for them at its end.
+    with serve_complete(repository, args=["--exit-timeout-secs=3"]) as running:
         yield running
 
 

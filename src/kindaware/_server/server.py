@@ -17,6 +17,8 @@ from kindaware._server.readiness import LoadWatch
 from kindaware._server.repository import check_models
 from kindaware._server.stub_watch import GRACE_SECONDS, LONG_GRACE_SECONDS
 
+STOP_SECONDS = 40.0
+"""How long a clean end may take: longer than server 2.51 waits for requests, which is 30 s."""
 _ATTEMPTS = 3
 
 
@@ -67,7 +69,7 @@ class TritonServer:
         env: Mapping[str, str | None] | None = None,
         exit_on_error: bool = True,
         startup_timeout_seconds: float = 300.0,
-        stop_timeout_seconds: float = 40.0,
+        stop_timeout_seconds: float = STOP_SECONDS,
         log_path: str | os.PathLike[str] | None = None,
         kind: str | None = None,
         orphans: Sequence[str | os.PathLike[str]] = (),

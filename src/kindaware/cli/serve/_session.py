@@ -14,9 +14,10 @@ from types import FrameType
 import typer
 
 from kindaware._errors import KindAwareError
+from kindaware._server.command import read_option
 from kindaware._server.failure import ServerError
 from kindaware._server.repository import find_models, list_repositories
-from kindaware._server.server import TritonServer
+from kindaware._server.server import STOP_SECONDS, TritonServer
 from kindaware.cli._reporting import exit_code
 from kindaware.cli.serve._events import EventView
 from kindaware.cli.serve._log_follower import LogFollower
@@ -28,6 +29,8 @@ from kindaware.cli.serve._watch import ModelWatch, check_watchable
 _POLL_SECONDS = 0.1
 _EXIT_SOON = ("--exit-timeout-secs=3",)
 """With --watch: server 2.51 counts a version whose reload failed as live, and waits for it when it ends."""
+_STUCK_SECONDS = 10.0
+"""How long such an end may take: a server that waits for a stub that has ended does not end by itself."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -168,6 +171,7 @@ class Session:
     def _make_server(self) -> TritonServer:
         options = self._options
         http_port, grpc_port, metrics_port = self._ports
+        ends_soon = options.is_watched and read_option(options.args, "--exit-timeout-secs") is None
         return TritonServer(
             self._repositories,
             tritonserver=options.tritonserver,
@@ -175,8 +179,9 @@ class Session:
             http_port=http_port,
             grpc_port=grpc_port,
             metrics_port=metrics_port,
-            args=(*_EXIT_SOON, *options.args) if options.is_watched else options.args,
+            args=(*_EXIT_SOON, *options.args) if ends_soon else options.args,
             startup_timeout_seconds=options.startup_seconds,
+            stop_timeout_seconds=_STUCK_SECONDS if ends_soon else STOP_SECONDS,
             log_path=self._log_path,
             kind=options.kind,
             settings=options.settings,
