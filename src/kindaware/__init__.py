@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kindaware._config.model_spec import ModelSpec, TensorSpec
     from kindaware._device_placement import DevicePlacement
     from kindaware._errors import ConfigError, KindAwareError, RequestError
-    from kindaware._execute.step_results import Done, Next
+    from kindaware._hooks.step_results import Done, Next
     from kindaware._model import KindAwareModel
     from kindaware._placement.device_map import place_module
     from kindaware._placement.placement import Placement
@@ -47,12 +47,12 @@ _MODULES = {
     "serve": "kindaware._serving.serve",
     "ConfigError": "kindaware._errors",
     "DevicePlacement": "kindaware._device_placement",
-    "Done": "kindaware._execute.step_results",
+    "Done": "kindaware._hooks.step_results",
     "InstanceArgs": "kindaware._config.args",
     "KindAwareError": "kindaware._errors",
     "KindAwareModel": "kindaware._model",
     "ModelSpec": "kindaware._config.model_spec",
-    "Next": "kindaware._execute.step_results",
+    "Next": "kindaware._hooks.step_results",
     "Placement": "kindaware._placement.placement",
     "RequestError": "kindaware._errors",
     "RequestInfo": "kindaware._batch.request_info",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from kindaware import ConfigError, KindAwareModel
+from kindaware import ConfigError, KindAwareModel, Next
 
 
 class Scores(KindAwareModel):
@@ -68,6 +68,23 @@ def test_from_example_runs_preprocess_and_stream():
     model = fresh(preprocess=preprocess, stream=stream).from_example(RAW=np.zeros((1, 4), np.uint8))
     assert model.inputs[0].dtype.triton == "UINT8"
     assert model.outputs[0].dtype.triton == "FP32"
+
+
+def test_from_example_runs_begin_and_step_until_the_first_item():
+    class Steps(KindAwareModel):
+        def load(self):
+            return None
+
+        def begin(self, X):
+            return (X, 0)
+
+        def step(self, states):
+            return [Next((x, n + 1), (x > 0) if n == 2 else None) for x, n in states]
+
+    model = Steps.from_example(X=np.zeros((1, 4), np.float32))
+    assert repr([*model.inputs, *model.outputs]) == (
+        "[TensorSpec('X', 'FP32', [4]), TensorSpec('OUTPUT', 'BOOL', [4])]"
+    )
 
 
 def test_from_example_unloads_and_raises_what_load_raises():

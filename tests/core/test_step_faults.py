@@ -10,7 +10,7 @@ import torch
 from step_kit import BOTH, InPlace, Values, number, open_harness, seen, together, until
 
 from kindaware import RequestError
-from kindaware._execute.step_results import is_immutable
+from kindaware._hooks.step_results import is_immutable
 
 
 @pytest.mark.parametrize("model_class", BOTH)

@@ -146,6 +146,8 @@ LOADS = [
     lambda: load(stream=lambda self, A: A, without=["forward"]),
     lambda: load(stream=items, without=["forward"]),
     lambda: load(DECOUPLED),
+    lambda: load(DECOUPLED, step=lambda self, states: states),
+    lambda: load(DECOUPLED, begin=lambda self, A: A, without=["forward"]),
     lambda: load(
         DECOUPLED, stream=items, collate=lambda self, name, tensors: tensors[0], without=["forward"]
     ),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from docs_pages import ROOT, code_in, table_with
 
-from kindaware import KindAwareModel
+from kindaware import Done, KindAwareModel, Next
 from kindaware.testing import ModelHarness
 
 ROWS = {row[0]: code_in(row[1]) for row in table_with(ROOT / "docs" / "reference" / "modes.md", "Mode")}
@@ -164,6 +164,7 @@ NUMBERS = config(N, output=tensor("Y", data_type="TYPE_INT32"), **STREAMS)
 STREAM_CASES = {
     ", by a generator": (NUMBERS, {}, [0, 1, 2]),
     ", several streams at once": (NUMBERS, {}, [0, 1, 2]),
+    ", all streams in one forward per step": (NUMBERS, {}, [0, 1, 2]),
     "to a client that cancels": (
         NUMBERS,
         {"steps": lambda self, N: iter([N, N + 1]), "close": lambda self: None},
@@ -200,6 +201,9 @@ ON_SERVER = {
         "client disconnects": "test_stream_that_waits_for_an_hour_is_closed_when_its_client_has_gone",
         "through the generate endpoint": "test_stream_over_the_generate_endpoint_gives_an_event_per_item",
     },
+    "test_steps_on_server.py": {
+        "in one forward per step": "test_step_streams_run_together_and_one_that_fails_fails_alone",
+    },
     "test_sequences_on_server.py": {
         "strategies `direct` and `oldest`": "test_interleaved_sequences_keep_their_own_state",
         "iterative": "test_request_that_is_rescheduled_comes_again_with_its_state",
@@ -227,14 +231,14 @@ def find_row(part):
 
 def open_model(part, model_config, members):
     source = "\n ".join(["class Model(KindAwareModel):", *ROWS[find_row(part)]])
-    names = {"KindAwareModel": KindAwareModel, "asyncio": asyncio, "torch": torch}
+    names = {"KindAwareModel": KindAwareModel, "Next": Next, "Done": Done, "asyncio": asyncio, "torch": torch}
     exec(source, names)
     model_class = names["Model"]
     for name, member in members.items():
         setattr(model_class, name, member)
     if "load" not in members:
         model_class.load = lambda self: None
-    if not {"forward", "stream"} & set(vars(model_class)):
+    if not {"forward", "stream", "step"} & set(vars(model_class)):
         model_class.forward = Echo.forward
     models = [*ECHO, other(Count, "count", **STREAMS)] if "Calls" in find_row(part) else []
     return ModelHarness(model_class, config=model_config, models=models, server_version="current")

@@ -15,6 +15,8 @@ from kindaware._authoring.tensors_from_example import InferredTensors, tensors_f
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._errors import ConfigError
 from kindaware._hooks.binding import Call
+from kindaware._hooks.class_rules import streaming_hook
+from kindaware._hooks.step_results import Done, Next, outcome_of
 from kindaware._tensors.bytes_arrays import BytesArray
 
 
@@ -93,7 +95,7 @@ def _loaded(model_class: Any, specs: list[TensorSpec]) -> Iterator[Any]:
         "input": [spec.to_config() for spec in specs],
         "parameters": {f"kindaware.{name}": {"string_value": value} for name, value in settings.items()},
     }
-    if _streams(model_class):
+    if streaming_hook(model_class) is not None:
         config["model_transaction_policy"] = {"decoupled": True}
     model = model_class()
     model.initialize(
@@ -105,19 +107,14 @@ def _loaded(model_class: Any, specs: list[TensorSpec]) -> Iterator[Any]:
         model.finalize()
 
 
-def _streams(model_class: Any) -> bool:
-    """Return whether a class answers with a stream: what auto-complete makes of it."""
-    return callable(getattr(model_class, "stream", None))
-
-
 def _hooks_of(model: Any, model_class: Any, specs: list[TensorSpec]) -> Callable[..., Any]:
     """Return a function that does for one request what the hooks do."""
     subject = f"class {model_class.__name__}"
-    name = "stream" if _streams(model_class) else "forward"
+    name = streaming_hook(model_class) or "forward"
     hook = getattr(model, name)
     preprocess, postprocess = (getattr(model, one, None) for one in ("preprocess", "postprocess"))
     spec = ModelSpec(model_class.__name__, 2**16, tuple(specs), ())
-    call = Call.bind(hook, spec, subject, has_preprocess=preprocess is not None)
+    call = Call.bind(hook, spec, subject, hook=name, has_preprocess=preprocess is not None)
     if call.extras or getattr(model, "collate", None) is not None or postprocess is not None:
         what = [*call.extras, *(one for one in ("collate", "postprocess") if getattr(model, one, None))]
         raise ConfigError.of(
@@ -129,6 +126,19 @@ def _hooks_of(model: Any, model_class: Any, specs: list[TensorSpec]) -> Callable
 
     def run(**inputs: Any) -> Any:
         values = inputs if preprocess is None else dict(preprocess(inputs))
-        return call(hook, values)
+        answer = call(hook, values)
+        return _items_of(model, answer) if name == "begin" else answer
 
     return run
+
+
+def _items_of(model: Any, begun: Any) -> Iterator[Any]:
+    """Yield the items of a stream that has begun, as `stream` would."""
+    state, item, is_done = outcome_of(begun if isinstance(begun, (Next, Done)) else Next(begun), None)
+    while True:
+        if item is not None:
+            yield item
+        if is_done:
+            return
+        [result] = model.step([state])
+        state, item, is_done = outcome_of(result, state)

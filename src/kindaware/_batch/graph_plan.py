@@ -25,7 +25,7 @@ def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tu
     # The first obstacle is the one that is reported.
     expected = got = ""
     if spec.decoupled:
-        expected, got = "a model that answers with forward", "a decoupled model, which answers with stream"
+        expected, got = "a model that answers with forward", "a decoupled model"
     elif not spec.batches:
         expected, got = "a model with max_batch_size above 0", f"max_batch_size {spec.max_batch_size}"
     elif sizes[-1] > spec.max_batch_size:

@@ -12,8 +12,8 @@ from kindaware._batch.request import halve
 from kindaware._device.runtime import is_out_of_memory
 from kindaware._errors import KindAwareError, OutputError, RequestError, attribute_of, describe, message
 from kindaware._execute.open_stream import OpenStream
-from kindaware._execute.step_results import is_immutable
 from kindaware._execute.step_runner import StepRunner
+from kindaware._hooks.step_results import is_immutable
 
 
 @dataclass(slots=True, eq=False, repr=False)

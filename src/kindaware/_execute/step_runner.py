@@ -19,8 +19,8 @@ from kindaware._config.model_spec import TensorSpec
 from kindaware._device.device import Device
 from kindaware._device.modules import gradients_off
 from kindaware._errors import OutputError, RequestError, message
-from kindaware._execute.step_results import Done, Next, outcome_of
 from kindaware._execute.stream_runner import StreamRunner
+from kindaware._hooks.step_results import Done, Next, outcome_of
 from kindaware._tensors.bytes_arrays import Value, to_bytes
 from kindaware._tensors.rows import Output, concat, concat_bytes, split
 

@@ -21,12 +21,12 @@ from kindaware._errors import RequestError
 from kindaware._execute.item_sender import Delivery, ItemSender
 from kindaware._execute.open_stream import OpenStream
 from kindaware._execute.step_isolation import StepIsolation
-from kindaware._execute.step_results import Next, outcome_of
 from kindaware._execute.step_runner import StepRunner
 from kindaware._execute.stream_arrivals import StreamArrivals
 from kindaware._execute.stream_failures import StreamFailures
 from kindaware._execute.work_thread import WorkThread
 from kindaware._hooks.blame import report
+from kindaware._hooks.step_results import Next, outcome_of
 from kindaware._triton.adapter import TritonAdapter
 
 WATCH_SECONDS = 0.1

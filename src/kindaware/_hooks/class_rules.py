@@ -100,7 +100,7 @@ def check_class(model_class: type, base: type) -> None:
         check_declaration(subject, name, getattr(model_class, name))
 
 
-def streaming_hook(model_class: type) -> str | None:
+def streaming_hook(model_class: Any) -> str | None:
     """Return the hook with which a class begins to answer a request of a decoupled model; None for none."""
     return next((name for name in ("begin", "stream") if callable(getattr(model_class, name, None))), None)
 

@@ -17,6 +17,7 @@ from kindaware._authoring.config_writer import write_config
 from kindaware._authoring.tensors_from_example import InferredTensors, tensors_from_example
 from kindaware._config.model_spec import TensorSpec
 from kindaware._errors import ConfigError
+from kindaware._hooks.class_rules import streaming_hook
 from kindaware._model import DEFAULT_BATCH_SIZE, KindAwareModel
 from kindaware._serving import payload
 from kindaware._serving.forms import CallForms
@@ -110,9 +111,7 @@ def read_plan(name: str, servable: Servable) -> Plan:
         inputs, outputs = found.input_specs, found.output_specs
     else:
         inputs, outputs = _declared(thing)
-    streams = (
-        callable(getattr(thing, "stream", None)) if _is_class(thing) else found is not None and found.streams
-    )
+    streams = streaming_hook(thing) is not None if _is_class(thing) else found is not None and found.streams
     config = write_config(
         name=name,
         max_batch_size=_choose_batch_size(servable, found, subject),

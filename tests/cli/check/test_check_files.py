@@ -8,6 +8,7 @@ DECOUPLED = CONFIG + "model_transaction_policy { decoupled: true }\n"
 COUPLED = CONFIG + "model_transaction_policy { decoupled: false }\n"
 TWO_INPUTS = CONFIG.replace("} ]\noutput", '}, { name: "MASK" data_type: TYPE_FP32 dims: [ 4 ] } ]\noutput')
 STREAM = OURS.replace("def forward", "def stream").replace("return", "yield")
+STEP = OURS.replace("def forward", "def begin") + "\n    def step(self, states):\n        return states\n"
 
 
 @pytest.mark.parametrize("code", [BY_HAND, OURS], ids=["by hand", "ours"])
@@ -80,7 +81,9 @@ CODES = [
     ("KA304", "error", OURS.replace("self, X", "self, a, b, c"), TWO_INPUTS, 8, "has 3 parameters"),
     ("KA304", "hint", OURS.replace("self, X", "self, a, b"), TWO_INPUTS, 8, "by position"),
     ("KA306", "error", OURS, DECOUPLED, 7, "defines no stream"),
-    ("KA307", "error", STREAM, COUPLED, 7, "decoupled is false"),
+    ("KA307", "error", STREAM, COUPLED, 7, "defines stream and no forward, and decoupled is false"),
+    ("KA307", "error", STEP, COUPLED, 7, "defines step and no forward, and decoupled is false"),
+    ("KA304", "error", STEP.replace("X)", "X, mask)"), TWO_INPUTS, 8, "no parameter for input 'MASK'"),
     (
         "KA307",
         "warning",
@@ -134,6 +137,8 @@ def test_parameter_whose_case_is_wrong_has_the_input_as_remedy(tmp_path):
 QUIET = {
     "stream and no policy": (STREAM, CONFIG),
     "stream, decoupled": (STREAM, DECOUPLED),
+    "step and no policy": (STEP, CONFIG),
+    "step, decoupled": (STEP, DECOUPLED),
     "preprocess takes the inputs": (
         OURS.replace("X)", "a, b, c)") + "\n    def preprocess(self, inputs):\n        return inputs\n",
         TWO_INPUTS,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 CLASS = "TritonPythonModel"
-_HOOKS = ("forward", "stream")
+_HOOKS = ("forward", "stream", "begin")
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Code:
         return found
 
     def hook(self) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
-        """Return `forward`, else `stream`, of a model of the library."""
+        """Return what gets the inputs of a model of the library: `forward`, else `stream` or `begin`."""
         methods = self.methods()
         return next((methods[name] for name in _HOOKS if name in methods), None)
 

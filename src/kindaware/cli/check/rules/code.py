@@ -41,12 +41,12 @@ def no_class(subject: Subject) -> Iterator[Found]:
 
 @rule("KA303", "error", "the class has nothing that answers requests")
 def no_answer(subject: Subject) -> Iterator[Found]:
-    """`execute`, or with the library `forward` or `stream`."""
+    """`execute`, or with the library `forward`, `stream` or `step`."""
     code = subject.code
     if code is None or code.model_class is None:
         return
     methods = code.methods()
-    wanted = ("forward", "stream") if code.is_kindaware else ("execute",)
+    wanted = ("forward", "stream", "step") if code.is_kindaware else ("execute",)
     if code.bases_are_known and not any(name in methods for name in wanted):
         close = difflib.get_close_matches(wanted[0], methods, n=1)
         yield Found(
@@ -133,16 +133,16 @@ def _is_of_pb_utils(function: ast.expr) -> bool:
 
 @rule("KA306", "error", "the model is decoupled, and nothing in it sends responses one by one")
 def decoupled_without_stream(subject: Subject) -> Iterator[Found]:
-    """With the library that is `stream`; by hand it is a response sender."""
+    """With the library that is `stream` or `step`; by hand it is a response sender."""
     code = subject.code
     policy = subject.tree.messages("model_transaction_policy")
     if code is None or not any(one.text("decoupled").lower() in ("true", "t", "1") for one in policy):
         return
     line = subject.tree.line_of("model_transaction_policy")
-    if code.is_kindaware and "stream" not in code.methods():
+    if code.is_kindaware and not {"stream", "step"} & code.methods().keys():
         yield Found(
-            "decoupled is true, and the class defines no stream",
-            "define stream, a generator, or remove model_transaction_policy",
+            "decoupled is true, and the class defines no stream and no step",
+            "define stream, a generator, or begin and step; or remove model_transaction_policy",
             line,
         )
     elif "execute" in code.methods() and not code.mentions("get_response_sender"):
@@ -163,9 +163,10 @@ def stream_without_decoupled(subject: Subject) -> Iterator[Found]:
     policy = subject.tree.messages("model_transaction_policy")
     line = subject.tree.line_of("model_transaction_policy")
     is_off = any(one.text("decoupled").lower() in ("false", "f", "0") for one in policy)
-    if code.is_kindaware and is_off and "stream" in methods and "forward" not in methods:
+    streaming = [name for name in ("stream", "step") if name in methods]
+    if code.is_kindaware and is_off and streaming and "forward" not in methods:
         yield Found(
-            "the class defines stream and no forward, and decoupled is false",
+            f"the class defines {streaming[0]} and no forward, and decoupled is false",
             "set decoupled: true, or define forward",
             line,
         )
