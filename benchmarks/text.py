@@ -5,7 +5,7 @@ This file is copied next to each model.py, together with the network of `example
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
@@ -18,14 +18,18 @@ MAX_STREAMS = 64
 
 @dataclass(frozen=True)
 class Size:
-    """Of a GPT with random weights."""
+    """Of a GPT with random weights; `context` is the most tokens of a text."""
 
     depth: int
     width: int
     heads: int
+    context: int
 
 
-SIZES = {"gpt": Size(depth=6, width=256, heads=4), "wide_gpt": Size(depth=8, width=768, heads=12)}
+SIZES = {
+    "gpt": Size(depth=6, width=256, heads=4, context=256),
+    "wide_gpt": Size(depth=8, width=768, heads=12, context=96),
+}
 
 
 class Text(NamedTuple):
@@ -55,10 +59,7 @@ class Writer:
         from network import GPT  # beside this file, or on PYTHONPATH
 
         torch.manual_seed(0)
-        shape = SIZES[size]
-        self.network = GPT(
-            VOCABULARY, depth=shape.depth, width=shape.width, heads=shape.heads, slots=MAX_STREAMS
-        ).eval()
+        self.network = GPT(VOCABULARY, **asdict(SIZES[size]), slots=MAX_STREAMS).eval()
         self._free = list(range(MAX_STREAMS))[::-1]
 
     def begin(self, prompt: torch.Tensor, wanted: int) -> Text:
