@@ -35,15 +35,6 @@ def examples():
 
 
 @pytest.fixture(scope="session")
-def torchvision():
-    """Imported for those who ask: it loads torch's compiler, which takes every worker seconds."""
-    import torchvision
-    import torchvision.transforms.v2
-
-    return torchvision
-
-
-@pytest.fixture(scope="session")
 def resnet50():
     """The `Example` that ResNet50's client passes on."""
     return import_file(EXAMPLES / "resnet50" / "client.py", "resnet50_client").EXAMPLE

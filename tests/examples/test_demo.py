@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from torchvision.models import resnet50 as make_resnet50
 
 
 @pytest.fixture(scope="module")
@@ -142,12 +143,12 @@ def test_demo_offline_passes_on_equal_numbers_and_a_cat(examples, offline, tmp_p
 
 
 @pytest.mark.server
-def test_demo_with_weights_that_know_no_cat_fails(examples, offline, tmp_path, torchvision):
+def test_demo_with_weights_that_know_no_cat_fails(examples, offline, tmp_path):
     # Random weights in the place of the downloaded ones: what the demo says of wrong names, it says aloud.
     cache = tmp_path / "cache" / "hub" / "checkpoints"
     cache.mkdir(parents=True)
     torch.manual_seed(1)
-    torch.save(torchvision.models.resnet50().state_dict(), cache / "resnet50-11ad3fa6.pth")
+    torch.save(make_resnet50().state_dict(), cache / "resnet50-11ad3fa6.pth")
     result = run_demo(examples, tmp_path)
     assert result.returncode == 1
     assert "can't be downloaded" not in result.stdout

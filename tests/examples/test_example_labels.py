@@ -1,6 +1,7 @@
 """The names of the classes."""
 
 import pytest
+from torchvision.models import ResNet50_Weights
 
 
 @pytest.fixture(scope="module")
@@ -10,9 +11,8 @@ def labels(examples):
     return imagenet_client.read_labels(examples / "resnet50" / "resnet50_labels.txt")
 
 
-def test_labels_are_those_of_the_weights_in_upper_case(labels, torchvision):
-    weights = torchvision.models.ResNet50_Weights.IMAGENET1K_V2
-    assert labels == [name.upper() for name in weights.meta["categories"]]
+def test_labels_are_those_of_the_weights_in_upper_case(labels):
+    assert labels == [name.upper() for name in ResNet50_Weights.IMAGENET1K_V2.meta["categories"]]
 
 
 def test_labels_of_the_cats_are_where_every_imagenet_model_has_them(labels):

@@ -6,6 +6,7 @@ import socket
 import numpy as np
 import pytest
 import torch
+from torchvision.models import ResNet50_Weights, resnet50
 
 import kindaware
 
@@ -31,10 +32,10 @@ def offline(monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def other_weights(tmp_path_factory, torchvision):
+def other_weights(tmp_path_factory):
     """A state_dict in a file, other than that of `random`."""
     torch.manual_seed(1)
-    state = torchvision.models.resnet50().state_dict()
+    state = resnet50().state_dict()
     path = tmp_path_factory.mktemp("weights") / "resnet50.pth"
     torch.save(state, path)
     return path, state
@@ -53,10 +54,10 @@ def test_model_file_is_short_and_has_only_load_and_forward(examples, name):
     assert not [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
 
 
-def test_resnet50_with_random_weights_is_that_of_torchvision_with_seed_0(load_model, torchvision):
+def test_resnet50_with_random_weights_is_that_of_torchvision_with_seed_0(load_model):
     model = load_model("resnet50", weights="random")
     torch.manual_seed(0)
-    expected = torchvision.models.resnet50().eval()
+    expected = resnet50().eval()
     pictures = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
         scores = model.forward(pictures)
@@ -135,14 +136,14 @@ def test_resnet50_with_a_file_of_no_use_refuses_to_load(load_model, other_weight
         assert len(str(caught.value)) < 700
 
 
-def test_resnet50_never_waits_for_ever_for_a_download(load_model, other_weights, monkeypatch, torchvision):
+def test_resnet50_never_waits_for_ever_for_a_download(load_model, other_weights, monkeypatch):
     seen = []
 
     def get_state_dict(self, **options):
         seen.append((socket.getdefaulttimeout(), options))
         return other_weights[1]
 
-    monkeypatch.setattr(torchvision.models.ResNet50_Weights, "get_state_dict", get_state_dict)
+    monkeypatch.setattr(ResNet50_Weights, "get_state_dict", get_state_dict)
     socket.setdefaulttimeout(7)
     try:
         load_model("resnet50")

@@ -5,6 +5,8 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.models import ResNet50_Weights
+from torchvision.transforms import InterpolationMode, v2
 
 SIZES = [
     (451, 300),
@@ -38,32 +40,23 @@ def client():
     return imagenet_client
 
 
-@pytest.fixture
-def transform(torchvision):
-    """That of ResNet50's weights."""
-    return torchvision.models.ResNet50_Weights.IMAGENET1K_V2.transforms()
-
-
 @pytest.mark.parametrize("size", SIZES)
-def test_prepare_for_resnet50_equals_the_transforms_of_its_weights(client, resnet50, transform, size):
+def test_prepare_for_resnet50_equals_the_transforms_of_its_weights(client, resnet50, size):
     picture = random_picture(size)
-    expected = transform(picture).numpy()[None]
+    expected = ResNet50_Weights.IMAGENET1K_V2.transforms()(picture).numpy()[None]
     prepared = client.prepare(picture, resnet50.preparation)
     assert prepared.shape == (1, 3, 224, 224)
     assert prepared.dtype == np.float32
     assert prepared.tobytes() == expected.tobytes()
 
 
-def test_prepare_for_resnet50_of_the_cat_equals_the_transforms_of_its_weights(
-    client, resnet50, transform, cat
-):
-    expected = transform(cat).numpy()[None]
+def test_prepare_for_resnet50_of_the_cat_equals_the_transforms_of_its_weights(client, resnet50, cat):
+    expected = ResNet50_Weights.IMAGENET1K_V2.transforms()(cat).numpy()[None]
     assert client.prepare(cat, resnet50.preparation).tobytes() == expected.tobytes()
 
 
-def test_prepare_for_efficientnet_equals_torchvisions_steps(client, efficientnet, cat, torchvision):
-    v2 = torchvision.transforms.v2
-    steps = [v2.Resize(256, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(224), v2.PILToTensor()]
+def test_prepare_for_efficientnet_equals_torchvisions_steps(client, efficientnet, cat):
+    steps = [v2.Resize(256, interpolation=InterpolationMode.BICUBIC), v2.CenterCrop(224), v2.PILToTensor()]
     pixels = v2.Compose(steps)(cat).numpy()[None].astype(np.float32)
     expected = (pixels - 127) / 128  # the form in which the Lite models' training code has it
     assert np.abs(client.prepare(cat, efficientnet.preparation) - expected).max() < 1e-6

@@ -31,6 +31,7 @@ def no_server(monkeypatch, tmp_path):
         (Undeclared, {}, r"got no inputs and outputs; .* by one call: Undeclared.from_example\(X=array\)"),
         (nn.Linear, {}, r"got class Linear; pass a module, such as Linear\(\)"),
         (nn.Linear(1, 1), {}, "expected an example of its inputs"),
+        (torch.compile(nn.Linear(1, 1)), {}, r"that was compiled, with settings=\{'compile': 'default'\}"),
         ("models", {}, "for a model repository run kindaware serve"),
         (Importable(), {}, "pass the class, Importable, and no object of it"),
         (dict, {}, "got class dict; derive it from KindAwareModel, or write a function"),
@@ -63,12 +64,6 @@ def no_server(monkeypatch, tmp_path):
 def test_serve_refuses_what_it_can_not_serve(model, options, text):
     with pytest.raises(KindAwareError, match=text):
         kindaware.serve(model, **options)
-
-
-def test_serve_refuses_a_module_that_was_compiled():
-    compiled = torch.compile(nn.Linear(1, 1))  # loads the compiler, which takes seconds
-    with pytest.raises(KindAwareError, match=r"that was compiled, with settings=\{'compile': 'default'\}"):
-        kindaware.serve(compiled)
 
 
 def test_class_that_can_not_be_copied_is_refused_with_what_to_do():
