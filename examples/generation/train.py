@@ -17,27 +17,29 @@ from weights import PATH, save
 CHAPTERS = (
     "compound assert assignment augassign del pass return yield raise break continue import global nonlocal"
 )
-LENGTH, NUM_TEXTS = 96, 6  # of a training step
-RATE = 4e-3
+LENGTH, NUM_TEXTS = 96, 4  # of a training step
+RATE = 2e-3
 
 
 def paragraphs():
     """Whole paragraphs of the reference, which every Python brings along, without grammar and examples."""
     for chapter in CHAPTERS.split():
         for text in re.split(r"\n\s*\n", topics[chapter]):
-            if text[0].isalnum() or text[0] in '"“':
-                plain = re.sub("[“”]", '"', text).replace("’", "'")
-                if plain.endswith(".") and "***" not in plain and "::=" not in plain:
-                    yield " ".join(plain.split())
+            plain = " ".join(re.sub("[“”]", '"', text).replace("’", "'").split())
+            is_prose = plain.endswith(".") and not text.startswith((" ", "*", "["))
+            if is_prose and "***" not in plain and "::=" not in plain:
+                yield plain
 
 
 def train(tokens, network, seconds):
-    """Guess the next token in random parts of the text, until the time is over."""
+    """Guess the next token from the beginnings of paragraphs on, until the time is over."""
+    begins = (tokens[:-LENGTH] == END).nonzero()
     optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, betas=(0.9, 0.95))
     started, step = time.monotonic(), 0
     while (left := 1 - (time.monotonic() - started) / seconds) > 0:
         optimizer.param_groups[0]["lr"] = RATE * min(left, (step + 1) / 50)
-        parts = tokens[torch.randint(len(tokens) - LENGTH, (NUM_TEXTS, 1)) + torch.arange(LENGTH + 1)]
+        chosen = begins[torch.randint(len(begins), (NUM_TEXTS,))]
+        parts = tokens[chosen + torch.arange(LENGTH + 1)]
         scores = network(parts[:, :-1])
         loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), parts[:, 1:].flatten())
         optimizer.zero_grad()
@@ -56,7 +58,7 @@ def main():
     torch.manual_seed(0)
     texts = [text.encode() for text in dict.fromkeys(paragraphs())]
     vocabulary = Vocabulary.of(b"\n".join(texts))
-    tokens = torch.tensor([token for text in texts for token in [*vocabulary.encode(text), END]])
+    tokens = torch.tensor([token for text in texts for token in [END, *vocabulary.encode(text)]])
     network = GPT(len(vocabulary))
     print(f"{len(texts)} paragraphs, {len(tokens)} tokens of {len(vocabulary)}")
     train(tokens, network, args.seconds)
