@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import codecs
 import os
 import pty
 import re
@@ -48,13 +49,15 @@ class Command:
         )
         os.close(theirs)
         self.printed = ""
+        # A read may end within a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
 
     def wait(self, until: str = "", timeout_seconds: float = 300) -> str:
         """Return what is printed until these words, or the end."""
         deadline = time.monotonic() + timeout_seconds
         while not until or until not in self.printed:
             try:
-                self.printed += os.read(self._terminal, 1 << 16).decode()
+                self.printed += self._decoder.decode(os.read(self._terminal, 1 << 16))
             except BlockingIOError:
                 time.sleep(0.1)
             except OSError:  # the other end is closed
