@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import codecs
+import io
 import os
 import pty
 import re
