@@ -15,6 +15,7 @@ from benchmarks.parts.gains import run_gains
 from benchmarks.parts.imports import run_imports
 from benchmarks.parts.memory import run_memory
 from benchmarks.parts.overhead import run_growth, run_overhead
+from benchmarks.parts.padding import run_padding
 from benchmarks.parts.serving import run_serving
 from benchmarks.parts.stages import run_stages
 from benchmarks.parts.step import run_step
@@ -33,6 +34,7 @@ PARTS = {
     "imports": run_imports,
     "stages": run_stages,
     "curve": run_curve,
+    "padding": run_padding,
     "memory": run_memory,
     "gains": run_gains,
     "step": run_step,

@@ -44,6 +44,7 @@ P50_HAND_WRITTEN = "p50: kindaware / hand_written"
 OVERHEAD = "execute / unavoidable calls, 32 requests"
 IMPORT = "import kindaware / import torch"
 FIRST_ITEM = "first item / step"
+DIVIDED = "rate: auto / one batch"
 
 BARS = (
     Bar("mlp, 1 instance", RATE_OFFICIAL, 1.3),
@@ -66,6 +67,8 @@ BARS = (
     Bar("gpt, 32 streams", "rate: step / litserve", 1),
     Bar("wide gpt, 32 streams", "rate: step / bare loop", 0.85),
     Bar("first item, 31 streams", FIRST_ITEM, 3, is_least=False),
+    Bar("texts of 8 to 512 tokens", DIVIDED, 1.5),
+    Bar("texts of 64 tokens", DIVIDED, 0.97),
 )
 
 FLOOR_SHARE = "(host copy + bare forward, bf16) / kindaware, bf16"

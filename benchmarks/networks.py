@@ -19,7 +19,7 @@ WIDTH = 128
 
 
 class TokenEncoder(nn.Module):
-    """Six transformer layers over 32 tokens, then the mean: INT64 [B, 32] to FP32 [B, 128]."""
+    """Six transformer layers over the tokens, then the mean: INT64 [B, n] to FP32 [B, 128]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,10 +27,14 @@ class TokenEncoder(nn.Module):
         layer = nn.TransformerEncoderLayer(WIDTH, nhead=4, dim_feedforward=4 * WIDTH, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, num_layers=6, enable_nested_tensor=False)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Encode the tokens of B texts."""
-        encoded: torch.Tensor = self.encoder(self.embedding(tokens))
-        return encoded.mean(dim=1)
+    def forward(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
+        """Encode the tokens of B texts; what is behind their lengths, [B], counts for nothing."""
+        if lengths is None:
+            encoded: torch.Tensor = self.encoder(self.embedding(tokens))
+            return encoded.mean(dim=1)
+        is_padding = torch.arange(tokens.shape[1], device=tokens.device) >= lengths[:, None]
+        encoded = self.encoder(self.embedding(tokens), src_key_padding_mask=is_padding)
+        return encoded.masked_fill(is_padding[:, :, None], 0).sum(dim=1) / lengths[:, None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Network:
 
     Attributes:
         make: builds it; weights are random, from a fixed seed, unless `is_trained`.
-        input_shape: of one row.
+        input_shape: of one row; -1 where rows differ.
         input_type: Triton's data type.
         output_shape: of one row, FP32.
         is_trained: whether its weights come from training.
@@ -97,6 +101,7 @@ NETWORKS = {
     "identity": Network(nn.Identity, (16,), "FP32", (16,)),
     "mlp": Network(_mlp, (1024,), "FP32", (NUM_CLASSES,)),
     "transformer": Network(TokenEncoder, (NUM_TOKENS,), "INT64", (WIDTH,)),
+    "texts": Network(TokenEncoder, (-1,), "INT64", (WIDTH,)),
     "resnet50": Network(_resnet50, (3, 224, 224), "FP32", (NUM_CLASSES,)),
     "efficientnet_lite0": Network(
         _efficientnet_lite0, (3, 224, 224), "FP32", (NUM_CLASSES,), is_trained=True

@@ -23,6 +23,8 @@ MODULES = {
     "_hooks/event_loop": frozenset({DEVICE}),
     "_batch/request": frozenset({LOGIC}),
     "_batch/results": frozenset({LOGIC}),
+    "_batch/forward_cost": frozenset({LOGIC}),
+    "_batch/row_limit": frozenset({LOGIC}),
     "_batch/hook_requests": frozenset({LOGIC}),
     "_batch/padding": BOTH,
     "_batch/collate": frozenset({LOGIC}),
@@ -30,6 +32,8 @@ MODULES = {
     "_batch/output_stage": BOTH,
     "_batch/preprocess": BOTH,
     "_batch/splitter": BOTH,
+    "_batch/buckets": frozenset({LOGIC}),
+    "_batch/micro_batches": frozenset({LOGIC}),
     "_batch/runner": BOTH,
     "_batch/graph_recording": BOTH,
     "_batch/pipeline": BOTH,
@@ -73,7 +77,10 @@ EQUIVALENT = {
     "_batch/collate.py Collator.parts: if self._may_be_ragged: always True": (
         "where no rows are apart, joinable gives the same tensors, in a new list"
     ),
-    "_batch/preprocess.py Preprocessor.run: if not self._runtime.is_host: always True": (
+    "_batch/preprocess.py Preprocessor.run: if not self.has_hooks: always False": (
+        "without hooks the request comes back as it is, later"
+    ),
+    "_batch/preprocess.py Preprocessor._preprocess: if not self._runtime.is_host: always True": (
         "the staging of a host expects nothing"
     ),
     "_batch/outputs.py name_outputs: if isinstance(returned, torch.Tensor) and len(spec...: always False": (
@@ -92,7 +99,7 @@ EQUIVALENT = {
     "_batch/runner.py BatchRunner._forward: if self._converts: always True": (
         "prepare_input gives each input as it is, later"
     ),
-    "_batch/pipeline.py Pipeline._preprocess: if not self._has_preprocess: always False": (
+    "_batch/pipeline.py Pipeline._preprocess: if not self._preprocessor.has_hooks: always False": (
         "each request comes back as it is, later"
     ),
     "_batch/pipeline.py Pipeline._remember_shapes: if self._is_dynamic: always True": (
@@ -101,7 +108,7 @@ EQUIVALENT = {
     "_batch/results.py Ledger.results: if len(answers) == len(self._results): always False": (
         "the answers go to the same places one by one"
     ),
-    "_batch/pipeline.py Pipeline._groups: if self._is_uniform: always False": (
+    "_batch/pipeline.py Pipeline._shared: if self._is_uniform: always False": (
         "requests of a uniform model have one shape, so that they are one group, later"
     ),
     "_execute/fast_path.py FastPath._check: if type(returned) is torch.Tensor: always False": (

@@ -190,6 +190,18 @@ def _gains(found: dict[str, Any]) -> Iterator[str]:
     yield from _missing(found)
 
 
+def _padding(found: dict[str, Any]) -> Iterator[str]:
+    yield from ("", f"### Texts of different length, {found['concurrency']} requests in flight")
+    for one in found["scenarios"]:
+        columns = [{name: _text(spread) for name, spread in one[key].items()} for key in ("rates", "of_one")]
+        yield from ("", f"`{one['name']}`")
+        yield from _table(
+            ["`max_padding`", "Requests per second", "Over one batch"],
+            ([name, *(column[name] for column in columns)] for name in one["rates"]),
+        )
+    yield from _missing(found)
+
+
 def _memory(found: dict[str, Any]) -> Iterator[str]:
     samples = found["samples"]
     yield from ("", "### Memory of an instance")
@@ -239,6 +251,7 @@ TABLES: MappingProxyType[str, Callable[[dict[str, Any]], Iterator[str]]] = Mappi
         "growth": _growth,
         "stages": _stages,
         "imports": _imports,
+        "padding": _padding,
         "gains": _gains,
         "memory": _memory,
         "step": _step,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +13,10 @@ import numpy as np
 from benchmarks.servers.others import awake
 from benchmarks.servers.target import Target
 from kindaware.cli.bench import _load as load_generator
-from kindaware.cli.bench._connections import LoadError, connect
+from kindaware.cli.bench._connections import Ask, LoadError, connect
 from kindaware.cli.bench._stats import interleave
 
-__all__ = ["Load", "LoadError", "ask", "measure", "measure_in_turns"]
+__all__ = ["Load", "LoadError", "ask", "ask_each", "measure", "measure_in_turns", "measure_mixed"]
 
 _ANSWER_SECONDS = 120.0
 
@@ -82,8 +84,45 @@ def measure(target: Target, concurrency: int, seconds: float, settle_seconds: fl
     )
 
 
+def measure_mixed(target: Target, messages: Sequence[bytes], concurrency: int, seconds: float) -> float:
+    """Keep requests of several kinds in flight for some seconds, and return the answers per second.
+
+    Each client sends every `concurrency`-th message, over and over; the clients begin at different ones.
+
+    Raises:
+        LoadError: a request was refused.
+    """
+
+    async def send(client: Ask, own: Sequence[bytes], ends: float) -> int:
+        number = 0
+        for message in itertools.cycle(own):
+            await asyncio.wait_for(client(message), _ANSWER_SECONDS)
+            number += 1
+            if time.perf_counter() > ends:
+                break
+        return number
+
+    async def run() -> float:
+        async with connect(target) as make_client:
+            started = time.perf_counter()
+            clients = [(make_client(), messages[place::concurrency]) for place in range(concurrency)]
+            numbers = await asyncio.gather(*[send(*one, started + seconds) for one in clients])
+            return sum(numbers) / (time.perf_counter() - started)
+
+    return asyncio.run(run())
+
+
 def ask(target: Target, number: int = 1) -> list[bytes]:
     """Send a request that many times at once, and return the answers; over HTTP with their headers.
+
+    Raises:
+        LoadError: one of them was refused.
+    """
+    return ask_each(target, [target.message] * number)
+
+
+def ask_each(target: Target, messages: Sequence[bytes]) -> list[bytes]:
+    """Send several requests at once, and return their answers in order; over HTTP with their headers.
 
     Raises:
         LoadError: one of them was refused.
@@ -91,7 +130,7 @@ def ask(target: Target, number: int = 1) -> list[bytes]:
 
     async def once() -> list[bytes]:
         async with connect(target) as make_client:
-            work = asyncio.gather(*[make_client()(target.message) for _ in range(number)])
+            work = asyncio.gather(*[make_client()(message) for message in messages])
             answers = await asyncio.wait_for(work, _ANSWER_SECONDS)
         return [answer for answer in answers if isinstance(answer, bytes)]
 

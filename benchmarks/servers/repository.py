@@ -65,11 +65,12 @@ class Served:
         """Return the text of its config.pbtxt."""
         network = NETWORKS[self.network]
         rows, answers = (list(shape) for shape in (network.input_shape, network.output_shape))
+        ragged = " allow_ragged_batch: true" if -1 in network.input_shape else ""
         text = f"""\
 name: "{self.name}"
 backend: "python"
 max_batch_size: {self.max_batch_size}
-input [ {{ name: "{INPUT}" data_type: TYPE_{network.input_type} dims: {rows} }} ]
+input [ {{ name: "{INPUT}" data_type: TYPE_{network.input_type} dims: {rows}{ragged} }} ]
 output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: {answers} }} ]
 instance_group [ {{ kind: KIND_CPU count: {self.instances} }} ]
 {self.batching}

@@ -58,6 +58,18 @@ class Facts:
         """Whether a batch may have more than one request."""
         return self.is_dynamic and self.spec.max_batch_size > 1 and not self.spec.decoupled
 
+    @property
+    def pads(self) -> bool:
+        """Whether rows of a batch are padded, by the setting `pad` or as the hook `row_cost` says."""
+        return bool(self.settings.pad) or {"collate", "row_cost"} <= self.hooks
+
+    @property
+    def fits_forward(self) -> bool:
+        """Whether one forward may take all the rows that a call can have."""
+        limit = self.settings.max_rows_per_forward
+        is_above = isinstance(limit, int) and limit >= self.spec.max_batch_size
+        return is_above or not self.spec.batches or self.spec.decoupled
+
     def unpadded(self) -> list[str]:
         """Return the inputs to pad of which the server puts only equal shapes together."""
         apart = self._apart()
@@ -120,6 +132,8 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("isolate_errors", "no request shares a batch", lambda it: not (it.shares_batches or it.has_step)),
     ("pad", "allow_ragged_batch is not true", lambda it: it.unpadded()),
     ("unpad", "no output follows a padded input", lambda it: not it.unpads),
+    ("max_padding", "nothing is padded", lambda it: not it.pads),
+    ("max_rows_per_forward", "no forward gets more rows", lambda it: it.fits_forward),
     (
         "max_streams",
         "no asynchronous stream",

@@ -20,7 +20,7 @@ from kindaware._batch.stages import Stage
 from kindaware._batch.warmup import Answer, WarmUp
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.response_cache import check_response_cache
-from kindaware._config.settings import SETTING_NAMES
+from kindaware._config.settings import AUTO, SETTING_NAMES
 from kindaware._device.device import Device
 from kindaware._device.modules import Precision, check_loaded, has_modules, hook_scope, prepare_modules
 from kindaware._device.placed_instance import PlacedInstance
@@ -410,6 +410,16 @@ class Instance(PlacedInstance):
 
         return timed
 
+    def _measure_rows(self, warm_up: WarmUp, pipeline: Pipeline) -> str:
+        """Measure how many rows a forward should get, and return a phrase for the log."""
+        # What the warm-up could not run has no inputs, or none that the model takes.
+        if not pipeline.runner.has_answered:
+            return "max_rows_per_forward no limit (auto: measured in the warm-up only)"
+        with self._overdue("the measurement of max_rows_per_forward"):
+            measured = warm_up.measure_rows(pipeline.trial)
+        pipeline.runner.max_rows = measured.max_rows
+        return measured.describe()
+
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""
         make_inputs, has_step = self._make_warm_up_inputs(), self._steps is not None
@@ -427,6 +437,8 @@ class Instance(PlacedInstance):
                 self._timed(lambda request, _: pipeline.warm_up(request)),
                 lambda requests: record_graphs(runner, requests, self.spec.name, self.logger),
             )
+            if self.settings.max_rows_per_forward == AUTO and self.spec.batches:
+                phrase += f", {self._measure_rows(warm_up, self._pipeline)}"
         # The metrics count clients' requests only.
         self._counters.reset()
         return phrase

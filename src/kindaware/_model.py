@@ -72,6 +72,8 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
     Optional:
         preprocess(self, inputs): runs per request, before batching. Takes and returns host tensors by name,
             [b, ...]; raise `RequestError` to reject the request.
+        row_cost(self, inputs): runs per request, after preprocess. Returns what a row of this size costs, for
+            requests that are padded; similar costs then share a batch.
         collate(self, name, tensors): runs per input. Join the requests' tensors, each [b, ...], into one host
             tensor [B, ...], so that requests of different shapes can share a batch. The setting `pad` is an
             alternative.

@@ -13,6 +13,7 @@ import pytest
 import torch
 from benchmarks.machine import UNKNOWN, describe_run
 from benchmarks.networks import INPUT, NETWORKS, OUTPUT
+from benchmarks.parts import padding
 from benchmarks.parts.memory import descendants, read_memory
 from benchmarks.parts.overhead import SIZES, times_in_process
 from benchmarks.parts.scenarios import SCENARIOS
@@ -58,6 +59,26 @@ def test_hand_written_form_uses_the_settings_of_the_kindaware_one(tmp_path):
             answers[form] = model.infer({INPUT: row.numpy()}).outputs[OUTPUT]
 
     np.testing.assert_array_equal(answers["hand_written"], answers["kindaware"])
+
+
+def test_padded_form_gives_each_text_the_answer_that_it_has_alone(tmp_path):
+    network = NETWORKS["texts"]
+    texts = padding.make_texts([3, 9, 1, 9])
+    with torch.inference_mode():
+        expected = [network.build()(text).numpy() for text in texts]
+
+    with ModelHarness(write_model(tmp_path, padding.MODELS[padding.AUTO])) as model:
+        results = model.infer_batch([{INPUT: text.numpy()} for text in texts])
+
+    for result, answer in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result.outputs[OUTPUT], answer, rtol=1e-4, atol=1e-5)
+
+
+def test_lengths_of_texts_are_many_and_between_8_and_512():
+    lengths = padding.log_normal_lengths()
+    assert len(lengths) == padding.NUM_TEXTS
+    assert (min(lengths), max(lengths)) == (8, 512)
+    assert 55 < np.median(lengths) < 75
 
 
 def test_floor_answers_in_the_shape_of_the_network(tmp_path):

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import torch
-from benchmarks.servers.load import LoadError, ask, measure
+from benchmarks.servers.load import LoadError, ask, ask_each, measure, measure_mixed
 from benchmarks.servers.target import plain_target, read_values, triton_target
 
 ANSWER = b"HTTP/1.1 200 OK\r\nInference-Header-Content-Length: 7\r\nContent-Length: 8\r\n\r\n"
@@ -98,6 +98,42 @@ def test_ask_over_http_sends_the_tensor_and_reads_an_answer_in_pieces(serve):
     assert [read_values(target, answer, (1, 2)).tolist() for answer in answers] == [[[1.0, 2.0]]] * 2
     assert counter.first.startswith(b"POST /v2/models/mlp_floor_1/infer HTTP/1.1\r\n")
     assert counter.first.endswith(rows.numpy().tobytes())
+
+
+class Noting(Counter):
+    """Notes what each request is for."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    async def serve(self, reader, writer):
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            await reader.readexactly(int(head.lower().rpartition(b"content-length: ")[2]))
+            self.asked.append(head.split()[1].decode())
+            await asyncio.sleep(0.002)
+            writer.write(ANSWER + BODY)
+
+
+def test_measure_mixed_sends_every_message_and_counts_the_answers(serve):
+    noting = Noting()
+    address = serve(noting)
+    targets = [plain_target(address, f"/{place}", torch.zeros(1)) for place in range(4)]
+    rate = measure_mixed(targets[0], [one.message for one in targets], 2, 0.3)
+
+    assert set(noting.asked) == {"/0", "/1", "/2", "/3"}
+    assert noting.asked[:2] == ["/0", "/1"]
+    assert len(noting.asked) / 10 < rate < len(noting.asked) / 0.3
+
+
+def test_ask_each_returns_the_answers_in_order(serve):
+    noting = Noting()
+    address = serve(noting)
+    messages = [plain_target(address, f"/{place}", torch.zeros(1)).message for place in range(3)]
+    answers = ask_each(plain_target(address, "/", torch.zeros(1)), messages)
+
+    assert len(answers) == 3
+    assert sorted(noting.asked) == ["/0", "/1", "/2"]
 
 
 def test_measure_of_a_server_that_refuses_has_its_words(serve):

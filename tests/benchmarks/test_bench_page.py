@@ -98,6 +98,18 @@ PARTS = {
         ],
         "not_measured": ["litserve: can't be installed"],
     },
+    "padding": {
+        "concurrency": 32,
+        "scenarios": [
+            {
+                "name": "texts",
+                "rates": {"auto": SPREAD},
+                "of_one": {"auto": SPREAD | {"median": 1.75}},
+                "ratios": {},
+            }
+        ],
+        "not_measured": ["texts of 64 tokens: no memory"],
+    },
     "memory": {
         "samples": [{"requests": 5000, "resident_mib": 300.25, "anonymous_mib": 200.0}] * 2,
         "growth_in_second_half_mib": 0.5,
@@ -149,6 +161,9 @@ def run_of(parts, date="2026-01-02T00:00:00+00:00", **more):
         ("step", "| rate: step / stream | 6.5 (1.5 to 2.5) |"),
         ("step", "(../_static/streams.svg)"),
         ("step", "Not measured: litserve: can't be installed"),
+        ("padding", "Texts of different length, 32 requests in flight"),
+        ("padding", "| auto | 2 (1.5 to 2.5) | 1.75 (1.5 to 2.5) |"),
+        ("padding", "Not measured: texts of 64 tokens: no memory"),
         ("memory", "| 5000 | 300.2 | 200.0 |"),
         ("memory", "grew by +0.5 MiB"),
     ],

@@ -132,7 +132,8 @@ def make_spec(*, inputs=None, outputs=None, max_batch_size=64):
 def make_plan(forward, *, spec=None, collate=None, **settings):
     """A plan around a function, with the hooks and settings that are named."""
     spec = spec or make_spec()
-    hooks = {name: settings.pop(name) for name in ("preprocess", "postprocess") if name in settings}
+    optional = ("preprocess", "row_cost", "postprocess")
+    hooks = {name: settings.pop(name) for name in optional if name in settings}
     call = Call.bind(forward, spec, "model 'm'", has_preprocess="preprocess" in hooks)
     hooks = Hooks(forward, call, collate=collate, **hooks)
     return Plan.of(spec, Settings(**settings), hooks, LOGGER)

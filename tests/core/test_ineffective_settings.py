@@ -9,6 +9,7 @@ from kindaware import KindAwareModel
 from kindaware.testing.accelerator import SimulatedAccelerator
 
 RAGGED = {"input": [tensor("X", [-1], allow_ragged_batch=True)], "output": [tensor("Y", [-1])]}
+JOINED = RAGGED | {"output": [tensor("Y", [1])]}
 SHAPES_APART = {"input": [tensor("X", [-1], allow_ragged_batch=False)], "output": [tensor("Y", [-1])]}
 IMAGES = {"input": [tensor("X", [3, 8, 8])], "output": [tensor("Y", [3, 8, 8])]}
 SEQUENCES = {"sequence_batching": {"direct": {}}}
@@ -24,6 +25,11 @@ class WithModule(Doubler):
 class Joins(Doubler):
     def collate(self, name, tensors):
         return torch.cat(tensors)
+
+
+class Costs(Joins):
+    def row_cost(self, inputs):
+        return 1
 
 
 class Prepares(Joins):
@@ -88,6 +94,11 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
         ({"unpad": "Y=X"}, "no output follows a padded input", RAGGED),
         ({"unpad": "Y=X"}, "no output follows a padded input", {"model_class": Stream, **DECOUPLED}),
         ({"pad": "X=0", "unpad": "Y=X"}, "allow_ragged_batch is not true", SHAPES_APART),
+        ({"max_padding": "0.5"}, "nothing is padded", {}),
+        ({"max_padding": "0.5"}, "nothing is padded", {"model_class": Joins, **JOINED}),
+        ({"max_rows_per_forward": "8"}, "no forward gets more rows", {}),
+        ({"max_rows_per_forward": "1"}, "no forward gets more rows", {"max_batch_size": 0}),
+        ({"max_rows_per_forward": "1"}, "no forward gets more rows", {"model_class": Stream, **DECOUPLED}),
         ({"max_streams": "2"}, "no asynchronous stream", {}),
         ({"max_streams": "2"}, "no asynchronous stream", {"model_class": Stream, **DECOUPLED}),
         ({"max_begins_per_step": "2"}, "no step", {"model_class": AsynchronousStream, **DECOUPLED}),
@@ -128,6 +139,10 @@ def test_wait_policy_of_a_single_thread_is_named(caplog):
         ({}, {"model_class": Joins}),
         ({"unpad": "Y=X"}, {"model_class": Prepares, **SHAPES_APART}),
         ({"pad": "X=0", "unpad": "Y=X"}, RAGGED),
+        ({"max_padding": "0.5", "pad": "X=0", "unpad": "Y=X"}, RAGGED),
+        ({"max_padding": "0.5"}, {"model_class": Costs, **JOINED}),
+        ({"max_rows_per_forward": "7"}, {}),
+        ({"max_rows_per_forward": "auto"}, {}),
         ({"max_streams": "2"}, {"model_class": AsynchronousStream, **DECOUPLED}),
         ({"max_streams": "2"}, {"model_class": Stepped, **DECOUPLED}),
         ({"max_begins_per_step": "2", "drain_seconds": "2"}, {"model_class": Stepped, **DECOUPLED}),

@@ -174,6 +174,7 @@ class Runner:
     """Answers a batch with the first number of each row, unless a function of its ids raises."""
 
     has_answered = True
+    max_rows = None
 
     def __init__(self, check=lambda ids: None):
         runtime = CpuRuntime()
@@ -236,8 +237,9 @@ def test_requests_that_collate_may_join_are_a_batch():
 def test_requests_that_collate_may_join_are_a_batch_where_outputs_follow_inputs():
     spec = make_spec(inputs=[ANY], outputs=[TensorSpec("Y", "FP32", [-1])])
     pipeline, _ = open_pipeline(spec=spec, collate=padding, unpad={"Y": ("X",)})
-    requests = {n: make_request(n, n, width=width) for n, width in enumerate(WIDTHS)}
-    assert pipeline._groups(requests) == [[0, 1, 2]]
+    ledger = Ledger([], "m")
+    ledger.requests = {n: make_request(n, n, width=width) for n, width in enumerate(WIDTHS)}
+    assert pipeline._groups(ledger) == [[0, 1, 2]]
 
 
 def test_run_and_warm_up_begin_a_call_first():

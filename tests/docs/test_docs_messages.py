@@ -163,6 +163,7 @@ LOADS = [
     lambda: load(parameters={"precision": "fp16"}),
     lambda: load(parameters={"pad": "A=0"}),
     lambda: load(VARYING, parameters={"pad": "A=0"}),
+    lambda: load(row_cost=lambda self, inputs: 1),
     lambda: load(parameters={"cuda_graphs": "8", "compile": "reduce-overhead"}),
     lambda: load(parameters={"warmup": "16"}),
     lambda: load(forward=no_zeros),
@@ -253,6 +254,12 @@ def answers():
     yield read_failure(CONFIG | {"output": [scores]}, ones, lambda self, A: A.double() if A.any() else A)
     yield read_failure(CONFIG | {"output": [scores]}, ones, lambda self, A: A, postprocess=names_another)
     yield from wrong_outputs(CONFIG | {"output": [scores]}, ones)
+    yield read_failure(
+        CONFIG | {"output": [OUT | {"dims": [-1]}]},
+        Request("", {"A": torch.arange(6.0)[:, None].expand(6, 4)}, 6),
+        lambda self, A: A[:, : 1 + int(A[0, 0] > 3)],
+        parameters={"max_rows_per_forward": "4"},
+    )
     dynamic = CONFIG | {"input": [IN | {"name": "X", "dims": [-1]}]}
     yield read_failure(
         dynamic,

@@ -136,6 +136,44 @@ def test_requests_of_different_length_share_a_padded_batch(client):
     assert max(int(one["BATCH"][0, 0]) for one in found) > 2  # rows of the batch: more than one request's
 
 
+def test_requests_of_different_length_are_divided_where_padding_would_exceed_its_share(client):
+    client.infer("ragged_divided", IDS=np.ones((1, 1), np.int64))
+    lengths = [4, 50, 3, 45, 4]
+    for _ in range(5):  # until all have come in one call
+        before = client.statistics("ragged_divided").execution_count
+        answers = Answers(client, "ragged_divided")
+        for length in lengths:
+            answers.send(IDS=np.arange(length, dtype=np.int64)[None])
+        found = answers.wait()
+        if client.statistics("ragged_divided").execution_count == before + 1:
+            break
+    for length, answer in zip(lengths, found, strict=True):
+        assert answer["TIMES_TEN"].tolist() == [list(range(0, 10 * length, 10))]
+    short, long = [3, 4], [2, 50]
+    assert [one["BATCH"][0, :2].tolist() for one in found] == [short, long, short, long, short]
+
+
+def test_request_of_1000_rows_is_answered_in_forwards_of_64(client):
+    rows = np.arange(3000, dtype=np.float32).reshape(1000, 3)
+    sent = {"X": rows, "TEXT": text(*([b"%d" % n] for n in range(1000)))}
+    found = client.infer("many_rows", **sent)
+    np.testing.assert_array_equal(found["DOUBLED"], 2 * rows)
+    assert found["SAME"].tolist() == sent["TEXT"].tolist()
+    assert found["ROWS"][:, 0].tolist() == [64] * 960 + [40] * 40
+
+
+def test_requests_of_one_call_share_forwards_of_64_and_each_gets_its_own_rows(client):
+    answers = Answers(client, "many_rows")
+    counts = [1, 150, 60, 3, 64, 7]
+    for place, count in enumerate(counts):
+        rows = np.full((count, 3), place, np.float32)
+        answers.send(X=rows, TEXT=text(*([b"%d" % place] for _ in range(count))))
+    for place, (count, answer) in enumerate(zip(counts, answers.wait(), strict=True)):
+        assert answer["DOUBLED"].tolist() == [[2.0 * place] * 3] * count
+        assert answer["SAME"].tolist() == [[b"%d" % place]] * count
+        assert answer["ROWS"].max() <= 64
+
+
 def test_text_that_preprocess_tokenises_shares_a_padded_batch(client):
     client.infer("tokens", TEXT=text([b"a"]))
     answers = Answers(client, "tokens")

@@ -113,6 +113,44 @@ def test_execute_padded_inputs_that_preprocess_has_sent_to_the_host_are_read_aft
         assert_clean(harness)
 
 
+class ReadInRowCost(InPreprocess):
+    """The cost is the first number of a row."""
+
+    def load(self):
+        self.costs = []
+
+    def row_cost(self, inputs):
+        self.costs.append(float(inputs["X"][0, 0]))
+        return self.costs[-1]
+
+
+class CostsWithoutPreprocess(Doubler):
+    def row_cost(self, inputs):
+        return float(inputs["X"][0, 0])
+
+
+def serve_padded(model, **options):
+    config = make_config(input=[tensor("X", [-1])], output=[tensor("Y", [-1])])
+    return serve(model, config=config, pad="X=0", unpad="Y=X", **options)
+
+
+def test_execute_row_cost_reads_what_preprocess_has_sent_to_the_host_after_the_wait():
+    sent = [one for width in (2, 4) for one in entries(1, width=width, first=width)]
+    accelerator = SimulatedAccelerator(num_devices=2, schedule=Latest())
+    with serve_padded(ReadInRowCost, accelerator=accelerator) as harness:
+        assert_answers(harness.infer_batch(sent), sent)
+        assert harness.instance.costs == [2.0, 4.0]
+        assert_clean(harness)
+
+
+def test_execute_row_cost_of_inputs_as_they_came_costs_no_wait():
+    names = []
+    with serve_padded(CostsWithoutPreprocess) as harness:
+        harness.accelerator.fault = lambda number, name: names.append(name)
+        harness.infer_batch(entries(1, 2))
+    assert names.count("wait for an event") == 1
+
+
 class PassesOn(Doubler):
     def preprocess(self, inputs):
         return inputs

@@ -183,14 +183,14 @@ class Counters:
         """Count a batch that succeeded.
 
         Args:
-            num_requests: its requests; at least one.
+            num_requests: its requests; 0 if it has only slices of one that an earlier batch has begun.
             num_rows: its rows.
             seconds: from its inputs to its outputs; 0 if unknown.
         """
         self.batches += 1
         self.requests += num_requests
         self.rows += num_rows
-        self.seconds_per_request = seconds / num_requests
+        self.seconds_per_request = seconds / max(num_requests, 1)
 
 
 FAMILIES: dict[str, Family] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kindaware._batch.row_limit import largest_batch
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
 from kindaware._errors import ConfigError
@@ -22,14 +23,15 @@ def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tu
     sizes = settings.cuda_graphs
     if not sizes:
         return ()
+    most, of = largest_batch(spec, settings)
     # The first obstacle is the one that is reported.
     expected = got = ""
     if spec.decoupled:
         expected, got = "a model that answers with forward", "a decoupled model"
     elif not spec.batches:
         expected, got = "a model with max_batch_size above 0", f"max_batch_size {spec.max_batch_size}"
-    elif sizes[-1] > spec.max_batch_size:
-        expected, got = f"batch sizes up to max_batch_size {spec.max_batch_size}", str(sizes[-1])
+    elif sizes[-1] > most:
+        expected, got = f"batch sizes up to {of} {most}", str(sizes[-1])
     elif settings.compile in _OWN_GRAPHS:
         expected, got = "compile 'off' or 'default'", f"{settings.compile!r}, which makes graphs of its own"
     elif len(placement.devices) > 1:

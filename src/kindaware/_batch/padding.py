@@ -139,6 +139,11 @@ class Padding:
         declared = self.input_axes[name]
         return declared if declared and rank == self.ranks[name] else tuple(range(1, rank))
 
+    def extents(self, request: Request) -> list[tuple[int, ...]]:
+        """Return the sizes of the dimensions that are padded, by padded input that the request has."""
+        shapes = [(name, request.inputs[name].shape) for name in self.fills if name in request.inputs]
+        return [tuple(shape[axis] for axis in self._padded_axes(name, len(shape))) for name, shape in shapes]
+
     def check(self, inputs: Mapping[str, Rows]) -> None:
         """Refuse what `preprocess` returned if it can't be padded.
 

@@ -7,10 +7,13 @@ requests -> preprocess -> groups -> staged on the device -> forward -> postproce
 from __future__ import annotations
 
 import math
+import time
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from kindaware._batch.buckets import Buckets
 from kindaware._batch.collate import CollateError
+from kindaware._batch.micro_batches import micro_batches
 from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request, group, halve, rank_key, shape_key
@@ -30,7 +33,7 @@ from kindaware._errors import (
 )
 from kindaware._hooks.interruption import stops_test
 from kindaware._tensors.bytes_arrays import host_zeros
-from kindaware._tensors.rows import RaggedRows, Rows
+from kindaware._tensors.rows import Output, RaggedRows, Rows
 
 _MAX_SHAPES = 4096
 """Bound on the shapes that are remembered: clients choose them, so there is no end to them."""
@@ -61,13 +64,13 @@ class Pipeline:
         self._settings = plan.settings
         self._logger = plan.logger
         self._health = runner.device.health
-        self._has_preprocess = plan.hooks.preprocess is not None
         self._preprocessor = Preprocessor(plan, runner.device)
         self._splitter = Splitter(plan, runner.device)
+        self._buckets = Buckets(plan) if plan.divides else None
         self._is_dynamic = any(tensor.is_dynamic for tensor in plan.spec.inputs)
         self._answered_shapes: set[object] = set()
         # Requests that all have the same shape need no key; `preprocess` may change shapes.
-        self._is_uniform = not self._has_preprocess and plan.spec.is_uniform
+        self._is_uniform = plan.hooks.preprocess is None and plan.spec.is_uniform
         # What may differ within a batch: nothing, or sizes that `collate` or padding make equal.
         self._key_of = shape_key if plan.hooks.collate is None else rank_key
         if plan.padding is not None and not plan.padding.is_by_collate:
@@ -90,6 +93,22 @@ class Pipeline:
         self.runner.run([prepared])
         return prepared
 
+    def trial(self, request: Request) -> Callable[[], bool]:
+        """Run a request of the warm-up through `preprocess`, and return what runs it as a batch.
+
+        That raises what a hook raised, and returns False if memory ran out. Sync: host with stream.
+        """
+        prepared = self._preprocessor.run(request)
+
+        def run() -> bool:
+            self.runner.begin_call()
+            result = self.runner.attempt([prepared])
+            if isinstance(result, Exception) and not is_out_of_memory(result):
+                raise result
+            return not isinstance(result, Exception)
+
+        return run
+
     def run(self, arrivals: Sequence[Request | Failure], error: Exception | None = None) -> list[Result]:
         """Answer every request of one call.
 
@@ -107,7 +126,7 @@ class Pipeline:
         ledger = Ledger(arrivals, self._spec.name)
         self.runner.begin_call()
         self._preprocess(ledger, arrivals)
-        groups = self._groups(ledger.requests)
+        groups = self._groups(ledger)
         unanswered = [self._answer(ledger, positions, error) for positions in groups]
         # After all groups have run: only then is it known whether the model has answered any request.
         for positions, failed in zip(groups, unanswered, strict=True):
@@ -117,7 +136,7 @@ class Pipeline:
         if self._health.fault is not None and self._settings.keeps_outputs:
             ledger.forget_answers()
         ledger.log(self._logger)
-        results = ledger.results(self._splitter.split, self._missing)
+        results = ledger.results(self._splitter.split, self._splitter.join, self._missing)
         if failures := [one for one in results if isinstance(one, Failure)]:
             self.runner.counters.add_errors(one.code for one in failures)
         return results
@@ -128,15 +147,15 @@ class Pipeline:
 
     def stages(self) -> Iterator[Stage]:
         """Iterate over the stages of a call, in order."""
-        if self._has_preprocess:
+        if self._preprocessor.has_hooks:
             yield Stage(PREPROCESS, self._preprocessor, "run")
         yield from self.runner.stages()
         yield Stage(SPLIT, self._splitter, "split")
 
     def _preprocess(self, ledger: Ledger, arrivals: Sequence[Request | Failure]) -> None:
-        """Run `preprocess` on each request; one for which it raises fails alone."""
+        """Run `preprocess` and `row_cost` on each request; one for which they raise fails alone."""
         read = {position: one for position, one in enumerate(arrivals) if isinstance(one, Request)}
-        if not self._has_preprocess:
+        if not self._preprocessor.has_hooks:
             ledger.requests = read
             return
         for position, request in read.items():
@@ -153,11 +172,21 @@ class Pipeline:
                 elif self._health.fault is None:
                     ledger.fail([position], caught, "preprocess")
 
-    def _groups(self, requests: Mapping[int, Request]) -> list[list[int]]:
-        """Return the positions of requests by batch; keys are computed only if requests may differ."""
+    def _groups(self, ledger: Ledger) -> list[list[int]]:
+        """Return the positions of requests and slices by batch."""
+        groups, max_rows = self._shared(ledger.requests), self.runner.max_rows
+        if max_rows is None:
+            return groups
+        return [batch for positions in groups for batch in micro_batches(ledger, positions, max_rows)]
+
+    def _shared(self, requests: Mapping[int, Request]) -> list[list[int]]:
+        """Return the positions of requests that share a batch; keys are computed only if they may differ."""
         if self._is_uniform:
             return [list(requests)] if requests else []
-        return group(requests, self._key_of)
+        groups = group(requests, self._key_of)
+        if self._buckets is None:
+            return groups
+        return [batch for positions in groups for batch in self._buckets.divide(requests, positions)]
 
     def _answer(self, ledger: Ledger, positions: list[int], error: Exception | None = None) -> list[_Failed]:
         """Run one group; if `forward` raises, find the offending requests by halving.
@@ -180,7 +209,7 @@ class Pipeline:
             counters.retries += part is not positions
             requests = [ledger.requests[position] for position in part]
             # The caller's error was raised for the whole group, so it stands in for the first attempt only.
-            result = self.runner.attempt(requests) if error is None else error
+            result = self._attempt(requests) if error is None else error
             error = None
             if not isinstance(result, Exception):
                 ledger.answer(part, result)
@@ -206,6 +235,16 @@ class Pipeline:
                 failed.append((unnamed, _not_settled(result) if named else result))
         return failed if self._health.fault is None else []
 
+    def _attempt(self, requests: list[Request]) -> dict[str, Output] | Exception:
+        """Run a batch, and let the buckets learn from the time that it takes."""
+        if self._buckets is None:
+            return self.runner.attempt(requests)
+        started = time.perf_counter()
+        result = self.runner.attempt(requests)
+        if not isinstance(result, Exception):
+            self._buckets.note(requests, time.perf_counter() - started)
+        return result
+
     def _remember_shapes(self, requests: list[Request]) -> None:
         """Remember the shapes of requests that `forward` has answered, for `_where_shape_is_refused`."""
         if self._is_dynamic:
@@ -229,7 +268,7 @@ class Pipeline:
                 ledger.refuse(part, refusal_of(error))
             elif refused_at is not None and _where_raised(error) == refused_at:
                 for position in part:
-                    text = self._describe_shape(ledger.requests[position], error)
+                    text = self._describe_shape(ledger.whole(position), error)
                     ledger.refuse([position], Failure(text, "INVALID_ARG"), cause=error)
             else:
                 ledger.fail(part, error, "forward")

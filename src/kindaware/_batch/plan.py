@@ -10,6 +10,7 @@ from kindaware._batch.padding import Padding
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
 from kindaware._device.modules import Precision, converts_inputs
+from kindaware._errors import ConfigError
 from kindaware._hooks.hooks import Hooks
 
 
@@ -38,10 +39,18 @@ class Plan:
         """Return the plan, after checking that model, settings and hooks are compatible.
 
         Raises:
-            ConfigError: the model doesn't support the setting `pad` or `cuda_graphs`.
+            ConfigError: the model doesn't support the setting `pad` or `cuda_graphs`, or has a hook
+                `row_cost`, and nothing is padded.
         """
         refuse_extras(spec, settings, hooks)
         padding = Padding.plan(spec, settings, hooks)
+        if hooks.row_cost is not None and hooks.collate is None and padding is None:
+            raise ConfigError.of(
+                f"model {spec.name!r} row_cost",
+                expected="pad or collate, which make the rows of a batch equally large",
+                got="neither",
+                remedy="set pad, or remove row_cost",
+            )
         return cls(spec, settings, hooks, logger, padding, Precision.of(settings.precision))
 
     @property
@@ -58,6 +67,14 @@ class Plan:
     def converts_inputs(self) -> bool:
         """Whether inputs are converted to another dtype or memory format on the device."""
         return converts_inputs(self.settings, self.precision)
+
+    @property
+    def divides(self) -> bool:
+        """Whether requests that could share a padded batch are divided by the size of their rows."""
+        pads = self.padding is not None and not self.padding.is_by_collate
+        # Of what `collate` makes of the rows nothing is known but what the hook says.
+        is_said = self.hooks.collate is not None and self.hooks.row_cost is not None
+        return (pads or is_said) and self.spec.batches and self.settings.max_padding != 1
 
     @property
     def reads_request_info(self) -> bool:

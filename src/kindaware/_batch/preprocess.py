@@ -1,8 +1,11 @@
-"""The stage before batching: the user's `preprocess`, run on one request at a time."""
+"""The stage before batching: the user's `preprocess` and `row_cost`, run on one request at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -18,11 +21,14 @@ from kindaware._tensors.rows import RaggedRows, Rows, joinable, kind_of
 
 
 class Preprocessor:
-    """Runs `preprocess` on one request at a time.
+    """Runs `preprocess` and `row_cost` on one request at a time.
 
     Args:
         plan: plan of the instance.
-        device: device of the instance, which is current for the hook.
+        device: device of the instance, which is current for the hooks.
+
+    Attributes:
+        has_hooks: whether there is anything to run.
     """
 
     def __init__(self, plan: Plan, device: Device) -> None:
@@ -33,41 +39,72 @@ class Preprocessor:
         self._collates = plan.hooks.collate is not None
         self._required_names = {tensor.name for tensor in plan.spec.inputs if not tensor.optional}
         self._hook = plan.hooks.preprocess
+        self._row_cost = plan.hooks.row_cost if plan.divides else None
+        self.has_hooks = self._hook is not None or self._row_cost is not None
         self._hook_requests = HookRequests(plan.spec, plan.hooks)
         self._padding = plan.padding
         self._runtime = device.runtime
         self._staging = device.staging
 
     def run(self, request: Request) -> Request:
-        """Return the request with the inputs that `preprocess` returned.
+        """Return the request with the inputs that `preprocess` returned, and the cost of its rows.
 
-        The hook runs with the instance's device and stream current and gradients disabled, but not in
+        The hooks run with the instance's device and stream current and gradients disabled, but not in
         inference mode; see `BatchRunner._forward`.
 
         Raises:
-            OutputError: the hook returned something that `forward` can't take.
-            Exception: what the hook raised.
+            OutputError: `preprocess` returned something that `forward` can't take, or `row_cost` no cost.
+            Exception: what a hook raised.
 
         Sync:
-            Host with stream after an error, unless the device has failed.
+            Host with stream after an error, unless the device has failed, and between the two hooks:
+            `row_cost` may read what `preprocess` has copied to the host.
         """
-        if self._hook is None:
+        if not self.has_hooks:
             return request
         with self._runtime.scope(), torch.no_grad(), RequestScope([request]):
             try:
-                extras = self._hook_requests.argument("preprocess", [request])
-                # A copy of the mapping, which the hook may change.
-                inputs = self._check(self._hook(dict(request.inputs), **extras), request)
-                if not self._runtime.is_host:
-                    # What it has made may be a copy from the device that is only queued yet.
-                    made = [one for name, one in inputs.items() if one is not request.inputs.get(name)]
-                    self._staging.expect(joinable(made))
+                if self._hook is not None:
+                    request = request.with_inputs(self._preprocess(self._hook, request))
+                if self._row_cost is not None:
+                    request = replace(request, row_cost=self._cost(self._row_cost, request))
             except BaseException as error:
                 # No batch will wait for what it queued; Triton may take the inputs back when execute returns.
                 if not self._runtime.is_fault(error):
                     self._runtime.wait()
                 raise
-        return request.with_inputs(inputs)
+        return request
+
+    def _preprocess(self, hook: Callable[..., Any], request: Request) -> Mapping[str, Rows]:
+        extras = self._hook_requests.argument("preprocess", [request])
+        # A copy of the mapping, which the hook may change.
+        inputs = self._check(hook(dict(request.inputs), **extras), request)
+        if not self._runtime.is_host:
+            # What it has made may be a copy from the device that is only queued yet.
+            made = [one for name, one in inputs.items() if one is not request.inputs.get(name)]
+            self._staging.expect(joinable(made))
+        return inputs
+
+    def _cost(self, hook: Callable[[Mapping[str, Any]], Any], request: Request) -> float:
+        """Return what `row_cost` says about a request."""
+        # Rows that `preprocess` left apart are a list, as for `collate`.
+        inputs = {
+            name: one.rows if isinstance(one, RaggedRows) else one for name, one in request.inputs.items()
+        }
+        if self._hook is not None:
+            self._staging.land(joinable(list(request.inputs.values())))
+        cost = hook(inputs)
+        # numpy's numbers are real ones too.
+        if isinstance(cost, Real) and 0 <= float(cost) < math.inf:
+            return float(cost)
+        raise OutputError(
+            message(
+                f"model {self._model!r} row_cost",
+                expected="a number from 0 on",
+                got=repr(cost)[:80],
+                remedy="return what a row as large as those of the request costs, in any unit",
+            )
+        )
 
     def _takes(self, names: Collection[str]) -> bool:
         """Whether `forward` takes tensors of these names: the declared inputs', or its parameters'."""

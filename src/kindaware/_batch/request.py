@@ -6,7 +6,7 @@ Shapes: B is the rows of a batch, b the rows of one request.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class HostArray(Mapping[str, Value]):
         self.name = name
         self.array = array
 
+    def at(self, place: slice) -> HostArray:
+        """Return some of the rows."""
+        return HostArray(self.name, self.array[place])
+
     def __getitem__(self, name: str) -> Value:
         if name != self.name:
             raise KeyError(name)
@@ -57,6 +61,8 @@ class Request:
             others in their place, ragged rows among them.
         rows: b; None if the model does not batch.
         info: metadata of the request, if a hook asks for it.
+        row_cost: what the hook `row_cost` says; None without it.
+        is_continued: whether it is a slice of a client's request, and not the first of its slices.
     """
 
     # Not a frozen dataclass, which takes three times as long to create.
@@ -65,6 +71,8 @@ class Request:
     inputs: Mapping[str, Rows]
     rows: int | None
     info: RequestInfo | None = None
+    row_cost: float | None = field(default=None, kw_only=True)
+    is_continued: bool = field(default=False, kw_only=True)
 
     @property
     def id(self) -> str:
@@ -78,6 +86,27 @@ class Request:
     def with_inputs(self, inputs: Mapping[str, Rows]) -> Request:
         """Return a copy of the request with other inputs, of the same number of rows."""
         return replace(self, inputs=inputs)
+
+    def slices(self, max_rows: int) -> list[Request]:
+        """Return the rows of the request as requests of at most so many rows; the model batches.
+
+        Their inputs are views, and they share the request's `response_parameters`.
+        """
+        num_rows = self.rows or 0
+        places = [slice(start, min(start + max_rows, num_rows)) for start in range(0, num_rows, max_rows)]
+        return [self._rows_at(place) for place in places]
+
+    def _rows_at(self, place: slice) -> Request:
+        num_rows = place.stop - place.start
+        return replace(
+            self,
+            inputs=self.inputs.at(place)
+            if isinstance(self.inputs, HostArray)
+            else {name: one[place] for name, one in self.inputs.items()},
+            rows=num_rows,
+            info=self.info and replace(self.info, rows=num_rows),
+            is_continued=place.start > 0,
+        )
 
     def detached(self, *, outlives_execute: bool = False) -> Request:
         """Return a copy that doesn't reference Triton's request, which would keep its shared memory in use.

@@ -46,6 +46,9 @@ Result = Tensors | Failure
 Split = Callable[[Outputs, Sequence[Request]], Sequence[Result]]
 """Splits a batch's outputs into the result of each of its requests, in order."""
 
+Join = Callable[[Sequence[Result], Request], Result]
+"""Joins the results of a request's slices, in order, into that of the request."""
+
 
 def refusal_of(error: RequestError) -> Failure:
     """Return the failure of a request that a hook refused; a code that Triton doesn't have is INTERNAL."""
@@ -91,7 +94,7 @@ class Ledger:
         model: name of the model, for messages.
 
     Attributes:
-        requests: the requests that go on to a forward, by position.
+        requests: the requests that go on to a forward, by position; slices of one by positions of their own.
     """
 
     def __init__(self, arrivals: Sequence[Request | Failure], model: str) -> None:
@@ -100,8 +103,32 @@ class Ledger:
         self._arrivals = arrivals
         self._results: list[Result | None] = [one if isinstance(one, Failure) else None for one in arrivals]
         self._answers: list[tuple[Sequence[int], Outputs]] = []
-        # Request ids by traceback, so that an error which failed several requests is logged once.
-        self._to_log: dict[str, list[str]] = {}
+        # Of the requests that were cut, the positions of the slices, and of each slice, that of its request.
+        self._slices: dict[int, range] = {}
+        self._sliced: dict[int, int] = {}
+        # Positions of requests by traceback, so that an error which failed several of them is logged once.
+        self._to_log: dict[str, dict[int, None]] = {}
+
+    def cut(self, position: int, max_rows: int) -> list[int]:
+        """Cut a request that has more than so many rows into slices, and return their positions.
+
+        Returns:
+            Positions behind those of the call; the request's own if it is not cut.
+        """
+        request = self.requests[position]
+        if (request.rows or 0) <= max_rows:
+            return [position]
+        slices = request.slices(max_rows)
+        places = range(len(self._results), len(self._results) + len(slices))
+        self._slices[position] = places
+        self._sliced.update(dict.fromkeys(places, position))
+        self._results += [None] * len(slices)
+        self.requests.update(zip(places, slices, strict=True))
+        return [*places]
+
+    def whole(self, position: int) -> Request:
+        """Return the client's request at a position, or of which the slice there is a part."""
+        return self.requests[self._sliced.get(position, position)]
 
     def answer(self, part: Sequence[int], outputs: Outputs) -> None:
         """Record the outputs of a batch, which are split into rows when all forwards of the call are done.
@@ -121,14 +148,20 @@ class Ledger:
         for position in part:
             self._results[position] = failure
             if cause is not None:
-                self._to_log.setdefault(report(cause), []).append(self._id_of(position))
+                self._note(report(cause), position)
 
     def fail(self, part: Sequence[int], error: BaseException, hook: str) -> None:
         """Fail requests because a hook raised; the traceback is logged once."""
-        ids = self._to_log.setdefault(report(error), [])
+        text = report(error)
         for position in part:
-            ids.append(self._id_of(position))
-            self._results[position] = failure_of(error, self._model, ids[-1], hook)
+            request = self._note(text, position)
+            self._results[position] = failure_of(error, self._model, self._id_of(request), hook)
+
+    def _note(self, text: str, position: int) -> int:
+        """Note a traceback for the log, and return the position of the client's request that failed."""
+        request = self._sliced.get(position, position)
+        self._to_log.setdefault(text, {})[request] = None
+        return request
 
     def _id_of(self, position: int) -> str:
         arrival = self._arrivals[position]
@@ -136,14 +169,15 @@ class Ledger:
 
     def log(self, logger: Logger) -> None:
         """Log each report once, with the ids of the requests that failed because of it."""
-        for text, ids in self._to_log.items():
-            log_failure(logger, self._model, ids, text)
+        for text, positions in self._to_log.items():
+            log_failure(logger, self._model, list(map(self._id_of, positions)), text)
 
-    def results(self, split: Split, missing: Callable[[], Failure]) -> list[Result]:
+    def results(self, split: Split, join: Join, missing: Callable[[], Failure]) -> list[Result]:
         """Return the result of each request.
 
         Args:
             split: splits a batch's outputs.
+            join: joins the results of a request's slices.
             missing: returns the failure of a request that was never run.
         """
         for part, outputs in self._answers:
@@ -153,4 +187,7 @@ class Ledger:
                 return list(answers)
             for position, answer in zip(part, answers, strict=True):
                 self._results[position] = answer
-        return [missing() if result is None else result for result in self._results]
+        results = [missing() if result is None else result for result in self._results]
+        for position, places in self._slices.items():
+            results[position] = join([results[place] for place in places], self.requests[position])
+        return results[: len(self._arrivals)]

@@ -15,6 +15,7 @@ from kindaware._batch.outputs import name_outputs
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
+from kindaware._batch.row_limit import largest_batch
 from kindaware._batch.stages import COLLATE, COPY_IN, COPY_OUT, FORWARD, POSTPROCESS, Stage
 from kindaware._device.cuda_graphs import Graphs
 from kindaware._device.device import Device
@@ -40,12 +41,16 @@ class BatchRunner:
         device: device of the instance.
         counters: counters of the instance.
         has_answered: whether any batch has ever succeeded.
+        max_rows: most rows of a batch that clients' requests are put into; None for no limit of its own. The
+            warm-up may measure it.
     """
 
     def __init__(self, plan: Plan, device: Device, counters: Counters) -> None:
         self.device = device
         self.counters = counters
         self.has_answered = False
+        largest, _ = largest_batch(plan.spec, plan.settings)
+        self.max_rows = largest if largest < plan.spec.max_batch_size else None
         self._plan = plan
         self._collator = Collator(plan, device.staging.land)
         self._hook_requests = HookRequests(plan.spec, plan.hooks)
@@ -91,7 +96,8 @@ class BatchRunner:
         self.has_answered = True
         self._collator.note_answered(parts, texts, requests)
         all_rows = len(requests) if num_rows is None else num_rows
-        self.counters.add_batch(len(requests), all_rows, stopwatch.total())
+        num_requests = sum(not one.is_continued for one in requests)
+        self.counters.add_batch(num_requests, all_rows, stopwatch.total())
         if not self.device.runtime.is_host:
             statistics = staging.statistics
             self.counters.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)

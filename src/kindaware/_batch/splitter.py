@@ -1,19 +1,22 @@
-"""The last step of a call: the outputs of its batches, split into the result of each request."""
+"""The last step of a call: the outputs of its batches, split into the result of each request, or joined."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
-from kindaware._batch.results import Outputs, Result, Tensors, failure_of, log_failure
+from kindaware._batch.results import Failure, Outputs, Result, Tensors, failure_of, log_failure
 from kindaware._device.device import Device
+from kindaware._errors import OutputError, message
 from kindaware._hooks.blame import report
-from kindaware._tensors.rows import split
+from kindaware._tensors.bytes_arrays import Value
+from kindaware._tensors.rows import concat_values, split
 
 
 class Splitter:
-    """Splits the outputs of batches, after all forwards of a call are done.
+    """Splits the outputs of batches, and joins those of slices, after all forwards of a call are done.
 
     Args:
         plan: plan of the instance.
@@ -32,15 +35,61 @@ class Splitter:
         Raises:
             Exception: the device has failed.
         """
+        return self._settled(lambda: self._split(outputs, requests), requests, "cutting padding off")
+
+    def join(self, results: Sequence[Result], request: Request) -> Result:
+        """Return the result of a request that was computed in slices; the first failure if any has failed.
+
+        Joining makes copies; if memory runs out for them, the request fails.
+
+        Args:
+            results: results of the slices, in the order of their rows.
+            request: the whole request.
+
+        Raises:
+            Exception: the device has failed.
+
+        Sync:
+            Host with stream if the outputs stay on the device.
+        """
+        failures = [one for one in results if isinstance(one, Failure)]
+        if failures:
+            return failures[0]
+        (joined,) = self._settled(lambda: [self._join(results)], [request], "joining the outputs of slices")
+        return joined
+
+    def _settled(
+        self, work: Callable[[], Sequence[Tensors]], requests: Sequence[Request], what: str
+    ) -> Sequence[Result]:
+        """Return what some work returned; if it raised, a failure of each request."""
         try:
-            return self._split(outputs, requests)
+            return work()
         except Exception as error:
             health, model = self._device.health, self._plan.spec.name
             if health.note_fault(error):
                 raise
             health.recover(error)
             log_failure(self._plan.logger, model, [one.id for one in requests], report(error))
-            return [failure_of(error, model, one.id, "cutting padding off") for one in requests]
+            return [failure_of(error, model, one.id, what) for one in requests]
+
+    def _join(self, results: Sequence[Any]) -> Tensors:
+        with self._device.runtime.scope():
+            joined = {name: self._joined(name, [one[name] for one in results]) for name in results[0]}
+            if self._plan.settings.keeps_outputs:
+                self._device.runtime.wait()
+        return joined
+
+    def _joined(self, name: str, values: Sequence[Value]) -> Value:
+        if len({value.shape[1:] for value in values}) > 1:
+            raise OutputError(
+                message(
+                    f"model {self._plan.spec.name!r} output {name!r}",
+                    expected=f"rows of one size in the {len(values)} slices of a request",
+                    got=f"shapes {[list(value.shape) for value in values]}"[:200],
+                    remedy="return rows of one size, or raise max_rows_per_forward",
+                )
+            )
+        return concat_values(values)
 
     def _split(self, outputs: Outputs, requests: Sequence[Request]) -> Sequence[Tensors]:
         if self._plan.padding is not None:

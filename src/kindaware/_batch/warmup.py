@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ import torch
 from kindaware._batch.graph_plan import graph_sizes
 from kindaware._batch.outputs import NO_BATCH_DIMENSION
 from kindaware._batch.request import Request
+from kindaware._batch.row_limit import Measured, largest_batch, measure_row_limit
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import Settings
 from kindaware._errors import (
@@ -31,6 +32,8 @@ from kindaware._placement.placement import Placement
 from kindaware._tensors.bytes_arrays import Value, empty_bytes
 from kindaware._tensors.dtypes import triton_name
 from kindaware._tracebacks import ungrouped
+
+T = TypeVar("T")
 
 MakeInputs = Callable[[int], Mapping[str, Value]]
 
@@ -86,16 +89,15 @@ class WarmUp:
         Source: torch, "Dynamic shapes" in the documentation of torch.compile (0/1 specialization).
 
         Raises:
-            ConfigError: a size of the setting exceeds the model's `max_batch_size`, or with `step` its
-                `max_streams`; or the model doesn't support CUDA graphs of the requested sizes.
+            ConfigError: a size of the setting exceeds what one forward gets, or with `step` its `max_streams`;
+                or the model doesn't support CUDA graphs of the requested sizes.
         """
-        most = settings.max_streams if has_step else spec.max_batch_size
+        most, limit = (settings.max_streams, "max_streams") if has_step else largest_batch(spec, settings)
         sizes = settings.warmup
         if sizes is None:
             sizes = _default_sizes(spec, settings, placement, 2 if has_step else most)
         largest = max(sizes, default=0)
         if largest > most and (has_step or spec.batches):
-            limit = "max_streams" if has_step else "max_batch_size"
             raise ConfigError.of(
                 f"model {spec.name!r} setting 'warmup'",
                 expected=f"{'numbers of streams' if has_step else 'batch sizes'} up to {limit} {most}",
@@ -163,6 +165,31 @@ class WarmUp:
         named = ", ".join(map(str, self.sizes)) if has_sizes else "none"
         what = "numbers of streams" if self.counts_streams else "batch sizes"
         return f"warm-up {time.monotonic() - started:.2f} s ({what} {named}){graphs}"
+
+    def measure_rows(self, prepare: Callable[[Request], Callable[[], bool]]) -> Measured:
+        """Measure how many rows a forward should get; see `measure_row_limit`.
+
+        Args:
+            prepare: runs a request through `preprocess`, and returns what runs it as a batch.
+
+        Raises:
+            ConfigError: a hook raised, or returned something that the configuration doesn't declare.
+        """
+
+        def prepare_rows(rows: int) -> Callable[[], bool]:
+            run = self._described(lambda: prepare(Request("warm-up", self._inputs(rows), rows)), rows)
+            return lambda: self._described(run, rows)
+
+        return measure_row_limit(prepare_rows, self.spec.max_batch_size)
+
+    def _described(self, work: Callable[[], T], rows: int) -> T:
+        """Return what some work for a batch of so many rows returned, or raise an error that describes it."""
+        try:
+            return work()
+        except BaseException as error:
+            if stops_test(error):
+                raise
+            raise ConfigError(self._describe(ungrouped(error), rows)) from error
 
     def _describe(self, error: BaseException, size: int) -> str:
         """Return the text of a model that failed in its warm-up: first where in the user's code."""
@@ -241,7 +268,7 @@ def _default_sizes(spec: ModelSpec, settings: Settings, placement: Placement, mo
     sizes = {1}
     # On a GPU the first run of each size is slow, since libraries choose and load kernels by size.
     if placement.uses_cuda and not spec.decoupled:
-        sizes.update(spec.preferred_batch_sizes)
+        sizes.update(min(size, most) for size in spec.preferred_batch_sizes)
     if settings.compile != "off" and most:
         sizes.add(min(2, most))
     return tuple(sorted(sizes))

@@ -18,6 +18,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 MAX_THREADS = 2**15 - 1
 COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -53,6 +54,10 @@ class Settings:
         pad: fill value by input name for inputs of different sizes, as written; None for no padding.
         unpad: for each output of variable size, the inputs, padded by `pad` or `collate`, that its dimensions
             of -1 are as long as; None for a dimension that follows none.
+        max_padding: the largest share of a batch that may be padding; None for `auto`: as much as takes less
+            time than a further forward.
+        max_rows_per_forward: most rows of one forward, `auto` to measure it in the warm-up; None for no limit
+            but `max_batch_size`.
         max_streams: maximum number of streams, of an asynchronous `stream` or of `step`, that run at once.
         max_begins_per_step: most requests that `begin` between two steps.
         drain_seconds: how long `unload` lets the streams of `step` go on, in seconds.
@@ -83,6 +88,8 @@ class Settings:
     isolate_errors: bool = True
     pad: Mapping[str, Any] | None = None
     unpad: Mapping[str, tuple[str | None, ...]] | None = None
+    max_padding: float | None = None
+    max_rows_per_forward: int | str | None = None
     max_streams: int = 64
     max_begins_per_step: int = 4
     drain_seconds: int = 5
@@ -162,6 +169,8 @@ class ModelSettings:
     isolate_errors: ClassVar[bool] = True
     pad: ClassVar[str | Mapping[str, Any] | None] = None
     unpad: ClassVar[str | Mapping[str, str | Sequence[str | None] | None] | None] = None
+    max_padding: ClassVar[float | str] = "auto"
+    max_rows_per_forward: ClassVar[int | str] = "off"
     max_streams: ClassVar[int] = 64
     max_begins_per_step: ClassVar[int] = 4
     drain_seconds: ClassVar[int] = 5
@@ -314,6 +323,24 @@ def _unpad(value: object) -> Mapping[str, tuple[str | None, ...]] | None:
     return read
 
 
+def _share(value: object) -> float | None:
+    if value in ("auto", None):
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError
+    share = float(value)
+    # Not a number is neither, and so fails too.
+    if not 0 <= share <= 1:
+        raise ValueError
+    return share
+
+
+def _row_limit(value: object) -> int | str | None:
+    if value in ("off", None):
+        return None
+    return AUTO if value == AUTO else _whole_number(value, 1)
+
+
 _SIZES = "'off' or batch sizes such as '1,8'"
 
 # In the order of the table in docs/reference/settings.md.
@@ -343,6 +370,8 @@ _PARSERS = {
     "isolate_errors": _Parser("'true' or 'false'", _boolean),
     "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
     "unpad": _Parser("inputs by output, such as 'OUTPUT=INPUT,OTHER=none'", _unpad),
+    "max_padding": _Parser("'auto' or a share from 0 to 1", _share),
+    "max_rows_per_forward": _Parser("'off', 'auto' or a whole number from 1 on", _row_limit),
     "max_streams": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
     "max_begins_per_step": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
     "drain_seconds": _Parser("a number of seconds, 0 or more", lambda value: _whole_number(value, 0)),
@@ -372,10 +401,13 @@ FAST_PATH_SETTINGS = frozenset(
         "cast_outputs",
         "cancellation",
         "isolate_errors",
-        # They concern models that the fast path doesn't serve: on a GPU, with streams or sequences.
+        "max_rows_per_forward",
+        # They concern models that the fast path doesn't serve: on a GPU, with streams, sequences
+        # or padding.
         "cuda_graphs",
         "output_device",
         "pinned_limit_bytes",
+        "max_padding",
         "max_streams",
         "max_begins_per_step",
         "drain_seconds",

@@ -77,7 +77,8 @@ class FastPath:
 
         Returns:
             One response per request, in order; or what `forward` raised, holding no tensors; or None if
-            requests can't be read or concatenated, in which case nothing has been done.
+            requests can't be read or concatenated, or have too many rows for one forward, in which case
+            nothing has been done.
         """
         started = time.monotonic()
         # The pipeline reads again, and finds out which request is at fault.
@@ -86,6 +87,9 @@ class FastPath:
             read = time.monotonic()
             rows = self._concat(arrays)
         except Exception:
+            return None
+        # More rows than one forward gets: the pipeline divides them.
+        if self._runner.max_rows is not None and len(rows) > self._runner.max_rows:
             return None
         joined = time.monotonic()
         # What RequestScope does, without a context manager; the contexts are read if `forward` needs them.

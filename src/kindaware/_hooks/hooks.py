@@ -42,6 +42,7 @@ class Hooks:
 
     Attributes:
         preprocess: called per request.
+        row_cost: called per request, after `preprocess`.
         collate: called per input of a batch.
         forward: called with a batch's tensors through `call`; `stream` or `begin` if the model is decoupled,
             which are called with a single request's.
@@ -55,6 +56,9 @@ class Hooks:
 
     preprocess: Callable[..., Mapping[str, Value]] | None = field(
         default=None, kw_only=True, metadata={_RULE: Rule(1, takes_requests=True)}
+    )
+    row_cost: Callable[[Mapping[str, Any]], float] | None = field(
+        default=None, kw_only=True, metadata={_RULE: Rule(1, skips_streams=True)}
     )
     collate: Callable[[str, list[Any]], Value] | None = field(
         default=None, kw_only=True, metadata={_RULE: Rule(2, skips_streams=True)}

@@ -41,6 +41,10 @@ class RaggedRows:
         """The shape of each row."""
         return [tuple(row.shape) for row in self.rows]
 
+    def __getitem__(self, place: slice) -> RaggedRows:
+        """Return some of the rows."""
+        return RaggedRows(self.rows[place])
+
     def map(self, function: Callable[[Value], Value]) -> RaggedRows:
         """Return the rows with a function applied to each."""
         return RaggedRows([function(row) for row in self.rows])
@@ -79,6 +83,11 @@ def concat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
 def concat_bytes(arrays: Sequence[BytesArray]) -> BytesArray:
     """Concatenate BYTES arrays the way `concat` does tensors."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def concat_values(values: Sequence[Any]) -> Value:
+    """Concatenate values of one kind, tensors or BYTES arrays."""
+    return concat(values) if isinstance(values[0], torch.Tensor) else concat_bytes(values)
 
 
 def concat_into(tensors: Sequence[torch.Tensor], target: torch.Tensor) -> None:
