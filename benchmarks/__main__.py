@@ -19,6 +19,7 @@ from benchmarks.parts.padding import run_padding
 from benchmarks.parts.serving import run_serving
 from benchmarks.parts.stages import run_stages
 from benchmarks.parts.step import run_step
+from benchmarks.parts.threads import run_threads
 from benchmarks.parts.turns import run_turns
 from benchmarks.report import page
 from benchmarks.report.plot import draw
@@ -36,6 +37,7 @@ PARTS = {
     "curve": run_curve,
     "padding": run_padding,
     "memory": run_memory,
+    "threads": run_threads,
     "gains": run_gains,
     "step": run_step,
 }
@@ -73,7 +75,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--networks",
         type=lambda text: text.split(","),
         default=["mlp", "transformer", "efficientnet_lite0", "resnet50"],
-        help="those of serving, curve and gains; with commas",
+        help="those of serving, curve, threads and gains; with commas",
     )
     args = parser.parse_args(arguments)
     base = "-".join(args.parts) or "bench"

@@ -45,6 +45,13 @@ OVERHEAD = "execute / unavoidable calls, 32 requests"
 IMPORT = "import kindaware / import torch"
 FIRST_ITEM = "first item / step"
 DIVIDED = "rate: auto / one batch"
+AUTO_THREADS = "rate: auto / the better of one thread and all"
+
+
+def threads_scenario(network: str, instances: int) -> str:
+    """Return the name of a scenario of the part `threads`."""
+    return f"threads, {network}, {instances} instance{'s' if instances > 1 else ''}"
+
 
 BARS = (
     Bar("mlp, 1 instance", RATE_OFFICIAL, 1.3),
@@ -61,6 +68,11 @@ BARS = (
     Bar("mlp, concurrency 1", P50_OFFICIAL, 1.0, is_least=False),
     Bar("transformer, concurrency 1", P50_OFFICIAL, 1.0, is_least=False),
     Bar("mlp, 1 instance", RATE_PYTRITON, 1.7),
+    *(
+        Bar(threads_scenario(network, instances), AUTO_THREADS, 0.97)
+        for network in ("mlp", "transformer", "efficientnet_lite0", "resnet50")
+        for instances in (1, 2)
+    ),
     Bar("overhead", OVERHEAD, 1.5, is_least=False),
     Bar("imports", IMPORT, 0.03, is_least=False),
     Bar("gpt, 32 streams", "rate: step / stream", 5),

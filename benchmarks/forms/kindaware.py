@@ -6,14 +6,10 @@ from kindaware import KindAwareModel
 
 
 class TritonPythonModel(KindAwareModel):
-    """All that a user writes, and one switch for the table of settings."""
+    """All that a user writes."""
 
     def load(self):
-        """Make the network; `freezing` bakes its weights into what `torch.compile` makes."""
-        if self.parameters.get("freezing") == "true":
-            import torch._inductor.config
-
-            torch._inductor.config.freezing = True
+        """Make the network."""
         return NETWORKS[self.parameters["network"]].build()
 
     def forward(self, X):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,13 +19,16 @@ from kindaware.cli.bench._stats import paired_ratio, spreads, values_of
 from kindaware.testing import TritonServer
 
 DEFAULT = "defaults"
+OPTIMIZED = "optimize auto"
 CONCURRENCY = 8
 SECONDS = {"mlp": 0.7, "transformer": 1.0, "efficientnet_lite0": 2.0, "resnet50": 4.0}
 
-_COMPILED = {"kindaware.compile": "default", "freezing": "true"}
+_COMPILED = {"kindaware.compile": "frozen"}
 _CHANNELS_LAST = {"kindaware.memory_format": "channels_last"}
 _BF16 = {"kindaware.precision": "bf16-true"}
 _TWO = "2 instances, "
+_FREE_WITHOUT_TOLERANCE = {"kindaware.num_threads", *_COMPILED, *_CHANNELS_LAST}
+"""The settings that `optimize` changes where the model states no tolerance."""
 
 SETTINGS: Mapping[str, dict[str, str]] = {
     DEFAULT: {},
@@ -35,13 +39,15 @@ SETTINGS: Mapping[str, dict[str, str]] = {
     f"{_TWO}PyTorch's threads each": {"kindaware.num_threads": str(torch.get_num_threads())},
     "bf16-mixed": {"kindaware.precision": "bf16-mixed"},
     "bf16-true": _BF16,
-    "compile with freezing": _COMPILED,
-    "bf16-true, compile with freezing": _BF16 | _COMPILED,
+    "compile frozen": _COMPILED,
+    OPTIMIZED: {"kindaware.optimize": "auto"},
+    "bf16-true, compile frozen": _BF16 | _COMPILED,
 }
 SETTINGS_OF_PICTURES: Mapping[str, dict[str, str]] = {
     "channels_last": _CHANNELS_LAST,
+    "channels_last, compile frozen": _CHANNELS_LAST | _COMPILED,
     "channels_last, bf16-true": _CHANNELS_LAST | _BF16,
-    "channels_last, bf16-true, compile with freezing": _CHANNELS_LAST | _BF16 | _COMPILED,
+    "channels_last, bf16-true, compile frozen": _CHANNELS_LAST | _BF16 | _COMPILED,
 }
 
 
@@ -65,8 +71,15 @@ def run_gains(run: Run) -> dict[str, Any]:
     for network in run.args.networks:
         models = variants(network)
         run.say(f"gains: {network}, {len(models)} variants; compiling takes minutes")
-        with run.going_on(f"gains of {network}"), tritonserver(models.values(), run.say) as server:
-            targets = {name: target_of(server, served, run.args.client) for name, served in models.items()}
+        others = {name: served for name, served in models.items() if name != OPTIMIZED}
+        with (
+            run.going_on(f"gains of {network}"),
+            # Alone while it starts: the others would need the cores on which it measures.
+            tritonserver([models[OPTIMIZED]], run.say) as optimized,
+            tritonserver(others.values(), run.say) as server,
+        ):
+            targets = {name: target_of(server, served, run.args.client) for name, served in others.items()}
+            targets[OPTIMIZED] = target_of(optimized, models[OPTIMIZED], run.args.client)
             rounds = measure_in_turns(
                 targets, CONCURRENCY, run.seconds(SECONDS[network]), run.rounds(full=6, quick=2)
             )
@@ -74,12 +87,25 @@ def run_gains(run: Run) -> dict[str, Any]:
             found["networks"][network] = {
                 "rates": spreads(rates),
                 "ratios": {name: paired_ratio(values, rates[DEFAULT]) for name, values in rates.items()},
+                "optimized": _optimized(rates),
                 "rounds": rounds,
             }
             if NETWORKS[network].is_trained:
-                found["networks"][network]["agreement"] = _agreement(server, models, run.args.client)
+                found["networks"][network]["agreement"] = _agreement(server, others, run.args.client)
         run.keep(found)
     return found
+
+
+def _optimized(rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Compare what `optimize` chose with the defaults, and with the best that it may choose in FP32."""
+    settings = {**SETTINGS, **SETTINGS_OF_PICTURES}
+    free = [name for name in rates if settings[name].keys() <= _FREE_WITHOUT_TOLERANCE]
+    grid = [name for name in free if not name.startswith(_TWO)]
+    best = max(grid, key=lambda name: statistics.median(rates[name]))
+    return {
+        kind: {"name": name, "ratio": paired_ratio(rates[OPTIMIZED], rates[name])}
+        for kind, name in {"best": best, "defaults": DEFAULT}.items()
+    }
 
 
 def _agreement(server: TritonServer, models: Mapping[str, Served], protocol: Protocol) -> dict[str, Any]:

@@ -82,5 +82,5 @@ def parameters_of(network: str, form: str) -> dict[str, str]:
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
         parameters["kindaware.precision"] = "bf16-true"
     if shutil.which("g++"):
-        parameters |= {"kindaware.compile": "default", "freezing": "true"}
+        parameters |= {"kindaware.compile": "frozen"}
     return parameters

@@ -187,6 +187,29 @@ def _gains(found: dict[str, Any]) -> Iterator[str]:
             columns.append({name: f"{one:.1%}" for name, one in agreement["same_best_class"].items()})
         yield from ("", f"`{network}`")
         yield from _table(titles, ([name, *(one[name] for one in columns)] for name in measured["ratios"]))
+        for compared in measured.get("optimized", {}).values():
+            ratio = _text(compared["ratio"])
+            yield from ("", f"`optimize` `auto` reached {ratio} times the rate of `{compared['name']}`.")
+    yield from _missing(found)
+
+
+def _threads(found: dict[str, Any]) -> Iterator[str]:
+    yield from ("", "### Threads that are measured")
+    rows = []
+    for one in found["scenarios"]:
+        rates = [_text(rate) for rate in one["rates"].values()]
+        rows.append([one["name"].removeprefix("threads, "), ", ".join(map(str, one["threads"])), *rates])
+    names = next((list(one["rates"]) for one in found["scenarios"]), [])
+    yield from _table(["", "Threads of `auto`", *(f"{name}, requests per second" for name in names)], rows)
+    starts = [
+        [
+            network,
+            "; ".join(f"{times} x {chosen}" for chosen, times in one["chosen"].items()),
+            _text(one["seconds"]),
+        ]
+        for network, one in found["starts"].items()
+    ]
+    yield from _table(["", "Chosen in several starts", "Seconds until the server is ready"], starts)
     yield from _missing(found)
 
 
@@ -252,6 +275,7 @@ TABLES: MappingProxyType[str, Callable[[dict[str, Any]], Iterator[str]]] = Mappi
         "stages": _stages,
         "imports": _imports,
         "padding": _padding,
+        "threads": _threads,
         "gains": _gains,
         "memory": _memory,
         "step": _step,

@@ -28,6 +28,7 @@ class Facts:
         has_modules: whether there are modules among the attributes of the user's object.
         hooks: names of the hooks that the class has.
         unpads: whether outputs are cut back to the sizes of inputs that are padded.
+        is_served: whether this is a process of a server, and not a test.
         environment: of the process.
     """
 
@@ -41,6 +42,7 @@ class Facts:
     has_modules: bool
     hooks: frozenset[str]
     unpads: bool
+    is_served: bool
     environment: Mapping[str, str]
 
     @property
@@ -103,6 +105,11 @@ class Facts:
         return self.spec.decoupled and "step" in self.hooks
 
     @property
+    def has_state(self) -> bool:
+        """Whether `forward` may keep a state, so that it isn't run to measure it."""
+        return self.spec.decoupled or self.spec.sequences is not None
+
+    @property
     def has_own_primitives(self) -> bool:
         """Whether the operator has set the number of primitives to keep, to something else."""
         setting = self.environment.get(CAPACITY)
@@ -116,6 +123,7 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("on_missing_gpu", "no GPU is asked for", lambda it: it.placement.reason in _HOST_REASONS),
     ("model_devices", "only for KIND_MODEL", lambda it: it.placement.kind != "MODEL"),
     ("num_threads", "more than the cores of this process", lambda it: it.num_threads > it.num_cores),
+    ("num_threads", "same as auto on a GPU", lambda it: it.settings.num_threads == "share" and not it.on_cpu),
     ("wait_policy", "a single thread waits for none", lambda it: it.num_threads == 1),
     ("keep_memory", "on a GPU", lambda it: not it.on_cpu),
     ("primitive_cache", "on a GPU", lambda it: not it.on_cpu),
@@ -123,6 +131,11 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("move_modules", "no module on self", lambda it: not it.has_modules),
     ("memory_format", "no input with 4 dimensions", lambda it: not _has_images(it.spec)),
     ("compile", "no module on self", lambda it: not it.has_modules),
+    ("optimize", "on a GPU", lambda it: not it.on_cpu),
+    ("optimize", "no module on self", lambda it: not it.has_modules),
+    ("optimize", "with streams or sequences", lambda it: it.has_state),
+    ("optimize", "only on a server", lambda it: it.on_cpu and not it.is_served),
+    ("tolerance", "only for optimize", lambda it: it.settings.optimize == "off"),
     ("cuda_graphs", _ON_CPU, lambda it: it.on_cpu),
     ("output_device", _ON_CPU, lambda it: it.on_cpu),
     ("pinned_limit_bytes", _ON_CPU, lambda it: it.on_cpu),

@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,11 +21,20 @@ from kindaware._batch.stages import Stage
 from kindaware._batch.warmup import Answer, WarmUp
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.response_cache import check_response_cache
-from kindaware._config.settings import AUTO, SETTING_NAMES
+from kindaware._config.settings import AUTO, SETTING_NAMES, Settings
 from kindaware._device.device import Device
-from kindaware._device.modules import Precision, check_loaded, has_modules, hook_scope, prepare_modules
+from kindaware._device.modules import (
+    Precision,
+    check_loaded,
+    compile_modules,
+    convert_modules,
+    has_modules,
+    hook_scope,
+    modules_of,
+    prepare_modules,
+)
 from kindaware._device.placed_instance import PlacedInstance
-from kindaware._errors import ConfigError, message
+from kindaware._errors import ConfigError, describe, message
 from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
 from kindaware._execute.step_runner import StepRunner
@@ -36,12 +46,12 @@ from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
 from kindaware._hooks.hooks import HOOKS, HOOKS_OF_INSTANCE, Hooks
-from kindaware._hooks.interruption import stops_test
+from kindaware._hooks.interruption import is_stub, stops_test
 from kindaware._hooks.overdue import Overdue
 from kindaware._ineffective_settings import Facts, describe_ineffective
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
-from kindaware._placement.threads import count_cores
+from kindaware._placement.threads import ThreadBudget, count_cores
 from kindaware._tracebacks import format_traceback
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
@@ -55,6 +65,10 @@ from kindaware._triton.module import (
     require_pb_utils,
 )
 from kindaware._triton.reload import Reload
+from kindaware._tuning.kept_choice import entry_of, obtain_choice
+from kindaware._tuning.optimizer import Choice, Optimizer
+from kindaware._tuning.quiet import OthersMeasureError, measure_in_quiet
+from kindaware._tuning.threads import ThreadTimes, fewer_and_fewer, measure_threads
 
 
 class Instance(PlacedInstance):
@@ -88,7 +102,7 @@ class Instance(PlacedInstance):
         self.model_logger = open_logger(self.args.instance_name)
         # Before the first tensor, which the check makes: torch then reads whether it is to use huge pages.
         keeps_memory = "off" if self.placement.uses_cuda else self.settings.keep_memory
-        self._keep_memory = plan_malloc(keeps_memory, os.environ)
+        self._malloc = plan_malloc(keeps_memory, os.environ)
         self._pb_utils = find_pb_utils()
         if self._pb_utils is not None:
             check_pb_utils(self._pb_utils)
@@ -161,6 +175,7 @@ class Instance(PlacedInstance):
         self._restore_threads(num_threads)
         self._prepare()
         load_seconds = time.monotonic() - started
+        self._optimize(call)
         self._bind(call)
         warm_up = self._warm_up()
         self._log_ready(load_seconds, warm_up)
@@ -235,6 +250,7 @@ class Instance(PlacedInstance):
             has_modules=has_modules(self._model),
             hooks=frozenset(name for name in HOOKS if self._hook(name) is not None),
             unpads=self._plan.padding is not None,
+            is_served=is_stub(),
             environment=os.environ,
         )
 
@@ -257,7 +273,13 @@ class Instance(PlacedInstance):
 
     def _load(self) -> None:
         """Run the user's `load`, and keep the module that it returned as `self.model`."""
-        if any(is_asynchronous(self._hook(name)) for name in (*HOOKS_OF_INSTANCE, self._hook_of_requests)):
+        is_async = any(
+            is_asynchronous(self._hook(name)) for name in (*HOOKS_OF_INSTANCE, self._hook_of_requests)
+        )
+        # Their threads begin after this, that of `step` too.
+        if is_async or self._hook("step") is not None:
+            self._malloc.share_arena()
+        if is_async:
             self._loop = EventLoop(f"kindaware-{self._hook_of_requests}", self.logger)
         if not self.placement.uses_cuda:
             limit_primitives(self.settings.primitive_cache, self.spec, os.environ)
@@ -306,12 +328,69 @@ class Instance(PlacedInstance):
         for device in self.placement.devices:
             self.runtime.synchronize(device)
         # Not before: a checkpoint's memory, freed during the load, goes back to the system.
-        self._keep_memory()
+        self._malloc.keep()
+
+    def _optimize(self, call: Call) -> None:
+        """Change the settings, the modules and the number of threads to what is fastest, if that is wanted.
+
+        Only on a server: a test, which measures nothing, is the same every time.
+        """
+        if self.settings.optimize == "off" or not (self._may_measure and has_modules(self._model)):
+            return
+        make_inputs = self._make_warm_up_inputs()
+        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, make_inputs)
+        if not warm_up.sizes:
+            return
+        started, budget = time.monotonic(), self.thread_budget
+        entry = entry_of(self.args, self.settings, modules_of(self._model), budget.num_threads)
+
+        def choose() -> Choice:
+            optimizer = Optimizer(
+                self._model,
+                self.settings,
+                self._requests_to_time(warm_up),
+                has_examples=make_inputs is not None,
+                make_run=lambda settings: self._make_pipeline(call, settings).run_alone,
+                set_threads=self._set_threads,
+            )
+            return optimizer.choose(self.spec, budget.num_threads, may_choose_threads=budget.is_limit)
+
+        try:
+            choice, was_kept = obtain_choice(entry, choose, os.environ, self.logger)
+        except BaseException as error:
+            if stops_test(error):
+                raise
+            # The warm-up meets what a hook has raised, too, unless it only does with another batch size.
+            self.logger.warning("optimize: nothing tried: %s", describe(error))
+            self._set_threads(budget.num_threads)
+            return
+        self.settings = replace(self.settings, **choice.changes)
+        convert_modules(self._model, self.settings)
+        self._set_threads(choice.num_threads)
+        self.thread_budget = ThreadBudget(choice.num_threads, f"optimize, of {budget.reason}")
+        how = "of an earlier start" if was_kept else f"{time.monotonic() - started:.1f} s"
+        self.logger.info("optimize: %s (%s)", choice, how)
+
+    @property
+    def _may_measure(self) -> bool:
+        """Whether forwards may be run to time them: on a server, and without a state that they might keep."""
+        has_state = self.spec.decoupled or self.spec.sequences is not None
+        return is_stub() and not self.placement.uses_cuda and not has_state
+
+    def _make_pipeline(self, call: Call, settings: Settings) -> Pipeline:
+        """Return a pipeline with other settings, to measure with."""
+        plan = Plan.of(self.spec, settings, self._bind_hooks(call, settings), self.logger)
+        return Pipeline(plan, BatchRunner(plan, self._device, Counters()))
+
+    def _requests_to_time(self, warm_up: WarmUp) -> dict[int, Request]:
+        is_dynamic = self.args.config.get("dynamic_batching") is not None
+        return warm_up.requests_to_time(self.settings.warmup or (), is_dynamic=is_dynamic)
 
     def _bind(self, call: Call) -> None:
         """Bind the hooks, and build the pipeline, steps or streams that call them."""
         self.sequences = Sequences.of_instance(self.spec, self.settings)
-        plan = self._plan = Plan.of(self.spec, self.settings, self._bind_hooks(call), self.logger)
+        hooks = self._bind_hooks(call, self.settings)
+        plan = self._plan = Plan.of(self.spec, self.settings, hooks, self.logger)
         if plan.hooks.step is not None:
             self._steps = Steps(plan, StepRunner(plan, self._device, self._counters))
             self._steps.after_round = self._flush_metrics_if_due
@@ -323,13 +402,13 @@ class Instance(PlacedInstance):
         if self._pb_utils is not None:
             self._connect()
 
-    def _bind_hooks(self, call: Call) -> Hooks:
+    def _bind_hooks(self, call: Call, settings: Settings) -> Hooks:
         answer = self._hook(self._hook_of_requests)
         is_async = is_asynchronous(answer)
         # An asynchronous `stream` stays asynchronous; an asynchronous `forward` becomes a blocking call.
         if self._loop is not None and is_async and not self.spec.decoupled:
-            precision = Precision.of(self.settings.precision)
-            scope = functools.partial(hook_scope, self.runtime, precision, self.settings)
+            precision = Precision.of(settings.precision)
+            scope = functools.partial(hook_scope, self.runtime, precision, settings)
             answer = awaited(answer, self._loop, scope)
         hooks = Hooks.of(self._model, answer, call, is_async=is_async)
         if self.sequences is None:
@@ -420,10 +499,62 @@ class Instance(PlacedInstance):
         pipeline.runner.max_rows = measured.max_rows
         return measured.describe()
 
+    def _choose_threads(self, warm_up: WarmUp, pipeline: Pipeline) -> None:
+        """Set the number of threads to as many of the instance's share as make it faster.
+
+        Before the modules are compiled, since torch compiles them for a number of threads.
+        """
+        budget = self.thread_budget
+        if not (budget.is_limit and self._may_measure and warm_up.sizes):
+            return
+        started = time.monotonic()
+        measure = functools.partial(self._measure_threads, warm_up, pipeline)
+        try:
+            with self._overdue("the measurement of threads"):
+                times, num_free = measure_in_quiet(measure, budget.num_threads)
+        except BaseException as error:
+            if stops_test(error):
+                raise
+            # The warm-up meets what a hook has raised, too, unless it only does with another batch size.
+            why = str(error) if isinstance(error, OthersMeasureError) else describe(error).splitlines()[0]
+            chosen, reason = budget.num_threads, f"{budget.reason}; not measured: {why}"
+        else:
+            chosen = times.fewest
+            free = f" with {num_free} free" if num_free < budget.num_threads else ""
+            reason = f"measured{free}, of {budget.reason}"
+            seconds = time.monotonic() - started
+            self.logger.info("threads %d of %d: %s (%.2f s)", chosen, num_free, times, seconds)
+        self._set_threads(chosen)
+        self.thread_budget = ThreadBudget(chosen, reason)
+
+    def _measure_threads(self, warm_up: WarmUp, pipeline: Pipeline, num_cores: int) -> ThreadTimes:
+        """Time forwards of the batches that the warm-up runs, or that a busy server puts together."""
+        requests = self._requests_to_time(warm_up)
+        forwards = {size: functools.partial(pipeline.run_alone, one) for size, one in requests.items()}
+        counts = fewer_and_fewer(num_cores)
+        if self.settings.wait_policy == "passive":
+            # The idle threads that make the others sleep are counted for all of them; one waits for none.
+            counts = [self.thread_budget.num_threads, 1]
+        return measure_threads(counts, forwards, self._set_threads)
+
+    def _set_threads(self, num_threads: int) -> None:
+        """Set torch's number of threads, for each thread of this process that runs the hooks."""
+
+        async def set_threads() -> None:
+            torch.set_num_threads(num_threads)
+
+        torch.set_num_threads(num_threads)
+        if self._loop is not None:
+            self._loop.run(set_threads())
+
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""
         make_inputs, has_step = self._make_warm_up_inputs(), self._steps is not None
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, make_inputs, has_step=has_step)
+        if self._pipeline is not None:
+            self._choose_threads(warm_up, self._pipeline)
+        if self.settings.compile != "off":
+            compile_modules(self._model, self.settings)
         if self._steps is not None:
             phrase = warm_up.run(self._timed(self._steps.warm_up), lambda _: ())
         elif self._streams is not None:

@@ -76,11 +76,15 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
         ({"on_missing_gpu": "cpu"}, "no GPU is asked for", {}),
         ({"model_devices": "all"}, "only for KIND_MODEL", {}),
         ({"num_threads": ALL_CORES}, "more than the cores of this process", {}),
+        ({"num_threads": "share"}, "same as auto on a GPU", {"kind": "GPU"}),
         ({"keep_memory": "off"}, "on a GPU", {"kind": "GPU"}),
         ({"primitive_cache": "8"}, "on a GPU", {"kind": "GPU"}),
         ({"move_modules": "false"}, "no module on self", {}),
         ({"memory_format": "channels_last"}, "no input with 4 dimensions", {}),
         ({"compile": "default"}, "no module on self", {}),
+        ({"optimize": "auto"}, "on a GPU", {"kind": "GPU", "model_class": WithModule}),
+        ({"optimize": "auto"}, "only on a server", {"model_class": WithModule}),
+        ({"tolerance": "0.1"}, "only for optimize", {}),
         ({"cuda_graphs": "1"}, "on the CPU", {}),
         ({"output_device": "instance"}, "on the CPU", {}),
         ({"pinned_limit_bytes": "0"}, "on the CPU", {}),
@@ -113,6 +117,25 @@ def test_setting_without_effect_is_named(caplog, settings, why, changes):
     assert phrase(caplog, settings=settings, **changes) == f"{name} ({why})"
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "no module on self"),
+        ({"model_class": Stream, **DECOUPLED}, "with streams or sequences"),
+        ({"model_class": WithModule, **SEQUENCES, "dynamic_batching": None}, "with streams or sequences"),
+    ],
+)
+def test_optimize_without_effect_names_each_reason(caplog, changes, why):
+    assert f"optimize ({why})" in phrase(caplog, settings={"optimize": "auto"}, **changes)
+
+
+def test_optimize_on_a_server_is_not_named(caplog, monkeypatch):
+    monkeypatch.setattr("kindaware._instance.is_stub", lambda: True)
+    monkeypatch.setattr("kindaware._instance.Instance._optimize", lambda self, call: None)
+    settings = {"optimize": "auto", "tolerance": "0.1", "num_threads": "1"}
+    assert phrase(caplog, model_class=WithModule, settings=settings) == ""
+
+
 def test_wait_policy_of_a_single_thread_is_named(caplog):
     found = phrase(caplog, settings={"wait_policy": "passive", "num_threads": "1"})
     assert found == "wait_policy (a single thread waits for none)"
@@ -125,6 +148,8 @@ def test_wait_policy_of_a_single_thread_is_named(caplog):
         ({"on_missing_gpu": "cpu"}, {"kind": "GPU"}),
         ({"model_devices": "all"}, {"kind": "MODEL"}),
         ({"num_threads": "1"}, {}),
+        ({"num_threads": "share"}, {}),
+        ({"num_threads": "1"}, {"kind": "GPU"}),
         ({"keep_memory": "off"}, {}),
         ({"memory_format": "channels_last"}, IMAGES),
         ({"move_modules": "false"}, {"model_class": WithModule}),

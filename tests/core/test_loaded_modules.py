@@ -119,6 +119,45 @@ def test_compile_default_compiles_for_every_batch_size_before_the_instance_is_re
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == num_graphs
 
 
+@pytest.fixture
+def inductor(monkeypatch, tmp_path):
+    """What torch compiles with, from scratch, in a cache of its own, and as it was before."""
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(config, "freezing", False)
+    torch._dynamo.reset()
+    yield config
+    torch._dynamo.reset()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
+@pytest.mark.parametrize(("mode", "sees_change"), [("frozen", False), ("default", True)])
+def test_compile_frozen_makes_constants_of_the_weights(inductor, mode, sees_change):
+    class Scale(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    model_class = make_class(lambda self: Scale(4, 4), lambda self, X: self.model(X))
+    model = start(model_class, parameters={"kindaware.compile": mode})
+    request = Request("r", {"X": torch.ones(3, 4)}, 3)
+    before = model.model.weight.sum(1) * 2 + model.model.bias * 2
+    [answer] = pipeline_of(model).run([request])
+    torch.testing.assert_close(answer["Y"], before.detach().expand(3, 4))
+    with torch.no_grad():
+        model.model.weight.zero_()
+    [answer] = pipeline_of(model).run([request])
+    after = model.model.bias * 2 if sees_change else before
+    torch.testing.assert_close(answer["Y"], after.detach().expand(3, 4))
+
+
+def test_compile_frozen_reaches_torch_without_a_mode(inductor, monkeypatch):
+    modes = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: modes.append(options))
+    start(make_class(lambda self: nn.Identity()), parameters={"kindaware.compile": "frozen"})
+    assert (modes, inductor.freezing) == ([{"mode": None}], True)
+
+
 def test_compile_mode_reaches_torch(monkeypatch):
     modes = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: modes.append(options))

@@ -18,10 +18,11 @@ ALLOWED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 FAULTS = """
 import os, resource, sys
+from concurrent.futures import ThreadPoolExecutor
 import torch
 from kindaware._placement.malloc import plan_malloc
 
-plan_malloc(sys.argv[1], os.environ)()
+malloc = plan_malloc(sys.argv[1], os.environ)
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -40,14 +41,18 @@ def first_and_later():
         forward()
     return first, (faults() - before) / 10
 
-print(*first_and_later())
+if "arena" in sys.argv:
+    malloc.share_arena()
+malloc.keep()
+with ThreadPoolExecutor(1) as thread:
+    print(*(thread.submit(first_and_later).result() if "thread" in sys.argv else first_and_later()))
 """
 PAGES = 2**25 * 4 / 4096
 
 
-def count_faults(setting, **environment):
+def count_faults(setting, *where, **environment):
     """New pages of the first forward, and of each later one, in a process of its own."""
-    command = [sys.executable, "-c", FAULTS, setting]
+    command = [sys.executable, "-c", FAULTS, setting, *where]
     done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True)
     return [float(one) for one in done.stdout.split()]
 
@@ -76,6 +81,40 @@ def test_keep_memory_has_a_forward_use_the_pages_of_the_one_before(setting):
     assert later < 0.01 * PAGES
 
 
+def test_keep_memory_on_another_thread_needs_the_arena_of_the_main_thread():
+    _, later = count_faults("auto", "thread", THP_MEM_ALLOC_ENABLE="0")
+    assert later > 0.9 * PAGES
+    _, later = count_faults("auto", "thread", "arena", THP_MEM_ALLOC_ENABLE="0")
+    assert later < 0.01 * PAGES
+
+
+@pytest.mark.parametrize(
+    ("setting", "environment", "calls"),
+    [
+        ("auto", {}, [(-8, 1)]),
+        ("off", {}, []),
+        ("auto", {"MALLOC_ARENA_MAX": "2"}, []),
+        ("on", {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}, []),
+        ("auto", {"MALLOC_MMAP_MAX_": "1"}, []),
+    ],
+)
+def test_share_arena_leaves_what_the_operator_has_set(told, setting, environment, calls):
+    plan_malloc(setting, environment).share_arena()
+    assert told == calls
+
+
+def test_instance_shares_the_arena_before_its_asynchronous_hooks_have_a_thread(told):
+    class Awaiting(Doubler):
+        async def load(self):
+            told.append("load")
+
+    start(Awaiting)
+    assert told == [(-8, 1), "load", *NEVER_GIVEN_BACK]
+    told.clear()
+    start(Doubler)
+    assert told == NEVER_GIVEN_BACK
+
+
 def test_keep_memory_off_leaves_it_to_glibc():
     _, later = count_faults("off")
     assert later > 0.9 * PAGES
@@ -101,9 +140,9 @@ def test_keep_memory_has_torch_ask_for_huge_pages():
 )
 def test_keep_memory_where_the_operator_has_tuned_malloc_is_done_only_when_asked_for(told, environment):
     before = dict(environment)
-    plan_malloc("auto", environment)()
+    plan_malloc("auto", environment).keep()
     assert (told, environment) == ([], before)
-    plan_malloc("on", environment)()
+    plan_malloc("on", environment).keep()
     assert told == NEVER_GIVEN_BACK
 
 
@@ -111,21 +150,21 @@ def test_keep_memory_where_the_operator_has_tuned_malloc_is_done_only_when_asked
     "tuned", [{}, {"MALLOC_ARENA_MAX": "2"}, {"GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}]
 )
 def test_keep_memory_is_done_beside_other_tuning(told, tuned):
-    plan_malloc("auto", tuned)()
+    plan_malloc("auto", tuned).keep()
     assert told == NEVER_GIVEN_BACK
     assert tuned["THP_MEM_ALLOC_ENABLE"] == "1"
 
 
 def test_keep_memory_leaves_a_choice_about_huge_pages_alone(told):
     environment = {"THP_MEM_ALLOC_ENABLE": "0"}
-    plan_malloc("auto", environment)()
+    plan_malloc("auto", environment).keep()
     assert environment == {"THP_MEM_ALLOC_ENABLE": "0"}
 
 
 def test_keep_memory_without_the_malloc_of_glibc_is_refused_only_when_asked_for(monkeypatch):
     monkeypatch.setattr(malloc, "ctypes", SimpleNamespace(CDLL=lambda name: object()))
     environment = {}
-    plan_malloc("auto", environment)()
+    plan_malloc("auto", environment).keep()
     assert environment == {}
     with pytest.raises(ConfigError) as caught:
         plan_malloc("on", environment)

@@ -59,12 +59,14 @@ def test_of_instance_omp_num_threads_is_honoured(budget_of, text):
 
 @pytest.mark.parametrize("text", ["", "0", "-3", "many", "²", "99999", "9" * 5000])
 def test_of_instance_omp_num_threads_no_number_is_ignored(budget_of, text):
-    assert budget_of(group(), OMP_NUM_THREADS=text) == ThreadBudget(8, "8 cores / 1 CPU instance")
+    assert budget_of(group(), OMP_NUM_THREADS=text) == ThreadBudget(
+        8, "8 cores / 1 CPU instance", is_limit=True
+    )
 
 
 def test_of_instance_versions_share_the_cores(budget_of):
     assert budget_of(group(count=2), num_versions=2) == ThreadBudget(
-        2, "8 cores / 2 CPU instances / 2 versions"
+        2, "8 cores / 2 CPU instances / 2 versions", is_limit=True
     )
     assert budget_of(group(), num_versions=20).num_threads == 1
     assert budget_of(placement=GPU, num_versions=2).num_threads == 4
@@ -110,7 +112,7 @@ def test_instance_of_a_model_with_two_versions_gets_half_the_cores(tmp_path, arg
     before = torch.get_num_threads()
     try:
         assert PlacedInstance(DevicePlacement, given, PLACEMENT_SETTINGS).thread_budget == ThreadBudget(
-            4, "8 cores / 1 CPU instance / 2 versions"
+            4, "8 cores / 1 CPU instance / 2 versions", is_limit=True
         )
     finally:
         torch.set_num_threads(before)
@@ -132,7 +134,7 @@ def test_of_instance_share_loses_no_core_to_floating_point(budget_of):
 
 def test_of_instance_share_divides_the_host(budget_of):
     budget = budget_of(group(count=2), KINDAWARE_CPU_SHARE="0.5")
-    assert budget == ThreadBudget(2, "0.5 of 8 cores / 2 CPU instances")
+    assert budget == ThreadBudget(2, "0.5 of 8 cores / 2 CPU instances", is_limit=True)
 
 
 @pytest.mark.parametrize("text", ["0", "-0.5", "1.1", "nan", "inf", "half", ""])
@@ -184,6 +186,17 @@ def test_from_config_group_without_count_is_one_instance():
 )
 def test_from_config_group_has_an_instance_at_least_on_each_gpu(entry, num_instances):
     assert InstanceGroup.from_config({"name": "m", **entry}, "g").num_instances == num_instances
+
+
+@pytest.mark.parametrize(
+    ("count", "setting", "is_limit"), [(4, None, True), (4, "share", False), (8, None, False), (4, 2, False)]
+)
+def test_of_instance_fewer_threads_may_do_where_auto_gives_several(budget_of, count, setting, is_limit):
+    assert budget_of(group(count=count), num_threads=setting).is_limit == is_limit
+
+
+def test_of_instance_on_a_gpu_no_fewer_threads_are_tried(budget_of):
+    assert not budget_of(group(kind="KIND_GPU", gpus=[0]), placement=GPU).is_limit
 
 
 def test_initialize_gives_torch_its_threads_and_logs_the_reason(caplog):

@@ -40,18 +40,24 @@ PAGES = 2**25 * 4 / 4096
 
 def test_forward_gets_the_pages_of_the_one_before_unless_keep_memory_is_off(connect, tmp_path, monkeypatch):
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
-    for name, setting in {"kept": "auto", "given_back": "off"}.items():
-        write_model(tmp_path, name, SOURCE, setting)
+    awaiting = SOURCE.replace("def forward", "async def forward")
+    for name, (source, setting) in {
+        "kept": (SOURCE, "auto"),
+        "given_back": (SOURCE, "off"),
+        "awaiting": (awaiting, "auto"),
+    }.items():
+        write_model(tmp_path, name, source, setting)
 
     with TritonServer(tmp_path) as server:
         client = connect(server)
         last = {
             name: [client.infer(name, X=np.ones((1, 1), np.float32))["FAULTS"].item() for _ in range(20)][-5:]
-            for name in ("kept", "given_back")
+            for name in ("kept", "given_back", "awaiting")
         }
 
     # The median, since another allocation may once lie where the block was.
     assert statistics.median(last["kept"]) < 0.01 * PAGES
+    assert statistics.median(last["awaiting"]) < 0.01 * PAGES
     assert min(last["given_back"]) > 0.9 * PAGES
 
 

@@ -109,6 +109,21 @@ class Pipeline:
 
         return run
 
+    def run_alone(self, request: Request) -> dict[str, Output]:
+        """Run a request through `preprocess` and, as a batch of its own, through `forward`.
+
+        Returns:
+            The outputs of the batch, valid until the next call; see `BatchRunner.run`.
+
+        Raises:
+            Exception: what a hook raised.
+
+        Sync:
+            Host with stream.
+        """
+        self.runner.begin_call()
+        return self.runner.run([self._preprocessor.run(request)])
+
     def run(self, arrivals: Sequence[Request | Failure], error: Exception | None = None) -> list[Result]:
         """Answer every request of one call.
 

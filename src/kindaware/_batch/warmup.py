@@ -35,6 +35,9 @@ from kindaware._tracebacks import ungrouped
 
 T = TypeVar("T")
 
+TIMED_ROWS = 8
+"""Rows of a batch whose time is measured, beside a single row: about what a busy server puts together."""
+
 MakeInputs = Callable[[int], Mapping[str, Value]]
 
 _MISSES_DIMENSION = re.compile(
@@ -89,7 +92,7 @@ class WarmUp:
         Source: torch, "Dynamic shapes" in the documentation of torch.compile (0/1 specialization).
 
         Raises:
-            ConfigError: a size of the setting exceeds what one forward gets, or with `step` its `max_streams`;
+            ConfigError: a size of the setting exceeds what one forward gets, or with `step` `max_streams`;
                 or the model doesn't support CUDA graphs of the requested sizes.
         """
         most, limit = (settings.max_streams, "max_streams") if has_step else largest_batch(spec, settings)
@@ -122,6 +125,22 @@ class WarmUp:
             return cls(spec, (), (), None, reason)
         return cls(spec, sizes, graphs, make_inputs, "", has_step)
 
+    def requests_to_time(self, sizes: Sequence[int], *, is_dynamic: bool) -> dict[int, Request]:
+        """Return requests to measure the time of a forward with, each a batch.
+
+        Args:
+            sizes: the setting `warmup`; empty if unset.
+            is_dynamic: whether the server puts requests together.
+
+        Returns:
+            Requests by the number of requests of one row that they stand for: those of the setting, else a
+            single one and a batch as on a busy server. Ascending.
+        """
+        if not self.spec.batches:
+            return {1: self.request(None)}
+        busy = min(TIMED_ROWS, self.spec.max_batch_size) if is_dynamic else 1
+        return {rows: self.request(rows) for rows in sorted(set(sizes or (1, busy)))}
+
     def run(self, answer: Answer, record_graphs: RecordGraphs) -> str:
         """Run the batches, then record the graphs; return a phrase for the log.
 
@@ -143,7 +162,7 @@ class WarmUp:
         for size in self.sizes if has_sizes else (1,):
             rows = None if not self.spec.batches else 1 if self.counts_streams else size
             try:
-                answered[size] = answer(Request("warm-up", self._inputs(rows), rows), size)
+                answered[size] = answer(self.request(rows), size)
             except BaseException as raised:
                 if stops_test(raised):
                     raise
@@ -212,6 +231,14 @@ class WarmUp:
             remedy=remedy,
         )
         return f"{report(error)}\n{text}"
+
+    def request(self, rows: int | None) -> Request:
+        """Return a request of so many rows; None for a model that doesn't batch.
+
+        Raises:
+            OutputError: `warmup_inputs` returned what no client could send.
+        """
+        return Request("warm-up", self._inputs(rows), rows)
 
     def _inputs(self, rows: int | None) -> Mapping[str, Value]:
         if self.make_inputs is not None:

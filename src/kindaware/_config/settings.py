@@ -17,8 +17,9 @@ RELOADS = PREFIX + "reloads"
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true")
 MEMORY_FORMATS = ("contiguous", "channels_last")
 MAX_THREADS = 2**15 - 1
-COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune")
 AUTO = "auto"
+FROZEN = "frozen"
+COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune", FROZEN)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -29,7 +30,8 @@ class Settings:
         on_missing_gpu: `error`, or `cpu` to fall back to the CPU if the requested GPU isn't visible.
         model_devices: for KIND_MODEL: `all`, `round_robin`, `cpu`, or devices such as `cuda:0,cuda:1`; None
             if unset.
-        num_threads: torch's intra-op threads on the CPU; None for `auto`.
+        num_threads: torch's intra-op threads on the CPU: a number, `share` for an equal share of the cores,
+            or None for `auto`: as many of that share as make a CPU instance faster.
         wait_policy: `passive` to let torch's CPU threads sleep while they wait, or `default`.
         keep_memory: `on` to let a process on the CPU reuse the memory of one forward for the next, `off`, or
             `auto` for `on` unless the environment tunes malloc.
@@ -38,7 +40,11 @@ class Settings:
         precision: one of `PRECISIONS`, Lightning's names.
         inference_mode: whether hooks compute in torch's inference mode; False for no_grad alone.
         memory_format: `contiguous` or `channels_last`.
-        compile: `off`, or a mode of `torch.compile`.
+        compile: `off`, a mode of `torch.compile`, or `frozen` for its default mode with weights as constants.
+        optimize: `auto` to try precision, memory format, compilation and threads when an instance on the CPU
+            loads, and keep what is fastest; or `off`.
+        tolerance: largest error of an output that `optimize` may accept of another precision, in parts of the
+            output's largest value; None for FP32 only.
         cuda_graphs: batch sizes, in rows, for which `forward` gets a CUDA graph, ascending; empty for `off`.
         output_device: `cpu`, or `instance` to leave the outputs of a GPU instance on its GPU.
         pinned_limit_bytes: maximum pinned host memory, in bytes, that a GPU instance keeps for staging.
@@ -67,7 +73,7 @@ class Settings:
 
     on_missing_gpu: str = "error"
     model_devices: str | None = None
-    num_threads: int | None = None
+    num_threads: int | str | None = None
     wait_policy: str = "default"
     keep_memory: str = "auto"
     primitive_cache: int | None = None
@@ -76,6 +82,8 @@ class Settings:
     inference_mode: bool = True
     memory_format: str = "contiguous"
     compile: str = "off"
+    optimize: str = "off"
+    tolerance: float | None = None
     cuda_graphs: tuple[int, ...] = ()
     output_device: str = "cpu"
     pinned_limit_bytes: int = 256 * 2**20
@@ -157,6 +165,8 @@ class ModelSettings:
     inference_mode: ClassVar[bool] = True
     memory_format: ClassVar[str] = "contiguous"
     compile: ClassVar[str] = "off"
+    optimize: ClassVar[str] = "off"
+    tolerance: ClassVar[float | None] = None
     cuda_graphs: ClassVar[str | Sequence[int]] = "off"
     output_device: ClassVar[str] = "cpu"
     pinned_limit_bytes: ClassVar[int] = 256 * 2**20
@@ -243,12 +253,25 @@ def _whole_number(value: object, lowest: int) -> int:
     return value
 
 
-def _num_threads(value: object) -> int | None:
+def _num_threads(value: object) -> int | str | None:
     # None, since the class attribute may be set to the default of `Settings`.
     if value in ("auto", None):
         return None
+    if value == "share":
+        return "share"
     number = _whole_number(value, 1)
     if number > MAX_THREADS:
+        raise ValueError
+    return number
+
+
+def _tolerance(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise TypeError
+    number = float(value)
+    if not 0 <= number <= 1:
         raise ValueError
     return number
 
@@ -349,7 +372,7 @@ _PARSERS = {
     "model_devices": _Parser(
         "'all', 'round_robin', 'cpu' or devices such as 'cuda:0,cuda:1'", _model_devices
     ),
-    "num_threads": _Parser(f"'auto' or a whole number from 1 to {MAX_THREADS}", _num_threads),
+    "num_threads": _Parser(f"'auto', 'share' or a whole number from 1 to {MAX_THREADS}", _num_threads),
     "wait_policy": _choice("default", "passive"),
     "keep_memory": _choice("auto", "on", "off"),
     "primitive_cache": _Parser("'auto' or a whole number from 0 on", _primitive_cache),
@@ -358,6 +381,8 @@ _PARSERS = {
     "inference_mode": _Parser("'true' or 'false'", _boolean),
     "memory_format": _choice(*MEMORY_FORMATS),
     "compile": _choice(*COMPILE_MODES),
+    "optimize": _choice("off", "auto"),
+    "tolerance": _Parser("a number from 0 to 1", _tolerance),
     "cuda_graphs": _Parser(_SIZES, lambda value: tuple(sorted(set(_sizes(value))))),
     "output_device": _choice("cpu", "instance"),
     "pinned_limit_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
@@ -392,6 +417,8 @@ FAST_PATH_SETTINGS = frozenset(
         "primitive_cache",
         "move_modules",
         "compile",
+        "optimize",
+        "tolerance",
         "warmup",
         "allow_response_cache",
         "reload_on_fault",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from kindaware._config.model_spec import ModelSpec
-from kindaware._config.settings import Settings
+from kindaware._config.settings import FROZEN, Settings
 from kindaware._device.exported_modules import check_exported, move_exported
 from kindaware._device.module_tree import named_tensors, parts_of
 from kindaware._device.nested import Nested
@@ -86,8 +87,8 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
     """Prepare every module among the attributes of `owner` in place, as the settings require.
 
     Modules that are attributes of `owner`, or lie in its lists, tuples and dicts, are put into eval mode,
-    moved to the instance's device (unless `load` has placed them), converted to the precision and memory
-    format, and compiled.
+    moved to the instance's device (unless `load` has placed them), and converted to the precision and memory
+    format.
 
     Eval mode is set without a call of `eval` or `train`: to a module that is more than a network, `train` may
     be what starts a training, and modules of torch.export refuse both.
@@ -95,7 +96,7 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
     Args:
         owner: the user's object, after `load`.
         placement: the placement of the instance.
-        settings: `move_modules`, `precision`, `memory_format` and `compile` are used.
+        settings: `move_modules`, `precision` and `memory_format` are used.
 
     Raises:
         ConfigError: a parameter or buffer is still on another device afterwards, a module refuses to be
@@ -111,15 +112,59 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
             check_placed(name, module, placement)
         elif placement.moves_modules:
             _move(name, module, placement.device)
-        if precision.converts_to is not None:
-            _convert(name, module, "precision", settings.precision, precision.converts_to)
-        if settings.memory_format == "channels_last":
-            _convert(name, module, "memory_format", "channels_last", torch.channels_last)
-        # In place and not torch.compile(module), so that references the model holds are compiled too.
-        if settings.compile != "off":
-            nn.Module.compile(module, mode=settings.compile)
+        _convert_as(name, module, settings)
         if placement.moves_modules and not is_placed:
             _check_devices(name, module, placement.device)
+
+
+def convert_modules(owner: object, settings: Settings) -> None:
+    """Convert the modules among the attributes of `owner`, prepared as by default, as the settings require.
+
+    Args:
+        owner: the user's object.
+        settings: `precision` and `memory_format` are used.
+
+    Raises:
+        ConfigError: a module refuses to be converted.
+    """
+    for name, module in _modules_of(owner):
+        check_exported(name, module, Precision.of(settings.precision).converts_to)
+        _convert_as(name, module, settings)
+
+
+def modules_of(owner: object) -> list[tuple[str, nn.Module]]:
+    """Return the modules among the attributes of `owner`, each once, with the attribute's name."""
+    return list(_modules_of(owner))
+
+
+def compile_modules(owner: object, settings: Settings) -> None:
+    """Have torch compile every module among the attributes of `owner` when it is first called.
+
+    Compiled with frozen weights, a module doesn't notice when its weights are changed.
+
+    Args:
+        owner: the user's object, with its modules prepared.
+        settings: `compile` is used.
+    """
+    is_frozen = settings.compile == FROZEN
+    if is_frozen:
+        import torch._inductor.config as inductor
+
+        # For the process and not for a call: dynamo reads it as well, and again for each new size of inputs.
+        inductor.freezing = True
+    for _, module in _modules_of(owner):
+        # In place and not torch.compile(module), so that references the model holds are compiled too.
+        nn.Module.compile(module, mode=None if is_frozen else settings.compile)
+
+
+def stop_compiling() -> None:
+    """Forget all that torch has compiled in this process, and that weights were to be frozen."""
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is not None:
+        dynamo.reset()
+    inductor = sys.modules.get("torch._inductor.config")
+    if inductor is not None:
+        inductor.freezing = False  # type: ignore[attr-defined]
 
 
 def has_modules(owner: object) -> bool:
@@ -164,6 +209,14 @@ def _move(name: str, module: nn.Module, device: torch.device) -> None:
         if is_out_of_memory(error):
             raise
         refuse_unmovable(name, module, device, error)
+
+
+def _convert_as(name: str, module: nn.Module, settings: Settings) -> None:
+    dtype = Precision.of(settings.precision).converts_to
+    if dtype is not None:
+        _convert(name, module, "precision", settings.precision, dtype)
+    if settings.memory_format == "channels_last":
+        _convert(name, module, "memory_format", "channels_last", torch.channels_last)
 
 
 def _convert(

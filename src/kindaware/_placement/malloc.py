@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 
 from kindaware._errors import ConfigError
 
 # Parameters of mallopt, from malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 _NEVER = -1
 
 TUNED_BY = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 """Environment variables by which an operator tunes malloc; they override `auto`."""
 
+_ARENAS, _ARENAS_TUNABLE = "MALLOC_ARENA_MAX", "glibc.malloc.arena_max"
 _TUNABLES = "GLIBC_TUNABLES"
 _TUNED_IN = ("glibc.malloc.mmap_max", "glibc.malloc.mmap_threshold", "glibc.malloc.trim_threshold")
 
@@ -28,7 +30,37 @@ HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 """torch reads it at its first allocation, and then requests huge pages for blocks from 2 MiB on."""
 
 
-def plan_malloc(setting: str, environment: MutableMapping[str, str]) -> Callable[[], None]:
+@dataclass(frozen=True, slots=True)
+class Malloc:
+    """How this process is to allocate memory.
+
+    Attributes:
+        mallopt: of glibc; None to leave malloc alone.
+        has_own_arenas: whether the operator has set the number of arenas.
+    """
+
+    mallopt: Callable[[int, int], int] | None
+    has_own_arenas: bool
+
+    def keep(self) -> None:
+        """Make the process keep the memory it frees from now on, for the rest of its life."""
+        if self.mallopt is not None:
+            # No block is mapped on its own, since unmapping it would return it; and the heap never shrinks.
+            self.mallopt(_M_MMAP_MAX, 0)
+            self.mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+    def share_arena(self) -> None:
+        """Make threads that start from now on allocate where the main thread does.
+
+        glibc gives each thread an arena of heaps of 64 MiB, and unmaps a heap that is empty, whatever its
+        parameters say. Without this, a hook on another thread gets new pages for each large block.
+        Source: glibc, `malloc/arena.c`, heap_trim.
+        """
+        if self.mallopt is not None and not self.has_own_arenas:
+            self.mallopt(_M_ARENA_MAX, 1)
+
+
+def plan_malloc(setting: str, environment: MutableMapping[str, str]) -> Malloc:
     """Decide whether this process keeps the memory that it frees, and enable torch's huge pages if so.
 
     Args:
@@ -38,8 +70,8 @@ def plan_malloc(setting: str, environment: MutableMapping[str, str]) -> Callable
             unless it is there.
 
     Returns:
-        A function that makes the process keep the memory it frees from then on, for the rest of its life. To
-        be called after the model is loaded: the memory of a checkpoint that was read should not be kept.
+        What does so. `keep` is to be called after the model is loaded: the memory of a checkpoint that was
+        read should not be kept.
 
     Raises:
         ConfigError: the setting is `on`, and the C library has no `mallopt`.
@@ -54,16 +86,11 @@ def plan_malloc(setting: str, environment: MutableMapping[str, str]) -> Callable
             remedy="set keep_memory to auto, and preload an allocator that keeps memory",
         )
     if setting == "off" or mallopt is None or (setting == "auto" and _is_tuned(environment)):
-        return lambda: None
+        return Malloc(None, has_own_arenas=False)
     # Now and not in `keep`: torch reads it once, when it makes the first tensor.
     environment.setdefault(HUGE_PAGES, "1")
-
-    def keep() -> None:
-        # No block is mapped on its own, since unmapping it would return it; and the heap never shrinks.
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, _NEVER)
-
-    return keep
+    has_own_arenas = bool(environment.get(_ARENAS)) or _ARENAS_TUNABLE in environment.get(_TUNABLES, "")
+    return Malloc(mallopt, has_own_arenas)
 
 
 def _is_tuned(environment: Mapping[str, str]) -> bool:

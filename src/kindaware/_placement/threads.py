@@ -26,10 +26,12 @@ class ThreadBudget:
     Attributes:
         num_threads: torch's intra-op threads on the CPU.
         reason: how the number was determined, for the log.
+        is_limit: whether fewer threads may do, which only forwards can tell.
     """
 
     num_threads: int
     reason: str
+    is_limit: bool = False
 
     @classmethod
     def of_instance(
@@ -38,7 +40,7 @@ class ThreadBudget:
         groups: Sequence[InstanceGroup],
         placement: Placement,
         *,
-        num_threads: int | None,
+        num_threads: int | str | None,
         num_cores: int,
         num_versions: int = 1,
         environment: Mapping[str, str],
@@ -49,7 +51,7 @@ class ThreadBudget:
             args: the args of the instance.
             groups: the model's instance groups; those on the CPU with the same host policy share the cores.
             placement: the placement of the instance.
-            num_threads: the setting of that name; None for `auto`.
+            num_threads: the setting of that name: a number, `share`, or None for `auto`.
             num_cores: number of cores that this process may use; see `count_cores`.
             num_versions: versions of the model that are loaded beside each other, each with these groups.
             environment: read for OMP_NUM_THREADS and KINDAWARE_CPU_SHARE.
@@ -58,7 +60,7 @@ class ThreadBudget:
             ConfigError: KINDAWARE_CPU_SHARE is not a number above 0 and at most 1.
         """
         # In order of precedence: the setting, the operator's OMP_NUM_THREADS, an equal share of the cores.
-        if num_threads is not None:
+        if isinstance(num_threads, int):
             return cls(num_threads, "setting num_threads")
         # OpenMP allows a list with a number per nesting level; the first is the outermost.
         omp = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
@@ -78,7 +80,8 @@ class ThreadBudget:
         reason = f"{of_cores} / {sharers} CPU instance{'s' if sharers > 1 else ''}"
         if num_versions > 1:
             reason += f" / {num_versions} versions"
-        return cls(max(1, _whole(cores / sharers / num_versions)), reason)
+        part = max(1, _whole(cores / sharers / num_versions))
+        return cls(part, reason, is_limit=num_threads is None and part > 1)
 
 
 def _whole(cores: float) -> int:

@@ -117,7 +117,7 @@ def test_axes_of_a_picture_model_on_the_cpu():
         "kindaware.memory_format": ("contiguous", "channels_last"),
         COUNT: ("1", "2", "4", "6"),
         THREADS: ("auto", "1", "2", "4", "6"),
-        "kindaware.compile": ("off", "default"),
+        "kindaware.compile": ("off", "default", "frozen"),
         DELAY: ("0", "500", "2000", "5000"),
     }
 

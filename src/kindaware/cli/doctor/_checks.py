@@ -137,7 +137,8 @@ def processor(machine: Machine) -> Iterator[Line]:
     flags = set(read_processor_flags())
     names = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8") if name in flags]
     if flags & BF16_FLAGS:
-        yield Line("processor", "ok", f"{', '.join(names)}: BF16 is fast (kindaware.precision bf16-true)")
+        fast = "BF16 is fast (kindaware.precision bf16-true, or kindaware.optimize auto)"
+        yield Line("processor", "ok", f"{', '.join(names)}: {fast}")
     else:
         yield Line("processor", "note", f"{', '.join(names) or platform.machine()}: BF16 is slower than FP32")
 

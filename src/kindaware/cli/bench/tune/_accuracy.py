@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from kindaware._tuning.relative_error import relative_error
+
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -45,7 +47,7 @@ def compare_outputs(found: Sequence[Arrays], reference: Sequence[Arrays]) -> Acc
             if theirs.dtype.kind != "f":
                 agrees.append((ours == theirs).ravel())
                 continue
-            error = max(error, _error(ours, theirs))
+            error = max(error, relative_error(ours, theirs))
             if theirs.shape[1] > 1:
                 agrees.append(ours.argmax(1) == theirs.argmax(1))
         all_of_it = np.concatenate(agrees)
@@ -56,12 +58,3 @@ def compare_outputs(found: Sequence[Arrays], reference: Sequence[Arrays]) -> Acc
 def _rows(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return an output as rows of classes."""
     return array.reshape(-1, array.shape[-1]) if array.ndim else array.reshape(1, 1)
-
-
-def _error(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> float:
-    known = np.isfinite(theirs)
-    if not np.array_equal(known, np.isfinite(ours)):
-        return float("inf")
-    difference = np.abs(ours[known].astype(np.float64) - theirs[known])
-    largest = np.abs(theirs[known]).max(initial=0.0)
-    return float(difference.max(initial=0.0) / largest) if largest else float(difference.max(initial=0.0))

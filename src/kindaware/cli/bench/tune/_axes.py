@@ -83,7 +83,7 @@ def make_axes(config: Mapping[str, Any], machine: Machine, *, is_kindaware: bool
         if not on_gpu:
             axes.append(Axis(THREADS, ("auto", *_powers(machine.num_cores))))
         if machine.has_compiler:
-            axes.append(Axis(COMPILE, ("off", "default")))
+            axes.append(Axis(COMPILE, ("off", "default") if on_gpu else ("off", "default", "frozen")))
     if int(config.get("max_batch_size", 0)) > 1 and "ensemble_scheduling" not in config:
         axes.append(Axis(DELAY, ("0", "500", "2000", "5000")))
     return axes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -28,11 +29,21 @@ _HOOKS = (
     "_global_parameter_registration_hooks",
 )
 _SMALL = 1e-310
+_INDUCTOR = "torch._inductor.config"
 
 
 def settings_of_torch(torch: Any) -> dict[str, Setting]:
     """Return the settings by name."""
     return {**_of_computation(torch), **_of_backends(torch), **_of_library(torch)}
+
+
+def _read_freezing() -> bool:
+    # Only where it is imported: that takes a second.
+    return bool(getattr(sys.modules.get(_INDUCTOR), "freezing", False))
+
+
+def _write_freezing(value: bool) -> None:
+    sys.modules[_INDUCTOR].freezing = value  # type: ignore[attr-defined]
 
 
 def _of_computation(torch: Any) -> dict[str, Setting]:
@@ -65,6 +76,7 @@ def _of_computation(torch: Any) -> dict[str, Setting]:
             torch.set_float32_matmul_precision,
             may_be_none=False,
         ),
+        f"{_INDUCTOR}.freezing": Setting(_read_freezing, _write_freezing),
         "torch.set_autocast_cache_enabled": Setting(
             torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled, is_of_thread=True
         ),

@@ -1,0 +1,256 @@
+"""The setting `optimize`: what is tried of a loaded model, what is kept, and what is left as it was."""
+
+import pytest
+import torch
+from core_kit import group, start, tensor
+from torch import nn
+
+from kindaware import KindAwareModel, RequestError
+from kindaware._cache import CacheError
+from kindaware._tuning import optimizer as optimizer_module
+from kindaware._tuning.threads import ThreadTimes
+
+IMAGES = {"input": [tensor("X", [3, 8, 8])], "output": [tensor("Y", [2, 8, 8])]}
+
+
+class Convolution(KindAwareModel):
+    """A network that notes in which state it was called."""
+
+    optimize = "auto"
+    dtype = torch.float32
+
+    def load(self):
+        torch.manual_seed(0)
+        self.seen = []
+        return nn.Conv2d(3, 2, 3, padding=1)
+
+    def forward(self, X):
+        weight = self.model.weight
+        layout = weight.is_contiguous(memory_format=torch.channels_last) and X.is_contiguous(
+            memory_format=torch.channels_last
+        )
+        self.seen.append(("channels_last" if layout else "contiguous", weight.dtype, len(X)))
+        return self.model(X)
+
+
+class WithExamples(Convolution):
+    def warmup_inputs(self, rows):
+        return {"X": torch.randn(rows, 3, 8, 8)}
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """A server with four free cores. What is fastest is said, by the changes that make it so."""
+    speeds = {}
+    tried = []
+
+    def times(states, runs, requests):
+        changes = tried[-1]
+        gain = speeds.get(changes, 1.0)
+        for name in ("plain", "changed", "plain"):
+            states[name].enter()
+            runs[name](requests[1])
+        return {
+            (name, size): 1.0 / (gain if name == "changed" else 1.0) for name in runs for size in requests
+        }
+
+    def enter(self, changes):
+        tried.append(tuple(sorted(changes.items())))
+        return original(self, changes)
+
+    original = optimizer_module.Optimizer._enter
+    monkeypatch.setattr(optimizer_module.Optimizer, "_enter", enter)
+    monkeypatch.setattr(optimizer_module, "_times", times)
+    monkeypatch.setattr(optimizer_module, "measure_in_quiet", lambda run, cores: (run(cores), cores))
+    monkeypatch.setattr(
+        optimizer_module,
+        "measure_threads",
+        lambda counts, forwards, set_threads: ThreadTimes(counts[0], {count: {1: count} for count in counts}),
+    )
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: None)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("KINDAWARE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("kindaware._device.placed_instance.count_cores", lambda: 4)
+    monkeypatch.setattr("kindaware._instance.is_stub", lambda: True)
+    return speeds, tried
+
+
+CHANNELS_LAST = (("memory_format", "channels_last"),)
+FROZEN = (("compile", "frozen"),)
+BOTH = (*FROZEN, *CHANNELS_LAST)
+BF16 = (("precision", "bf16-true"),)
+
+
+def settings_of(model):
+    settings = model.settings
+    return settings.memory_format, settings.compile, settings.precision
+
+
+def test_fastest_settings_are_kept_and_logged(server, caplog):
+    speeds, tried = server
+    speeds |= {CHANNELS_LAST: 1.4, BOTH: 1.9}
+    with caplog.at_level("INFO", logger="kindaware"):
+        model = start(Convolution, **IMAGES)
+    assert tried == [CHANNELS_LAST, BOTH, BOTH]
+    assert settings_of(model) == ("channels_last", "frozen", "32-true")
+    assert torch.get_num_threads() == 1
+    assert "threads 1 (optimize, of 4 cores / 1 CPU instance)" in caplog.text
+    text = "memory_format=channels_last compile=frozen"
+    assert (
+        f"optimize: {text}, threads 1; tried memory_format=channels_last: 1.40 times as fast; " in caplog.text
+    )
+    assert f"; {text}: 1.90 times as fast; threads: " in caplog.text
+    assert model.seen[-1][:2] == ("channels_last", torch.float32)
+
+
+def test_gain_too_small_changes_nothing_and_leaves_modules_as_they_were(server):
+    speeds, _ = server
+    speeds |= {CHANNELS_LAST: 1.04, BOTH: 1.04, FROZEN: 0.5}
+    model = start(Convolution, **IMAGES)
+    assert settings_of(model) == ("contiguous", "off", "32-true")
+    assert model.seen[-1] == ("contiguous", torch.float32, 1)
+    assert model.model.weight.is_contiguous()
+
+
+def test_what_the_author_has_set_is_not_tried(server):
+    _, tried = server
+
+    class Set(Convolution):
+        memory_format = "channels_last"
+
+    start(Set, **IMAGES)
+    assert tried == [FROZEN, ()]
+
+
+@pytest.mark.parametrize(
+    ("model_class", "tolerance", "is_tried"),
+    [(WithExamples, "0.05", True), (WithExamples, None, False), (Convolution, "0.05", False)],
+)
+def test_precision_is_tried_only_with_a_tolerance_and_examples(server, model_class, tolerance, is_tried):
+    _, tried = server
+    parameters = {} if tolerance is None else {"kindaware.tolerance": tolerance}
+    start(model_class, parameters=parameters, **IMAGES)
+    assert any("precision" in dict(changes) for changes in tried) == is_tried
+
+
+@pytest.mark.parametrize(("tolerance", "precision"), [("0.05", "bf16-true"), ("0.0001", "32-true")])
+def test_precision_is_kept_only_within_the_tolerance(server, caplog, tolerance, precision):
+    speeds, _ = server
+    speeds |= {BF16: 3.0}
+    with caplog.at_level("INFO", logger="kindaware"):
+        model = start(WithExamples, parameters={"kindaware.tolerance": tolerance}, **IMAGES)
+    assert model.settings.precision == precision
+    assert model.seen[-1][1] == getattr(torch, "bfloat16" if precision == "bf16-true" else "float32")
+    assert ("precision=bf16-true: error 0.00" in caplog.text) == (precision == "32-true")
+
+
+def test_change_that_fails_is_dropped_and_the_log_says_why(server, caplog):
+    speeds, _ = server
+    speeds |= {CHANNELS_LAST: 9.0}
+
+    class Refusing(Convolution):
+        def forward(self, X):
+            if not X.is_contiguous():
+                raise ValueError("contiguous only")
+            return self.model(X)
+
+    with caplog.at_level("INFO", logger="kindaware"):
+        model = start(Refusing, **IMAGES)
+    assert settings_of(model)[0] == "contiguous"
+    assert "memory_format=channels_last: ValueError: contiguous only; " in caplog.text
+
+
+def test_change_that_answers_otherwise_is_dropped(server):
+    speeds, _ = server
+    speeds |= {CHANNELS_LAST: 9.0}
+
+    class Other(Convolution):
+        def forward(self, X):
+            return self.model(X) if X.is_contiguous() else self.model(X) * 1.01
+
+    assert settings_of(start(Other, **IMAGES))[0] == "contiguous"
+
+
+def test_choice_is_kept_for_the_next_start(server, caplog):
+    speeds, tried = server
+    speeds |= {CHANNELS_LAST: 1.4}
+    start(Convolution, **IMAGES)
+    tried.clear()
+    with caplog.at_level("INFO", logger="kindaware"):
+        model = start(Convolution, **IMAGES)
+    assert (tried, settings_of(model)[0], torch.get_num_threads()) == ([], "channels_last", 1)
+    assert "(of an earlier start)" in caplog.text
+
+
+def test_choice_is_made_again_for_other_shapes_settings_and_modules(server, monkeypatch):
+    _, tried = server
+
+    class Wider(Convolution):
+        def load(self):
+            Convolution.load(self)
+            return nn.Conv2d(3, 2, 5, padding=2)
+
+    others = [
+        {"input": [tensor("X", [3, 16, 16])], "output": [tensor("Y", [2, 16, 16])]},
+        {**IMAGES, "parameters": {"kindaware.inference_mode": "false"}},
+        {**IMAGES, "instance_group": [group(count=2)]},
+        {**IMAGES, "model_class": Wider},
+    ]
+    start(Convolution, **IMAGES)
+    for changes in others:
+        tried.clear()
+        start(changes.pop("model_class", Convolution), **changes)
+        assert tried
+
+
+def test_choice_that_others_have_disturbed_is_not_kept(server, monkeypatch):
+    _, tried = server
+    monkeypatch.setattr(optimizer_module, "measure_in_quiet", lambda run, cores: (run(cores), 1))
+    start(Convolution, **IMAGES)
+    tried.clear()
+    start(Convolution, **IMAGES)
+    assert tried
+
+
+def test_cache_that_cannot_be_used_is_a_warning_and_no_failure(server, monkeypatch, caplog):
+    speeds, _ = server
+    speeds |= {CHANNELS_LAST: 1.4}
+
+    def refuse(*_):
+        raise CacheError("no room")
+
+    monkeypatch.setattr("kindaware._tuning.kept_choice.Cache", refuse)
+    model = start(Convolution, **IMAGES)
+    assert settings_of(model)[0] == "channels_last"
+    assert "no room" in caplog.text
+
+
+def test_forward_that_refuses_zeros_is_left_as_it_is(server, caplog):
+    class Refusing(Convolution):
+        def forward(self, X):
+            raise RequestError("no zeros")
+
+    start(Refusing, **IMAGES)
+    assert "optimize: nothing tried: RequestError: no zeros" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parameters": {"kindaware.optimize": "off"}},
+        {"parameters": {"kindaware.warmup": "off"}},
+        {"sequence_batching": {}, "dynamic_batching": None},
+    ],
+)
+def test_nothing_is_tried_where_it_is_off_or_nothing_is_run(server, changes):
+    _, tried = server
+    start(Convolution, **IMAGES, **changes)
+    assert tried == []
+
+
+def test_nothing_is_tried_outside_of_a_server(server, monkeypatch):
+    _, tried = server
+    monkeypatch.setattr("kindaware._instance.is_stub", lambda: False)
+    start(Convolution, **IMAGES)
+    assert tried == []
