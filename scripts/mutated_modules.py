@@ -42,6 +42,8 @@ MODULES = {
     "_tuning/threads": frozenset({LOGIC}),
     "_tuning/core_usage": frozenset({LOGIC}),
     "_tuning/quiet": frozenset({LOGIC}),
+    "_tuning/optimizer": frozenset({LOGIC}),
+    "_tuning/kept_choice": frozenset({LOGIC}),
     "_triton/request": frozenset({LOGIC}),
     "_triton/request_reader": BOTH,
     "_triton/response": BOTH,

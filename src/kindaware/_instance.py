@@ -353,7 +353,8 @@ class Instance(PlacedInstance):
                 make_run=lambda settings: self._make_pipeline(call, settings).run_alone,
                 set_threads=self._set_threads,
             )
-            return optimizer.choose(self.spec, budget.num_threads, may_choose_threads=budget.is_limit)
+            counts = self._thread_counts(budget.num_threads) if budget.is_limit else [budget.num_threads]
+            return optimizer.choose(self.spec, counts)
 
         try:
             choice, was_kept = obtain_choice(entry, choose, os.environ, self.logger)
@@ -367,7 +368,8 @@ class Instance(PlacedInstance):
         self.settings = replace(self.settings, **choice.changes)
         convert_modules(self._model, self.settings)
         self._set_threads(choice.num_threads)
-        self.thread_budget = ThreadBudget(choice.num_threads, f"optimize, of {budget.reason}")
+        if budget.is_limit:
+            self.thread_budget = ThreadBudget(choice.num_threads, f"optimize, of {budget.reason}")
         how = "of an earlier start" if was_kept else f"{time.monotonic() - started:.1f} s"
         self.logger.info("optimize: %s (%s)", choice, how)
 
@@ -531,11 +533,14 @@ class Instance(PlacedInstance):
         """Time forwards of the batches that the warm-up runs, or that a busy server puts together."""
         requests = self._requests_to_time(warm_up)
         forwards = {size: functools.partial(pipeline.run_alone, one) for size, one in requests.items()}
-        counts = fewer_and_fewer(num_cores)
+        return measure_threads(self._thread_counts(num_cores), forwards, self._set_threads)
+
+    def _thread_counts(self, num_cores: int) -> list[int]:
+        """Return the numbers of threads to try."""
         if self.settings.wait_policy == "passive":
             # The idle threads that make the others sleep are counted for all of them; one waits for none.
-            counts = [self.thread_budget.num_threads, 1]
-        return measure_threads(counts, forwards, self._set_threads)
+            return [self.thread_budget.num_threads, 1]
+        return fewer_and_fewer(num_cores)
 
     def _set_threads(self, num_threads: int) -> None:
         """Set torch's number of threads, for each thread of this process that runs the hooks."""

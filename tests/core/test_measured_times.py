@@ -174,6 +174,19 @@ def test_slow_forwards_keep_all_threads_and_say_their_time():
     assert (times.fewest, dict(times.seconds)) == (2, {2: {1: 5.0}})
 
 
+def test_first_forward_of_all_may_take_longer_than_the_measurement():
+    machine = Machine({1: 2e-4, 2: 1.9e-4})
+    first = iter([10.0])
+    forwards = {size: machine.forward(size) for size in (1, 8)}
+
+    def run():
+        machine.now += next(first, 0.0)
+        forwards[1]()
+
+    times = measure_threads([2, 1], {1: run, 8: forwards[8]}, machine.set_threads, clock=machine.clock)
+    assert (times.fewest, set(times.seconds)) == (1, {1, 2})
+
+
 def test_numbers_below_a_hopeless_one_are_not_tried():
     machine = Machine({count: 0.016 / count for count in fewer_and_fewer(16)})
     machine.measure()

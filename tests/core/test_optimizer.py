@@ -104,6 +104,21 @@ def test_fastest_settings_are_kept_and_logged(server, caplog):
     assert model.seen[-1][:2] == ("channels_last", torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "threads", "reason"),
+    [
+        ({"kindaware.num_threads": "3"}, 3, "setting num_threads"),
+        ({"kindaware.wait_policy": "passive"}, 1, "optimize, of 4 cores / 1 CPU instance"),
+    ],
+)
+def test_threads_are_chosen_only_where_they_are_free(server, monkeypatch, parameters, threads, reason):
+    monkeypatch.setattr("kindaware._device.placed_instance.stop_spinning", lambda *_: None)
+    model = start(Convolution, parameters=parameters, **IMAGES)
+    assert torch.get_num_threads() == threads
+    budget = model._kindaware_instance.thread_budget
+    assert (budget.num_threads, budget.reason) == (threads, reason)
+
+
 def test_gain_too_small_changes_nothing_and_leaves_modules_as_they_were(server):
     speeds, _ = server
     speeds |= {CHANNELS_LAST: 1.04, BOTH: 1.04, FROZEN: 0.5}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ from kindaware._tensors.rows import Output
 from kindaware._tuning.quiet import measure_in_quiet
 from kindaware._tuning.relative_error import relative_error
 from kindaware._tuning.rounds import shortest_times
-from kindaware._tuning.threads import fewer_and_fewer, measure_threads
+from kindaware._tuning.threads import measure_threads
 
 LEAST_GAIN = 1.05
 """What gains less is not worth a change."""
@@ -37,7 +37,7 @@ LEAST_GAIN = 1.05
 ROUNDING = 1e-3
 """Largest error that another order of the same operations in FP32 may make."""
 
-_SECONDS = 5.0
+_SECONDS = 20.0
 _NUM_ROUNDS = 5
 _MAX_COMPILED = 3
 """Numbers of threads that modules are compiled for: torch gives up after eight compilations of a function."""
@@ -104,24 +104,24 @@ class Optimizer:
         self._was_quiet = True
         self._tried: list[str] = []
 
-    def choose(self, spec: ModelSpec, num_cores: int, *, may_choose_threads: bool) -> Choice:
+    def choose(self, spec: ModelSpec, counts: Sequence[int]) -> Choice:
         """Try everything, and return what is fastest.
 
         Args:
             spec: of the model.
-            num_cores: of the instance.
-            may_choose_threads: whether fewer threads than cores may be chosen.
+            counts: numbers of threads to try, descending; the first is the number of the instance's cores.
 
         Raises:
             Exception: what a hook raises with the settings as they are.
         """
-        self._set_threads(num_cores)
+        self._num_cores = counts[0]
+        self._set_threads(self._num_cores)
         self._plain = self._state()
         self._plain_run = self._make_run(self._settings)
         self._expected = self._outputs(self._plain_run)
         try:
             changes = self._choose_changes(spec)
-            num_threads = self._choose_threads(changes, num_cores) if may_choose_threads else num_cores
+            num_threads = self._choose_threads(changes, counts) if len(counts) > 1 else counts[0]
         finally:
             self._leave()
         return Choice(changes, num_threads, "; ".join(self._tried), self._was_quiet)
@@ -164,16 +164,17 @@ class Optimizer:
         states = {"plain": self._plain, "changed": self._state()}
         runs = {"plain": self._plain_run, "changed": run}
         times = self._in_quiet(lambda: _times(states, runs, self._requests))
+        if len(times) < len(runs) * len(self._requests):
+            return 0.0, "too slow to compare"
         ratios = [times["plain", size] / times["changed", size] for size in self._requests]
         gain = math.prod(ratios) ** (1 / len(ratios))
         return gain, f"{gain:.2f} times as fast"
 
-    def _choose_threads(self, changes: Changes, num_cores: int) -> int:
+    def _choose_threads(self, changes: Changes, counts: Sequence[int]) -> int:
         run = self._enter(changes)
-        counts = fewer_and_fewer(num_cores)
         if "compile" in changes:
             counts = counts[:_MAX_COMPILED]
-            # torch compiles once more for each number; largest first, so that it runs with that again below.
+            # torch compiles for each number of threads; no measurement waits for that.
             for count in counts:
                 self._set_threads(count)
                 self._outputs(run)
@@ -183,9 +184,8 @@ class Optimizer:
         return times.fewest
 
     def _in_quiet(self, measure: Callable[[], T]) -> T:
-        num_cores = torch.get_num_threads()
-        measured, num_free = measure_in_quiet(lambda _: measure(), num_cores)
-        self._was_quiet &= num_free == num_cores
+        measured, num_free = measure_in_quiet(lambda _: measure(), self._num_cores)
+        self._was_quiet &= num_free == self._num_cores
         return measured
 
     def _enter(self, changes: Changes) -> Run:

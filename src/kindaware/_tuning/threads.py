@@ -132,13 +132,15 @@ class _Turns:
         self._forwards = dict(forwards)
         self._set_threads = set_threads
         self._clock = clock
-        self._deadline = clock() + SECONDS
+        self._deadline = math.inf
         self._shortest: dict[tuple[int, int], float] = {}
 
     def leave_out_long(self, count: int) -> None:
-        """Leave out the batches that take long with so many threads, judged by the smallest."""
+        """Leave out the batches that take long with so many threads, by the smallest; time begins then."""
         smallest = min(self._forwards)
         self._take([(count, smallest)], 1)
+        # The first forward of all may take long: it makes what all others use.
+        self._deadline = self._clock() + SECONDS
         per_request = self._shortest[count, smallest] / smallest
         for size in set(self._forwards) - {smallest}:
             if size * per_request > LONG_SECONDS:
