@@ -106,7 +106,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
     forward: Callable[..., Any]
     stream: Callable[..., Iterator[Any] | AsyncIterator[Any]]
     begin: Callable[..., Any]
-    step: Callable[..., list[Any]]
+    step: Callable[..., Sequence[Any]]
     end: Callable[[Any], None]
     model: nn.Module
 

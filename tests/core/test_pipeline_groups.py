@@ -9,7 +9,8 @@ from recording_runtime import RecordingRuntime
 
 from kindaware import RequestError, TensorSpec
 from kindaware._batch.counters import Counters
-from kindaware._batch.pipeline import Pipeline, _named, _refuse_other_mask
+from kindaware._batch.named_rows import refuse_other_mask
+from kindaware._batch.pipeline import Pipeline, _named
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure, Ledger
 from kindaware._device.health import Health
@@ -166,8 +167,8 @@ def test_request_of_a_model_without_a_batch_dimension_is_one_row():
 
 def test_mask_as_long_as_the_batch_is_the_authors_own_error():
     error = RequestError("refused", rows=[True, False])
-    assert _refuse_other_mask(error, 2) is error
-    assert _refuse_other_mask(error, 3) is not error
+    assert refuse_other_mask(error, 2) is error
+    assert refuse_other_mask(error, 3) is not error
 
 
 class Runner:

@@ -113,6 +113,13 @@ def test_step_mask_with_one_boolean_per_state_names_streams_too():
         check_that_only_one_has_failed(model, send_all(model), "INVALID_ARG")
 
 
+def test_step_mask_of_another_length_fails_all_of_the_step():
+    with open_harness(raising(Values, RequestError("no", rows=[True, False]))) as model:
+        for items in send_all(model).values():
+            assert seen(items) == [0, 1, 2, "INTERNAL"]
+            assert "with one boolean for each of the 7 states, got 2 booleans" in items[-1].error.message()
+
+
 def test_step_that_names_one_of_the_mutable_states_fails_all_of_the_step():
     with open_harness(raising(InPlace, naming_13)) as model:
         results = send_all(model)
@@ -316,6 +323,19 @@ def test_step_out_of_memory_with_a_single_stream_fails_it():
     with open_harness(Larger) as model:
         [failed] = model.stream(N=[[1]], request_id="r1")
         assert "got OutOfMemoryError: CUDA out of memory" in failed.error.message()
+
+
+def test_step_out_of_memory_for_each_of_two_streams_fails_the_older_and_goes_on_with_the_younger():
+    class Largest(together(Values, 2)):
+        def step(self, states):
+            if len(self.begun) == 2 and any(one.last == 10 for one in states):
+                Narrow(0).check(states)
+            return super().step(states)
+
+    with open_harness(Largest) as model:
+        results = send_all(model, [10, 11])
+        assert seen(results[10]) == ["INTERNAL"]
+        assert seen(results[11]) == list(range(11))
 
 
 def test_step_out_of_memory_over_mutable_states_fails_them():

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from kindaware import (
     ConfigError,
     DevicePlacement,
+    Done,
     KindAwareModel,
+    Next,
     Placement,
     RequestError,
     RequestInfo,
@@ -20,6 +22,7 @@ from kindaware import (
     place_module,
     serve,
 )
+from kindaware.states import SlotCache
 
 if TYPE_CHECKING:
     import triton_python_backend_utils as pb_utils
@@ -128,6 +131,38 @@ class StreamingModel(KindAwareModel):
     def stream(self, X: Tensor) -> Iterator[dict[str, Tensor]]:
         for step in range(3):
             yield {"Y": self.model(X) + step}
+
+
+class Text(NamedTuple):
+    slot: int
+    length: int
+
+
+class SteppedModel(KindAwareModel):
+    """A step for all streams together."""
+
+    inputs = [TensorSpec("X", "FP32", [1])]
+    outputs = [TensorSpec("Y", "FP32", [1])]
+    max_begins_per_step = 2
+    drain_seconds = 0
+
+    def load(self) -> nn.Module:
+        self.cache = SlotCache(self.settings.max_streams, keys=(4, 16))
+        return nn.Identity()
+
+    def begin(self, X: Tensor) -> Next[Text] | Done:
+        return Next(Text(self.cache.take(), 1), X) if X.any() else Done()
+
+    def step(
+        self, states: list[Text], requests: Sequence[RequestInfo]
+    ) -> list[Next[Text] | Done | RequestError]:
+        return [
+            RequestError("too long") if one.length > 9 else Next(Text(one.slot, one.length + 1))
+            for one in states
+        ]
+
+    def end(self, state: Text) -> None:
+        self.cache.release(state.slot)
 
 
 class RelayingModel(KindAwareModel):

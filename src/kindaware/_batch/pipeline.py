@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from kindaware._batch.buckets import Buckets
 from kindaware._batch.collate import CollateError
 from kindaware._batch.micro_batches import micro_batches
+from kindaware._batch.named_rows import refuse_other_mask, rows_of
 from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request, group, halve, rank_key, shape_key
@@ -26,10 +27,8 @@ from kindaware._errors import (
     KindAwareError,
     OutputError,
     RequestError,
-    attribute_of,
     describe,
     message,
-    text_of,
 )
 from kindaware._hooks.interruption import stops_test
 from kindaware._tensors.bytes_arrays import host_zeros
@@ -230,7 +229,7 @@ class Pipeline:
                 ledger.answer(part, result)
                 self._remember_shapes(requests)
                 continue
-            result = _refuse_other_mask(result, sum(map(_num_rows, requests)))
+            result = refuse_other_mask(result, sum(map(_num_rows, requests)))
             named = _named(ledger, part, result)
             unnamed = [position for position in part if position not in named]
             # RequestError(rows=...) spares the search: the others run again as one batch.
@@ -322,7 +321,7 @@ class Pipeline:
 
 def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
     """Return the positions of the requests whose rows the error names; empty if a row is not in the batch."""
-    rows = _rows_of(error)
+    rows = rows_of(error)
     if not rows:
         return []
     # By row of the batch, the position of the request that the row belongs to.
@@ -331,30 +330,6 @@ def _named(ledger: Ledger, part: Sequence[int], error: Exception) -> list[int]:
         return []
     named = {owners[row] for row in rows}
     return [position for position in part if position in named]
-
-
-def _rows_of(error: Exception) -> Collection[int] | None:
-    """Return the rows that an error names; None where a class of the user's means something else by it."""
-    rows = attribute_of(error, "rows") if isinstance(error, RequestError) else None
-    if not isinstance(rows, (tuple, list, set, frozenset)):
-        return None
-    # A boolean is an integer to Python, and would be the number of a row.
-    return rows if all(isinstance(row, int) and not isinstance(row, bool) for row in rows) else None
-
-
-def _refuse_other_mask(error: Exception, num_rows: int) -> Exception:
-    """Return the error; an `OutputError` in its place if its mask has a length other than the batch's."""
-    length = attribute_of(error, "mask_length") if _rows_of(error) is not None else None
-    if not isinstance(length, int) or length == num_rows:
-        return error
-    return OutputError(
-        message(
-            "forward",
-            expected=f"RequestError(rows=mask) with one boolean for each of the {num_rows} rows of the batch",
-            got=f"{length} booleans, for {text_of(error)[:80]!r}",
-            remedy="make the mask of what forward got, or name the rows by number",
-        )
-    )
 
 
 def _where_raised(error: Exception) -> _Place:

@@ -83,7 +83,7 @@ class ItemSender:
     def _send_all(self, deliveries: Sequence[Delivery]) -> None:
         stopwatch = Stopwatch(self._counters)
         for one in deliveries:
-            if one.outputs is not None and one.stream.unsent is None:
+            if one.outputs is not None and one.stream.unsent is None and not one.stream.responses.is_ended:
                 self._send(one.stream, one.outputs, one.parameters)
             if one.is_last:
                 failure = one.stream.unsent or one.failure

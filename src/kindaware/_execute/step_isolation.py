@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kindaware._batch.named_rows import refuse_other_mask, rows_of
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import halve
 from kindaware._device.runtime import is_out_of_memory
-from kindaware._errors import KindAwareError, OutputError, RequestError, attribute_of, describe, message
+from kindaware._errors import KindAwareError, OutputError, describe, message
 from kindaware._execute.open_stream import OpenStream
 from kindaware._execute.step_runner import StepRunner
 from kindaware._hooks.step_results import is_immutable
@@ -61,18 +62,19 @@ class StepIsolation:
         Returns:
             What has become of each; after a device fault not all of them are in it.
         """
-        stepped = Stepped()
+        stepped, counters = Stepped(), self._runner.counters
         pending = [list(range(len(streams)))]
         # Each halving costs two steps, and log2(n) of them lead to a single stream; 2 more for rounding.
         num_further = int(2 * math.log2(len(streams))) + 2
         while pending and self._health.fault is None:
             part = pending.pop(0)
+            counters.retries += len(part) < len(streams)
             group = [streams[position] for position in part]
             results = self._attempt(group)
             if isinstance(results, list):
                 stepped.results += zip(group, results, strict=True)
                 continue
-            error = results
+            error = refuse_other_mask(results, len(part), "step")
             is_repeatable = all(is_immutable(one.state) for one in group) and not isinstance(
                 error, OutputError
             )
@@ -85,7 +87,7 @@ class StepIsolation:
                 num_further -= 1
                 pending.append(others)
             elif not guilty and len(part) > 1 and is_repeatable and is_out_of_memory(error):
-                # Whatever was to be stepped yet is younger, or has failed with these already.
+                counters.out_of_memory += 1
                 first, later = halve(part)
                 stepped.aside += [streams[position] for position in later]
                 pending.insert(0, first)
@@ -95,7 +97,6 @@ class StepIsolation:
             elif others:
                 reason = self._shared(error, len(part)) if len(part) > 1 and not is_repeatable else error
                 stepped.failed.append((reason, [streams[position] for position in others]))
-            self._runner.counters.retries += bool(pending)
         return stepped
 
     def _attempt(self, group: Sequence[OpenStream]) -> list[Any] | Exception:
@@ -123,7 +124,5 @@ class StepIsolation:
 
 def _named(error: Exception, num_streams: int) -> list[int]:
     """Return the positions of the streams that an error names; empty if it names none, or one too many."""
-    rows = attribute_of(error, "rows") if isinstance(error, RequestError) else None
-    if not isinstance(rows, tuple) or not all(type(row) is int and 0 <= row < num_streams for row in rows):
-        return []
-    return sorted(set(rows))
+    rows = rows_of(error) or ()
+    return sorted(set(rows)) if all(0 <= row < num_streams for row in rows) else []

@@ -231,7 +231,8 @@ class Steps:
 
     def _shrink(self, limit: int) -> None:
         """Let no more streams be open than there was memory for."""
-        self._limit, self._num_good_steps = limit, 0
+        # One at least: with none open, nothing could end and make room.
+        self._limit, self._num_good_steps = max(1, limit), 0
         self._counters.preemptions += 1
 
     def _grow(self) -> None:

@@ -36,6 +36,7 @@ class ResponseSender:
 
     Attributes:
         num_sent: number of items that were sent.
+        is_ended: whether FINAL was sent; nothing may follow.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class ResponseSender:
         self._requested: set[str] = request.requested_output_names()
         self._sender = request.get_response_sender()
         self.num_sent = 0
-        self._is_ended = False
+        self.is_ended = False
         self._is_cancelled = False
         # In seconds of time.monotonic; infinity never comes, so nothing is asked.
         self._next_check = 0.0 if asks_for_cancelled else math.inf
@@ -85,7 +86,7 @@ class ResponseSender:
         """Whether the client has cancelled, as of the last `CANCEL_CHECK_SECONDS`."""
         now = time.monotonic()
         # Asked after FINAL was sent, the server would crash. Source: measured on tritonserver 2.51.0.
-        if not self._is_cancelled and not self._is_ended and now >= self._next_check:
+        if not self._is_cancelled and not self.is_ended and now >= self._next_check:
             self._is_cancelled = is_cancelled(self._sender)
             self._next_check = now + CANCEL_CHECK_SECONDS
         return self._is_cancelled
@@ -100,10 +101,10 @@ class ResponseSender:
         Raises:
             Exception: raised by pb_utils.
         """
-        if self._is_ended:
+        if self.is_ended:
             return
         # Before sending: should that raise, FINAL must not be sent twice.
-        self._is_ended = True
+        self.is_ended = True
         if failure is None:
             self._sender.send(flags=_FINAL)
         elif not self.num_sent:
