@@ -99,6 +99,7 @@ def measure_first_items(make: MakeTarget, num_running: int, num_items: int, num_
                 _check(times, 1)
                 waited.append(times[0] - sent)
             if running.done():
+                await running  # which raises where one of them has failed
                 raise LoadError("the running streams have ended; ask for longer ones")
             return waited, await asyncio.wait_for(running, _ANSWER_SECONDS)
 
