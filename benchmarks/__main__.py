@@ -17,6 +17,7 @@ from benchmarks.parts.memory import run_memory
 from benchmarks.parts.overhead import run_growth, run_overhead
 from benchmarks.parts.padding import run_padding
 from benchmarks.parts.serving import run_serving
+from benchmarks.parts.sharing import run_sharing
 from benchmarks.parts.stages import run_stages
 from benchmarks.parts.step import run_step
 from benchmarks.parts.threads import run_threads
@@ -37,11 +38,12 @@ PARTS = {
     "curve": run_curve,
     "padding": run_padding,
     "memory": run_memory,
+    "sharing": run_sharing,
     "threads": run_threads,
     "gains": run_gains,
     "step": run_step,
 }
-DEFAULT_PARTS = tuple(PARTS)[:-3]
+DEFAULT_PARTS = tuple(PARTS)[:-4]
 EVERYTHING, PAGE = "all", "page"
 PACKAGES = ("kindaware", "torch", "torchvision", "numpy", "nvidia-pytriton", "tritonclient", "grpcio")
 

@@ -45,6 +45,9 @@ OVERHEAD = "execute / unavoidable calls, 32 requests"
 IMPORT = "import kindaware / import torch"
 FIRST_ITEM = "first item / step"
 DIVIDED = "rate: auto / one batch"
+MEMORY_OF_FOUR = "memory: 4 instances / 1, load_weights"
+MEMORY_OF_FOUR_BF16 = "memory: 4 instances / 1, load_weights, bf16-true"
+LOAD_WITH_COPY = "load: with the copy / writing it, bf16-true"
 AUTO_THREADS = "rate: auto / the better of one thread and all"
 
 
@@ -81,6 +84,9 @@ BARS = (
     Bar("first item, 31 streams", FIRST_ITEM, 3, is_least=False),
     Bar("texts of 8 to 512 tokens", DIVIDED, 1.5),
     Bar("texts of 64 tokens", DIVIDED, 0.97),
+    Bar("sharing", MEMORY_OF_FOUR, 1.3, is_least=False),
+    Bar("sharing", MEMORY_OF_FOUR_BF16, 1.3, is_least=False),
+    Bar("sharing", LOAD_WITH_COPY, 0.3, is_least=False),
 )
 
 FLOOR_SHARE = "(host copy + bare forward, bf16) / kindaware, bf16"

@@ -16,6 +16,7 @@ NUM_CLASSES = 1000
 NUM_TOKENS = 32
 NUM_WORDS = 1000
 WIDTH = 128
+WIDE = 4096
 
 
 class TokenEncoder(nn.Module):
@@ -80,6 +81,11 @@ def _mlp() -> nn.Module:
     )
 
 
+def _wide() -> nn.Module:
+    """Weights of 384 MiB, and little to compute with them."""
+    return nn.Sequential(*[nn.Linear(WIDE, WIDE, bias=False) for _ in range(6)])
+
+
 def _resnet50() -> nn.Module:
     from torchvision.models import resnet50
 
@@ -99,6 +105,7 @@ def _efficientnet_lite0() -> nn.Module:
 
 NETWORKS = {
     "identity": Network(nn.Identity, (16,), "FP32", (16,)),
+    "wide": Network(_wide, (WIDE,), "FP32", (WIDE,)),
     "mlp": Network(_mlp, (1024,), "FP32", (NUM_CLASSES,)),
     "transformer": Network(TokenEncoder, (NUM_TOKENS,), "INT64", (WIDTH,)),
     "texts": Network(TokenEncoder, (-1,), "INT64", (WIDTH,)),

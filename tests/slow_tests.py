@@ -18,6 +18,7 @@ SLOW = {
         "test_cpu_instance_never_touches_cuda",
         "test_import_costs_torch_and_numpy_and_nothing_else",
     ),
+    "core/test_compiled_modules": ("test_compile_cache_in_a_second_process",),
     "core/test_loaded_modules": ("test_compile_default_compiles_for_every_batch_size",),
     "core/test_memory": ("test_keep_memory_",),
     "core/test_primitive_cache": ("test_capacity_takes_effect",),

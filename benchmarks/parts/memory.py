@@ -27,7 +27,7 @@ def run_memory(run: Run) -> dict[str, Any]:
     samples: list[dict[str, float]] = []
     with tritonserver([MODEL], run.say) as server:
         target = target_of(server, MODEL, run.args.client)
-        (stub,) = [pid for pid in descendants(server.pid) if f"/{MODEL.name}/" in _command(pid)]
+        (stub,) = [pid for pid in descendants(server.pid) if f"/{MODEL.name}/" in command_of(pid)]
         measure(target, CONCURRENCY, 2.0)
         sent = 0
         while sent < num_requests:
@@ -63,5 +63,6 @@ def read_memory(pid: int) -> dict[str, float]:
     return {"resident_mib": kib["VmRSS"] / 1024, "anonymous_mib": kib["RssAnon"] / 1024}
 
 
-def _command(pid: int) -> str:
+def command_of(pid: int) -> str:
+    """Return the command line of a process."""
     return Path(f"/proc/{pid}/cmdline").read_text()

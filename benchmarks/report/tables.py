@@ -245,6 +245,10 @@ def _step(found: dict[str, Any]) -> Iterator[str]:
         yield "![Tokens per second and time to the first one, by number of streams](../_static/streams.svg)"
 
 
+def _sharing(found: dict[str, Any]) -> Iterator[str]:
+    yield from _scenarios("Weights of one and of four instances", found)
+
+
 def _scenarios(title: str, found: dict[str, Any]) -> Iterator[str]:
     """What was measured in each scenario, by what was compared, and the ratios."""
     yield from ("", f"### {title}")
@@ -279,6 +283,7 @@ TABLES: MappingProxyType[str, Callable[[dict[str, Any]], Iterator[str]]] = Mappi
         "gains": _gains,
         "memory": _memory,
         "step": _step,
+        "sharing": _sharing,
     }
 )
 """By part, in the order of the page."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.response_cache import has_response_cache
-from kindaware._config.settings import Settings
+from kindaware._config.settings import FROZEN, Settings
 from kindaware._placement.placement import Placement
 from kindaware._placement.primitive_cache import CAPACITY
 
@@ -131,6 +131,9 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("move_modules", "no module on self", lambda it: not it.has_modules),
     ("memory_format", "no input with 4 dimensions", lambda it: not _has_images(it.spec)),
     ("compile", "no module on self", lambda it: not it.has_modules),
+    ("compile_cache", "compile is off", lambda it: it.settings.compile == "off"),
+    ("compile_cache", "on a GPU", lambda it: not it.on_cpu),
+    ("compile_cache", "weights are part of frozen code", lambda it: it.settings.compile == FROZEN),
     ("optimize", "on a GPU", lambda it: not it.on_cpu),
     ("optimize", "no module on self", lambda it: not it.has_modules),
     ("optimize", "with streams or sequences", lambda it: it.has_state),

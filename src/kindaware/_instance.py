@@ -21,7 +21,8 @@ from kindaware._batch.stages import Stage
 from kindaware._batch.warmup import Answer, WarmUp
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.response_cache import check_response_cache
-from kindaware._config.settings import AUTO, SETTING_NAMES, Settings
+from kindaware._config.settings import AUTO, FROZEN, SETTING_NAMES, Settings
+from kindaware._device.compiled_modules import Compiler
 from kindaware._device.device import Device
 from kindaware._device.modules import (
     Precision,
@@ -552,14 +553,27 @@ class Instance(PlacedInstance):
         if self._loop is not None:
             self._loop.run(set_threads())
 
+    def _compile(self) -> None:
+        """Have the modules compiled when the warm-up calls them."""
+        mode = self.settings.compile
+        if mode not in ("off", FROZEN) and self.settings.compile_cache and not self.placement.uses_cuda:
+            Compiler(
+                self.spec,
+                self.settings,
+                facts={"model": self.args.repository, "version": self.args.model_version, **self.parameters},
+                logger=self.logger,
+                environment=os.environ,
+            ).compile(modules_of(self._model))
+        elif mode != "off":
+            compile_modules(self._model, self.settings)
+
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""
         make_inputs, has_step = self._make_warm_up_inputs(), self._steps is not None
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, make_inputs, has_step=has_step)
         if self._pipeline is not None:
             self._choose_threads(warm_up, self._pipeline)
-        if self.settings.compile != "off":
-            compile_modules(self._model, self.settings)
+        self._compile()
         if self._steps is not None:
             phrase = warm_up.run(self._timed(self._steps.warm_up), lambda _: ())
         elif self._streams is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from logging import Logger
@@ -12,6 +13,7 @@ from torch import nn
 
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import ModelSettings
+from kindaware._device.weights import Weights
 from kindaware._device_placement import DevicePlacement
 from kindaware._execute.sequence_mixin import SequenceMixin
 from kindaware._hooks.attachment import attach, attached
@@ -82,6 +84,8 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
         unload(self): runs when the instance shuts down.
         is_ready(self): called by Triton from 26.03 on.
 
+    To load a checkpoint such that instances share its memory, use `self.load_weights`.
+
     To call other models on the server, use `self.call`, `self.call_async` and `self.call_stream`. For
     sequences of requests, use `self.sequence_state` and `self.reschedule`.
 
@@ -137,6 +141,54 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
     def cuda_stream(self) -> torch.cuda.Stream | None:
         """The CUDA stream on which the instance works, current in all hooks; None on the CPU."""
         return getattr(_instance_of(self, "self.cuda_stream").runtime, "stream", None)
+
+    def load_weights(
+        self,
+        network: nn.Module | Callable[[], nn.Module],
+        path: str | os.PathLike[str],
+        *further: str | os.PathLike[str],
+        key: str = "",
+        prefix: str = "",
+        strict: bool = True,
+    ) -> nn.Module:
+        """Load a checkpoint into a network such that all instances on the host share its memory.
+
+            def load(self):
+                return self.load_weights(resnet50, "weights.safetensors")
+
+        The files are mapped. Where the settings `precision` or `memory_format`, or the network's own dtypes,
+        need other tensors than the checkpoint has, the first instance on the CPU writes those to the cache,
+        and all instances map them. For a GPU the tensors are copied to the instance's device and converted
+        there.
+
+        Args:
+            network: a function that makes the network, or a network, which may be on the device `meta`. A
+                function is the better choice: it runs without memory for weights, and buffers that no
+                checkpoint contains keep their values.
+            path: a file, `.safetensors` or made by `torch.save`; a relative path starts in the folder of
+                model.py.
+            further: more such files, if the checkpoint is split.
+            key: of the state_dict in what was saved, such as `state_dict`; empty where that is it.
+            prefix: in front of the names in the files, such as `module.`; others are left out.
+            strict: False to leave out what the network doesn't have, and to keep the values that the network
+                has and the checkpoint doesn't.
+
+        Returns:
+            The network, which `load` may return.
+
+        Raises:
+            ConfigError: a file is missing or has more in it than tensors, its names or shapes aren't those of
+                the network, or converted tensors can't be written to the cache.
+            KindAwareError: `initialize` has not run.
+
+        Sync:
+            Until another instance has written the converted tensors; on a GPU, host with device.
+        """
+        instance = _instance_of(self, "self.load_weights")
+        paths = [instance.args.resolve(one) for one in (path, *further)]
+        weights = Weights(instance.spec.name, paths, key=key, prefix=prefix, strict=strict)
+        with instance.runtime.scope():
+            return weights.load(network, instance.placement, instance.settings, os.environ)
 
     @classmethod
     def auto_complete_config(cls, auto_complete_model_config: Any) -> Any:

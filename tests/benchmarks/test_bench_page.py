@@ -127,6 +127,19 @@ PARTS = {
         "samples": [{"requests": 5000, "resident_mib": 300.25, "anonymous_mib": 200.0}] * 2,
         "growth_in_second_half_mib": 0.5,
     },
+    "sharing": {
+        "scenarios": [
+            {
+                "name": "sharing",
+                "measures": {
+                    "Weights, MiB": {"load_weights, 4": SPREAD},
+                    "Load, s": {"load_weights, 4": SPREAD},
+                },
+                "ratios": {"memory: 4 instances / 1, load_weights": SPREAD},
+            }
+        ],
+        "not_measured": [],
+    },
 }
 
 

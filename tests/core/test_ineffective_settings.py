@@ -82,6 +82,7 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
         ({"move_modules": "false"}, "no module on self", {}),
         ({"memory_format": "channels_last"}, "no input with 4 dimensions", {}),
         ({"compile": "default"}, "no module on self", {}),
+        ({"compile_cache": "true"}, "compile is off", {}),
         ({"optimize": "auto"}, "on a GPU", {"kind": "GPU", "model_class": WithModule}),
         ({"optimize": "auto"}, "only on a server", {"model_class": WithModule}),
         ({"tolerance": "0.1"}, "only for optimize", {}),

@@ -226,7 +226,6 @@ def test_load_parameter_that_stays_elsewhere_raises():
 
 
 def test_load_several_devices_nothing_is_moved():
-
     owner = type("Owner", (), {})()
     owner.net = nn.Linear(2, 2, device="meta")
     devices = (torch.device("cuda", 0), torch.device("cuda", 1))

@@ -97,7 +97,14 @@ def models(*bases):
 
 def needs_harness(case):
     """Whether a block's model answers with `stream`, calls other models, keeps sequences or reads files."""
-    signs = ("def stream(", "def step(", "self.call", "self.sequence_state", "self.args.version_directory")
+    signs = (
+        "def stream(",
+        "def step(",
+        "self.call",
+        "self.sequence_state",
+        "self.load_weights",
+        "version_directory",
+    )
     return any(sign in case.values[0].code for sign in signs)
 
 

@@ -2,12 +2,15 @@
 
 import logging
 import re
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from docs_models import args_for, run
 from docs_pages import OUR_PAGES, blocks_of, code_in, name_of, without_blocks
+from torch import nn
 
 from kindaware import ConfigError, DevicePlacement, KindAwareError, KindAwareModel, TensorSpec
 from kindaware._batch.request import Request
@@ -133,6 +136,20 @@ class MockModule:
     __file__ = "/site-packages/triton_python_backend_utils.py"
 
 
+class UnfilledBuffer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+        self.register_buffer("mask", torch.empty(4, device="meta"), persistent=False)
+
+
+def load_weights(saved, network=None):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.pt"
+        torch.save(saved, path)
+        load(load=lambda self: self.load_weights(network or (lambda: nn.Linear(4, 4)), path))
+
+
 LOADS = [
     load_without_gpu,
     lambda: load(kind="MODEL"),
@@ -165,6 +182,15 @@ LOADS = [
     lambda: load(VARYING, parameters={"pad": "A=0"}),
     lambda: load(row_cost=lambda self, inputs: 1),
     lambda: load(parameters={"cuda_graphs": "8", "compile": "reduce-overhead"}),
+    lambda: load_weights({"weight": torch.ones(4, 4)}),
+    lambda: load_weights({"model": {"weight": torch.ones(4, 4)}}),
+    lambda: load_weights({"weight": nn.Linear(4, 4)}),
+    lambda: load_weights({"scale": torch.ones(4)}, UnfilledBuffer()),
+    lambda: load(
+        VARYING,
+        load=lambda self: nn.Identity(),
+        parameters={"compile": "default", "compile_cache": "true"},
+    ),
     lambda: load(parameters={"warmup": "16"}),
     lambda: load(forward=no_zeros),
     lambda: load(CONFIG | {"batch_input": [{}]}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,14 @@ class InstanceArgs:
                 remedy="pass the directory that holds config.pbtxt, as Triton does",
             )
         return Path(self.repository) / self.model_version
+
+    def resolve(self, path: str | os.PathLike[str]) -> Path:
+        """Return a path, of which a relative one starts in `version_directory`.
+
+        Raises:
+            ConfigError: it is relative, and a unit test passes no repository.
+        """
+        return Path(path) if os.path.isabs(path) else self.version_directory / path
 
     @classmethod
     def from_dict(cls, args: Mapping[str, str]) -> InstanceArgs:

@@ -41,6 +41,7 @@ class Settings:
         inference_mode: whether hooks compute in torch's inference mode; False for no_grad alone.
         memory_format: `contiguous` or `channels_last`.
         compile: `off`, a mode of `torch.compile`, or `frozen` for its default mode with weights as constants.
+        compile_cache: whether modules on the CPU are compiled ahead of time, into the cache on disk.
         optimize: `auto` to try precision, memory format, compilation and threads when an instance on the CPU
             loads, and keep what is fastest; or `off`.
         tolerance: largest error of an output that `optimize` may accept of another precision, in parts of the
@@ -82,6 +83,7 @@ class Settings:
     inference_mode: bool = True
     memory_format: str = "contiguous"
     compile: str = "off"
+    compile_cache: bool = False
     optimize: str = "off"
     tolerance: float | None = None
     cuda_graphs: tuple[int, ...] = ()
@@ -165,6 +167,7 @@ class ModelSettings:
     inference_mode: ClassVar[bool] = True
     memory_format: ClassVar[str] = "contiguous"
     compile: ClassVar[str] = "off"
+    compile_cache: ClassVar[bool] = False
     optimize: ClassVar[str] = "off"
     tolerance: ClassVar[float | None] = None
     cuda_graphs: ClassVar[str | Sequence[int]] = "off"
@@ -381,6 +384,7 @@ _PARSERS = {
     "inference_mode": _Parser("'true' or 'false'", _boolean),
     "memory_format": _choice(*MEMORY_FORMATS),
     "compile": _choice(*COMPILE_MODES),
+    "compile_cache": _Parser("'true' or 'false'", _boolean),
     "optimize": _choice("off", "auto"),
     "tolerance": _Parser("a number from 0 to 1", _tolerance),
     "cuda_graphs": _Parser(_SIZES, lambda value: tuple(sorted(set(_sizes(value))))),
@@ -417,6 +421,7 @@ FAST_PATH_SETTINGS = frozenset(
         "primitive_cache",
         "move_modules",
         "compile",
+        "compile_cache",
         "optimize",
         "tolerance",
         "warmup",

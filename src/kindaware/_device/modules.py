@@ -112,9 +112,22 @@ def prepare_modules(owner: object, placement: Placement, settings: Settings) -> 
             check_placed(name, module, placement)
         elif placement.moves_modules:
             _move(name, module, placement.device)
-        _convert_as(name, module, settings)
+        convert_module(name, module, settings)
         if placement.moves_modules and not is_placed:
             _check_devices(name, module, placement.device)
+
+
+def convert_module(name: str, module: nn.Module, settings: Settings) -> None:
+    """Convert a module to the precision and memory format of the settings.
+
+    Raises:
+        ConfigError: it refuses, as quantised modules do.
+    """
+    dtype = Precision.of(settings.precision).converts_to
+    if dtype is not None:
+        _convert(name, module, "precision", settings.precision, dtype)
+    if settings.memory_format == "channels_last":
+        _convert(name, module, "memory_format", "channels_last", torch.channels_last)
 
 
 def convert_modules(owner: object, settings: Settings) -> None:
@@ -129,7 +142,7 @@ def convert_modules(owner: object, settings: Settings) -> None:
     """
     for name, module in _modules_of(owner):
         check_exported(name, module, Precision.of(settings.precision).converts_to)
-        _convert_as(name, module, settings)
+        convert_module(name, module, settings)
 
 
 def modules_of(owner: object) -> list[tuple[str, nn.Module]]:
@@ -209,14 +222,6 @@ def _move(name: str, module: nn.Module, device: torch.device) -> None:
         if is_out_of_memory(error):
             raise
         refuse_unmovable(name, module, device, error)
-
-
-def _convert_as(name: str, module: nn.Module, settings: Settings) -> None:
-    dtype = Precision.of(settings.precision).converts_to
-    if dtype is not None:
-        _convert(name, module, "precision", settings.precision, dtype)
-    if settings.memory_format == "channels_last":
-        _convert(name, module, "memory_format", "channels_last", torch.channels_last)
 
 
 def _convert(

@@ -27,6 +27,7 @@ OWN_ATTRIBUTES = PLACEMENT_ATTRIBUTES | {
     "call_async",
     "call_stream",
     "cuda_stream",
+    "load_weights",
     "logger",
     "reschedule",
     "sequence_state",
