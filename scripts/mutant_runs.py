@@ -28,6 +28,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
+from mutated_modules import TESTS
 from mutations import Mutation, mutate
 
 Place = tuple[str, int]
@@ -176,16 +177,25 @@ class MutantRuns:
     def _find_killer(self, mutation: Mutation) -> str | None:
         """Return the name of the test that fails for a mutant alone; None where it can't be put in place."""
         names = self._choose(mutation)
-        module = self._modules[mutation.module]
+        change = partial(self._modules[mutation.module].change, mutation)
         while True:
-            *_, place = _forked(partial(self._first_failure, names, lambda: module.change(mutation)))
+            *_, place = _forked(partial(self._first_failure, names, change))
             if place is None or place < 0:
                 return None if place is None else ""
             killer, names = names[place], names[place + 1 :]
-            *_, place = _forked(partial(self._first_failure, [killer]))
-            if place < 0:  # it is the change that it fails for
+            if self._fails_for(change, killer):
                 self._killers = [*(one for one in self._killers if one != killer), killer]
                 return killer
+
+    def _fails_for(self, change: Callable[[], bool], name: str) -> bool:
+        """Whether it is the change that a test fails for: it does so again, and not without."""
+
+        def fails(*changes: Callable[[], bool]) -> bool:
+            *_, place = _forked(partial(self._first_failure, [name], *changes))
+            return bool(place >= 0)
+
+        # Without the change a second failure counts: the machine may have been busy.
+        return fails(change) and not (fails() and fails())
 
     def bits(self, module: str, lines: Iterable[int]) -> int:
         """Return lines of a module as bits of a number."""
@@ -194,8 +204,9 @@ class MutantRuns:
     def _choose(self, mutation: Mutation) -> list[str]:
         """List tests that call a mutant's function: some that noticed the last ones, then those about it.
 
-        These are the tests that run little else, first one case of each test function. They come in turn from
-        each path through the function, which is the set of its lines that a test runs: first the rare ones.
+        These are the tests that run little else, first one case of each test function, and before them all
+        those of the files in `TESTS`. They come in turn from each path through the function, which is the set
+        of its lines that a test runs: first the rare ones.
         """
         module = self._modules[mutation.module]
         function = self.bits(mutation.module, module.lines_around(mutation.line) or ())
@@ -206,7 +217,12 @@ class MutantRuns:
         ):
             if self._measured[name].is_passed and (path := self._measured[name].lines & function):
                 paths.setdefault(path, []).append(name)
-        chosen = [_one_case_each_first(names)[: self._per_path] for names in sorted(paths.values(), key=len)]
+        about = tuple(f"tests/{file}::" for file in TESTS.get(mutation.module, ()))
+        chosen = []
+        for some in sorted(paths.values(), key=len):
+            names = _one_case_each_first(some)
+            others = [name for name in names if not name.startswith(about)]
+            chosen.append([*(name for name in names if name.startswith(about)), *others[: self._per_path]])
         in_turn = [name for some in zip_longest(*chosen) for name in some if name is not None]
         recent = [name for name in reversed(self._killers[-_NUM_RECENT:]) if name in in_turn]
         return list(dict.fromkeys([*recent, *in_turn]))
@@ -231,7 +247,10 @@ class MutantRuns:
 
     def _passes(self, item: pytest.Item) -> bool:
         self._is_failed = False
-        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        except BaseException:  # of a time limit that ends while the failure is reported
+            return False
         return not self._is_failed
 
     def _measure(self) -> Iterator[tuple[str, str, float, bool]]:

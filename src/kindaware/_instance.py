@@ -185,8 +185,6 @@ class Instance(PlacedInstance):
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answer one call of Triton's; see `KindAwareModel.execute`."""
         responses = self._answer(requests)
-        if self._reload is not None and self._device.health.fault is not None:
-            self._reload.begin()
         # With steps their thread does, since streams go on while no request comes.
         if self._steps is None:
             self._flush_metrics_if_due()
@@ -437,7 +435,7 @@ class Instance(PlacedInstance):
     def _connect_late(self, requests: list[Any]) -> list[Any] | None:
         """Answer the first call of a unit test that installs its stand-in for Triton's module only now."""
         self._connect()
-        self._allow_calls()
+        self._allow_requests()
         return self._answer(requests)
 
     def _make_warm_up_inputs(self) -> Any:
@@ -468,17 +466,18 @@ class Instance(PlacedInstance):
         )
 
     def _open(self) -> None:
-        """Allow calls of other models, which may not be loaded any earlier, and hand over metrics."""
-        self._allow_calls()
-        # Not before: a fault in the warm-up fails the load. A stream may see one long before a request does.
-        if self._reload is not None:
-            self._device.health.on_fault = self._reload.begin
+        """Allow requests to the server, and hand over metrics."""
+        self._allow_requests()
         if self._pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
 
-    def _allow_calls(self) -> None:
+    def _allow_requests(self) -> None:
+        """Allow calls of other models, which may not be loaded any earlier, and of a reload after a fault."""
         if self._adapter is not None:
             self.calls.adapter = self._adapter.calls
+        # Not before: a fault in the warm-up fails the load.
+        if self._reload is not None:
+            self._device.health.on_fault = self._reload.begin
 
     def _overdue(self, what: str) -> Overdue:
         return Overdue(self.logger, self.spec.name, what)

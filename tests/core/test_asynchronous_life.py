@@ -101,6 +101,17 @@ def test_model_that_fails_to_load_leaves_no_thread(is_async):
     assert loop_threads() == []
 
 
+def test_asynchronous_unload_that_raises_leaves_no_thread():
+    class Model(Connected):
+        async def unload(self):
+            raise OSError("can't be closed")
+
+    model = start(Model)
+    with pytest.raises(OSError, match="can't be closed"):
+        model._kindaware_instance.end()
+    assert loop_threads() == []
+
+
 def test_stream_that_swallows_its_cancellation_takes_no_step_while_unload_runs():
     steps, unloading = [], threading.Event()
 

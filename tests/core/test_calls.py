@@ -839,6 +839,12 @@ def test_new_request_has_the_parameters_that_are_given(noting):
     assert json.loads(request.parameters()) == {"k": 3}
 
 
+def test_input_that_is_not_contiguous_is_sent_as_a_contiguous_copy():
+    value = _to_value(torch.arange(6).reshape(2, 3).T, "input 'X'")
+    assert value.is_contiguous()
+    assert value.tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
 def test_input_with_gradients_is_sent_without():
     weight = torch.nn.Parameter(torch.ones(2))
     assert not _to_value(weight, "input 'X'").requires_grad

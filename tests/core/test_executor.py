@@ -1,6 +1,6 @@
 """One call of `execute`: what is counted, asked for and answered, whatever happens on the way."""
 
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,17 +82,31 @@ def test_execute_error_that_is_no_fault_of_the_device_is_raised(where):
     assert executor.execute([make_request("a", 1)]) == [2]
 
 
-@pytest.mark.alone
-def test_execute_counts_what_reading_and_responding_take_and_not_the_forward_in_them():
+def test_execute_counts_what_reading_and_responding_take_and_not_the_forward_in_them(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("kindaware._batch.counters.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    class Slow(Adapter):
+        def _call(self, name):
+            now[0] += {"read": 1.0, "respond": 2.0}[name]
+
     def forward(X):
-        time.sleep(0.2)
+        now[0] += 4.0
         return X
 
-    executor = open_executor(Adapter(), forward)
+    executor = open_executor(Slow(), forward)
     assert executor.execute([make_request("a", 1)]) == [1]
     seconds = executor._counters.seconds
-    assert 0 < seconds["read"] < 0.2 <= seconds["forward"]
-    assert 0 < seconds["respond"] < 0.2
+    assert (seconds["read"], seconds["forward"], seconds["respond"]) == (1.0, 4.0, 2.0)
+
+
+def test_stages_of_a_plain_model_are_those_of_the_pipeline_and_of_the_fast_path(pb_utils):
+    instance = start(Doubler)._kindaware_instance
+    fast = list(instance._executor.fast_path.stages())
+    stages = list(instance.stages())
+    assert stages[-len(fast) :] == fast
+    instance._executor.fast_path = None
+    assert list(instance.stages()) == stages[: -len(fast)] != []
 
 
 @pytest.mark.parametrize(("cancellation", "asks"), [("on", True), ("off", False), ("auto", False)])

@@ -57,6 +57,16 @@ def test_initialize_logs_where_the_instance_runs(accelerator, caplog, kind, text
     assert text in caplog.text
 
 
+@pytest.mark.parametrize(("kind", "told"), [("GPU", "off"), ("CPU", "on")])
+def test_initialize_keeps_memory_of_the_host_on_the_cpu_alone(accelerator, monkeypatch, kind, told):
+    plans = []
+    monkeypatch.setattr(
+        "kindaware._instance.plan_malloc", lambda setting, _: plans.append(setting) or (lambda: None)
+    )
+    start(Identity, kind=kind, parameters={"kindaware.keep_memory": "on"})
+    assert plans == [told]
+
+
 @pytest.mark.parametrize("stream", ["default", "own"])
 def test_initialize_waits_for_weights_that_load_queued_on_another_stream(accelerator, stream):
     class Model(KindAwareModel):

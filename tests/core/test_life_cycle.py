@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from core_kit import Doubler
 
 from kindaware.testing import ModelHarness, ModelLoadError
@@ -122,7 +123,9 @@ def test_failed_load_is_logged_with_the_thread_that_holds_the_process():
         Failing.started.set()
 
     assert "model 'm' threads: expected none that outlives a failed load, got 'the poller'; end it" in log
-    assert "ValueError: no weights" in log
+    report = log[log.index("model 'm' threads: ") :]
+    assert "Traceback (most recent call last)" in report
+    assert "ValueError: no weights" in report
     assert "the daemon" not in log
 
 
@@ -145,7 +148,10 @@ def test_thread_that_outlives_unload_is_named(monkeypatch):
         ended = harness.instance.ended
     ended.set()
 
-    assert "model 'm' threads: expected none after unload(), got 'the poller'" in harness.log_text()
+    log = harness.log_text()
+    assert "model 'm' threads: expected none after unload(), got 'the poller'" in log
+    assert "Traceback" not in log
+    assert "NoneType" not in log
 
 
 def test_threads_of_a_test_are_not_reported_as_if_a_process_had_to_end():
@@ -175,3 +181,25 @@ def test_pool_that_waits_for_work_is_not_named_and_one_that_works_is(monkeypatch
     log = harness.log_text()
     assert "model 'm' threads: expected none after unload(), got 'busy_0' at" in log
     assert "'idle_0' at" not in log
+
+
+class Source(Doubler):
+    """Makes something of nothing."""
+
+    def forward(self):
+        return torch.full((4,), 3.0)
+
+
+class Sink(Doubler):
+    """Takes what it gets, and answers nothing."""
+
+    def forward(self, X):
+        return {}
+
+
+@pytest.mark.parametrize(("model_class", "without"), [(Source, "input"), (Sink, "output")])
+def test_model_without_inputs_or_without_outputs_is_served(model_class, without):
+    with ModelHarness(model_class, config={**CONFIG, "max_batch_size": 0, without: []}) as harness:
+        inputs = {} if without == "input" else {"X": np.ones(4, np.float32)}
+        outputs = harness.infer(**inputs).outputs
+    assert {name: one.tolist() for name, one in outputs.items()} == ({"Y": [3.0] * 4} if inputs == {} else {})

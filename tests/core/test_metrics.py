@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -203,13 +204,14 @@ def test_metrics_names_follow_the_conventions_of_prometheus(family):
     assert family.name.endswith("_total") == (family.kind == "COUNTER")
 
 
-def test_execute_hands_metrics_over_when_they_are_due_and_not_before():
+def test_execute_hands_metrics_over_when_they_are_due_and_not_before(monkeypatch):
     with ModelHarness(Picky, config=CONFIG) as model:
         metrics, flushed = model.instance._kindaware_instance._metrics, []
         metrics.flush = flushed.append
         metrics.due_at = math.inf
         model.infer(**rows(1))
         assert flushed == []
-        metrics.due_at = 0.0
+        monkeypatch.setattr("kindaware._instance.time", SimpleNamespace(monotonic=lambda: 7.0))
+        metrics.due_at = 7.0
         model.infer(**rows(1))
         assert flushed == [model.instance._kindaware_instance._counters]

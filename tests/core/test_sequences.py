@@ -483,6 +483,15 @@ def test_state_that_a_failed_request_has_set_is_let_go_of():
     assert held[0]() is None
 
 
+@pytest.mark.parametrize(("device", "num_waits"), [("cpu", 1), ("meta", 0)])
+def test_state_on_the_host_alone_is_copied_after_a_wait(device, num_waits):
+    state, waits = SequenceState(), []
+    state.begin([4])
+    state[4] = torch.ones(2, device=device)
+    state.seal(lambda: waits.append(4))
+    assert len(waits) == num_waits
+
+
 def test_call_that_raises_ends_as_others_do():
     """What raises is a fault of the device, after which the server asks again."""
     bench = Bench(is_iterative=True)

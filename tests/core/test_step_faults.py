@@ -42,6 +42,24 @@ def test_begin_that_raises_fails_its_request_alone(model_class, error, code):
         assert sorted(state.last for state in model.instance.ended) == [12, 14]
 
 
+def test_begin_that_raises_an_error_of_another_hook_is_named():
+    error = ValueError("again")
+
+    class Fails(Values):
+        def preprocess(self, inputs):
+            if inputs["N"][0, 0] == 13:
+                raise error
+            return inputs
+
+        def begin(self, N):
+            raise error
+
+    with open_harness(Fails) as model:
+        for value, hook in ((13, "preprocess"), (1, "begin")):
+            [failed] = model.stream(N=[[value]])
+            assert f"expected {hook} to return, got ValueError: again" in failed.error.message()
+
+
 def test_begin_that_returns_an_error_fails_its_request_alone():
     class Picky(Values):
         def begin(self, N):

@@ -128,6 +128,20 @@ def test_initialize_warms_stream_up_with_its_first_item(model_class):
     model.finalize()
 
 
+def test_initialize_stream_whose_first_item_is_wrong_is_closed_in_its_scope():
+    modes = []
+
+    def wrong(self, X):
+        try:
+            yield X.long()
+        finally:
+            modes.append(torch.is_inference_mode_enabled())
+
+    text = refusal(make_class(stream=wrong), **DECOUPLED)
+    assert "expected data type FP32, got INT64" in text
+    assert modes == [True]
+
+
 def test_initialize_stream_that_fails_on_zeros_is_refused():
     def broken(self, X):
         raise ValueError("no zeros")

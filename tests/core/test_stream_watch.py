@@ -218,6 +218,24 @@ def test_watch_cancels_once_so_that_a_clean_up_inside_of_the_block_ends():
     assert asked == [1]
 
 
+def test_watch_whose_question_fails_asks_again():
+    asked = []
+
+    def ask():
+        asked.append(1)
+        if len(asked) == 1:
+            raise RuntimeError("broken pipe")
+        return True
+
+    async def work():
+        with Watch(ask):
+            await asyncio.sleep(WAITS_FOR_EVER)
+
+    with pytest.raises(ClientGoneError):
+        run(work)
+    assert len(asked) == 2
+
+
 def test_watch_block_that_another_cancels_is_not_said_to_have_lost_its_client():
     async def waits():
         with Watch(lambda: False):

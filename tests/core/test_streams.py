@@ -4,12 +4,15 @@ import asyncio
 import re
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from stream_kit import BOTH, CONFIG, Async, Model, Plain, open_harness, seen
 
 from kindaware import RequestError
+from kindaware._batch.results import Failure
+from kindaware._triton.response_sender import ResponseSender
 
 
 @pytest.mark.parametrize("model_class", BOTH)
@@ -304,6 +307,76 @@ def test_stream_that_still_runs_when_the_model_ends_gets_unavailable():
     assert (instance.begun, instance.ended) == (1, 1)
     assert pending.is_done
     assert pending.answers[-2].failure.code == "UNAVAILABLE"
+
+
+def test_stream_that_fails_as_the_model_ends_is_an_error_of_its_own():
+    class Fails(Model):
+        async def stream(self, N):
+            try:
+                yield N
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                raise ValueError("broken off") from None
+
+    with open_harness(Fails) as model:
+        stream = model.stream(N=[[1]])
+        assert seen([next(stream)]) == [1]
+        pending = stream._pending
+    assert pending.answers[-2].failure.code == "INTERNAL"
+    assert "ValueError: broken off" in model.log_text()
+
+
+@pytest.mark.parametrize("model_class", BOTH)
+def test_stream_of_a_request_that_can_not_be_read_is_refused_and_counted(model_class, monkeypatch):
+    with open_harness(model_class) as model:
+        instance = model.instance._kindaware_instance
+        refused = Failure("unreadable", "INVALID_ARG")
+        monkeypatch.setattr(
+            type(instance._adapter.requests), "read", lambda self, requests: [refused] * len(requests)
+        )
+        assert seen(model.stream(N=[[3]], empty_final=True)) == ["INVALID_ARG"]
+        assert dict(instance._counters.errors) == {"INVALID_ARG": 1}
+        assert instance._counters.batches == model.instance.begun == 0
+
+
+def test_stream_of_text_gets_an_array():
+    class Lengths(Model):
+        def stream(self, N):
+            yield torch.tensor([[len(text)] for text in N.flatten()], dtype=torch.int32)
+
+    config = {**CONFIG, "input": [{"name": "N", "data_type": "TYPE_STRING", "dims": [1]}]}
+    with open_harness(Lengths, config=config) as model:
+        [result] = model.stream(N=[["a"], ["three"]])
+        assert result.outputs["I"].tolist() == [[1], [5]]
+
+
+def test_stream_whose_error_can_not_be_logged_still_ends():
+    class Fails(Model):
+        async def stream(self, N):
+            yield N
+            raise ValueError("broken")
+
+    def refuse(*_):
+        raise OSError("broken pipe")
+
+    with open_harness(Fails) as model:
+        model.instance._kindaware_instance._streams._logger = SimpleNamespace(error=refuse)
+        assert seen(model.stream(N=[[7]], empty_final=True)) == [7, "INTERNAL", "END"]
+
+
+@pytest.mark.parametrize("model_class", BOTH)
+def test_stream_whose_final_can_not_be_sent_is_logged(model_class, monkeypatch):
+    end = ResponseSender.end
+
+    def end_and_fail(self, failure):
+        end(self, failure)
+        raise RuntimeError("no shared memory")
+
+    with open_harness(model_class) as model:
+        monkeypatch.setattr(ResponseSender, "end", end_and_fail)
+        assert seen(model.stream(N=[[1]], empty_final=True)) == [0, "END"]
+    assert "model 's': FINAL not sent: " in model.log_text()
+    assert "RuntimeError: no shared memory" in model.log_text()
 
 
 def test_stream_preprocess_and_postprocess_apply():

@@ -1,11 +1,14 @@
 """Streams of a GPU instance, on a simulated GPU: stream and device at each step, memory, a lost device."""
 
 import asyncio
+import threading
 import time
 
 import pytest
 import torch
 from stream_kit import CONFIG, Model, open_harness, seen
+
+from kindaware import RequestError
 
 BORROWS = {**CONFIG, "parameters": {"FORCE_CPU_ONLY_INPUT_TENSORS": {"string_value": "no"}}}
 
@@ -130,4 +133,46 @@ def test_stream_async_holds_execute_until_inputs_in_tritons_memory_are_copied():
         for count in (1, 2):
             streams.append(model.stream(N=numbers, input_device="cuda:0"))
             assert len(opened) == count
+        assert [seen(stream) for stream in streams] == [[8], [8]]
+
+
+def test_stream_async_holds_execute_no_longer_than_until_inputs_are_copied():
+    class Waits(Plain):
+        is_returned = False
+
+        async def stream(self, N):
+            latest = time.monotonic() + 20
+            while not self.is_returned:
+                await asyncio.sleep(0.001)
+                assert time.monotonic() < latest
+            yield N - 1
+
+    with open_gpu(Waits, config=BORROWS) as model:
+        stream = model.stream(N=torch.tensor([[9]], dtype=torch.int32), input_device="cuda:0")
+        model.instance.is_returned = True
+        assert seen(stream) == [8]
+
+
+def test_stream_async_that_never_begins_does_not_hold_execute():
+    class Refuses(Async):
+        def preprocess(self, inputs):
+            raise RequestError("no")
+
+    with open_gpu(Refuses, config=BORROWS) as model:
+        numbers = torch.tensor([[9]], dtype=torch.int32)
+        assert seen(model.stream(N=numbers, input_device="cuda:0")) == ["INVALID_ARG"]
+
+
+def test_stream_async_with_inputs_on_the_host_does_not_hold_execute():
+    class Blocks(Plain):
+        def load(self):
+            self.is_returned = threading.Event()
+
+        async def stream(self, N):
+            assert self.is_returned.wait(20)  # nothing else runs on the loop meanwhile
+            yield N - 1
+
+    with open_gpu(Blocks, config=BORROWS) as model:
+        streams = [model.stream(N=[[9]]) for _ in range(2)]
+        model.instance.is_returned.set()
         assert [seen(stream) for stream in streams] == [[8], [8]]

@@ -20,7 +20,6 @@ from kindaware._batch.runner import BatchRunner
 from kindaware._batch.stages import COLLATE, FORWARD, POSTPROCESS, READ, RESPOND, Stage
 from kindaware._config.settings import FAST_PATH_SETTINGS
 from kindaware._device.modules import gradients_off
-from kindaware._hooks.blame import blame
 from kindaware._hooks.interruption import stops_test
 from kindaware._tensors.rows import Output, split
 from kindaware._triton.adapter import TritonAdapter
@@ -132,11 +131,7 @@ class FastPath:
         return torch.from_numpy(arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
 
     def _forward(self, rows: torch.Tensor) -> Any:
-        try:
-            return self._call(self._hook, {self._input: rows})
-        except BaseException as error:
-            blame(error, self._spec.hook)
-            raise
+        return self._call(self._hook, {self._input: rows})
 
     def _check(self, returned: Any, num_rows: int, arrays: list[_Array]) -> _Array | dict[str, Output]:
         """Return what `forward` returned: as an array if it needs no conversion, else checked and named.

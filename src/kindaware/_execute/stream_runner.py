@@ -142,6 +142,5 @@ class _Counted:
 
     def __exit__(self, *_: object) -> None:
         self._stopwatch.lap(self._stage)
-        if not self._device.runtime.is_host:
-            statistics = self._device.staging.statistics
-            self._counters.add_bytes(statistics.bytes_in - self._num_in, statistics.bytes_out - self._num_out)
+        statistics = self._device.staging.statistics
+        self._counters.add_bytes(statistics.bytes_in - self._num_in, statistics.bytes_out - self._num_out)
