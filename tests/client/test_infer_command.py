@@ -109,10 +109,6 @@ def test_sequence_that_streams_has_its_id_and_flags(server):
             ["follows", "-i", "[1,2]"],
             "model 'follows': expected a request of a sequence, got no --sequence-id; pass --sequence",
         ),
-        (
-            ["follows", "-i", "[1,2]", "--sequence-start"],
-            "--sequence-start: expected --sequence-id N",
-        ),
         (["adds", "--random", "--labels", "/nowhere"], "No such file or directory: '/nowhere'"),
     ],
 )
@@ -122,6 +118,12 @@ def test_what_is_wrong_is_one_line_and_a_failure(infer, args, text):
     [line] = done.stderr.splitlines()
     assert line.startswith("kindaware infer: ")
     assert text in line
+
+
+def test_an_option_without_the_one_that_it_needs_is_a_wrong_command_line(infer):
+    done = infer("follows", "-i", "[1,2]", "--sequence-start")
+    assert done.exit_code == 2
+    assert "--sequence-start: expected --sequence-id N" in done.stderr
 
 
 def test_host_without_an_address_is_told_with_what_to_do():
