@@ -26,7 +26,10 @@ def copy_resnet50(examples, folder, weights):
 @pytest.fixture(scope="module")
 def server(examples, tmp_path_factory):
     random = copy_resnet50(examples, tmp_path_factory.mktemp("repository"), "random")
-    with TritonServer([random, examples / "efficientnet_lite0" / "models"]) as server:
+    # Bits depend on the number of threads, which an instance would otherwise measure.
+    threads = f"kindaware.num_threads={torch.get_num_threads()}"
+    settings = [f"resnet50.{threads}", f"efficientnet_lite0.{threads}"]
+    with TritonServer([random, examples / "efficientnet_lite0" / "models"], settings=settings) as server:
         yield server
 
 

@@ -189,7 +189,8 @@ def test_choose_ports_zero_gives_three_that_differ():
 
 @pytest.mark.parametrize("option", ["--http-port", "--grpc-port", "--metrics-port"])
 def test_choose_ports_taken_names_port_and_option(taken_port, option):
-    text = f"{option}: expected a free port, got {taken_port}, which another program .* with {option} 0"
+    in_python = option.removeprefix("--").replace("-", "_")
+    text = f"{option}, in Python {in_python}: expected a free port, got {taken_port}, which another .* with 0"
     with pytest.raises(ServerError, match=text):
         choose_ports(
             "127.0.0.1", {"--http-port": 0, "--grpc-port": 0, "--metrics-port": 0, option: taken_port}
@@ -230,7 +231,9 @@ def test_choose_ports_out_of_range_is_refused(port):
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
 def test_choose_ports_foreign_host_is_refused(host):
-    with pytest.raises(ServerError, match=f"--host: expected an address of this machine, got '{host}'"):
+    with pytest.raises(
+        ServerError, match=f"--host, in Python host: expected an address of this machine, got '{host}'"
+    ):
         choose_ports(host, {"--http-port": 0})
 
 

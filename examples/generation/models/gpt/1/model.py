@@ -55,7 +55,8 @@ class TritonPythonModel(KindAwareModel):
         """Add tokens to texts, as many to each, and answer with the one that follows."""
         slots, lengths = [text.slot for text in texts], [text.length for text in texts]
         scores = self.model(torch.tensor(tokens, device=self.device), slots, lengths)[:, -1].float()
-        temperatures = scores.new_tensor([[max(text.temperature, 1e-3)] for text in texts])
+        scores[:, self.vocabulary.parts] = -torch.inf  # a client couldn't read what isn't whole
+        temperatures = scores.new_tensor([[max(text.temperature, 1e-6)] for text in texts])
         chosen = (scores / temperatures).softmax(dim=1).multinomial(1).flatten().tolist()
         return [self.go_on(*one, len(tokens[0])) for one in zip(texts, chosen, strict=True)]
 

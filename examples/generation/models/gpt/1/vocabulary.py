@@ -11,6 +11,8 @@ class Vocabulary:
         self.words = list(words)
         self._pieces = [b"", *(bytes([byte]) for byte in range(256)), *self.words]
         self._tokens = {piece: token for token, piece in enumerate(self._pieces)}
+        # Bytes of a character, which aren't text without the others.
+        self.parts = [token for token, piece in enumerate(self._pieces) if not piece.isascii()]
 
     def __len__(self):
         return len(self._pieces)
