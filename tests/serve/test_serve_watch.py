@@ -162,4 +162,4 @@ def test_serve_watch_refuses_what_it_can_not_watch(tmp_path, write_model, start,
     terminal = start("--watch", *args)
 
     assert text in terminal.wait_for("kindaware serve:")[-1]
-    assert terminal.process.wait(30) == 1
+    assert terminal.process.wait(30) == 2
