@@ -1,8 +1,8 @@
 """Turns, ratios, bars, and the fit: what the figures are made of."""
 
 import pytest
-from benchmarks.bars import BARS, OVERHEAD, Bar
-from benchmarks.parts import padding
+from benchmarks.bars import BARS, OVERHEAD, Bar, threads_scenario
+from benchmarks.parts import padding, threads
 from benchmarks.parts.overhead import fit_line
 from benchmarks.parts.scenarios import CANDIDATE, SCENARIOS
 from benchmarks.parts.serving import fastest
@@ -59,6 +59,8 @@ def test_verdict_without_a_measurement_is_not_met():
 
 def test_bars_are_about_what_is_measured():
     stepped = (SIDE_BY_SIDE, BESIDE_THE_LOOP, FIRST_ITEMS)
+    auto_threads = [threads_scenario(network, count) for network in threads.SECONDS for count in (1, 2)]
+    measured = ("overhead", "imports", "sharing", *stepped, *padding.SCENARIOS, *auto_threads)
     forms = {scenario.name: scenario.forms for scenario in SCENARIOS}
     for bar in BARS:
         if bar.subject in forms:
@@ -66,7 +68,7 @@ def test_bars_are_about_what_is_measured():
             assert candidate == CANDIDATE
             assert form in forms[bar.subject]
         else:
-            assert bar.subject in ("overhead", "imports", *stepped, *padding.SCENARIOS)
+            assert bar.subject in measured
 
 
 def test_render_has_the_bars_of_what_was_measured():
