@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from kindaware.cli._reporting import FAILED
+from kindaware.cli._reporting import FAILED, WRONG_COMMAND_LINE
 from kindaware.testing import ModelHarness
 
 NETS = """
@@ -289,9 +289,6 @@ def test_weights_in_the_call_are_no_question(made, tmp_path, monkeypatch):
         ("Mlp(", [], "expected a name behind the colon"),
         ("Mlp(SIZE)", [], "expected a name behind the colon"),
         ("Mlp", ["5"], "mat1 and mat2 shapes cannot be multiplied"),
-        ("Mlp", ["a:b:c"], "expected [NAME=][TYPE:]SHAPE"),
-        ("Mlp", ["float33:4"], "expected a TYPE such as float32"),
-        ("Mlp", ["4", "4"], "expected one for each of ['features']"),
     ],
 )
 def test_callable_that_can_not_be_served_is_one_line_and_no_directory(
@@ -302,6 +299,23 @@ def test_callable_that_can_not_be_served_is_one_line_and_no_directory(
     assert done.exit_code == FAILED
     [line] = done.stderr.splitlines()
     assert message.replace("NETS", nets) in line
+    assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        (["a:b:c"], "expected [NAME=][TYPE:]SHAPE"),
+        (["float33:4"], "expected a TYPE such as float32"),
+        (["4", "4"], "expected one for each of ['features']"),
+    ],
+)
+def test_example_that_is_none_is_a_wrong_command_line(examples, message, nets, new, tmp_path):
+    words = [word for example in examples for word in ("--example", example)]
+    done = new("net", "--from", f"{nets}:Mlp", *words)
+    assert done.exit_code == WRONG_COMMAND_LINE
+    [line] = done.stderr.splitlines()
+    assert message in line
     assert not (tmp_path / "net").exists()
 
 
