@@ -173,7 +173,7 @@ def test_stream_is_not_cancelled_in_its_clean_up():
 
 
 def run(work):
-    asyncio.run(asyncio.wait_for(work(), 20))
+    asyncio.run(asyncio.wait_for(work(), 10))
 
 
 def test_watch_block_that_is_left_asks_no_more_and_cancels_nothing_behind_it():

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -310,10 +311,13 @@ def test_stream_that_still_runs_when_the_model_ends_gets_unavailable():
 
 
 def test_stream_that_fails_as_the_model_ends_is_an_error_of_its_own():
+    waits = threading.Event()
+
     class Fails(Model):
         async def stream(self, N):
+            yield N
             try:
-                yield N
+                waits.set()
                 await asyncio.sleep(3600)
             except asyncio.CancelledError:
                 raise ValueError("broken off") from None
@@ -321,6 +325,7 @@ def test_stream_that_fails_as_the_model_ends_is_an_error_of_its_own():
     with open_harness(Fails) as model:
         stream = model.stream(N=[[1]])
         assert seen([next(stream)]) == [1]
+        assert waits.wait(10)
         pending = stream._pending
     assert pending.answers[-2].failure.code == "INTERNAL"
     assert "ValueError: broken off" in model.log_text()
