@@ -135,7 +135,11 @@ def test_other_models_are_used_by_the_unit_tests_of_their_page():
     for block in (case.values[0] for case in [*models(), *filter(needs_harness, models("KindAwareModel"))]):
         tests = [one for one in blocks_of(ROOT / block.page, "python") if is_test(one)]
         directory = block.path.removesuffix("/1/model.py")
-        assert [one for one in tests if f'ModelHarness("{directory}"' in one.code]
+        name = directory.removeprefix("models/")
+        alone, by_name = f'ModelHarness("{directory}"', 'ModelHarness(f"models/{name}"'
+        assert any(alone in one.code or (by_name in one.code and f'"{name}"' in one.code) for one in tests), (
+            block.id
+        )
 
 
 def config_of(block, model_class):

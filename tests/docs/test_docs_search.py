@@ -101,7 +101,7 @@ WANTED = {
     "Grafana": "reference/metrics",
     "limitations": "explanation/design",
     "token streaming": "tutorials/first-stream",
-    "LLM": "how-to/hugging-face",
+    "LLM": "how-to/generate-text",
     "torch.compile": "how-to/tune",
     "dynamic batching": "how-to/tune",
     "unit test": "how-to/test-an-existing-model",

@@ -27,7 +27,6 @@ OWN_ATTRIBUTES = PLACEMENT_ATTRIBUTES | {
     "call_async",
     "call_stream",
     "cuda_stream",
-    "load_weights",
     "logger",
     "reschedule",
     "sequence_state",
