@@ -2,18 +2,20 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, make_pipeline, make_plan, make_request, make_spec, run, start
+from core_kit import Doubler, make_device, make_pipeline, make_plan, make_request, make_spec, run, start
 
 from kindaware import ConfigError, KindAwareModel, RequestError, RequestInfo, TensorSpec
+from kindaware._batch.counters import Counters
 from kindaware._batch.hook_requests import HookRequests
 from kindaware._batch.request import Request
 from kindaware._config.sequence_spec import SequenceSpec
 from kindaware._device.runtime import CpuRuntime
-from kindaware._execute.streams import _detached
+from kindaware._execute.stream_arrivals import StreamArrivals
 from kindaware._triton import request_reader as reader
 from kindaware._triton.request import TritonRequest, read_info, read_sequence
 from kindaware.testing import ModelHarness
@@ -195,7 +197,11 @@ def test_id_that_is_not_utf8_is_refused_where_it_is_passed_on():
     text = r"request 'odd .*xff': expected an id in UTF-8, got UnicodeDecodeError"
     with pytest.raises(RequestError, match=text):
         request.context()
-    failure = _detached(request)  # what a stream keeps of a request
+    adapter = SimpleNamespace(requests=SimpleNamespace(read=lambda requests: requests), responses=None)
+    plan, health = make_plan(lambda X: X), make_device().health
+    # What a stream keeps of a request.
+    arrivals = StreamArrivals(plan, health, Counters(), outlives_execute=False)
+    [(failure, _)] = arrivals.read(adapter, [request])
     assert failure.code == "INVALID_ARG"
     assert re.match(text, failure.text)
 
