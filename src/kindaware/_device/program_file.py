@@ -25,14 +25,6 @@ from kindaware._device.module_tree import named_tensors
 CONSTANTS = "kindaware/constants.pt"
 """Name of the added part."""
 
-_WEIGHTS_APART = {
-    "aot_inductor.package_constants_in_so": False,
-    # Or small weights, and those that are all the same, would become numbers in the code.
-    "always_keep_tensor_constants": True,
-    "joint_graph_constant_folding": False,
-}
-"""Options of Inductor's."""
-
 
 def write_program(module: nn.Module, call: ModuleCall, mode: str, path: Path) -> None:
     """Compile a module and write the file; takes seconds to minutes.
@@ -53,7 +45,7 @@ def write_program(module: nn.Module, call: ModuleCall, mode: str, path: Path) ->
     args, kwargs = call.arguments()
     named = inspect.signature(module.forward).bind(*args, **kwargs).arguments
     sizes = pytree.tree_map(lambda one: {0: Dim.DYNAMIC} if call.is_batch(one) else None, dict(named))
-    options = {**torch._inductor.list_mode_options(mode), **_WEIGHTS_APART}
+    options = {**torch._inductor.list_mode_options(mode), "aot_inductor.package_constants_in_so": False}
     with torch.inference_mode(False), torch.no_grad():
         program = export(module, args, kwargs, dynamic_shapes=sizes)
         torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
