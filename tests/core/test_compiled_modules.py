@@ -233,8 +233,6 @@ with torch.inference_mode():
         for layout in (torch.contiguous_format, torch.channels_last):
             found = model.model(x.contiguous(memory_format=layout).to(model.model.head.weight.dtype))
             torch.testing.assert_close(found["Y"].float(), expected(x)["Y"], rtol=0.05, atol=0.05)
-    model.model.head.bias.data.add_(100)
-    assert model.model(x.to(model.model.head.weight.dtype))["Y"].min() > 90
 print("compiler" if is_compiler_loaded else "no compiler")
 """
 

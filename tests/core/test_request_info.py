@@ -197,11 +197,12 @@ def test_id_that_is_not_utf8_is_refused_where_it_is_passed_on():
     text = r"request 'odd .*xff': expected an id in UTF-8, got UnicodeDecodeError"
     with pytest.raises(RequestError, match=text):
         request.context()
-    adapter = SimpleNamespace(requests=SimpleNamespace(read=lambda requests: requests), responses=None)
+    adapter = SimpleNamespace(requests=SimpleNamespace(read=lambda _: [request]), responses=None)
+    sent = SimpleNamespace(requested_output_names=set, get_response_sender=lambda: None)
     plan, health = make_plan(lambda X: X), make_device().health
     # What a stream keeps of a request.
     arrivals = StreamArrivals(plan, health, Counters(), outlives_execute=False)
-    [(failure, _)] = arrivals.read(adapter, [request])
+    [(failure, _)] = arrivals.read(adapter, [sent])
     assert failure.code == "INVALID_ARG"
     assert re.match(text, failure.text)
 
