@@ -1,6 +1,5 @@
 """What all tests share: which of them run where and when, how long they search, what is said at the end."""
 
-import gc
 import importlib.util
 import os
 
@@ -52,11 +51,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("server"):
             item.add_marker(pytest.mark.skip(reason=reason))
-
-
-def pytest_collection_finish() -> None:
-    """Leave the tests, and all that their modules have imported, out of the collections to come."""
-    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
