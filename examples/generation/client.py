@@ -65,6 +65,8 @@ def main():
         print(error, file=sys.stderr)
         return 1
     seconds = time.monotonic() - started
+    if not sys.stdout.isatty():
+        print()  # which rich leaves out in a pipe
     print(f"{sum(len(one.pieces) for one in writings)} tokens in {seconds:.1f} s")
     return 0
 

@@ -26,9 +26,8 @@ def copy_resnet50(examples, folder, weights):
 @pytest.fixture(scope="module")
 def server(examples, tmp_path_factory):
     random = copy_resnet50(examples, tmp_path_factory.mktemp("repository"), "random")
-    # Bits depend on the number of threads, which an instance would otherwise measure.
-    threads = f"kindaware.num_threads={torch.get_num_threads()}"
-    settings = [f"resnet50.{threads}", f"efficientnet_lite0.{threads}"]
+    # Bits depend on the number of threads, which an instance on a server would otherwise measure.
+    settings = [f"{model}.kindaware.num_threads=share" for model in ("resnet50", "efficientnet_lite0")]
     with TritonServer([random, examples / "efficientnet_lite0" / "models"], settings=settings) as server:
         yield server
 
