@@ -1,5 +1,7 @@
 """A GPU instance, with the CUDA runtime as it is, on simulated GPUs: order, memory, who owns what."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from core_kit import pipeline_of, start, tensor
@@ -60,8 +62,9 @@ def test_initialize_logs_where_the_instance_runs(accelerator, caplog, kind, text
 @pytest.mark.parametrize(("kind", "told"), [("GPU", "off"), ("CPU", "on")])
 def test_initialize_keeps_memory_of_the_host_on_the_cpu_alone(accelerator, monkeypatch, kind, told):
     plans = []
+    nothing = SimpleNamespace(keep=lambda: None, share_arena=lambda: None)
     monkeypatch.setattr(
-        "kindaware._instance.plan_malloc", lambda setting, _: plans.append(setting) or (lambda: None)
+        "kindaware._instance.plan_malloc", lambda setting, _: plans.append(setting) or nothing
     )
     start(Identity, kind=kind, parameters={"kindaware.keep_memory": "on"})
     assert plans == [told]
