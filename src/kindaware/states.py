@@ -87,7 +87,7 @@ class SlotCache(nn.Module):
         if num_slots < 1:
             text = message(
                 "SlotCache num_slots",
-                expected="a number from 1 on",
+                expected="a whole number, 1 or more",
                 got=str(num_slots),
                 remedy="use self.settings.max_streams",
             )

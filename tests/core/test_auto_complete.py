@@ -85,7 +85,7 @@ def test_initialize_larger_batch_than_the_class_declares_is_refused_without_auto
 def test_initialize_class_whose_batch_is_no_number_is_refused(wrong):
     model_class = type("Wrong", (Doubler,), {"max_batch_size": wrong})
     with pytest.raises(
-        ConfigError, match="class attribute max_batch_size: expected a whole number from 0 on"
+        ConfigError, match="class attribute max_batch_size: expected a whole number, 0 or more"
     ):
         start(model_class)
 

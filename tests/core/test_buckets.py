@@ -289,8 +289,8 @@ def test_row_cost_that_is_no_cost_fails_its_request_alone(cost):
     assert first["SAME"].tolist() == [[1] * 3]
     assert third["SAME"].tolist() == [[3] * 3]
     assert second == Failure(
-        f"model 'm' row_cost: expected a number from 0 on, got {cost!r}; return what a row as large as those "
-        "of the request costs, in any unit",
+        f"model 'm' row_cost: expected a number, 0 or more, got {cost!r}; return what a row as large as "
+        "those of the request costs, in any unit",
         "INTERNAL",
     )
 

@@ -164,8 +164,8 @@ def test_initialize_the_rich_configuration_itself_works():
     ("changes", "text"),
     [
         ({"name": 3}, "model_config name: expected text, got 3"),
-        ({"max_batch_size": -1}, "model_config max_batch_size: expected a whole number from 0 on, got -1"),
-        ({"max_batch_size": "8"}, "model_config max_batch_size: expected a whole number from 0 on, got '8'"),
+        ({"max_batch_size": -1}, "model_config max_batch_size: expected a whole number, 0 or more, got -1"),
+        ({"max_batch_size": "8"}, "model_config max_batch_size: expected a whole number, 0 or more, got '8'"),
         ({"max_batch_size": True}, "model_config max_batch_size: expected a whole number"),
         ({"max_batch_size": 2**31}, "model_config max_batch_size: expected a whole number"),
         ({"input": {}}, None),
@@ -188,7 +188,10 @@ def test_initialize_the_rich_configuration_itself_works():
         ({"input": [tensor("X", [True])]}, "tensor 'X' dims: expected a list of sizes"),
         ({"input": [tensor("X", [2**20, 2**21])]}, "at most 2**40 elements in all, got [1048576, 2097152]"),
         ({"input": [{**tensor("X", [4]), "dims": "4"}]}, "tensor 'X' dims: expected a list of sizes"),
-        ({"instance_group": [group(count=-1)]}, "instance_group[0] count: expected a whole number from 0 on"),
+        (
+            {"instance_group": [group(count=-1)]},
+            "instance_group[0] count: expected a whole number, 0 or more",
+        ),
         ({"instance_group": [group(kind=3)]}, "instance_group[0] kind: expected text, got 3"),
         ({"instance_group": [{**group(), "gpus": 0.5}]}, "instance_group[0] gpus: expected a list, got 0.5"),
         (
@@ -207,7 +210,7 @@ def test_initialize_the_rich_configuration_itself_works():
         ({"sequence_batching": {"control_input": 3}}, "sequence_batching control_input: expected a list"),
         (
             {"sequence_batching": {"max_sequence_idle_microseconds": -1}},
-            "max_sequence_idle_microseconds: expected a whole number from 0 on, got -1",
+            "max_sequence_idle_microseconds: expected a whole number, 0 or more, got -1",
         ),
         (
             {"sequence_batching": {"state": [{"input_name": "H"}]}},

@@ -95,7 +95,7 @@ BAD = [
     ("tolerance", [-0.1, 1.1, "nan", "little", "", True, []], "a number from 0 to 1"),
     ("wait_policy", ["active", None], "one of default, passive"),
     ("keep_memory", [True, None, "1"], "one of auto, on, off"),
-    ("primitive_cache", [-1, "off", "", True, 1.5], "'auto' or a whole number from 0 on"),
+    ("primitive_cache", [-1, "off", "", True, 1.5], "'auto' or a whole number, 0 or more"),
     ("move_modules", ["no", 0, None], "'true' or 'false'"),
     ("inference_mode", ["off", 0, None], "'true' or 'false'"),
     ("memory_format", ["nhwc", None], "one of contiguous, channels_last"),
@@ -118,12 +118,12 @@ BAD = [
     ("pad", ["INPUT", "", "A=0,", "A=0,A=1", {}, 0, {1: 2}], "'off' or values by input"),
     ("unpad", ["INPUT", "", "A=", "A=X,", 0, {1: "X"}, {"A": []}, {"A": 0}], "inputs by output"),
     ("max_padding", [-0.1, 1.1, "nan", "off", "", True, [0]], "'auto' or a share from 0 to 1"),
-    ("max_rows_per_forward", [0, -1, "all", "", True, 1.5], "'off', 'auto' or a whole number from 1 on"),
-    ("max_streams", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
-    ("max_begins_per_step", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
+    ("max_rows_per_forward", [0, -1, "all", "", True, 1.5], "'off', 'auto' or a whole number, 1 or more"),
+    ("max_streams", [0, -1, "all", "", True, 1.5, None], "a whole number, 1 or more"),
+    ("max_begins_per_step", [0, -1, "all", "", True, 1.5, None], "a whole number, 1 or more"),
     ("drain_seconds", [-1, "long", "", True, 1.5, None], "a number of seconds, 0 or more"),
     ("max_stream_bytes", [-1, "all", "", True, 1.5, None], "a number of bytes, 0 or more"),
-    ("max_sequences", [0, -1, "all", "", True, 1.5, None], "a whole number from 1 on"),
+    ("max_sequences", [0, -1, "all", "", True, 1.5, None], "a whole number, 1 or more"),
 ]
 
 

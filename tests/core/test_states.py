@@ -54,7 +54,7 @@ def test_slot_cache_releases_a_slot_once():
 
 
 def test_slot_cache_without_slots_is_refused():
-    with pytest.raises(ValueError, match="SlotCache num_slots: expected a number from 1 on, got 0"):
+    with pytest.raises(ValueError, match="SlotCache num_slots: expected a whole number, 1 or more, got 0"):
         SlotCache(0)
 
 

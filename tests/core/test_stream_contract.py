@@ -113,7 +113,7 @@ def test_initialize_cuda_graphs_with_stream_is_refused():
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
 def test_initialize_max_streams_not_allowed_is_refused(value):
     text = refusal(make_class(stream=stream), **DECOUPLED, parameters={"kindaware.max_streams": value})
-    assert f"expected a whole number from 1 on, got '{value}'" in text
+    assert f"expected a whole number, 1 or more, got '{value}'" in text
 
 
 @pytest.mark.parametrize("model_class", [Plain, Async])

@@ -43,7 +43,7 @@ def no_server(monkeypatch, tmp_path):
         (Importable, {"settings": {"precison": "bf16-true"}}, "did you mean kindaware.precision"),
         (Importable, {"settings": {"num_threads": 0}}, "a whole number from 1 to"),
         (Importable, {"settings": "fast"}, "settings: expected a mapping"),
-        (Importable, {"max_batch_size": -1}, "expected a whole number from 0 on, got -1"),
+        (Importable, {"max_batch_size": -1}, "expected a whole number, 0 or more, got -1"),
         (
             nn.Flatten(0),
             {"example": torch.rand(2, 2), "max_batch_size": 4},

@@ -100,7 +100,7 @@ class Preprocessor:
         raise OutputError(
             message(
                 f"model {self._model!r} row_cost",
-                expected="a number from 0 on",
+                expected="a number, 0 or more",
                 got=repr(cost)[:80],
                 remedy="return what a row as large as those of the request costs, in any unit",
             )

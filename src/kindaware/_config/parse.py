@@ -53,10 +53,10 @@ def read_text(config: Mapping[str, Any], key: str, subject: str) -> str:
 
 
 def read_integer(value: object, subject: str, *, lowest: int, remedy: str = REMEDY) -> int:
-    """Return the value, checked to be a whole number from `lowest` on that fits into 32 bits."""
+    """Return the value, checked to be a whole number, `lowest` or more, that fits into 32 bits."""
     if type(value) is not int or not lowest <= value < 2**31:
         raise ConfigError.of(
-            subject, expected=f"a whole number from {lowest} on", got=shorten(value), remedy=remedy
+            subject, expected=f"a whole number, {lowest} or more", got=shorten(value), remedy=remedy
         )
     return value
 

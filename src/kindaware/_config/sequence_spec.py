@@ -63,7 +63,7 @@ class SequenceSpec:
         if type(idle) is not int or idle < 0:
             raise ConfigError.of(
                 f"{subject} max_sequence_idle_microseconds",
-                expected="a whole number from 0 on",
+                expected="a whole number, 0 or more",
                 got=shorten(idle),
                 remedy=REMEDY,
             )

@@ -378,7 +378,7 @@ _PARSERS = {
     "num_threads": _Parser(f"'auto', 'share' or a whole number from 1 to {MAX_THREADS}", _num_threads),
     "wait_policy": _choice("default", "passive"),
     "keep_memory": _choice("auto", "on", "off"),
-    "primitive_cache": _Parser("'auto' or a whole number from 0 on", _primitive_cache),
+    "primitive_cache": _Parser("'auto' or a whole number, 0 or more", _primitive_cache),
     "move_modules": _Parser("'true' or 'false'", _boolean),
     "precision": _choice(*PRECISIONS),
     "inference_mode": _Parser("'true' or 'false'", _boolean),
@@ -400,12 +400,12 @@ _PARSERS = {
     "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
     "unpad": _Parser("inputs by output, such as 'OUTPUT=INPUT,OTHER=none'", _unpad),
     "max_padding": _Parser("'auto' or a share from 0 to 1", _share),
-    "max_rows_per_forward": _Parser("'off', 'auto' or a whole number from 1 on", _row_limit),
-    "max_streams": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
-    "max_begins_per_step": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
+    "max_rows_per_forward": _Parser("'off', 'auto' or a whole number, 1 or more", _row_limit),
+    "max_streams": _Parser("a whole number, 1 or more", lambda value: _whole_number(value, 1)),
+    "max_begins_per_step": _Parser("a whole number, 1 or more", lambda value: _whole_number(value, 1)),
     "drain_seconds": _Parser("a number of seconds, 0 or more", lambda value: _whole_number(value, 0)),
     "max_stream_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
-    "max_sequences": _Parser("a whole number from 1 on", lambda value: _whole_number(value, 1)),
+    "max_sequences": _Parser("a whole number, 1 or more", lambda value: _whole_number(value, 1)),
 }
 
 SETTING_NAMES = tuple(_PARSERS)

@@ -198,7 +198,7 @@ def _choose_batch_size(servable: Servable, found: InferredTensors | None, subjec
     if given is not None and (type(given) is not int or not 0 <= given < 2**31):
         raise ConfigError.of(
             f"{subject} max_batch_size",
-            expected="a whole number from 0 on",
+            expected="a whole number, 0 or more",
             got=repr(given),
             remedy="correct it",
         )
