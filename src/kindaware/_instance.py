@@ -6,8 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,26 +21,20 @@ from kindaware._batch.warmup import Answer, WarmUp
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.response_cache import check_response_cache
 from kindaware._config.settings import AUTO, FROZEN, SETTING_NAMES, Settings
-from kindaware._device.compiled_modules import Compiler
 from kindaware._device.device import Device
 from kindaware._device.modules import (
     Precision,
     check_loaded,
     compile_modules,
-    convert_modules,
     has_modules,
     hook_scope,
     modules_of,
     prepare_modules,
 )
 from kindaware._device.placed_instance import PlacedInstance
-from kindaware._errors import ConfigError, describe, message
+from kindaware._errors import ConfigError, message
 from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
-from kindaware._execute.step_runner import StepRunner
-from kindaware._execute.steps import Steps
-from kindaware._execute.stream_runner import StreamRunner
-from kindaware._execute.streams import Streams
 from kindaware._hooks.binding import Call
 from kindaware._hooks.blame import blamed, report
 from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
@@ -52,7 +45,7 @@ from kindaware._hooks.overdue import Overdue
 from kindaware._ineffective_settings import Facts, describe_ineffective
 from kindaware._placement.malloc import plan_malloc
 from kindaware._placement.primitive_cache import limit_primitives
-from kindaware._placement.threads import ThreadBudget, count_cores
+from kindaware._placement.threads import count_cores
 from kindaware._tracebacks import format_traceback
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
@@ -66,10 +59,11 @@ from kindaware._triton.module import (
     require_pb_utils,
 )
 from kindaware._triton.reload import Reload
-from kindaware._tuning.kept_choice import entry_of, obtain_choice
-from kindaware._tuning.optimizer import Choice, Optimizer
-from kindaware._tuning.quiet import OthersMeasureError, measure_in_quiet
-from kindaware._tuning.threads import ThreadTimes, fewer_and_fewer, measure_threads
+
+if TYPE_CHECKING:  # most instances do without them
+    from kindaware._execute.steps import Steps
+    from kindaware._execute.streams import Streams
+    from kindaware._tuning.instance_tuner import InstanceTuner
 
 
 class Instance(PlacedInstance):
@@ -338,39 +332,24 @@ class Instance(PlacedInstance):
             return
         make_inputs = self._make_warm_up_inputs()
         warm_up = WarmUp.plan(self.spec, self.settings, self.placement, make_inputs)
-        if not warm_up.sizes:
-            return
-        started, budget = time.monotonic(), self.thread_budget
-        entry = entry_of(self.args, self.settings, modules_of(self._model), budget.num_threads)
-
-        def choose() -> Choice:
-            optimizer = Optimizer(
-                self._model,
-                self.settings,
-                self._requests_to_time(warm_up),
+        if warm_up.sizes:
+            self.settings, self.thread_budget = self._tuner(warm_up).optimize(
+                lambda settings: self._make_pipeline(call, settings).run_alone,
                 has_examples=make_inputs is not None,
-                make_run=lambda settings: self._make_pipeline(call, settings).run_alone,
-                set_threads=self._set_threads,
             )
-            counts = self._thread_counts(budget.num_threads) if budget.is_limit else [budget.num_threads]
-            return optimizer.choose(self.spec, counts)
 
-        try:
-            choice, was_kept = obtain_choice(entry, choose, os.environ, self.logger)
-        except BaseException as error:
-            if stops_test(error):
-                raise
-            # The warm-up meets what a hook has raised, too, unless it only does with another batch size.
-            self.logger.warning("optimize: nothing tried: %s", describe(error))
-            self._set_threads(budget.num_threads)
-            return
-        self.settings = replace(self.settings, **choice.changes)
-        convert_modules(self._model, self.settings)
-        self._set_threads(choice.num_threads)
-        if budget.is_limit:
-            self.thread_budget = ThreadBudget(choice.num_threads, f"optimize, of {budget.reason}")
-        how = "of an earlier start" if was_kept else f"{time.monotonic() - started:.1f} s"
-        self.logger.info("optimize: %s (%s)", choice, how)
+    def _tuner(self, warm_up: WarmUp) -> InstanceTuner:
+        from kindaware._tuning.instance_tuner import InstanceTuner
+
+        return InstanceTuner(
+            self._model,
+            self.args,
+            self.settings,
+            self.thread_budget,
+            warm_up,
+            self.logger,
+            self._set_threads,
+        )
 
     @property
     def _may_measure(self) -> bool:
@@ -383,19 +362,21 @@ class Instance(PlacedInstance):
         plan = Plan.of(self.spec, settings, self._bind_hooks(call, settings), self.logger)
         return Pipeline(plan, BatchRunner(plan, self._device, Counters()))
 
-    def _requests_to_time(self, warm_up: WarmUp) -> dict[int, Request]:
-        is_dynamic = self.args.config.get("dynamic_batching") is not None
-        return warm_up.requests_to_time(self.settings.warmup or (), is_dynamic=is_dynamic)
-
     def _bind(self, call: Call) -> None:
         """Bind the hooks, and build the pipeline, steps or streams that call them."""
         self.sequences = Sequences.of_instance(self.spec, self.settings)
         hooks = self._bind_hooks(call, self.settings)
         plan = self._plan = Plan.of(self.spec, self.settings, hooks, self.logger)
         if plan.hooks.step is not None:
+            from kindaware._execute.step_runner import StepRunner
+            from kindaware._execute.steps import Steps
+
             self._steps = Steps(plan, StepRunner(plan, self._device, self._counters))
             self._steps.after_round = self._flush_metrics_if_due
         elif self.spec.decoupled:
+            from kindaware._execute.stream_runner import StreamRunner
+            from kindaware._execute.streams import Streams
+
             loop = self._loop if plan.hooks.is_async else None
             self._streams = Streams(plan, StreamRunner(plan, self._device, self._counters), loop)
         else:
@@ -502,45 +483,10 @@ class Instance(PlacedInstance):
         return measured.describe()
 
     def _choose_threads(self, warm_up: WarmUp, pipeline: Pipeline) -> None:
-        """Set the number of threads to as many of the instance's share as make it faster.
-
-        Before the modules are compiled, since torch compiles them for a number of threads.
-        """
-        budget = self.thread_budget
-        if not (budget.is_limit and self._may_measure and warm_up.sizes):
-            return
-        started = time.monotonic()
-        measure = functools.partial(self._measure_threads, warm_up, pipeline)
-        try:
-            with self._overdue("the measurement of threads"):
-                times, num_free = measure_in_quiet(measure, budget.num_threads)
-        except BaseException as error:
-            if stops_test(error):
-                raise
-            # The warm-up meets what a hook has raised, too, unless it only does with another batch size.
-            why = str(error) if isinstance(error, OthersMeasureError) else describe(error).splitlines()[0]
-            chosen, reason = budget.num_threads, f"{budget.reason}; not measured: {why}"
-        else:
-            chosen = times.fewest
-            free = f" with {num_free} free" if num_free < budget.num_threads else ""
-            reason = f"measured{free}, of {budget.reason}"
-            seconds = time.monotonic() - started
-            self.logger.info("threads %d of %d: %s (%.2f s)", chosen, num_free, times, seconds)
-        self._set_threads(chosen)
-        self.thread_budget = ThreadBudget(chosen, reason)
-
-    def _measure_threads(self, warm_up: WarmUp, pipeline: Pipeline, num_cores: int) -> ThreadTimes:
-        """Time forwards of the batches that the warm-up runs, or that a busy server puts together."""
-        requests = self._requests_to_time(warm_up)
-        forwards = {size: functools.partial(pipeline.run_alone, one) for size, one in requests.items()}
-        return measure_threads(self._thread_counts(num_cores), forwards, self._set_threads)
-
-    def _thread_counts(self, num_cores: int) -> list[int]:
-        """Return the numbers of threads to try."""
-        if self.settings.wait_policy == "passive":
-            # The idle threads that make the others sleep are counted for all of them; one waits for none.
-            return [self.thread_budget.num_threads, 1]
-        return fewer_and_fewer(num_cores)
+        """Set the number of threads to what is fastest, if that is to be measured."""
+        if self.thread_budget.is_limit and self._may_measure and warm_up.sizes:
+            overdue = self._overdue("the measurement of threads")
+            self.thread_budget = self._tuner(warm_up).choose_threads(pipeline.run_alone, overdue)
 
     def _set_threads(self, num_threads: int) -> None:
         """Set torch's number of threads, for each thread of this process that runs the hooks."""
@@ -556,6 +502,8 @@ class Instance(PlacedInstance):
         """Have the modules compiled when the warm-up calls them."""
         mode = self.settings.compile
         if mode not in ("off", FROZEN) and self.settings.compile_cache and not self.placement.uses_cuda:
+            from kindaware._device.compiled_modules import Compiler
+
             Compiler(
                 self.spec,
                 self.settings,

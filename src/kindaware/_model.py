@@ -13,7 +13,6 @@ from torch import nn
 
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import ModelSettings
-from kindaware._device.weights import Weights
 from kindaware._device_placement import DevicePlacement
 from kindaware._execute.sequence_mixin import SequenceMixin
 from kindaware._hooks.attachment import attach, attached
@@ -184,6 +183,8 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
         Sync:
             Until another instance has written the converted tensors; on a GPU, host with device.
         """
+        from kindaware._device.weights import Weights
+
         instance = _instance_of(self, "self.load_weights")
         paths = [instance.args.resolve(one) for one in (path, *further)]
         weights = Weights(instance.spec.name, paths, key=key, prefix=prefix, strict=strict)

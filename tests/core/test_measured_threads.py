@@ -10,6 +10,7 @@ from kindaware import KindAwareModel, RequestError
 from kindaware._tuning.quiet import OthersMeasureError
 from kindaware._tuning.threads import ThreadTimes
 
+TUNER = "kindaware._tuning.instance_tuner"
 COST = {1: {1: 1e-5}, 2: {1: 1e-3}, 4: {1: 1e-3}}
 
 
@@ -40,10 +41,8 @@ def server(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("kindaware._device.placed_instance.count_cores", lambda: 4)
     monkeypatch.setattr("kindaware._instance.is_stub", lambda: True)
-    monkeypatch.setattr(
-        "kindaware._instance.measure_in_quiet", lambda measure, cores: (measure(cores), cores)
-    )
-    monkeypatch.setattr("kindaware._instance.measure_threads", measure)
+    monkeypatch.setattr(f"{TUNER}.measure_in_quiet", lambda measure, cores: (measure(cores), cores))
+    monkeypatch.setattr(f"{TUNER}.measure_threads", measure)
     return asked
 
 
@@ -137,7 +136,7 @@ def test_cores_that_others_use_are_not_counted_and_the_log_says_so(
     server, monkeypatch, caplog, policy, counts
 ):
     monkeypatch.setattr("kindaware._device.placed_instance.stop_spinning", lambda *_: None)
-    monkeypatch.setattr("kindaware._instance.measure_in_quiet", lambda measure, cores: (measure(2), 2))
+    monkeypatch.setattr(f"{TUNER}.measure_in_quiet", lambda measure, cores: (measure(2), 2))
     with caplog.at_level("INFO", logger="kindaware"):
         start(Noting, parameters={"kindaware.wait_policy": policy})
     assert server == [(counts, [1, 8])]
@@ -148,7 +147,7 @@ def test_others_that_measure_leave_the_share_and_the_log_says_why(server, monkey
     def never(measure, num_cores):
         raise OthersMeasureError("other instances measured for 5 s")
 
-    monkeypatch.setattr("kindaware._instance.measure_in_quiet", never)
+    monkeypatch.setattr(f"{TUNER}.measure_in_quiet", never)
     with caplog.at_level("INFO", logger="kindaware"):
         start(Noting)
     assert torch.get_num_threads() == 4
