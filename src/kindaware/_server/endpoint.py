@@ -7,6 +7,7 @@ import json
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -44,10 +45,12 @@ class Endpoint:
 
     Args:
         address: host and port.
+        headers: of every request, for a server that restricts its APIs.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, headers: Mapping[str, str] | None = None) -> None:
         self._address = address
+        self._headers = dict(headers or {})
         # This machine is nobody's proxy.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -99,16 +102,29 @@ class Endpoint:
         )
         return config
 
-    def load(self, model: str, config: str | None = None) -> None:
-        """Load a model; waits without a limit until it is ready."""
-        body = {} if config is None else {"parameters": {"config": config}}
+    def load(
+        self, model: str, config: str | None = None, files: Mapping[str, str] | None = None
+    ) -> None:
+        """Load a model; waits without a limit until it is ready.
+
+        Args:
+            model: its name.
+            config: as JSON, in place of its config.pbtxt.
+            files: in place of its directory, in base64, such as `file:1/model.py`.
+        """
+        parameters = {**({} if config is None else {"config": config}), **(files or {})}
+        body = {"parameters": parameters} if parameters else {}
         path = f"/v2/repository/models/{_quote(model)}/load"
         self._ask(f"load of model '{model}'", path, body=body, timeout_seconds=None)
+
+    def begin_unload(self, model: str) -> None:
+        """Have a model take no more requests, and be unloaded once it has answered those that it has."""
+        self._ask(f"unload of model '{model}'", f"/v2/repository/models/{_quote(model)}/unload", body={})
 
     def unload(self, model: str, timeout_seconds: float) -> None:
         """Unload a model; waits until it is gone."""
         subject = f"unload of model '{model}'"
-        self._ask(subject, f"/v2/repository/models/{_quote(model)}/unload", body={})
+        self.begin_unload(model)
         deadline = time.monotonic() + timeout_seconds
         while (state := self.state(model)) in ("READY", "UNLOADING"):
             if time.monotonic() > deadline:
@@ -139,7 +155,7 @@ class Endpoint:
     ) -> Any:
         """Send one request, and return the JSON of the answer, or None if it has no body."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"http://{self._address}{path}", data=data)
+        request = urllib.request.Request(f"http://{self._address}{path}", data=data, headers=self._headers)
         try:
             with self._opener.open(request, timeout=timeout_seconds) as response:
                 text = response.read()

@@ -8,9 +8,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from kindaware._server.access import Access
 from kindaware._server.command import prepare_launch, read_option
 from kindaware._server.config_changes import ConfigChanges, parse_settings
 from kindaware._server.failure import ServerError
@@ -46,6 +47,8 @@ class ServerOptions:
         on_cpu: whether every instance is to be on the CPU, whatever its configuration says.
         orphans: directories to remove if this process is killed.
         settings: `MODEL.KEY=VALUE` each, over what the configurations say.
+        access: who may use which API.
+        metrics_host: the address at which the metrics listen, or None for `host`.
     """
 
     repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -62,6 +65,8 @@ class ServerOptions:
     on_cpu: bool
     orphans: tuple[Path, ...] = ()
     settings: tuple[str, ...] = ()
+    access: Access = field(default_factory=Access)
+    metrics_host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
             got=sys.platform,
             remedy="run this in a Linux container or virtual machine",
         )
+    options.access.check_args(options.args)
     location = locate_server(options.tritonserver)
     repositories = list_repositories(options.repository, may_be_empty=options.models is not None)
     _check_models(options, location, repositories)
@@ -105,7 +111,8 @@ def launch_server(options: ServerOptions) -> StartedServer:
     if location.is_wheel:
         check_shell_safe(repositories)
     interpreter = Interpreter.probe(options.python)
-    ports = choose_ports(options.host, options.ports)
+    hosts = {} if options.metrics_host is None else {"--metrics-port": options.metrics_host}
+    ports = choose_ports(options.host, options.ports, hosts)
     temporary = tempfile.gettempdir()
     directory = Path(
         tempfile.mkdtemp(prefix="kindaware-server-", dir=temporary if is_shell_safe(temporary) else "/tmp")
@@ -151,6 +158,9 @@ def _write_options(options: ServerOptions, ports: Mapping[str, int]) -> list[str
     """Return the server's options, except those that depend on the machine."""
     written = [f"{option}={port}" for option, port in ports.items()]
     written += [f"--http-address={options.host}", f"--grpc-address={options.host}"]
+    if options.metrics_host is not None:
+        written.append(f"--metrics-address={options.metrics_host}")
+    written += options.access.options()
     written.append(f"--exit-on-error={'true' if options.exit_on_error else 'false'}")
     if options.models is not None:
         written.append("--model-control-mode=explicit")

@@ -15,12 +15,15 @@ CHOICE = range(20000, 32000)
 its models are loaded, so a chosen port has to stay free for a while."""
 
 
-def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
+def choose_ports(
+    host: str, wanted: Mapping[str, int], hosts: Mapping[str, str] | None = None
+) -> dict[str, int]:
     """Choose free ports for a server, in place of every 0.
 
     Args:
         host: the address to listen on.
         wanted: ports by the name of their option, such as `--http-port`.
+        hosts: other addresses, by the name of the port's option.
 
     Raises:
         ServerError: a port is taken, not allowed, out of range or given twice, or `host` is not an address of
@@ -34,7 +37,8 @@ def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
             if port and port in chosen.values():
                 got = f"{port} for two services"
                 raise _refusal(option, got, expected="ports that differ", kind=ServerOptionError)
-            listener = _listen(host, port, option) if port else _listen_anywhere(host, option)
+            address = (hosts or {}).get(option, host)
+            listener = _listen(address, port, option) if port else _listen_anywhere(address, option)
             held.enter_context(listener)
             chosen[option] = listener.getsockname()[1]
     return chosen

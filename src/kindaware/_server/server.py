@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from kindaware._server import log as _log
+from kindaware._server.access import Access
 from kindaware._server.endpoint import Endpoint, ModelStatus
 from kindaware._server.failure import ServerError
 from kindaware._server.launcher import ServerOptions, StartedServer, launch_server
@@ -52,6 +53,11 @@ class TritonServer:
         settings: over what the models' configurations say, in copies of them, as
             `MODEL.kindaware.precision=bf16-true`, `MODEL.parameters.NAME=VALUE`, or a field such as
             `MODEL.instance_group.count=2`.
+        restricted_apis: `model-repository`, `shared-memory`, `trace` or `logging`, which then only requests
+            with `headers` may use; this object's own have them.
+        token: that every request but those of `health` must bring, as `Authorization: Bearer TOKEN`, and over
+            gRPC in `triton-grpc-protocol-authorization`.
+        metrics_host: the address at which the metrics listen, which need no token; `host` by default.
     """
 
     def __init__(
@@ -74,6 +80,9 @@ class TritonServer:
         kind: str | None = None,
         orphans: Sequence[str | os.PathLike[str]] = (),
         settings: Sequence[str] = (),
+        restricted_apis: Sequence[str] = (),
+        token: str | None = None,
+        metrics_host: str | None = None,
     ) -> None:
         if kind not in (None, "CPU"):
             raise ServerError.of(
@@ -97,6 +106,8 @@ class TritonServer:
             on_cpu=kind == "CPU",
             orphans=tuple(Path(path).absolute() for path in orphans),
             settings=tuple(settings),
+            access=Access(tuple(restricted_apis), token),
+            metrics_host=metrics_host,
         )
         self._startup_timeout_seconds = startup_timeout_seconds
         self._server: StartedServer | None = None
@@ -170,7 +181,7 @@ class TritonServer:
             ServerError: it has ended, a stub has without the server noticing, or the time is over.
         """
         limit = self._startup_timeout_seconds if timeout_seconds is None else timeout_seconds
-        self._watch().wait_until_loaded(Endpoint(self.http_url), limit)
+        self._watch().wait_until_loaded(self._endpoint(), limit)
 
     def poll(self) -> int | None:
         """Return the server's exit status, or None while it runs."""
@@ -197,6 +208,21 @@ class TritonServer:
         return self._address("--metrics-port")
 
     @property
+    def host(self) -> str:
+        """The address that HTTP and gRPC listen on."""
+        return self._options.host
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether requests need the token."""
+        return self._options.access.token is not None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What a request over HTTP needs to use every API; empty where none is restricted. Keep it secret."""
+        return self._options.access.headers()
+
+    @property
     def location(self) -> Location:
         """Which server it is, and how it was found."""
         return self._running().location
@@ -209,7 +235,7 @@ class TritonServer:
     @property
     def server_version(self) -> str:
         """The server's version, such as `2.51.0`."""
-        return Endpoint(self.http_url).version()
+        return self._endpoint().version()
 
     def log_text(self) -> str:
         """Return all that the server and its models have printed; also after the end."""
@@ -221,7 +247,7 @@ class TritonServer:
 
     def models(self) -> list[ModelStatus]:
         """Return every version of every model of the repositories, with its state."""
-        return Endpoint(self.http_url).index()
+        return self._endpoint().index()
 
     def model_state(self, name: str) -> str:
         """Return the state of a model, such as `READY` or `UNAVAILABLE`; empty when it was never loaded.
@@ -229,18 +255,18 @@ class TritonServer:
         Raises:
             ServerError: the repositories have no such model.
         """
-        return Endpoint(self.http_url).state(name)
+        return self._endpoint().state(name)
 
     def is_model_ready(self, name: str, version: str = "1") -> bool:
         """Return whether a version of a model is loaded and says that it is ready.
 
         Servers from 26.03 on ask its `is_ready`. Before that a loaded model is ready.
         """
-        return Endpoint(self.http_url).is_model_ready(name, version)
+        return self._endpoint().is_model_ready(name, version)
 
     def model_config(self, name: str) -> dict[str, Any]:
         """Return the configuration of a ready model, as the server has completed it."""
-        return Endpoint(self.http_url).config(name)
+        return self._endpoint().config(name)
 
     def load(self, name: str, config: str | None = None) -> None:
         """Load or reload a model; needs explicit model control. Waits until it is ready.
@@ -256,7 +282,7 @@ class TritonServer:
         server.links.renew(name)
         if config is None:
             check_models(server.repositories, [name], code_only=True)
-        self._watch().load(Endpoint(self.http_url), name, config)
+        self._watch().load(self._endpoint(), name, config)
 
     def unload(self, name: str, timeout_seconds: float = 60.0) -> None:
         """Unload a model; needs explicit model control. Waits until it is gone.
@@ -264,7 +290,11 @@ class TritonServer:
         Raises:
             ServerError: with the server's words, or it is not gone in time.
         """
-        Endpoint(self.http_url).unload(name, timeout_seconds)
+        self._endpoint().unload(name, timeout_seconds)
+
+    def _endpoint(self) -> Endpoint:
+        """Return the server's HTTP side, with the right to use all of it."""
+        return Endpoint(self.http_url, self.headers)
 
     def _running(self) -> StartedServer:
         """Return the server, if it is running."""
@@ -289,7 +319,10 @@ class TritonServer:
 
     def _address(self, option: str) -> str:
         """Return host and port of one service, at an address that can be connected to."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._options.host, self._options.host)
+        host = self._options.host
+        if option == "--metrics-port":
+            host = self._options.metrics_host or host
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
         port = self._running().ports[option]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

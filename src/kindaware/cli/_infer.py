@@ -53,6 +53,12 @@ def infer(
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take.")
     ] = 60.0,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="KINDAWARE_TOKEN", metavar="TOKEN", help="The server's token.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Send one request to a running server, and print the answer; a stream is printed as it comes."""
     # Here, since `kindaware serve` imports this file too, and has no use for a client.
@@ -69,8 +75,8 @@ def infer(
             option, expected="--sequence-id N with it", got="none", remedy=f"add it, or leave {option} out"
         )
     names = read_labels(labels)
-    with ModelClient(url, model, version=version, timeout_seconds=timeout) as client:
-        with closing(Transport(url, timeout)) as transport, unknown_named(transport, model, timeout):
+    with ModelClient(url, model, version=version, timeout_seconds=timeout, token=token) as client:
+        with closing(Transport(url, timeout, token)) as transport, unknown_named(transport, model, timeout):
             metadata = client.metadata
         values = read_inputs(inputs or (), metadata.inputs, random_rest=is_random)
         refuse_missing(model, metadata.inputs, values)

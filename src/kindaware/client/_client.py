@@ -34,6 +34,7 @@ class ModelClient:
         timeout_seconds: how long one answer, or one item of a stream, may take.
         retries: how often to resend a request while no server can be reached.
         num_threads: how many requests of `infer_future` and `infer_async` may be in flight.
+        token: of a server that wants one, as `kindaware serve --public` does.
 
     Raises:
         ModelClientError: the URL is wrong, or tritonclient isn't installed. The client connects at the first
@@ -49,8 +50,9 @@ class ModelClient:
         timeout_seconds: float = 60.0,
         retries: int = 0,
         num_threads: int = 8,
+        token: str | None = None,
     ) -> None:
-        self._transport = Transport(url, timeout_seconds)
+        self._transport = Transport(url, timeout_seconds, token)
         self._model = model
         self._version = str(version)
         self._timeout_seconds = timeout_seconds

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kindaware._errors import message
+from kindaware._server.access import bearer_headers
 from kindaware._tensors.dtypes import DTYPES
 from kindaware.client._errors import ModelClientError, UrlError
 from kindaware.client._metadata import Arrays, Metadata
@@ -78,13 +79,15 @@ class Transport:
     Args:
         url: `grpc://HOST:PORT`, `http://HOST:PORT`, or `HOST:PORT` for gRPC.
         timeout_seconds: of connecting, and of an answer over HTTP.
+        token: that the server wants, or None.
 
     Raises:
         ModelClientError: the URL is wrong, or tritonclient is missing.
     """
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
+    def __init__(self, url: str, timeout_seconds: float, token: str | None = None) -> None:
         self.scheme, self.address = split_url(url)
+        self._headers = bearer_headers(token, self.scheme)
         self._module = _import_client(self.scheme)
         if self.scheme == "grpc":
             self._client = self._module.InferenceServerClient(self.address)
@@ -131,15 +134,14 @@ class Transport:
         Raises:
             ModelClientError: the server can't be reached.
         """
-        index = self._ask("get_model_repository_index", "", timeout_seconds)
-        entries = index.get("models", ()) if isinstance(index, dict) else index
-        return sorted({one["name"] for one in entries if one.get("state") == "READY"})
+        # The index of the repository would say it too, but belongs to model control, which may be restricted.
+        return sorted({one["name"] for one in self.statistics("", "", timeout_seconds)})
 
     def _ask(self, method: str, model: str, timeout_seconds: float, *args: Any) -> Any:
         """Ask the server about itself or a model; JSON as it is parsed."""
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"headers": self._headers}
         if self.scheme == "grpc":
-            options = {"as_json": True, "client_timeout": timeout_seconds}
+            options |= {"as_json": True, "client_timeout": timeout_seconds}
         with _told(self, model):
             return getattr(self._client, method)(*args, **options)
 
@@ -153,7 +155,7 @@ class Transport:
         if self.scheme == "grpc":
             options["client_timeout"] = call.timeout_seconds
         with _told(self, model):
-            result = self._client.infer(model, model_version=version, **options)
+            result = self._client.infer(model, model_version=version, headers=self._headers, **options)
             return _read(result)
 
     def stream(self, model: str, version: str, call: Call) -> Iterator[Arrays]:
@@ -165,7 +167,9 @@ class Transport:
         answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
         client = self._module.InferenceServerClient(self.address)
         try:
-            client.start_stream(callback=lambda result, error: answers.put((result, error)))
+            client.start_stream(
+                callback=lambda result, error: answers.put((result, error)), headers=self._headers
+            )
             client.async_stream_infer(
                 model, model_version=version, enable_empty_final_response=True, **self._options(call)
             )

@@ -8,10 +8,13 @@ from typing import Any
 from kindaware._server.log import InstanceReport
 from kindaware._server.server import TritonServer
 from kindaware.cli._table import align
+from kindaware.cli.serve._access import is_loopback
 from kindaware.cli.serve._examples import Examples, write_examples
 
 HEADER = ("model", "version", "instance", "kind", "device")
 NOT_REPORTED = "not reported"
+WHEEL_DATE = "October 2024"
+"""When NVIDIA released Triton 2.51, which the extra `server` brings."""
 _NUM_EXAMPLES = 8
 
 
@@ -42,16 +45,34 @@ def write_block(server: TritonServer, settings: Sequence[str] = (), *, has_all_e
         *list_not_ready(server),
         *_list_examples(server, is_full=has_all_examples),
         "",
+        *list_notes(server),
         "Ctrl-C stops it",
     ]
     return "\n".join(lines)
+
+
+def list_notes(server: TritonServer) -> list[str]:
+    """Return what whoever runs the server has to know about its safety."""
+    notes = []
+    if not is_loopback(server.host):
+        who = "who has the token" if server.needs_token else "who reaches the port: it was started --insecure"
+        notes.append(f"It listens on {server.host}, and serves everybody {who}")
+    if server.location.is_wheel:
+        notes.append(
+            f"The wheel's server is of {WHEEL_DATE} and lacks later security fixes: deploy on a current "
+            "container"
+        )
+    return notes
 
 
 def _list_examples(server: TritonServer, *, is_full: bool) -> list[str]:
     """Return requests to paste: all of them for one model or on request, else one line for each model."""
     models = sorted({status.name for status in server.models() if status.state == "READY"})
     configs = [{"name": model, **server.model_config(model)} for model in models]
-    found = [write_examples(config, server.http_url, server.grpc_url) for config in configs]
+    found = [
+        write_examples(config, server.http_url, server.grpc_url, needs_token=server.needs_token)
+        for config in configs
+    ]
     if not models:
         return []
     if is_full or len(models) == 1:

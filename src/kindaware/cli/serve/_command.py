@@ -9,6 +9,7 @@ import typer
 
 from kindaware._errors import OptionError
 from kindaware.cli._kind import ServerKind
+from kindaware.cli.serve._access import TOKEN_VARIABLE, read_access
 from kindaware.cli.serve._session import ServeOptions, run_server
 
 
@@ -32,8 +33,41 @@ def serve(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="The address to listen on; 0.0.0.0 is every one.")
-    ] = "127.0.0.1",
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The address to listen on; beyond this machine it takes a token, or --insecure.",
+            show_default="127.0.0.1",
+        ),
+    ] = None,
+    is_public: Annotated[
+        bool, typer.Option("--public", help="Listen on every address; takes a token, or --insecure.")
+    ] = False,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar=TOKEN_VARIABLE,
+            metavar="TOKEN",
+            help="What requests must bring, as Authorization: Bearer TOKEN.",
+            show_default=False,
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with the token.", show_default=False)
+    ] = None,
+    is_insecure: Annotated[
+        bool, typer.Option("--insecure", help="Listen beyond this machine without a token.")
+    ] = False,
+    allowed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            metavar="API",
+            help="Open model-repository, shared-memory, trace, logging, or all of them, to clients; "
+            "repeatable.",
+            show_default="none of them",
+        ),
+    ] = None,
     http_port: Annotated[
         int, typer.Option(min=0, max=65535, metavar="PORT", help="Port for HTTP; 0 picks a free one.")
     ] = 8000,
@@ -98,7 +132,14 @@ def serve(
         ServeOptions(
             repositories=tuple(repositories),
             tritonserver=tritonserver,
-            host=host,
+            access=read_access(
+                host=host,
+                is_public=is_public,
+                is_insecure=is_insecure,
+                token=token,
+                token_file=token_file,
+                allowed=allowed or (),
+            ),
             ports=(http_port, grpc_port, metrics_port),
             args=tuple(context.obj or ()),
             kind=None if kind is None else kind.value,

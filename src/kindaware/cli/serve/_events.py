@@ -18,7 +18,7 @@ from kindaware._server.log import is_load_failure
 from kindaware._server.log_entries import Entry, EntryReader
 from kindaware._server.request_failures import FailedRequests, read_failed_requests, write_load_failure
 from kindaware._server.server import TritonServer
-from kindaware.cli.serve._block import HEADER, list_rows
+from kindaware.cli.serve._block import HEADER, list_notes, list_rows
 from kindaware.cli.serve._progress import Display
 from kindaware.cli.serve._view import LogLines, TextView
 
@@ -80,6 +80,7 @@ class EventView:
             server_version=server.server_version,
             log=str(server.log_path),
             settings=list(self._settings),
+            notes=list_notes(server),
             instances=[dict(zip(HEADER, row, strict=True)) for row in list_rows(server)],
         )
         print_lines(found)

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindaware.cli._sizes import fill_dims
+from kindaware.cli.serve._access import TOKEN_VARIABLE
 
 _NUM_JSON = 64
 """More values than that are not written out."""
 _NO_JSON = ("FP16", "BF16")
 _DTYPES = {"BF16": "float32", "FP16": "float16", "FP32": "float32", "FP64": "float64"}
 _TEXT = "hello"
+_CONTENT_TYPE = "-H 'Content-Type: application/json'"
 _SEQUENCE = {"sequence_id": 1, "sequence_start": True, "sequence_end": True}
 _OWN_NAMES = ("self", "inputs", "outputs", "request_id", "parameters", "timeout_seconds", *_SEQUENCE)
 
@@ -50,22 +52,29 @@ class _Input:
         return size
 
 
-def write_examples(config: Mapping[str, Any], http_url: str, grpc_url: str) -> Examples:
+def write_examples(
+    config: Mapping[str, Any], http_url: str, grpc_url: str, *, needs_token: bool = False
+) -> Examples:
     """Return requests of ones, and of a word where text is wanted.
 
     Args:
         config: of the model, as the server has completed it.
         http_url: host and port.
         grpc_url: host and port.
+        needs_token: whether they take the server's token from the environment, as `kindaware infer` does.
     """
     inputs = _read_inputs(config)
     is_stream = bool(config.get("model_transaction_policy", {}).get("decoupled"))
     is_sequence = "sequence_batching" in config
-    return Examples(
-        _write_infer(config["name"], grpc_url, is_sequence=is_sequence),
-        _write_curl(config, inputs, http_url, is_stream=is_stream, is_sequence=is_sequence),
-        _write_python(config["name"], inputs, grpc_url, is_stream=is_stream, is_sequence=is_sequence),
-    )
+    curl = _write_curl(config, inputs, http_url, is_stream=is_stream, is_sequence=is_sequence)
+    python = _write_python(config["name"], inputs, grpc_url, is_stream=is_stream, is_sequence=is_sequence)
+    if needs_token:
+        curl = curl.replace(_CONTENT_TYPE, f'{_CONTENT_TYPE} -H "Authorization: Bearer ${TOKEN_VARIABLE}"')
+        named = f'"{config["name"]}"'
+        python = "import os\n" + python.replace(
+            f"{named})", f'{named}, token=os.environ["{TOKEN_VARIABLE}"])', 1
+        )
+    return Examples(_write_infer(config["name"], grpc_url, is_sequence=is_sequence), curl, python)
 
 
 def _read_inputs(config: Mapping[str, Any]) -> list[_Input]:
@@ -98,7 +107,7 @@ def _write_curl(
     if any(one in _NO_JSON for one in datatypes) or (is_stream and is_sequence):
         return ""
     address = f"http://{url}/v2/models/{config['name']}/{'generate_stream' if is_stream else 'infer'}"
-    post = f"curl -{'N' if is_stream else ''}s {shlex.quote(address)} -H 'Content-Type: application/json' -d"
+    post = f"curl -{'N' if is_stream else ''}s {shlex.quote(address)} {_CONTENT_TYPE} -d"
     if is_stream:
         is_flat = all(one.size == max((1, *one.shape)) and one.size <= _NUM_JSON for one in inputs)
         return f"{post} {shlex.quote(json.dumps(_flat_body(inputs)))}" if is_flat else ""

@@ -19,6 +19,7 @@ from kindaware._server.failure import ServerError
 from kindaware._server.repository import find_models, list_repositories
 from kindaware._server.server import STOP_SECONDS, TritonServer
 from kindaware.cli._reporting import exit_code
+from kindaware.cli.serve._access import TOKEN_VARIABLE, ServeAccess
 from kindaware.cli.serve._events import EventView
 from kindaware.cli.serve._log_follower import LogFollower
 from kindaware.cli.serve._progress import LoadingProgress
@@ -45,7 +46,7 @@ class ServeOptions:
     Attributes:
         repositories: paths, as they were typed.
         tritonserver: the executable, or None.
-        host: the address to listen on.
+        access: where the server listens, and who may use what.
         ports: of HTTP, gRPC and the metrics.
         args: for the server.
         kind: of every instance, or None.
@@ -60,7 +61,7 @@ class ServeOptions:
 
     repositories: tuple[str, ...]
     tritonserver: Path | None
-    host: str
+    access: ServeAccess
     ports: tuple[int, int, int]
     args: tuple[str, ...]
     kind: str | None
@@ -175,7 +176,11 @@ class Session:
         return TritonServer(
             self._repositories,
             tritonserver=options.tritonserver,
-            host=options.host,
+            host=options.access.host,
+            restricted_apis=options.access.restricted_apis,
+            token=options.access.token,
+            metrics_host=options.access.metrics_host,
+            env={TOKEN_VARIABLE: None},  # no model has to know it
             http_port=http_port,
             grpc_port=grpc_port,
             metrics_port=metrics_port,

@@ -1,0 +1,117 @@
+"""From where a server may be reached, by whom, and which of its APIs are open."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kindaware._errors import OptionError
+from kindaware._server.access import MANAGEMENT_APIS
+
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"
+TOKEN_VARIABLE = "KINDAWARE_TOKEN"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class ServeAccess:
+    """What the options about access come to.
+
+    Attributes:
+        host: the address to listen on.
+        restricted_apis: those that only the command itself may use.
+        token: that requests need, or None.
+        metrics_host: the address of the metrics, or None for `host`.
+    """
+
+    host: str = LOOPBACK
+    restricted_apis: tuple[str, ...] = MANAGEMENT_APIS
+    token: str | None = None
+    metrics_host: str | None = None
+
+
+def read_access(
+    *,
+    host: str | None,
+    is_public: bool,
+    is_insecure: bool,
+    token: str | None,
+    token_file: Path | None,
+    allowed: Sequence[str],
+) -> ServeAccess:
+    """Read the options about access.
+
+    Beyond loopback the server needs a token or the word that it may do without. The metrics know no token, so
+    that with one they stay on loopback.
+
+    Raises:
+        OptionError: they contradict each other, or open the server to anybody without saying so.
+    """
+    if token is not None and token_file is not None:
+        raise OptionError.of(
+            "--token with --token-file", expected="one of them", got="both", remedy="leave one out"
+        )
+    if token_file is not None:
+        token = _read_token(token_file)
+    if token is not None and is_insecure:
+        raise OptionError.of(
+            "--insecure with a token",
+            expected="one of them",
+            got="both",
+            remedy=f"leave --insecure out, or unset {TOKEN_VARIABLE}",
+        )
+    host = host or (EVERYWHERE if is_public else LOOPBACK)
+    if is_loopback(host):
+        if is_public:
+            raise OptionError.of(
+                f"--public with --host {host}",
+                expected="an address that others can reach",
+                got="one of this machine alone",
+                remedy="leave one of the two out",
+            )
+    elif token is None and not is_insecure:
+        raise OptionError.of(
+            f"--host {host}" if not is_public else "--public",
+            expected="a token that clients must have, or --insecure",
+            got="neither",
+            remedy=f"set {TOKEN_VARIABLE} or pass --token-file FILE; --insecure lets anybody in who reaches "
+            "the port",
+        )
+    return ServeAccess(
+        host,
+        tuple(one for one in MANAGEMENT_APIS if one not in _read_allowed(allowed)),
+        token,
+        LOOPBACK if token is not None and not is_loopback(host) else None,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address or name is this machine's own, which no other reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _read_token(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError.of(
+            f"--token-file {path}", expected="a file to read", got=str(error), remedy="correct the path"
+        ) from error
+
+
+def _read_allowed(allowed: Sequence[str]) -> Sequence[str]:
+    for one in allowed:
+        if one not in (*MANAGEMENT_APIS, ALL):
+            raise OptionError.of(
+                f"--allow {one}",
+                expected=f"one of {', '.join(MANAGEMENT_APIS)}, {ALL}",
+                got=repr(one),
+                remedy="correct the name",
+            )
+    return MANAGEMENT_APIS if ALL in allowed else allowed
