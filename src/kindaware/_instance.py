@@ -49,6 +49,7 @@ from kindaware._placement.threads import count_cores
 from kindaware._tracebacks import format_traceback
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
+from kindaware._triton.end_of_server import EndOfServer
 from kindaware._triton.leftover_threads import LeftoverThreads
 from kindaware._triton.log import open_logger
 from kindaware._triton.metrics import Metrics
@@ -124,6 +125,7 @@ class Instance(PlacedInstance):
         self._hook_of_requests = ""
         self._streams: Streams | None = None
         self._steps: Steps | None = None
+        self._end_of_server: EndOfServer | None = None
         self._pipeline: Pipeline | None = None
         self._answer: Callable[[list[Any]], list[Any] | None] = self._connect_late
 
@@ -194,6 +196,8 @@ class Instance(PlacedInstance):
             Until the streams have ended, for at most 5 s, or `drain_seconds` with `step`, and `unload` has
             returned.
         """
+        if self._end_of_server is not None:
+            self._end_of_server.close()
         if self._steps is not None:
             self._steps.close()
         if self._loop is not None:
@@ -449,6 +453,8 @@ class Instance(PlacedInstance):
     def _open(self) -> None:
         """Allow requests to the server, and hand over metrics."""
         self._allow_requests()
+        if (streams := self._steps or self._streams) is not None and is_stub():
+            self._end_of_server = EndOfServer.of_environment(os.environ, streams.end)
         if self._pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
 

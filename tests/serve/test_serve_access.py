@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from kindaware._errors import OptionError
-from kindaware._server.access import MANAGEMENT_APIS, Access, bearer_headers
+from kindaware._server.access import MANAGEMENT_APIS, Access, bearer_headers, is_loopback
 from kindaware._server.failure import ServerOptionError
-from kindaware.cli.serve._access import ServeAccess, is_loopback, read_access
+from kindaware.cli.serve._access import ServeAccess, read_access
 
 TOKEN = "abcdefgh-_.~+/0123"
 GIVEN = {
@@ -40,7 +40,7 @@ def test_read_access_with_allow_opens_that_api_and_all_opens_all():
     [({"is_public": True}, "0.0.0.0"), ({"host": "10.1.2.3"}, "10.1.2.3"), ({"host": "::"}, "::")],
 )
 def test_read_access_beyond_loopback_takes_a_token_or_insecure(given, host, tmp_path):
-    with pytest.raises(OptionError, match=r"a token that clients must have, or --insecure, got neither; set"):
+    with pytest.raises(OptionError, match=r"expected a token that clients must have, .* got neither; set"):
         read(**given)
 
     (tmp_path / "token").write_text(f"{TOKEN}\n")
@@ -231,6 +231,17 @@ def test_client_with_the_token_is_answered_and_without_is_not(guarded_server, sc
         assert model.infer(X=[1.0, 2.0])["Y"].tolist() == [1.0, 2.0]
     with ModelClient(url, "echo") as model, pytest.raises(ModelClientError, match="restricted"):
         model.infer(X=[1.0])
+
+
+@pytest.mark.server
+def test_client_without_the_token_reads_why_its_stream_is_refused(guarded_server):
+    from kindaware.client._client import Call
+    from kindaware.client._errors import ModelClientError
+    from kindaware.client._transport import Transport
+
+    call = Call({}, {}, None, "", None, 0, False, False, 20.0)
+    with pytest.raises(ModelClientError, match="restricted, expecting header"):
+        list(Transport(guarded_server.grpc_url, 20.0).stream("echo", "", call))
 
 
 @pytest.mark.server

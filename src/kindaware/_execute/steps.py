@@ -116,6 +116,10 @@ class Steps:
         self._thread.run(partial(self._runner.warm_up, request, num_streams))
         return request
 
+    def end(self) -> None:
+        """End the streams that are open with `UNAVAILABLE`, between two steps: the server doesn't wait."""
+        self._thread.call(self._end_now)
+
     def close(self) -> None:
         """Let streams end for `drain_seconds`, then end those that are left with `UNAVAILABLE`.
 
@@ -131,6 +135,9 @@ class Steps:
             )
         self._thread.end(0.1 * _CLOSING_SECONDS)
         self._sender.close()
+
+    def _end_now(self) -> None:
+        self._ends_at = time.monotonic()
 
     def _drain(self) -> None:
         self._ends_at = time.monotonic() + self._drain_seconds

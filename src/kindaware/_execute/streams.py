@@ -127,6 +127,19 @@ class Streams:
         self._logger = plan.logger
         self._free = threading.Semaphore(plan.settings.max_streams)
         self._loop = loop
+        self._is_ending = False
+
+    def end(self) -> None:
+        """End the streams that are open with `UNAVAILABLE`, from another thread: the server doesn't wait.
+
+        A plain generator ends at its next item.
+
+        Sync:
+            Until asynchronous ones have ended, for at most 5 s.
+        """
+        self._is_ending = True
+        if self._loop is not None:
+            self._loop.cancel_submitted()
 
     def serve(self, adapter: TritonAdapter, requests: Sequence[Any]) -> None:
         """Answer the requests of one call of `execute`, each with a generator of its own.
@@ -287,4 +300,4 @@ class Streams:
 
     @property
     def _is_closing(self) -> bool:
-        return self._loop is not None and self._loop.is_closing
+        return self._is_ending or (self._loop is not None and self._loop.is_closing)

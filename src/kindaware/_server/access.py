@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import secrets
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from kindaware._server.failure import ServerOptionError
 
 MANAGEMENT_APIS = ("model-repository", "shared-memory", "trace", "logging")
 """APIs, by Triton's names, that change what a server does, or have it read memory of this machine."""
+LOOPBACK = "127.0.0.1"
 _OTHER_APIS = ("inference", "metadata", "model-config", "statistics")
 """All others but `health`, which balancers and probes ask."""
 _OWNER_KEY = "kindaware-owner"
@@ -32,6 +34,36 @@ def bearer_headers(token: str | None, scheme: str) -> dict[str, str]:
     if token is None:
         return {}
     return {f"{_GRPC_PREFIX if scheme == 'grpc' else ''}{_TOKEN_KEY}": f"Bearer {token}"}
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address or name is this machine's own, which no other reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_reach(host: str, *, has_token: bool, is_insecure: bool, subject: str, remedy: str) -> None:
+    """Refuse to open a server to other machines without a token, unless that is wanted.
+
+    Args:
+        host: the address to listen on.
+        has_token: whether requests must bring one.
+        is_insecure: whether it is wanted.
+        subject: of the error.
+        remedy: of the error.
+
+    Raises:
+        ServerOptionError: it would be open.
+    """
+    if not (is_loopback(host) or has_token or is_insecure):
+        raise ServerOptionError.of(
+            subject,
+            expected="a token that clients must have, or a word that anybody may come",
+            got="neither",
+            remedy=remedy,
+        )
 
 
 @dataclass(frozen=True)
@@ -95,6 +127,6 @@ class Access:
                 f"server option {found}",
                 expected="restrictions of APIs in one place",
                 got="some in args beside restricted_apis and token",
-                remedy="leave it out, or restrict nothing else: --allow all without a token, in Python "
-                "restricted_apis=() without one",
+                remedy="leave it out, or restrict nothing else: kindaware serve --allow all without a token, "
+                "in Python no restricted_apis and no token",
             )

@@ -102,9 +102,7 @@ class Endpoint:
         )
         return config
 
-    def load(
-        self, model: str, config: str | None = None, files: Mapping[str, str] | None = None
-    ) -> None:
+    def load(self, model: str, config: str | None = None, files: Mapping[str, str] | None = None) -> None:
         """Load a model; waits without a limit until it is ready.
 
         Args:

@@ -6,6 +6,7 @@ and answers in JSON:
 
     -> {"command": [...], "environment": {...}, "parent": pid, "log": path, ...}
     <- {"pid": pid of the server}
+    -> within SECONDS   how long that may take, in place of the job's `stop_seconds`
     -> stop             the server is asked to end, then made to; also when the parent is gone
     <- {"returncode": n}
     -> clean            the directory is removed, and the keeper ends
@@ -126,7 +127,7 @@ class Keeper:
         """End the server and everything it started; waits for its clean end, then kills what is left."""
         if server.poll() is None:
             server.terminate()
-            limit = self.job["stop_seconds"]
+            limit = self._stop_seconds()
             try:
                 server.wait(min(limit, ORPHANED_STOP_SECONDS) if self._is_orphan() else limit)
             except subprocess.TimeoutExpired:
@@ -134,6 +135,12 @@ class Keeper:
                 server.wait()
         _kill_children()
         remove_regions(self.job["shared_memory_prefix"])
+
+    def _stop_seconds(self) -> float:
+        """Return how long a clean end may take."""
+        if "within" in self.orders:
+            return float(self.orders[self.orders.index("within") + 1])
+        return float(self.job["stop_seconds"])
 
 
 class LogLines:

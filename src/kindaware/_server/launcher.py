@@ -14,7 +14,7 @@ from pathlib import Path
 from kindaware._server.access import Access
 from kindaware._server.command import prepare_launch, read_option
 from kindaware._server.config_changes import ConfigChanges, parse_settings
-from kindaware._server.failure import ServerError
+from kindaware._server.failure import ServerError, ServerOptionError
 from kindaware._server.interpreter import Interpreter
 from kindaware._server.location import Location, locate_server
 from kindaware._server.ports import choose_ports
@@ -26,6 +26,10 @@ from kindaware._server.repository_links import (
     describe_moves,
     is_shell_safe,
 )
+from kindaware._triton.end_of_server import VARIABLE
+
+ALL_MODELS = "*"
+"""In place of names: every model of the repositories, also of those on other machines."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class ServerOptions:
         settings: `MODEL.KEY=VALUE` each, over what the configurations say.
         access: who may use which API.
         metrics_host: the address at which the metrics listen, or None for `host`.
+        max_request_bytes: of a request over HTTP, or None for what the server sets.
     """
 
     repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -67,6 +72,7 @@ class ServerOptions:
     settings: tuple[str, ...] = ()
     access: Access = field(default_factory=Access)
     metrics_host: str | None = None
+    max_request_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class StartedServer:
         log_path: what it writes its log to.
         repositories: the user's, checked.
         links: what it has got in place of them.
+        end_streams: a file that kindaware's instances take for the word to end their streams.
     """
 
     process: ServerProcess
@@ -88,6 +95,7 @@ class StartedServer:
     log_path: Path
     repositories: Sequence[str]
     links: RepositoryLinks
+    end_streams: Path
 
 
 def launch_server(options: ServerOptions) -> StartedServer:
@@ -105,6 +113,13 @@ def launch_server(options: ServerOptions) -> StartedServer:
         )
     options.access.check_args(options.args)
     location = locate_server(options.tritonserver)
+    if options.max_request_bytes is not None and location.is_wheel:
+        raise ServerOptionError.of(
+            "max_request_bytes (--max-request-bytes)",
+            expected="a server that can limit requests, since mid-2025",
+            got="Triton 2.51 of the wheel, which does not",
+            remedy="leave it out, and have a proxy limit them: examples/scale_out/envoy_config.py does",
+        )
     repositories = list_repositories(options.repository, may_be_empty=options.models is not None)
     _check_models(options, location, repositories)
     changes = ConfigChanges(options.on_cpu, parse_settings(options.settings, list(find_models(repositories))))
@@ -119,6 +134,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
     )
     try:
         links = RepositoryLinks(repositories, directory, changes)
+        end_streams = directory / "end-streams"
         launch = prepare_launch(
             location,
             interpreter,
@@ -126,7 +142,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
             links=links,
             options=_write_options(options, ports),
             args=options.args,
-            environment=_merge_environment(options.env),
+            environment=_merge_environment({**options.env, VARIABLE: str(end_streams)}),
         )
         log_path = options.log_path or directory / "server.log"
         note = describe_moves(repositories) if options.on_cpu else ""
@@ -141,7 +157,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return StartedServer(process, location, ports, log_path, repositories, links)
+    return StartedServer(process, location, ports, log_path, repositories, links, end_streams)
 
 
 def _check_models(options: ServerOptions, location: Location, repositories: Sequence[str]) -> None:
@@ -151,7 +167,8 @@ def _check_models(options: ServerOptions, location: Location, repositories: Sequ
     """
     loads_these = read_option(options.args, "--model-control-mode") in (None, "none")
     if loads_these and (options.exit_on_error or location.is_wheel):
-        check_models(repositories, options.models, code_only=not options.exit_on_error)
+        models = None if options.models == (ALL_MODELS,) else options.models
+        check_models(repositories, models, code_only=not options.exit_on_error)
 
 
 def _write_options(options: ServerOptions, ports: Mapping[str, int]) -> list[str]:
@@ -160,6 +177,8 @@ def _write_options(options: ServerOptions, ports: Mapping[str, int]) -> list[str
     written += [f"--http-address={options.host}", f"--grpc-address={options.host}"]
     if options.metrics_host is not None:
         written.append(f"--metrics-address={options.metrics_host}")
+    if options.max_request_bytes is not None:
+        written.append(f"--http-max-input-size={options.max_request_bytes}")
     written += options.access.options()
     written.append(f"--exit-on-error={'true' if options.exit_on_error else 'false'}")
     if options.models is not None:

@@ -90,13 +90,18 @@ class ServerProcess:
                 self.returncode = int(answer.get("returncode", -9))
         return self.returncode
 
-    def end(self) -> int | None:
-        """End the server; waits until it and its stubs are gone. Its files stay until `clean`."""
+    def end(self, within_seconds: float | None = None) -> int | None:
+        """End the server; waits until it and its stubs are gone. Its files stay until `clean`.
+
+        Args:
+            within_seconds: how long that may take before it is killed; by default as at the start.
+        """
         if os.getpid() != self._owner:  # a fork of us does not own the server
             return None
         if self.poll() is None:
-            self._write("stop")
-            answer = self._read(self._stop_seconds + _MARGIN_SECONDS) or {}
+            limit = self._stop_seconds if within_seconds is None else within_seconds
+            self._write(f"within {limit} stop")
+            answer = self._read(limit + _MARGIN_SECONDS) or {}
             self.returncode = int(answer.get("returncode", -9))
         return self.returncode
 

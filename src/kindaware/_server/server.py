@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from kindaware._server import log as _log
 from kindaware._server.access import Access
+from kindaware._server.command import read_option
+from kindaware._server.drain import Drain
 from kindaware._server.endpoint import Endpoint, ModelStatus
 from kindaware._server.failure import ServerError
 from kindaware._server.launcher import ServerOptions, StartedServer, launch_server
 from kindaware._server.location import Location
 from kindaware._server.readiness import LoadWatch
-from kindaware._server.repository import check_models
+from kindaware._server.repository import check_models, find_models
 from kindaware._server.stub_watch import GRACE_SECONDS, LONG_GRACE_SECONDS
 
 STOP_SECONDS = 40.0
 """How long a clean end may take: longer than server 2.51 waits for requests, which is 30 s."""
+_DRAINED_SECONDS = 6.0
+"""How long the end of a server may take that has nothing in flight any more."""
 _ATTEMPTS = 3
 
 
@@ -58,6 +62,7 @@ class TritonServer:
         token: that every request but those of `health` must bring, as `Authorization: Bearer TOKEN`, and over
             gRPC in `triton-grpc-protocol-authorization`.
         metrics_host: the address at which the metrics listen, which need no token; `host` by default.
+        max_request_bytes: largest request over HTTP, on servers since mid-2025; 64 MiB by default there.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class TritonServer:
         restricted_apis: Sequence[str] = (),
         token: str | None = None,
         metrics_host: str | None = None,
+        max_request_bytes: int | None = None,
     ) -> None:
         if kind not in (None, "CPU"):
             raise ServerError.of(
@@ -108,11 +114,13 @@ class TritonServer:
             settings=tuple(settings),
             access=Access(tuple(restricted_apis), token),
             metrics_host=metrics_host,
+            max_request_bytes=max_request_bytes,
         )
         self._startup_timeout_seconds = startup_timeout_seconds
         self._server: StartedServer | None = None
         self._ports: dict[str, int] = {}
         self._log = ""
+        self._end_seconds: float | None = None
         self.returncode: int | None = None
 
     def __enter__(self) -> TritonServer:
@@ -145,6 +153,7 @@ class TritonServer:
                 remedy="call stop() first, or make another",
             )
         for attempt in range(1, _ATTEMPTS + 1):
+            self._end_seconds = None
             self._server = launch_server(self._options)
             self._ports = dict(self._server.ports)
             try:
@@ -156,20 +165,77 @@ class TritonServer:
                     raise
         return self
 
-    def stop(self) -> None:
+    def stop(self, *, drain_seconds: float | None = None, drain_notice_seconds: float = 0.0) -> None:
         """End the server and all its processes, and remove its files; waits for that.
 
         A second call does nothing. The log is remembered by `log_text`.
+
+        Args:
+            drain_seconds: how long what is in flight may take; see `drain`. By default the server gets
+                SIGTERM at once, and ends as it does by itself.
+            drain_notice_seconds: see `drain`.
+
+        Raises:
+            ServerError: it is to drain, and can't; it goes on running.
         """
         server = self._server
         if server is None:
             return
+        if drain_seconds is not None and self.poll() is None:
+            self.drain(drain_seconds, notice_seconds=drain_notice_seconds)
         try:
-            self.returncode = server.process.end()
+            self.returncode = server.process.end(self._end_seconds)
             self._log = _read_log(server)
         finally:
             self._server = None
             server.process.clean()
+
+    def drain(
+        self,
+        seconds: float,
+        *,
+        notice_seconds: float = 0.0,
+        is_cut_short: Callable[[], bool] = lambda: False,
+        on_wait: Callable[[Collection[str]], None] = lambda models: None,
+    ) -> list[str]:
+        """Take the server out of service, before `stop`; needs explicit model control.
+
+        Its readiness turns to no at once. After the time of notice its models are unloaded, callers before
+        those that they call: it refuses new requests to them, and waits until it has answered those in
+        flight and all streams have ended. `stop` then has nothing to wait for, and takes at most 6 s.
+
+        Args:
+            seconds: for all of it.
+            notice_seconds: how long it goes on serving, for balancers to see that it is not ready.
+            is_cut_short: asked again and again; once it returns True, the rest is left out.
+            on_wait: called with the models that are waited for, whenever these change.
+
+        Returns:
+            The models that had requests in flight when the time was up; these get no answer.
+
+        Raises:
+            ServerError: the server can't unload models, or can't be reached.
+        """
+        server = self._running()
+        if self._options.models is None and self._control_mode() != "explicit":
+            raise ServerError.of(
+                "drain",
+                expected="a server with explicit model control",
+                got=f"one with --model-control-mode={self._control_mode() or 'none'}",
+                remedy="name its models: TritonServer(..., models=[...])",
+            )
+        folders = find_models(server.repositories)
+        drain = Drain(
+            self._endpoint(),
+            folders,
+            server.end_streams,
+            seconds=seconds,
+            notice_seconds=notice_seconds,
+            is_cut_short=is_cut_short,
+            on_wait=on_wait,
+        )
+        self._end_seconds = _DRAINED_SECONDS
+        return drain.run()
 
     def wait_ready(self, timeout_seconds: float | None = None) -> None:
         """Wait until the server is live and loading is over; models that say they are not ready are loaded.
@@ -295,6 +361,10 @@ class TritonServer:
     def _endpoint(self) -> Endpoint:
         """Return the server's HTTP side, with the right to use all of it."""
         return Endpoint(self.http_url, self.headers)
+
+    def _control_mode(self) -> str | None:
+        """Return how models are loaded, where `args` say so."""
+        return read_option(self._options.args, "--model-control-mode")
 
     def _running(self) -> StartedServer:
         """Return the server, if it is running."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kindaware._errors import ConfigError
+from kindaware._server.access import LOOPBACK, MANAGEMENT_APIS, check_reach, is_loopback
 from kindaware._server.command import check_version
 from kindaware._server.location import locate_server
 from kindaware._server.server import TritonServer
@@ -38,6 +39,8 @@ def serve(
     args: Sequence[str] = (),
     env: Mapping[str, str | None] | None = None,
     startup_timeout_seconds: float = 300.0,
+    token: str | None = None,
+    insecure: bool = False,
     verbose: bool = True,
     block: bool = False,
 ) -> ServedModels:
@@ -59,7 +62,7 @@ def serve(
         settings: kindaware's settings, such as `{"precision": "bf16-true"}`.
         outputs: of a module or function, the names of the outputs to serve; by default all.
         config: further fields of config.pbtxt, as its JSON has them.
-        host: the address to listen on.
+        host: the address to listen on; one that other machines reach takes a token, or `insecure`.
         http_port: 0 picks a free one, for this and the others.
         grpc_port: as above.
         metrics_port: as above.
@@ -67,6 +70,8 @@ def serve(
         args: further arguments for the server.
         env: environment variables for the models to set or, with None as value, to remove.
         startup_timeout_seconds: how long loading the models may take.
+        token: that requests must bring; that of `kindaware serve --token`.
+        insecure: listen beyond this machine without a token.
         verbose: print on standard error what an example has shown.
         block: stay here until Ctrl-C or SIGTERM, after printing where the models are.
 
@@ -75,6 +80,13 @@ def serve(
         ServerError: the server can't be started, or a model doesn't load; the text has its traceback.
     """
     refuse_in_stub()
+    check_reach(
+        host,
+        has_token=token is not None,
+        is_insecure=insecure,
+        subject=f"kindaware.serve host={host!r}",
+        remedy="pass token=..., or insecure=True to let anybody in who reaches the port",
+    )
     options = {
         "example": example,
         "max_batch_size": max_batch_size,
@@ -98,6 +110,9 @@ def serve(
         "args": args,
         "env": env,
         "startup_timeout_seconds": startup_timeout_seconds,
+        "restricted_apis": MANAGEMENT_APIS,
+        "token": token,
+        "metrics_host": None if token is None or is_loopback(host) else LOOPBACK,
     }
     served = _start(plans, server_options)
     if block:
@@ -148,7 +163,7 @@ def _start(plans: Sequence[Plan], options: Mapping[str, Any]) -> ServedModels:
         server = TritonServer(repository, **{**options, "args": args, "orphans": [folder]})
         server.start()
         try:
-            return ServedModels(server, [plan.name for plan in plans], folder)
+            return ServedModels(server, [plan.name for plan in plans], folder, token=options["token"])
         except BaseException:
             server.stop()
             raise

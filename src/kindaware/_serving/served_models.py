@@ -34,8 +34,11 @@ class ServedModels:
     the process, however that ends.
     """
 
-    def __init__(self, server: TritonServer, names: Sequence[str], folder: Path) -> None:
+    def __init__(
+        self, server: TritonServer, names: Sequence[str], folder: Path, *, token: str | None = None
+    ) -> None:
         self._server = server
+        self._token = token
         self._names = tuple(names)
         self._clients: dict[str, ModelClient] = {}
         self._finalizer = weakref.finalize(self, _end, server, self._clients, folder, os.getpid())
@@ -127,7 +130,7 @@ class ServedModels:
                 got=repr(name),
                 remedy="correct it",
             )
-        return ModelClient(self.url, name, **options)
+        return ModelClient(self.url, name, **{"token": self._token, **options})
 
     def stop(self) -> None:
         """End the server and all its processes, and remove its files; waits for that. May be called again."""

@@ -170,9 +170,13 @@ class Transport:
             client.start_stream(
                 callback=lambda result, error: answers.put((result, error)), headers=self._headers
             )
-            client.async_stream_infer(
-                model, model_version=version, enable_empty_final_response=True, **self._options(call)
-            )
+            try:
+                client.async_stream_infer(
+                    model, model_version=version, enable_empty_final_response=True, **self._options(call)
+                )
+            except self._module.InferenceServerException as error:
+                # Where the server has refused the stream meanwhile, the callback learns why.
+                answers.put((None, _next_error(answers) or error))
             while True:
                 try:
                     result, error = answers.get(timeout=call.timeout_seconds)
@@ -205,6 +209,14 @@ class Transport:
             "sequence_start": call.sequence_start,
             "sequence_end": call.sequence_end,
         }
+
+
+def _next_error(answers: queue.Queue[tuple[Any, Any]]) -> Any:
+    """Return the error that a stream has ended with, or None where none comes within a second."""
+    try:
+        return answers.get(timeout=1)[1]
+    except queue.Empty:
+        return None
 
 
 def _import_client(scheme: str) -> ModuleType:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kindaware._errors import OptionError
-from kindaware._server.access import MANAGEMENT_APIS
+from kindaware._server.access import LOOPBACK, MANAGEMENT_APIS, check_reach, is_loopback
 
-LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
 TOKEN_VARIABLE = "KINDAWARE_TOKEN"
 ALL = "all"
@@ -64,36 +62,26 @@ def read_access(
             remedy=f"leave --insecure out, or unset {TOKEN_VARIABLE}",
         )
     host = host or (EVERYWHERE if is_public else LOOPBACK)
-    if is_loopback(host):
-        if is_public:
-            raise OptionError.of(
-                f"--public with --host {host}",
-                expected="an address that others can reach",
-                got="one of this machine alone",
-                remedy="leave one of the two out",
-            )
-    elif token is None and not is_insecure:
+    if is_loopback(host) and is_public:
         raise OptionError.of(
-            f"--host {host}" if not is_public else "--public",
-            expected="a token that clients must have, or --insecure",
-            got="neither",
-            remedy=f"set {TOKEN_VARIABLE} or pass --token-file FILE; --insecure lets anybody in who reaches "
-            "the port",
+            f"--public with --host {host}",
+            expected="an address that others can reach",
+            got="one of this machine alone",
+            remedy="leave one of the two out",
         )
+    check_reach(
+        host,
+        has_token=token is not None,
+        is_insecure=is_insecure,
+        subject="--public" if is_public else f"--host {host}",
+        remedy=f"set {TOKEN_VARIABLE} or pass --token-file FILE; --insecure lets in anybody who gets there",
+    )
     return ServeAccess(
         host,
         tuple(one for one in MANAGEMENT_APIS if one not in _read_allowed(allowed)),
         token,
         LOOPBACK if token is not None and not is_loopback(host) else None,
     )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address or name is this machine's own, which no other reaches."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _read_token(path: Path) -> str:

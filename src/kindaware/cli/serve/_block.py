@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kindaware._server.access import is_loopback
 from kindaware._server.log import InstanceReport
 from kindaware._server.server import TritonServer
 from kindaware.cli._table import align
-from kindaware.cli.serve._access import is_loopback
 from kindaware.cli.serve._examples import Examples, write_examples
 
 HEADER = ("model", "version", "instance", "kind", "device")

@@ -104,6 +104,29 @@ def serve(
     startup_timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long the models may take to load.")
     ] = 600.0,
+    max_request_bytes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Largest request over HTTP, on servers since mid-2025.",
+            show_default="67108864 there; the wheel's server has no limit",
+        ),
+    ] = None,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(min=0, metavar="SECONDS", help="How long requests in flight may take at the end."),
+    ] = 30.0,
+    notice_seconds: Annotated[
+        float,
+        typer.Option(
+            "--drain-notice-seconds",
+            min=0,
+            metavar="SECONDS",
+            help="How long of these it goes on serving after SIGTERM, for balancers to see that it isn't "
+            "ready.",
+        ),
+    ] = 2.0,
     log_file: Annotated[
         Path | None,
         typer.Option(
@@ -150,5 +173,8 @@ def serve(
             log_file=log_file,
             is_verbose=verbose,
             is_json=is_json,
+            max_request_bytes=max_request_bytes,
+            drain_seconds=drain_seconds,
+            notice_seconds=notice_seconds,
         )
     )

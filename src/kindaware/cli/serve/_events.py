@@ -112,6 +112,14 @@ class EventView:
         """Print the event."""
         print_lines(write_event("stopping"))
 
+    def draining(self, models: Collection[str], seconds: float) -> None:
+        """Print the event."""
+        print_lines(write_event("draining", models=list(models), seconds_left=round(seconds, 1)))
+
+    def cut_off(self, models: Collection[str]) -> None:
+        """Print the event."""
+        print_lines(write_event("cut_off", models=list(models)))
+
     def stopped(self, status: int) -> None:
         """Print the event, which is the last one."""
         print_lines(write_event("stopped", exit_code=status))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-import signal
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import typer
 
 from kindaware._errors import KindAwareError
 from kindaware._server.command import read_option
 from kindaware._server.failure import ServerError
+from kindaware._server.launcher import ALL_MODELS
 from kindaware._server.repository import find_models, list_repositories
 from kindaware._server.server import STOP_SECONDS, TritonServer
 from kindaware.cli._reporting import exit_code
@@ -24,19 +25,15 @@ from kindaware.cli.serve._events import EventView
 from kindaware.cli.serve._log_follower import LogFollower
 from kindaware.cli.serve._progress import LoadingProgress
 from kindaware.cli.serve._reload import reload_models
+from kindaware.cli.serve._signals import StopServing, StopSignals
 from kindaware.cli.serve._view import TextView, View
 from kindaware.cli.serve._watch import ModelWatch, check_watchable
 
 _POLL_SECONDS = 0.1
-_EXIT_SOON = ("--exit-timeout-secs=3",)
-"""With --watch: server 2.51 counts a version whose reload failed as live, and waits for it when it ends."""
-_STUCK_SECONDS = 10.0
-"""How long such an end may take: a server that waits for a stub that has ended does not end by itself."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class StopServing(BaseException):
-    """The user, or the system, asked the server to stop."""
+_EXIT_SECONDS = 3
+"""How long server 2.51 waits at its end: also for a version whose reload failed, which it counts as live."""
+_STUCK_SECONDS = 7.0
+"""How much longer an end may take: a server that waits for a stub that has ended does not end by itself."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,9 @@ class ServeOptions:
         log_file: where the log goes and stays, or None.
         is_verbose: whether the whole log is printed.
         is_json: whether events are printed, and no text.
+        max_request_bytes: of a request over HTTP, or None.
+        drain_seconds: how long what is in flight may take at the end.
+        notice_seconds: how long the server goes on serving after SIGTERM, not ready.
     """
 
     repositories: tuple[str, ...]
@@ -72,6 +72,9 @@ class ServeOptions:
     log_file: Path | None
     is_verbose: bool
     is_json: bool
+    max_request_bytes: int | None
+    drain_seconds: float
+    notice_seconds: float
 
 
 def run_server(options: ServeOptions) -> None:
@@ -81,17 +84,17 @@ def run_server(options: ServeOptions) -> None:
         typer.Exit: always.
     """
     log_path = options.log_file if options.log_file is not None else _make_log_file()
-    for number in _SIGNALS:
-        signal.signal(number, _stop_once)
+    signals = StopSignals()
+    signals.install()
     view: View = EventView(options.settings)
     if not options.is_json:
         view = TextView(options.settings, has_all_examples=options.has_examples)
-    session = Session(options, log_path, view)
+    session = Session(options, log_path, view, signals)
     try:
         session.run()
     except StopServing:
         view.stopping()
-        status = 0
+        status = session.drain()
     except KindAwareError as error:
         view.failed(error, log_path)
         status = exit_code(error)
@@ -110,10 +113,12 @@ class Session:
         options: of the command.
         log_path: where the server's log goes.
         view: where it is shown.
+        signals: that end it.
     """
 
-    def __init__(self, options: ServeOptions, log_path: Path, view: View) -> None:
+    def __init__(self, options: ServeOptions, log_path: Path, view: View, signals: StopSignals) -> None:
         self._options = options
+        self._signals = signals
         self._view = view
         self._log_path = log_path
         self._repositories: list[str] = []
@@ -121,6 +126,7 @@ class Session:
         self._server: TritonServer | None = None
         self._follower: LogFollower | None = None
         self._watch: ModelWatch | None = None
+        self._is_ready = False
 
     def run(self) -> None:
         """Start the server, print where it is, and wait for its end, which is an error."""
@@ -132,6 +138,7 @@ class Session:
             self._watch = ModelWatch(self._repositories)
             self._watch.start()
         server = self._start()
+        self._is_ready = True
         self._view.ready(server)
         while (returncode := server.poll()) is None:
             server = self._follow_changes(server)
@@ -142,6 +149,31 @@ class Session:
             got=f"its end by itself with status {returncode}",
             remedy="its log says why",
         )
+
+    def drain(self) -> int:
+        """Let the server answer what is in flight, and refuse the rest; return the exit code.
+
+        A server that loads its models by itself does that by itself, when it ends.
+        """
+        server, options = self._server, self._options
+        if server is None or not self._is_ready or not _can_unload(options.args):
+            return 0
+        deadline = time.monotonic() + options.drain_seconds
+        try:
+            left = server.drain(
+                options.drain_seconds,
+                notice_seconds=0.0 if self._signals.is_interrupt else options.notice_seconds,
+                is_cut_short=self._signals.are_repeated,
+                on_wait=lambda models: self._view.draining(models, deadline - time.monotonic()),
+            )
+        except ServerError as error:
+            if server.poll() is not None:  # it has ended meanwhile
+                return 0
+            self._view.failed(error, self._log_path)
+            return exit_code(error)
+        if left:
+            self._view.cut_off(left)
+        return 0
 
     def close(self) -> None:
         """End all that was started."""
@@ -172,7 +204,12 @@ class Session:
     def _make_server(self) -> TritonServer:
         options = self._options
         http_port, grpc_port, metrics_port = self._ports
-        ends_soon = options.is_watched and read_option(options.args, "--exit-timeout-secs") is None
+        args, stop_seconds = self._options.args, STOP_SECONDS
+        if read_option(args, "--exit-timeout-secs") is None:
+            # With the models unloaded, it waits for nothing but connections that are kept open.
+            seconds = _EXIT_SECONDS if _can_unload(args) else math.ceil(options.drain_seconds)
+            args = (f"--exit-timeout-secs={seconds}", *args)
+            stop_seconds = seconds + _STUCK_SECONDS
         return TritonServer(
             self._repositories,
             tritonserver=options.tritonserver,
@@ -180,18 +217,27 @@ class Session:
             restricted_apis=options.access.restricted_apis,
             token=options.access.token,
             metrics_host=options.access.metrics_host,
+            max_request_bytes=options.max_request_bytes,
             env={TOKEN_VARIABLE: None},  # no model has to know it
             http_port=http_port,
             grpc_port=grpc_port,
             metrics_port=metrics_port,
-            args=(*_EXIT_SOON, *options.args) if ends_soon else options.args,
+            args=args,
             startup_timeout_seconds=options.startup_seconds,
-            stop_timeout_seconds=_STUCK_SECONDS if ends_soon else STOP_SECONDS,
+            stop_timeout_seconds=stop_seconds,
             log_path=self._log_path,
             kind=options.kind,
             settings=options.settings,
-            models=list(find_models(self._repositories)) if options.is_watched else None,
+            models=self._list_models(),
         )
+
+    def _list_models(self) -> list[str] | None:
+        """Return the models to load; None where the user has said how they are loaded."""
+        if read_option(self._options.args, "--model-control-mode") is not None:
+            return None
+        if any("://" in one for one in self._repositories):
+            return [ALL_MODELS]
+        return list(find_models(self._repositories))
 
     def _follow_changes(self, server: TritonServer) -> TritonServer:
         """Reload what has changed; returns the server, which is another one if it had to be started again."""
@@ -222,15 +268,13 @@ class Session:
                 return server
 
 
+def _can_unload(args: Sequence[str]) -> bool:
+    """Return whether the server lets models be unloaded: it does unless the user has said otherwise."""
+    return read_option(args, "--model-control-mode") in (None, "explicit")
+
+
 def _make_log_file() -> Path:
     """Create an empty file in the temporary directory."""
     descriptor, name = tempfile.mkstemp(prefix="kindaware-serve-", suffix=".log")
     os.close(descriptor)
     return Path(name)
-
-
-def _stop_once(number: int, frame: FrameType | None) -> None:
-    """Turn the first signal into an exception; the next ones do not disturb the clean end."""
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    raise StopServing

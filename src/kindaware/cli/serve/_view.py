@@ -62,6 +62,12 @@ class View(Protocol):
     def stopping(self) -> None:
         """A signal has come."""
 
+    def draining(self, models: Collection[str], seconds: float) -> None:
+        """These models have requests in flight, which may take so many seconds more."""
+
+    def cut_off(self, models: Collection[str]) -> None:
+        """These models had requests in flight when the time was up."""
+
     def stopped(self, status: int) -> None:
         """Everything has ended, and the command does with this status."""
 
@@ -124,6 +130,16 @@ class TextView:
     def stopping(self) -> None:
         """Print a line, for the end may take a moment."""
         typer.echo("stopping the server ...", err=True)
+
+    def draining(self, models: Collection[str], seconds: float) -> None:
+        """Print a line, and how not to wait."""
+        if models:
+            names = ", ".join(models)
+            typer.echo(f"waiting up to {seconds:.0f} s for {names}; a second Ctrl-C does not", err=True)
+
+    def cut_off(self, models: Collection[str]) -> None:
+        """Print a line."""
+        typer.echo(f"requests in flight of {', '.join(models)} get no answer: the time was up", err=True)
 
     def stopped(self, status: int) -> None:
         """Show nothing: the shell has its prompt again."""

@@ -1,0 +1,9 @@
+from kindaware import KindAwareModel
+
+
+class TritonPythonModel(KindAwareModel):
+    def load(self):
+        return None
+
+    def forward(self, X):
+        return 2 * X
