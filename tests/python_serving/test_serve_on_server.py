@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,10 @@ from torch import nn
 
 import kindaware
 from kindaware import ConfigError, KindAwareError, KindAwareModel, Servable, TensorSpec
-from kindaware.client import ModelClientError
+from kindaware.client import ModelClient, ModelClientError
 
 pytestmark = pytest.mark.server
+TOKEN = "a-token-of-the-tests"
 NETWORK = nn.Sequential(nn.Linear(2, 3), nn.Softmax(1))
 ROWS = np.array([[1, 2], [3, 4]], np.float32)
 
@@ -49,7 +52,7 @@ def server():
         "shout": Servable(shout, ["a"], instances="cpu"),
         "count": Servable(count, torch.tensor([[2]])),
     }
-    with kindaware.serve(models) as served:
+    with kindaware.serve(models, token=TOKEN) as served:
         yield served
 
 
@@ -59,6 +62,17 @@ def test_all_models_answer(server):
     np.testing.assert_allclose(server["network"].infer(input=ROWS)["OUTPUT"], expected, rtol=1e-5)
     assert server["shout"].infer(text=[["é"]])["OUTPUT0"].tolist() == [["É".encode()]]
     assert [item["OUTPUT"].item() for item in server["count"].stream(n=[[3]])] == [0, 1, 2]
+
+
+def test_strangers_are_refused_and_clients_of_the_handle_have_the_token(server):
+    with ModelClient(server.url, "local") as stranger, pytest.raises(ModelClientError, match="restricted"):
+        stranger.infer(X=ROWS)
+    with ModelClient(server.url, "local", token=TOKEN) as guest:
+        assert guest.infer(X=ROWS)["Y"].shape == (2, 2)
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"http://{server.http_url}/v2/repository/index", data=b"{}", timeout=10)
+    caught.value.close()
+    assert caught.value.code == 403
 
 
 def test_handle_knows_its_models(server):

@@ -58,6 +58,8 @@ def no_server(monkeypatch, tmp_path):
             {"instances": "cpu"},
             "expected options of a model in its Servable, got instances",
         ),
+        (Importable, {"host": "0.0.0.0"}, "got neither; pass token=..., or insecure=True"),
+        (Importable, {"token": "short"}, "token: expected at least 16 letters"),
         (Importable, {"tritonserver": "/nonexistent"}, "got /nonexistent, which does not exist"),
     ],
 )
