@@ -138,7 +138,6 @@ class Session:
             self._watch = ModelWatch(self._repositories)
             self._watch.start()
         server = self._start()
-        self._is_ready = True
         self._view.ready(server)
         while (returncode := server.poll()) is None:
             server = self._follow_changes(server)
@@ -188,6 +187,7 @@ class Session:
 
     def _start(self) -> TritonServer:
         """Start a server, and show what it does meanwhile."""
+        self._is_ready = False
         server = self._server = self._make_server()
         with contextlib.suppress(OSError):  # the server's own check says so
             self._log_path.write_text("")
@@ -195,10 +195,12 @@ class Session:
         self._follower = LogFollower(self._log_path, self._view.write_log)
         if self._options.is_verbose:
             self._follower.start()
-            return server.start()
-        with LoadingProgress(self._log_path, self._view.open_display(find_models(self._repositories))):
             server.start()
-        self._follower.start_with_errors(self._view.open_errors())
+        else:
+            with LoadingProgress(self._log_path, self._view.open_display(find_models(self._repositories))):
+                server.start()
+            self._follower.start_with_errors(self._view.open_errors())
+        self._is_ready = True
         return server
 
     def _make_server(self) -> TritonServer:
