@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 MAX_REQUEST_BYTES = 64 * 2**20
 """Larger requests are refused. Every request is held until it is complete: only then can it be repeated."""
+MAX_CONNECTIONS = 10_000
 HEALTH_SECONDS = 0.5
 """How often a server is asked. `--drain-notice-seconds` of `kindaware serve` should be twice that or more."""
 UNARY_SECONDS = 60
@@ -75,6 +76,18 @@ def make_config(upstreams: Sequence[Upstream], *, port: int = 10000, admin_port:
     """
     return {
         "admin": {"address": _address("127.0.0.1", admin_port)},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": "type.googleapis.com/envoy.extensions.resource_monitors"
+                        ".downstream_connections.v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": MAX_CONNECTIONS,
+                    },
+                }
+            ]
+        },
         "static_resources": {
             "listeners": [
                 {

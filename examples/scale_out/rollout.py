@@ -92,7 +92,7 @@ async def rehearse(num_servers, num_requests, num_rounds, drain_seconds, folder)
     """Replace every server `num_rounds` times while requests come; return the figures."""
     upstreams = [Upstream("127.0.0.1", free_port(), free_port()) for _ in range(num_servers)]
     port, admin_port = free_port(), free_port()
-    with open(folder / f"rollout-{num_servers}.log", "wb") as log:
+    with open(folder / f"rollout-{num_servers}.log", "wb", buffering=0) as log:
         servers = [Server(one, drain_seconds, log) for one in upstreams]
         envoy = None
         try:
