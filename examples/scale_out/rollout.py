@@ -88,7 +88,7 @@ class Server:
         return time.monotonic() - begun
 
 
-async def rehearse(num_servers, num_requests, num_rounds, drain_seconds, folder):
+async def rehearse(num_servers, num_requests, rate, num_rounds, drain_seconds, folder):
     """Replace every server `num_rounds` times while requests come; return the figures."""
     upstreams = [Upstream("127.0.0.1", free_port(), free_port()) for _ in range(num_servers)]
     port, admin_port = free_port(), free_port()
@@ -98,13 +98,15 @@ async def rehearse(num_servers, num_requests, num_rounds, drain_seconds, folder)
         try:
             await asyncio.gather(*(one.start() for one in servers))
             envoy = await start_envoy(upstreams, port, admin_port, log)
-            load = Load(f"127.0.0.1:{port}", num_requests)
+            load = Load(f"127.0.0.1:{port}", num_requests, rate)
             sending = asyncio.create_task(load.run(long_stream=(4 * drain_seconds, 0.5)))
             replaced = [
                 await replace(server, load, num_requests * (number + 1) // (num_rounds * num_servers + 1))
                 for number, server in enumerate(servers * num_rounds)
             ]
+            load.has_enough = True
             await sending
+            seconds = load.now()
             retries = {name: await envoy_retries(admin_port, name) for name in ("grpc", "http")}
         finally:
             if envoy is not None and envoy.returncode is None:
@@ -114,9 +116,9 @@ async def rehearse(num_servers, num_requests, num_rounds, drain_seconds, folder)
     plot_latency(load, replaced, folder / f"rollout-{num_servers}.svg")
     return {
         "servers": num_servers,
-        "seconds": round(load.now(), 1),
+        "seconds": round(seconds, 1),
         "requests": load.num_done,
-        "requests_per_second": round(load.num_done / load.now()),
+        "requests_per_second": round(load.num_done / seconds),
         "grpc": summarize(load.grpc, replaced),
         "http": summarize(load.http, replaced),
         "short_streams": asdict(load.short_streams),
@@ -251,7 +253,8 @@ def describe_machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("rollout"), help="a folder for what is found")
-    parser.add_argument("--requests", type=int, default=100_000, help="in all")
+    parser.add_argument("--requests", type=int, default=100_000, help="in all, at least")
+    parser.add_argument("--rate", type=float, default=600, help="requests per second")
     parser.add_argument("--servers", type=int, nargs="+", default=[2, 3], help="how many, in each part")
     parser.add_argument("--rounds", type=int, default=2, help="how often each server is replaced")
     parser.add_argument("--drain-seconds", type=int, default=6)
@@ -260,7 +263,7 @@ def main():
     )
     args = parser.parse_args()
     if args.quick:
-        args.requests, args.servers, args.rounds, args.drain_seconds = 3000, [2], 1, 3
+        args.requests, args.rate, args.servers, args.rounds, args.drain_seconds = 3000, 100, [2], 1, 3
     args.output.mkdir(parents=True, exist_ok=True)
     parts = []
     for num_servers in args.servers:
@@ -268,6 +271,7 @@ def main():
             rehearse(
                 num_servers,
                 args.requests // len(args.servers),
+                args.rate,
                 args.rounds,
                 args.drain_seconds,
                 args.output,

@@ -55,17 +55,20 @@ class Streams:
 
 
 class Load:
-    """Requests from several clients at once, until there have been enough.
+    """Requests from several clients at once, until there have been enough and `has_enough` is set.
 
     Args:
         address: of Envoy.
-        num_requests: how many in all.
+        num_requests: how many in all, at least.
+        rate: how many begin in a second, if the servers keep up with it.
     """
 
-    def __init__(self, address, num_requests):
+    def __init__(self, address, num_requests, rate):
         self.address = address
         self.num_requests = num_requests
-        self.num_begun = 0
+        self.rate = rate
+        self.has_enough = False
+        self.num_begun = self.num_sent = 0
         self.grpc, self.http = Tally(), Tally()
         self.short_streams, self.long_streams = Streams(), Streams()
         self.started = time.monotonic()
@@ -92,22 +95,27 @@ class Load:
             one.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
 
-    def _next(self):
+    async def _next(self):
+        """Wait until the next request is due; return whether there is one."""
+        if self.has_enough and self.num_begun >= self.num_requests:
+            return False
         self.num_begun += 1
-        return self.num_begun <= self.num_requests
+        await asyncio.sleep(max(0.0, self.num_begun / self.rate - self.now()))
+        return True
 
     async def _send_grpc(self):
         async with grpc_client.InferenceServerClient(self.address) as client:
-            while self._next():
+            while await self._next():
                 await self._ask(client, grpc_client, self.grpc, {"client_timeout": 60})
 
     async def _send_http(self):
         async with http_client.InferenceServerClient(self.address, conn_timeout=60) as client:
-            while self._next():
+            while await self._next():
                 await self._ask(client, http_client, self.http, {})
 
     async def _ask(self, client, module, tally, options):
-        x = np.full((1, 4), self.num_begun, np.float32)
+        self.num_sent += 1
+        x = np.full((1, 4), self.num_sent, np.float32)
         tensor = module.InferInput("X", [1, 4], "FP32").set_data_from_numpy(x)
         begun = self.now()
         for _ in range(MAX_TRIES):
@@ -161,7 +169,7 @@ class Load:
                     continue
                 if has_ended and expected == num_items:
                     streams.complete += 1
-                else:
+                elif not self.is_over.is_set():  # or it has been given up here
                     streams.without_end += 1
 
 

@@ -21,7 +21,8 @@ def test_rollout_loses_no_request_and_no_server_outstays_its_limit(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "rollout.json").read_text())
     (part,) = report["parts"]
-    assert report["total"] == {"answered": 3000, "lost": 0, "wrong": 0}
+    assert (report["total"]["lost"], report["total"]["wrong"]) == (0, 0)
+    assert report["total"]["answered"] >= 3000
     assert len(part["replaced"]) == 2
     for one in part["replaced"]:
         assert one["seconds_to_end"] < report["drain_seconds"] + 10
