@@ -174,9 +174,9 @@ class Transport:
                 client.async_stream_infer(
                     model, model_version=version, enable_empty_final_response=True, **self._options(call)
                 )
-            except self._module.InferenceServerException as error:
+            except self._module.InferenceServerException as refused:
                 # Where the server has refused the stream meanwhile, the callback learns why.
-                answers.put((None, _next_error(answers) or error))
+                answers.put((None, _next_error(answers) or refused))
             while True:
                 try:
                     result, error = answers.get(timeout=call.timeout_seconds)
