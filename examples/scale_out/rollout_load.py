@@ -9,6 +9,7 @@ import aiohttp
 import numpy as np
 import tritonclient.grpc.aio as grpc_client
 import tritonclient.http.aio as http_client
+from grpc.aio import AioRpcError
 from tritonclient.utils import InferenceServerException
 
 MAX_TRIES = 20
@@ -44,7 +45,7 @@ class Streams:
     Attributes:
         complete: how many had all their items, in order, and their end.
         errors: how many ended with an error, by its text.
-        without_end: how many ended without either.
+        without_end: how many ended early, as if that were all.
         wrong: how many had an item that was not the next one.
     """
 
@@ -148,26 +149,23 @@ class Load:
         ]
 
         async def requests():
-            yield {"model_name": "count", "inputs": inputs, "enable_empty_final_response": True}
+            yield {"model_name": "count", "inputs": inputs}
 
         async with grpc_client.InferenceServerClient(self.address) as client:
             while not self.is_over.is_set():
-                expected, has_ended = 0, False
+                expected = 0
                 try:
                     async for answer, error in client.stream_infer(requests()):
                         if error is not None:
                             raise error
-                        response = answer.get_response()
-                        if response.outputs:
-                            if answer.as_numpy("ITEM")[0] != expected:
-                                streams.wrong += 1
-                            expected += 1
-                        has_ended = response.parameters["triton_final_response"].bool_param
-                except InferenceServerException as error:
+                        if answer.as_numpy("ITEM")[0] != expected:
+                            streams.wrong += 1
+                        expected += 1
+                except (InferenceServerException, AioRpcError) as error:
                     streams.errors[_describe(error)] += 1
                     await asyncio.sleep(PAUSE_SECONDS)
                     continue
-                if has_ended and expected == num_items:
+                if expected == num_items:
                     streams.complete += 1
                 elif not self.is_over.is_set():  # or it has been given up here
                     streams.without_end += 1
@@ -191,4 +189,6 @@ async def keep_sending(address, tally, is_over, now):
 def _describe(error):
     if isinstance(error, InferenceServerException):
         return f"{error.status()}: {error.message()}"[:200]
+    if isinstance(error, AioRpcError):
+        return f"{error.code()}: {error.details()}"[:200]
     return f"{type(error).__name__}: {error}"[:200]
