@@ -256,7 +256,7 @@ def main():
     parser.add_argument("--requests", type=int, default=100_000, help="in all, at least")
     parser.add_argument("--rate", type=float, default=600, help="requests per second")
     parser.add_argument("--servers", type=int, nargs="+", default=[2, 3], help="how many, in each part")
-    parser.add_argument("--rounds", type=int, default=2, help="how often each server is replaced")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each server is replaced")
     parser.add_argument("--drain-seconds", type=int, default=6)
     parser.add_argument(
         "--quick", action="store_true", help="3,000 requests on 2 servers, each replaced once"
