@@ -113,9 +113,9 @@ def test_reader_that_has_gone_ends_the_command(monkeypatch):
     assert signals == [signal.SIGTERM]
 
 
-@pytest.mark.parametrize("option", ["--verbose", "--examples"])
+@pytest.mark.parametrize("option", ["--verbose", "--examples", "--log-format json"])
 def test_text_and_events_are_refused_together(option):
-    command = [sys.executable, "-m", "kindaware.cli", "serve", "models", "--json", option]
+    command = [sys.executable, "-m", "kindaware.cli", "serve", "models", "--json", *option.split()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"--json with {option}: expected one of them, got both" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,13 @@ from kindaware._errors import OptionError
 from kindaware.cli._kind import ServerKind
 from kindaware.cli.serve._access import TOKEN_VARIABLE, read_access
 from kindaware.cli.serve._session import ServeOptions, run_server
+
+
+class LogFormat(str, Enum):
+    """How the log is printed."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def serve(
@@ -141,12 +149,23 @@ def serve(
             "--verbose", "-v", help="Print the whole log to the terminal, not only errors and warnings."
         ),
     ] = False,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            help="json prints the whole log, a line of JSON per entry, and lets the instances log so."
+        ),
+    ] = LogFormat.TEXT,
     is_json: Annotated[
         bool, typer.Option("--json", help="Print a line of JSON for each event, and no text.")
     ] = False,
 ) -> None:
     """Serve model repositories with a real tritonserver, in the foreground until Ctrl-C."""
-    for option, is_given in (("--verbose", verbose), ("--examples", has_examples)):
+    has_json_log = log_format is LogFormat.JSON
+    for option, is_given in (
+        ("--verbose", verbose),
+        ("--examples", has_examples),
+        ("--log-format json", has_json_log),
+    ):
         if is_json and is_given:
             raise OptionError.of(
                 f"--json with {option}", expected="one of them", got="both", remedy=f"leave {option} out"
@@ -172,6 +191,7 @@ def serve(
             startup_seconds=startup_timeout,
             log_file=log_file,
             is_verbose=verbose,
+            has_json_log=has_json_log,
             is_json=is_json,
             max_request_bytes=max_request_bytes,
             drain_seconds=drain_seconds,

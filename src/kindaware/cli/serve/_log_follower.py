@@ -23,12 +23,17 @@ class LogFollower:
     def __init__(self, path: Path, show: Callable[[str], None]) -> None:
         self._tail = LogTail(path)
         self._show = show
-        self._errors: LogLines | None = None
+        self._lines: LogLines | None = None
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="kindaware log", daemon=True)
 
-    def start(self) -> None:
-        """Show all of it."""
+    def start(self, lines: LogLines | None = None) -> None:
+        """Show all of it.
+
+        Args:
+            lines: writes it in another form.
+        """
+        self._lines = lines
         self._thread.start()
 
     def start_with_errors(self, errors: LogLines) -> None:
@@ -38,7 +43,7 @@ class LogFollower:
             errors: picks them out.
         """
         self._tail.skip()
-        self._errors = errors
+        self._lines = errors
         self._thread.start()
 
     def close(self) -> None:
@@ -51,13 +56,13 @@ class LogFollower:
         while not self._closed.wait(_POLL_SECONDS):
             self._copy()
         self._copy()
-        if self._errors is not None:
-            self._write(self._errors.close())
+        if self._lines is not None:
+            self._write(self._lines.close())
 
     def _copy(self) -> None:
         """Write what came since the last time."""
         text = self._tail.read()
-        self._write(text if self._errors is None else self._errors.feed(text))
+        self._write(text if self._lines is None else self._lines.feed(text))
 
     def _write(self, text: str) -> None:
         if text:

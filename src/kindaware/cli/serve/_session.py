@@ -19,9 +19,11 @@ from kindaware._server.failure import ServerError
 from kindaware._server.launcher import ALL_MODELS
 from kindaware._server.repository import find_models, list_repositories
 from kindaware._server.server import STOP_SECONDS, TritonServer
+from kindaware._triton.json_lines import LOG_FORMAT
 from kindaware.cli._reporting import exit_code
 from kindaware.cli.serve._access import TOKEN_VARIABLE, ServeAccess
 from kindaware.cli.serve._events import EventView
+from kindaware.cli.serve._json_log import JsonLog, JsonLogView
 from kindaware.cli.serve._log_follower import LogFollower
 from kindaware.cli.serve._progress import LoadingProgress
 from kindaware.cli.serve._reload import reload_models
@@ -34,6 +36,8 @@ _EXIT_SECONDS = 3
 """How long server 2.51 waits at its end: also for a version whose reload failed, which it counts as live."""
 _STUCK_SECONDS = 7.0
 """How much longer an end may take: a server that waits for a stub that has ended does not end by itself."""
+_DATED = ("--log-format=ISO8601",)
+"""For a log in JSON: the server's own format leaves the year out."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class ServeOptions:
         startup_seconds: how long loading may take.
         log_file: where the log goes and stays, or None.
         is_verbose: whether the whole log is printed.
+        has_json_log: whether the whole log is printed, in lines of JSON.
         is_json: whether events are printed, and no text.
         max_request_bytes: of a request over HTTP, or None.
         drain_seconds: how long what is in flight may take at the end.
@@ -71,6 +76,7 @@ class ServeOptions:
     startup_seconds: float
     log_file: Path | None
     is_verbose: bool
+    has_json_log: bool
     is_json: bool
     max_request_bytes: int | None
     drain_seconds: float
@@ -88,7 +94,8 @@ def run_server(options: ServeOptions) -> None:
     signals.install()
     view: View = EventView(options.settings)
     if not options.is_json:
-        view = TextView(options.settings, has_all_examples=options.has_examples)
+        shown = JsonLogView if options.has_json_log else TextView
+        view = shown(options.settings, has_all_examples=options.has_examples)
     session = Session(options, log_path, view, signals)
     try:
         session.run()
@@ -193,8 +200,8 @@ class Session:
             self._log_path.write_text("")
         self._view.starting(self._repositories)
         self._follower = LogFollower(self._log_path, self._view.write_log)
-        if self._options.is_verbose:
-            self._follower.start()
+        if self._options.is_verbose or self._options.has_json_log:
+            self._follower.start(JsonLog() if self._options.has_json_log else None)
             server.start()
         else:
             with LoadingProgress(self._log_path, self._view.open_display(find_models(self._repositories))):
@@ -212,6 +219,10 @@ class Session:
             seconds = _EXIT_SECONDS if _can_unload(args) else math.ceil(options.drain_seconds)
             args = (f"--exit-timeout-secs={seconds}", *args)
             stop_seconds = seconds + _STUCK_SECONDS
+        # No model has to know the token.
+        env: dict[str, str | None] = {TOKEN_VARIABLE: None}
+        if options.has_json_log:
+            args, env = (*_DATED, *args), {**env, LOG_FORMAT: "json"}
         return TritonServer(
             self._repositories,
             tritonserver=options.tritonserver,
@@ -220,7 +231,7 @@ class Session:
             token=options.access.token,
             metrics_host=options.access.metrics_host,
             max_request_bytes=options.max_request_bytes,
-            env={TOKEN_VARIABLE: None},  # no model has to know it
+            env=env,
             http_port=http_port,
             grpc_port=grpc_port,
             metrics_port=metrics_port,

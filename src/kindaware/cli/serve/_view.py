@@ -84,6 +84,10 @@ class TextView:
         self._settings = settings
         self._has_all_examples = has_all_examples
 
+    def say(self, text: str, level: str = "info") -> None:
+        """Print a line, or several, on standard error."""
+        typer.echo(text, err=True)
+
     def write_log(self, text: str) -> None:
         """Show a piece of the log."""
         sys.stderr.write(text)
@@ -106,40 +110,40 @@ class TextView:
 
     def ready_again(self, server: TritonServer) -> None:
         """Print a line: it is where it was."""
-        typer.echo("Triton is ready again", err=True)
+        self.say("Triton is ready again")
 
     def reloaded(self, model: str, what: str, seconds: float) -> None:
         """Print a line."""
-        typer.echo(f"{what} {model} in {seconds:.1f} s", err=True)
+        self.say(f"{what} {model} in {seconds:.1f} s")
 
     def not_reloaded(self, model: str, reason: str, *, is_served: bool) -> None:
         """Print why, and what serves."""
         goes_on = "\n  the version before goes on serving" if is_served else ""
-        typer.echo(f"{model}: not {'reloaded' if is_served else 'loaded'}: {reason}{goes_on}", err=True)
+        self.say(f"{model}: not {'reloaded' if is_served else 'loaded'}: {reason}{goes_on}", "error")
 
     def waiting(self) -> None:
         """Print a line."""
-        typer.echo("Triton can't load models any more: it starts again at the next change", err=True)
+        self.say("Triton can't load models any more: it starts again at the next change", "warning")
 
     def failed(self, error: KindAwareError, log_path: Path) -> None:
         """Print what went wrong, and where the whole log is."""
-        typer.echo(f"kindaware serve: {error}", err=True)
+        self.say(f"kindaware serve: {error}", "error")
         if log_path.exists() and log_path.stat().st_size:
-            typer.echo(f"\nthe whole log: {log_path}", err=True)
+            self.say(f"\nthe whole log: {log_path}")
 
     def stopping(self) -> None:
         """Print a line, for the end may take a moment."""
-        typer.echo("stopping the server ...", err=True)
+        self.say("stopping the server ...")
 
     def draining(self, models: Collection[str], seconds: float) -> None:
         """Print a line, and how not to wait."""
         if models:
             names = ", ".join(models)
-            typer.echo(f"waiting up to {seconds:.0f} s for {names}; a second Ctrl-C does not", err=True)
+            self.say(f"waiting up to {seconds:.0f} s for {names}; a second Ctrl-C does not")
 
     def cut_off(self, models: Collection[str]) -> None:
         """Print a line."""
-        typer.echo(f"requests in flight of {', '.join(models)} get no answer: the time was up", err=True)
+        self.say(f"requests in flight of {', '.join(models)} get no answer: the time was up", "warning")
 
     def stopped(self, status: int) -> None:
         """Show nothing: the shell has its prompt again."""
