@@ -21,6 +21,7 @@ from benchmarks.parts.sharing import run_sharing
 from benchmarks.parts.stages import run_stages
 from benchmarks.parts.step import run_step
 from benchmarks.parts.threads import run_threads
+from benchmarks.parts.tracing import run_tracing
 from benchmarks.parts.turns import run_turns
 from benchmarks.report import page
 from benchmarks.report.plot import draw
@@ -42,8 +43,9 @@ PARTS = {
     "threads": run_threads,
     "gains": run_gains,
     "step": run_step,
+    "tracing": run_tracing,
 }
-DEFAULT_PARTS = tuple(PARTS)[:-4]
+DEFAULT_PARTS = tuple(PARTS)[:-5]
 EVERYTHING, PAGE = "all", "page"
 PACKAGES = ("kindaware", "torch", "torchvision", "numpy", "nvidia-pytriton", "tritonclient", "grpcio")
 

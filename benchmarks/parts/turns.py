@@ -44,18 +44,20 @@ def run_turns(run: Run) -> dict[str, Any]:
     return {"networks": found}
 
 
-def turns_model(network: str, times: Path) -> Served:
+def turns_model(network: str, times: Path, forms: Sequence[str] = IN_STUB) -> Served:
     """Return the model that lets the forms take turns, and writes `times` when it is unloaded."""
-    return Served("turns", network, parameters={"times_file": str(times), "forms": ",".join(IN_STUB)})
+    return Served("turns", network, parameters={"times_file": str(times), "forms": ",".join(forms)})
 
 
-def summarise(rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Take medians part by part, and compare kindaware with the others within each part."""
-    parts = np.array_split(np.array([[one[form] for form in IN_STUB] for one in rounds]), NUM_PARTS)
+def summarise(
+    rounds: Sequence[dict[str, float]], forms: Sequence[str] = IN_STUB, candidate: str = CANDIDATE
+) -> dict[str, Any]:
+    """Take medians part by part, and compare one form with the others within each part."""
+    parts = np.array_split(np.array([[one[form] for form in forms] for one in rounds]), NUM_PARTS)
     medians = np.array([np.median(part, axis=0) for part in parts])
-    by_part: dict[str, list[float]] = dict(zip(IN_STUB, medians.T.tolist(), strict=True))
-    ours = by_part[CANDIDATE]
-    others = {form: values for form, values in by_part.items() if form != CANDIDATE}
+    by_part: dict[str, list[float]] = dict(zip(forms, medians.T.tolist(), strict=True))
+    ours = by_part[candidate]
+    others = {form: values for form, values in by_part.items() if form != candidate}
     return {
         "rounds": len(rounds),
         "us": spreads(by_part),
