@@ -64,6 +64,7 @@ from kindaware._triton.reload import Reload
 if TYPE_CHECKING:  # most instances do without them
     from kindaware._execute.steps import Steps
     from kindaware._execute.streams import Streams
+    from kindaware._tracing.tracing import Tracing
     from kindaware._tuning.instance_tuner import InstanceTuner
 
 
@@ -93,9 +94,9 @@ class Instance(PlacedInstance):
         super().__init__(type(model), args, SETTING_NAMES)
         self._threads = LeftoverThreads()
         self._model = model
-        self.logger = open_logger(self.args.instance_name)
+        self.logger = open_logger(self.args, os.environ)
         # Whatever the model does to it, the library's own lines are written.
-        self.model_logger = open_logger(self.args.instance_name)
+        self.model_logger = open_logger(self.args, os.environ)
         # Before the first tensor, which the check makes: torch then reads whether it is to use huge pages.
         keeps_memory = "off" if self.placement.uses_cuda else self.settings.keep_memory
         self._malloc = plan_malloc(keeps_memory, os.environ)
@@ -119,6 +120,7 @@ class Instance(PlacedInstance):
         self._counters = Counters()
         self._metrics: Metrics | None = None
         self._reload: Reload | None = None
+        self._tracing: Tracing | None = None
         self._loop: EventLoop | None = None
         self._adapter: TritonAdapter | None = None
         self._executor: Executor | None = None
@@ -172,6 +174,7 @@ class Instance(PlacedInstance):
         self._restore_threads(num_threads)
         self._prepare()
         load_seconds = time.monotonic() - started
+        self._open_tracing()
         self._optimize(call)
         self._bind(call)
         warm_up = self._warm_up()
@@ -209,6 +212,8 @@ class Instance(PlacedInstance):
             self._call("unload")
         finally:
             self._close_loop()
+            if self._tracing is not None:
+                self._tracing.close()
 
     @property
     def is_ready(self) -> bool:
@@ -216,8 +221,9 @@ class Instance(PlacedInstance):
         return self._device.health.fault is None
 
     def stages(self) -> Iterator[Stage]:
-        """Iterate over the stages of a call, for profiling; none for a decoupled model."""
-        return self._executor.stages() if self._executor is not None else iter(())
+        """Iterate over the stages of a call, or of a stream, for profiling and tracing."""
+        owner = self._executor or self._streams or self._steps
+        return owner.stages() if owner is not None else iter(())
 
     def _close_loop(self) -> None:
         if self._loop is not None:
@@ -397,6 +403,8 @@ class Instance(PlacedInstance):
             scope = functools.partial(hook_scope, self.runtime, precision, settings)
             answer = awaited(answer, self._loop, scope)
         hooks = Hooks.of(self._model, answer, call, is_async=is_async)
+        if self._tracing is not None:
+            hooks = self._tracing.watch(hooks, self._model, self._hook_of_requests)
         if self.sequences is None:
             return hooks
         return self.sequences.watch(hooks, self.runtime.wait_for_host_memory)
@@ -414,8 +422,37 @@ class Instance(PlacedInstance):
         elif self._pipeline is not None:
             self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
             self._answer = self._executor.execute
+        if self._tracing is not None:
+            self._trace(self._tracing)
         if self.settings.reload_on_fault:
             self._reload = Reload(self.args, self.parameters, pb_utils, self.logger)
+
+    def _open_tracing(self) -> None:
+        """Find where spans go, which `load` may have set."""
+        if not self.settings.tracing:
+            return
+        try:
+            from kindaware._tracing.tracing import Tracing
+        except ModuleNotFoundError as error:
+            raise ConfigError.of(
+                f"model {self.spec.name!r} tracing",
+                expected="the package opentelemetry-api",
+                got=str(error),
+                remedy="pip install 'kindaware[otel]', or set tracing to false",
+            ) from error
+        self._tracing = Tracing(self.args, os.environ, self.logger)
+
+    def _trace(self, tracing: Tracing) -> None:
+        """Put spans around all that is done for requests."""
+        tracing.trace_stages(self.stages())
+        tracing.trace_calls(self.calls)
+        if self._streams is not None:
+            tracing.trace_items(self._streams, self._model)
+        streams = self._streams or self._steps
+        if streams is not None:
+            tracing.trace_arrivals(streams.arrivals)
+        else:
+            self._answer = tracing.trace_execute(self._answer)
 
     def _connect_late(self, requests: list[Any]) -> list[Any] | None:
         """Answer the first call of a unit test that installs its stand-in for Triton's module only now."""

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, make_spec, start, tensor
+from core_kit import Doubler, make_args, make_spec, start, tensor
 from host_kit import PB_UTILS, array_of, failure_of, names_of, outputs_of
 
 from kindaware import ConfigError, RequestError, RequestInfo, TensorSpec
 from kindaware._batch.request import HostArray, Request
 from kindaware._batch.results import Failure
+from kindaware._config.args import InstanceArgs
 from kindaware._device.runtime import CpuRuntime
 from kindaware._tensors.rows import split
 from kindaware._triton.adapter import TritonAdapter
@@ -414,7 +415,7 @@ def test_check_pb_utils_package_that_shadows_the_servers_raises(stub):
 
 
 def test_open_logger_in_a_server_writes_to_tritons_log_at_the_same_level(pb_utils, host):
-    logger = open_logger("m_0_0")
+    logger = open_logger(InstanceArgs.from_dict(make_args()), {})
     for level in ("debug", "info", "warning", "error", "critical"):
         getattr(logger, level)("from %s", level)
     assert host.lines == [
@@ -430,20 +431,20 @@ def test_open_logger_in_a_server_writes_to_tritons_log_at_the_same_level(pb_util
 
 
 def test_open_logger_twice_writes_once(pb_utils, host):
-    open_logger("m_0_0")
-    open_logger("m_0_0").info("one")
+    open_logger(InstanceArgs.from_dict(make_args()), {})
+    open_logger(InstanceArgs.from_dict(make_args()), {}).info("one")
     assert len(host.lines) == 1
 
 
 def test_open_logger_triton_that_fails_does_not_reach_the_caller(pb_utils, capsys, monkeypatch):
-    logger = open_logger("m_0_0")
+    logger = open_logger(InstanceArgs.from_dict(make_args()), {})
     monkeypatch.setattr(pb_utils.Logger, "log_error", None)
     logger.error("lost")
     assert "TypeError" in capsys.readouterr().err
 
 
 def test_open_logger_without_a_server_is_plain_logging(caplog):
-    logger = open_logger("m_0_0")
+    logger = open_logger(InstanceArgs.from_dict(make_args()), {})
     logger.warning("seen")
     assert (logger.handlers, logger.propagate) == ([], True)
     assert "seen" in caplog.text

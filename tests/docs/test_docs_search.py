@@ -69,6 +69,8 @@ WANTED = {
     "Perfetto": "how-to/profile",
     "upgrade": "how-to/upgrade-triton",
     "Prometheus": "reference/metrics",
+    "OpenTelemetry": "how-to/observe",
+    "alerts": "how-to/observe",
     "BLS": "how-to/call-other-models",
     "existing model.py": "how-to/test-an-existing-model",
     "race condition": "explanation/simulated-gpu",

@@ -21,7 +21,7 @@ from kindaware._batch.request import Request, group, halve, rank_key, shape_key
 from kindaware._batch.results import Failure, Ledger, Result, refusal_of
 from kindaware._batch.runner import BatchRunner
 from kindaware._batch.splitter import Splitter
-from kindaware._batch.stages import PREPROCESS, SPLIT, Stage
+from kindaware._batch.stages import BATCH, PREPROCESS, SPLIT, Stage
 from kindaware._device.runtime import is_out_of_memory
 from kindaware._errors import (
     KindAwareError,
@@ -162,7 +162,8 @@ class Pipeline:
     def stages(self) -> Iterator[Stage]:
         """Iterate over the stages of a call, in order."""
         if self._preprocessor.has_hooks:
-            yield Stage(PREPROCESS, self._preprocessor, "run")
+            yield Stage(PREPROCESS, self._preprocessor, "run", lambda request: [request])
+        yield Stage(BATCH, self.runner, "run", lambda requests: requests)
         yield from self.runner.stages()
         yield Stage(SPLIT, self._splitter, "split")
 

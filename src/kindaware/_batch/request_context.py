@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar, Token
@@ -73,6 +74,18 @@ class RequestScope:
 
     def __iter__(self) -> Iterator[HasContext]:
         return iter(self._requests)
+
+
+def current_request_ids() -> list[str]:
+    """Return the clients' ids of the current requests, for the log; those without one are left out."""
+    ids = []
+    for one in _current.get():
+        # Of a request whose id is not UTF-8; an error here would take the place of what is to be logged.
+        with contextlib.suppress(Exception):
+            context = one.context()
+            if context is not None and context.request_id:
+                ids.append(context.request_id)
+    return ids
 
 
 def current_context() -> RequestContext:

@@ -81,9 +81,21 @@ def failure_of(error: BaseException, model: str, request_id: str, hook: str) -> 
     return Failure(text_of(error) if isinstance(error, OutputError) else text, "INTERNAL")
 
 
-def log_failure(logger: Logger, model: str, request_ids: Sequence[str], report: str) -> None:
-    """Log the report of an error, with the ids of the requests that failed because of it."""
-    logger.error("model %r failed %d request(s), ids %s: %s", model, len(request_ids), request_ids, report)
+def log_failure(
+    logger: Logger, model: str, request_ids: Sequence[str], report: str, *, code: str = "INTERNAL"
+) -> None:
+    """Log the report of an error, with the ids of the requests that failed because of it.
+
+    Args:
+        logger: of the instance.
+        model: the model's name.
+        request_ids: the clients'.
+        report: where it was raised, what it says, and the traceback.
+        code: name of the Triton error code that the clients get.
+    """
+    about = {"request_ids": request_ids, "code": code}
+    text = "model %r failed %d request(s), ids %s: %s"
+    logger.error(text, model, len(request_ids), request_ids, report, extra=about)
 
 
 class Ledger:
@@ -170,7 +182,9 @@ class Ledger:
     def log(self, logger: Logger) -> None:
         """Log each report once, with the ids of the requests that failed because of it."""
         for text, positions in self._to_log.items():
-            log_failure(logger, self._model, list(map(self._id_of, positions)), text)
+            failed = self._results[next(iter(positions))]
+            code = failed.code if isinstance(failed, Failure) else "INTERNAL"
+            log_failure(logger, self._model, list(map(self._id_of, positions)), text, code=code)
 
     def results(self, split: Split, join: Join, missing: Callable[[], Failure]) -> list[Result]:
         """Return the result of each request.

@@ -1,22 +1,26 @@
-"""The stages of a call of `execute`, and the methods that implement them, for profiling."""
+"""The stages of a call of `execute`, and the methods that implement them, for profiling and tracing."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 
 class Stage(NamedTuple):
     """A method that implements a stage of a call, or part of one.
 
     Attributes:
-        name: name of the stage, one of `STAGES`.
+        name: name of the stage: one of `STAGES`, or what contains stages.
         owner: the object that has the method.
         method: name of the method.
+        requests: returns the requests that a call of the method works for, given its arguments; None if they
+            are those of the stage around it.
     """
 
     name: str
     owner: object
     method: str
+    requests: Callable[..., Sequence[Any]] | None = None
 
 
 READ = "read"
@@ -31,3 +35,13 @@ RESPOND = "respond"
 
 STAGES = (READ, PREPROCESS, COLLATE, COPY_IN, FORWARD, POSTPROCESS, COPY_OUT, SPLIT, RESPOND)
 """All stages, in the order in which a batch goes through them."""
+
+BATCH = "batch"
+"""One batch of a call: the stages from `collate` to `copy out`, on the fast path all."""
+
+STREAM = "stream"
+BEGIN = "begin"
+STEP = "step"
+END = "end"
+FAIL = "fail"
+"""What a decoupled model does in place of a batch: a whole stream; the hooks of `step`, and their errors."""

@@ -55,6 +55,7 @@ class Settings:
         allow_response_cache: whether the configuration may have `response_cache`.
         reload_on_fault: whether the server is asked to reload the model after a device fault.
         metrics: whether the instance's counters are exported on Triton's `/metrics`.
+        tracing: whether requests, stages and hooks get spans of OpenTelemetry.
         cancellation: `on` to drop cancelled requests before their batch is formed, `off`, or `auto` for `on`
             if forwards take long enough to justify the cost of asking.
         isolate_errors: whether a batch on which `forward` raises is halved to find the offending requests.
@@ -94,6 +95,7 @@ class Settings:
     allow_response_cache: bool = False
     reload_on_fault: bool = False
     metrics: bool = True
+    tracing: bool = False
     cancellation: str = "auto"
     isolate_errors: bool = True
     pad: Mapping[str, Any] | None = None
@@ -178,6 +180,7 @@ class ModelSettings:
     allow_response_cache: ClassVar[bool] = False
     reload_on_fault: ClassVar[bool] = False
     metrics: ClassVar[bool] = True
+    tracing: ClassVar[bool] = False
     cancellation: ClassVar[str] = "auto"
     isolate_errors: ClassVar[bool] = True
     pad: ClassVar[str | Mapping[str, Any] | None] = None
@@ -395,6 +398,7 @@ _PARSERS = {
     "allow_response_cache": _Parser("'true' or 'false'", _boolean),
     "reload_on_fault": _Parser("'true' or 'false'", _boolean),
     "metrics": _Parser("'true' or 'false'", _boolean),
+    "tracing": _Parser("'true' or 'false'", _boolean),
     "cancellation": _choice("auto", "on", "off"),
     "isolate_errors": _Parser("'true' or 'false'", _boolean),
     "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
@@ -428,6 +432,7 @@ FAST_PATH_SETTINGS = frozenset(
         "allow_response_cache",
         "reload_on_fault",
         "metrics",
+        "tracing",
         # The fast path applies them, or the executor does around it.
         "inference_mode",
         "cast_outputs",

@@ -17,7 +17,7 @@ from kindaware._batch.outputs import check_outputs, name_outputs
 from kindaware._batch.plan import Plan
 from kindaware._batch.request_context import reset_contexts, set_contexts
 from kindaware._batch.runner import BatchRunner
-from kindaware._batch.stages import COLLATE, FORWARD, POSTPROCESS, READ, RESPOND, Stage
+from kindaware._batch.stages import BATCH, COLLATE, FORWARD, POSTPROCESS, READ, RESPOND, Stage
 from kindaware._config.settings import FAST_PATH_SETTINGS
 from kindaware._device.modules import gradients_off
 from kindaware._hooks.interruption import stops_test
@@ -120,6 +120,7 @@ class FastPath:
 
     def stages(self) -> Iterator[Stage]:
         """Iterate over the stages of a call on the fast path; `respond` includes splitting the rows."""
+        yield Stage(BATCH, self, "answer", lambda requests: requests)
         yield Stage(READ, self._reader, "read_arrays")
         yield Stage(COLLATE, self, "_concat")
         yield Stage(FORWARD, self, "_forward")

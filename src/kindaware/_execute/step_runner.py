@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
+from kindaware._batch.stages import BEGIN, COPY_IN, COPY_OUT, POSTPROCESS, PREPROCESS, STEP, Stage
 from kindaware._config.model_spec import TensorSpec
 from kindaware._device.device import Device
 from kindaware._device.modules import gradients_off
@@ -39,11 +40,13 @@ class StepRunner:
     Attributes:
         device: device of the instance.
         counters: counters of the instance.
+        has_end: whether the class defines `end`.
     """
 
     def __init__(self, plan: Plan, device: Device, counters: Counters) -> None:
         self.device = device
         self.counters = counters
+        self.has_end = plan.hooks.end is not None
         self._plan = plan
         self._preprocessor = Preprocessor(plan, device)
         self._stream_runner = StreamRunner(plan, device, counters)
@@ -51,6 +54,16 @@ class StepRunner:
         self._output_stage = OutputStage(plan, device.staging)
         # Whether outputs are sent from where the model left them.
         self._stays = device.runtime.is_host or plan.settings.keeps_outputs
+
+    def stages(self) -> Iterator[Stage]:
+        """Iterate over the stages of a stream, from `begin` to its items."""
+        yield Stage(BEGIN, self, "begin", lambda request: [request])
+        if self._preprocessor.has_hooks:
+            yield Stage(PREPROCESS, self._preprocessor, "run")
+        yield Stage(COPY_IN, self._stream_runner, "place")
+        yield Stage(STEP, self, "step", lambda states, requests: requests)
+        yield Stage(COPY_OUT, self, "bring_back", lambda items, requests: requests)
+        yield Stage(POSTPROCESS, self._output_stage, "finish")
 
     def keep(self, request: Request) -> Request:
         """Return the request with inputs that outlive `execute`; Triton reclaims its GPU memory then.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure, Tensors, failure_of, log_failure, refusal_of
+from kindaware._batch.stages import END, FAIL, Stage
 from kindaware._device.runtime import is_out_of_memory
 from kindaware._errors import RequestError
 from kindaware._execute.item_sender import Delivery, ItemSender
@@ -53,6 +54,7 @@ class Steps:
         runner: runs the hooks on the device.
 
     Attributes:
+        arrivals: reads the requests.
         after_round: called after each round, and at least once a second, by the thread that runs them.
     """
 
@@ -69,7 +71,7 @@ class Steps:
         self._health = runner.device.health
         self._failures = StreamFailures(plan, self._health)
         self._isolation = StepIsolation(plan, runner)
-        self._arrivals = StreamArrivals(plan, self._health, runner.counters, outlives_execute=True)
+        self.arrivals = StreamArrivals(plan, self._health, runner.counters, outlives_execute=True)
         self._places = threading.Semaphore(settings.max_streams + self._max_begins)
         self._most = self._limit = settings.max_streams
         self._num_good_steps = 0
@@ -93,7 +95,7 @@ class Steps:
         Sync:
             Until there is room for all. Host with stream, if an input lies in Triton's GPU memory.
         """
-        for arrival, responses in self._arrivals.read(adapter, requests):
+        for arrival, responses in self.arrivals.read(adapter, requests):
             kept = self._kept(arrival)
             if isinstance(kept, Failure):
                 self._sender.refuse(responses, kept)
@@ -119,6 +121,13 @@ class Steps:
     def end(self) -> None:
         """End the streams that are open with `UNAVAILABLE`, between two steps: the server doesn't wait."""
         self._thread.call(self._end_now)
+
+    def stages(self) -> Iterator[Stage]:
+        """Iterate over the stages of a stream, those of a step included."""
+        yield from self._runner.stages()
+        if self._runner.has_end:
+            yield Stage(END, self, "_close", lambda stream: [stream.request])
+        yield Stage(FAIL, self, "_fail", lambda streams, *_: [one.request for one in streams])
 
     def close(self) -> None:
         """Let streams end for `drain_seconds`, then end those that are left with `UNAVAILABLE`.

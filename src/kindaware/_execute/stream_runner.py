@@ -32,6 +32,7 @@ class StreamRunner:
     Attributes:
         device: device of the instance.
         counters: counters of the instance.
+        output_stage: finishes the items.
     """
 
     def __init__(self, plan: Plan, device: Device, counters: Counters) -> None:
@@ -39,7 +40,7 @@ class StreamRunner:
         self.counters = counters
         self._plan = plan
         self._hook_requests = HookRequests(plan.spec, plan.hooks)
-        self._output_stage = OutputStage(plan, device.staging)
+        self.output_stage = OutputStage(plan, device.staging)
 
     def open(self, request: Request) -> Any:
         """Copy one request's inputs to the device, and call `stream` with them.
@@ -116,8 +117,8 @@ class StreamRunner:
             # The item's own scope has ended with the step that yielded it.
             with gradients_off(self._plan.settings):
                 outputs = name_outputs(item, self._plan.spec, self._plan.spec.hook)
-                finished = self._output_stage.finish(outputs, [request])
-            (answer,) = split(self._output_stage.fetch(finished), [request.rows])
+                finished = self.output_stage.finish(outputs, [request])
+            (answer,) = split(self.output_stage.fetch(finished), [request.rows])
         return dict(answer)
 
     def counted(self, stage: str) -> _Counted:

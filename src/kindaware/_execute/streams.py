@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 from kindaware._batch.counters import Stopwatch
@@ -17,6 +17,7 @@ from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
 from kindaware._batch.results import Failure, failure_of, log_failure, refusal_of
+from kindaware._batch.stages import COPY_IN, COPY_OUT, POSTPROCESS, PREPROCESS, STREAM, Stage
 from kindaware._errors import RequestError
 from kindaware._execute.client_watch import ClientGoneError, Watch
 from kindaware._execute.stream_arrivals import StreamArrivals
@@ -112,6 +113,9 @@ class Streams:
         plan: plan of the instance.
         runner: runs one request on the device.
         loop: runs asynchronous generators; None if `stream` is a plain generator.
+
+    Attributes:
+        arrivals: reads the requests.
     """
 
     def __init__(self, plan: Plan, runner: StreamRunner, loop: EventLoop | None) -> None:
@@ -121,9 +125,7 @@ class Streams:
         self._runner = runner
         self._health = runner.device.health
         self._failures = StreamFailures(plan, self._health)
-        self._arrivals = StreamArrivals(
-            plan, self._health, runner.counters, outlives_execute=loop is not None
-        )
+        self.arrivals = StreamArrivals(plan, self._health, runner.counters, outlives_execute=loop is not None)
         self._logger = plan.logger
         self._free = threading.Semaphore(plan.settings.max_streams)
         self._loop = loop
@@ -152,7 +154,7 @@ class Streams:
             Plain generators: until all have ended. Asynchronous ones: until there is room for all, and until
             inputs in Triton's GPU memory, which it reclaims when `execute` returns, have been copied.
         """
-        for arrival, responses in self._arrivals.read(adapter, requests):
+        for arrival, responses in self.arrivals.read(adapter, requests):
             is_placed = threading.Event()
             answer = self._answer(arrival, responses, is_placed)
             if self._loop is None:
@@ -184,8 +186,17 @@ class Streams:
             self._loop.run(self._first(prepared))
         return prepared
 
+    def stages(self) -> Iterator[Stage]:
+        """Iterate over the stages of a stream; those behind `copy in` come again with each item."""
+        yield Stage(STREAM, self, "_answer", lambda arrival, *_: [arrival])
+        if self._preprocessor.has_hooks:
+            yield Stage(PREPROCESS, self._preprocessor, "run")
+        yield Stage(COPY_IN, self._runner, "place")
+        yield Stage(POSTPROCESS, self._runner.output_stage, "finish")
+        yield Stage(COPY_OUT, self._runner.output_stage, "fetch")
+
     async def _first(self, request: Request) -> None:
-        items = self._open(request, is_gone=lambda: False)
+        items = self.open_items(request, is_gone=lambda: False)
         try:
             item = await items.next()
             if item is not _END:
@@ -193,7 +204,16 @@ class Streams:
         finally:
             await items.close()
 
-    def _open(self, request: Request, is_gone: Callable[[], bool]) -> _Items:
+    def open_items(self, request: Request, is_gone: Callable[[], bool]) -> _Items:
+        """Return the items of a request's generator, which has not started.
+
+        Args:
+            request: the request, preprocessed.
+            is_gone: whether the client has cancelled.
+
+        Sync:
+            Host with stream: when this returns, the inputs are copied.
+        """
         generator = self._runner.open(request)
         if self._loop is None:
             return _PlainItems(generator, self._runner.scope)
@@ -242,7 +262,7 @@ class Streams:
         self, request: Request, responses: ResponseSender, is_placed: threading.Event
     ) -> Failure | None:
         """Send all items of the generator; return the failure to send after them, None for none."""
-        items = self._open(request, responses.is_cancelled)
+        items = self.open_items(request, responses.is_cancelled)
         # The inputs are copied, so `serve` may return, and Triton may reclaim their memory.
         is_placed.set()
         with RequestScope([request]):

@@ -91,6 +91,11 @@ class Hooks:
         optional = {name: hook and blamed(name, hook) for name, hook in defined.items()}
         return cls(forward, call, is_async=is_async, **optional)
 
+    def defined(self) -> dict[str, Callable[..., Any]]:
+        """Return the hooks that there are, by the names of their fields."""
+        hooks = {name: getattr(self, name) for name in _OF_REQUESTS}
+        return {name: hook for name, hook in hooks.items() if hook is not None}
+
     @property
     def is_plain(self) -> bool:
         """Whether `forward` is the only hook, and gets nothing but its inputs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,9 @@ _FAILURE = re.compile(
 _BAD_TEXT = re.compile(r"Error parsing text-format inference\.ModelConfig: (?P<place>\d+:\d+): (?P<text>.*)")
 """What protobuf prints on a line of its own, before the server says which file it was."""
 _LOADING = re.compile(r"loading: (?P<model>.+):-?\d+$")
+_JSON_BEGINNING = '{"time": "'
+_LEVEL_LETTERS = {"critical": "E", "error": "E", "warning": "W", "info": "I", "debug": "V"}
+"""Of the levels in the lines of JSON that instances write where KINDAWARE_LOG_FORMAT is `json`."""
 _LOADED = re.compile(r"(?:successfully loaded|failed to load) '(?P<model>.+?)'")
 _STUB_FAILURE = re.compile(
     r"(?P<text>Python model file not found in '(?P<path>[^']*)'"
@@ -60,7 +64,7 @@ class Record:
     Args:
         level: `E`, `W`, `I` or `V`; empty for other lines.
         text: what it says; further lines follow each other in it.
-        source: file and line that it comes from, such as `model.py:4`; empty for other lines.
+        source: file and line that it comes from, such as `model.py:4`, or the instance; empty if unknown.
     """
 
     level: str
@@ -105,7 +109,7 @@ def read_records(log: str) -> Iterator[Record]:
             yield record
             record = None
         if match is None:
-            yield Record("", line)
+            yield _read_line(line)
             continue
         record = _read_record(match)
         if match["text"].startswith('"'):  # complete
@@ -231,6 +235,15 @@ def _read_record(match: re.Match[str]) -> Record:
     assert level is not None, "RECORD_HEADER has one"
     assert source is not None, "RECORD_HEADER has one"
     return Record(level[0], _unquote(match["text"]), source[1])
+
+
+def _read_line(line: str) -> Record:
+    """Return the entry that an instance has written as JSON; any other line has no level."""
+    if line.startswith(_JSON_BEGINNING):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            fields = json.loads(line)
+            return Record(_LEVEL_LETTERS[fields["level"]], str(fields["message"]), str(fields["instance"]))
+    return Record("", line)
 
 
 def _unquote(text: str) -> str:

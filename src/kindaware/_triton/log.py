@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
+from kindaware._config.args import InstanceArgs
+from kindaware._hooks.interruption import is_stub
+from kindaware._triton.json_lines import JsonFormatter, wants_json
 from kindaware._triton.module import PB_UTILS, find_pb_utils
 
 
@@ -32,6 +38,24 @@ class TritonLogHandler(logging.Handler):
             self.handleError(record)
 
 
+class LineHandler(logging.Handler):
+    """Writes log records to standard error, which a stub shares with its server, each with one call.
+
+    Triton's log would quote a line of JSON once more.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            line = self.format(record).encode("utf-8", "backslashreplace") + b"\n"
+        except Exception:
+            self.handleError(record)
+            return
+        with contextlib.suppress(OSError):
+            while line:
+                line = line[os.write(2, line) :]
+
+
 class TritonLogger(logging.Logger):
     """A logger that `logging` doesn't know, so that no configuration of it can silence this one.
 
@@ -56,11 +80,20 @@ class TritonLogger(logging.Logger):
         return child
 
 
-def open_logger(instance_name: str) -> logging.Logger:
-    """Return the instance's logger: writes to Triton's log in a server, plain `logging` elsewhere."""
-    name = f"kindaware.{instance_name}"
+def open_logger(args: InstanceArgs, environment: Mapping[str, str]) -> logging.Logger:
+    """Return the instance's logger: writes to Triton's log in a server, plain `logging` elsewhere.
+
+    Raises:
+        ConfigError: the environment asks for a format that there isn't.
+    """
+    name = f"kindaware.{args.instance_name}"
+    is_json = wants_json(environment)
     if find_pb_utils() is None:
         return logging.getLogger(name)
     logger = TritonLogger(name, logging.INFO)
-    logger.addHandler(TritonLogHandler())
+    handler = LineHandler() if is_json and is_stub() else TritonLogHandler()
+    if is_json:
+        about = {"model": args.model_name, "version": args.model_version, "instance": args.instance_name}
+        handler.setFormatter(JsonFormatter(about))
+    logger.addHandler(handler)
     return logger

@@ -21,7 +21,8 @@ def mark_stages(model: Any, recorder: Recorder) -> None:
     if isinstance(model, KindAwareModel):
         instance: Instance = attached(model, "profile")
         for stage in instance.stages():
-            recorder.wrap(stage.owner, stage.method, stage.name)
+            if stage.name in STAGES:
+                recorder.wrap(stage.owner, stage.method, stage.name)
     recorder.wrap(model, "execute", EXECUTE)
 
 

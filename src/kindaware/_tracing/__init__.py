@@ -1,0 +1,1 @@
+"""OpenTelemetry's spans of requests, stages, hooks and calls; imported where the setting `tracing` is on."""
