@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from opentelemetry import trace
@@ -14,7 +14,7 @@ from kindaware._triton.bls import Calls
 
 def trace_calls(calls: Calls, spans: Spans) -> None:
     """Put a span around each call of another model, and pass it on in the call's parameters."""
-    new_request = calls.new_request
+    new_request: Callable[..., tuple[Any, Any]] = calls.new_request
 
     def traced(model: str, *args: Any) -> tuple[Any, Any]:
         *others, parameters = args
@@ -24,7 +24,7 @@ def trace_calls(calls: Calls, spans: Spans) -> None:
         try:
             with trace.use_span(span):
                 passed = {**as_parameters(), **(parameters or {})}
-            adapter, request = new_request(model, *others, passed)
+                adapter, request = new_request(model, *others, passed)
         except BaseException:
             span.end()
             raise
