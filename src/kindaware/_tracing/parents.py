@@ -48,15 +48,20 @@ def _span(context: Context) -> trace.SpanContext:
 
 
 def _parameters(request: Any) -> dict[str, str]:
-    """Return the parameters that are text; over HTTP a forwarded header has the client's upper case."""
+    """Return the parameters that are text; a header forwarded from HTTP has the case of the client."""
     try:
-        found = json.loads(request.parameters())
-    except (UnicodeDecodeError, ValueError):
+        return _texts(request.parameters())
+    except UnicodeDecodeError:
         return {}  # the reader refuses such a request
+
+
+def _texts(text: str) -> dict[str, str]:
+    """Return the members of a JSON object that are text, with names in lower case."""
+    found = json.loads(text)
     return {name.lower(): value for name, value in found.items() if isinstance(value, str)}
 
 
 def _triton_context(request: Any) -> dict[str, str]:
     """Return the headers of Triton's span; empty if the server does not trace the request."""
     text = request.trace().get_context()
-    return {} if text is None else {str(name): str(value) for name, value in json.loads(text).items()}
+    return {} if text is None else _texts(text)
