@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +19,7 @@ from trace_kit import EXPORTER, ON, Seen, install, links, traceparent
 from kindaware import ConfigError, KindAwareModel, RequestError
 from kindaware._config.args import InstanceArgs
 from kindaware._hooks.attachment import attached
-from kindaware._tracing.provider import _make_provider
+from kindaware._tracing import provider
 from kindaware.testing import ModelHarness
 
 CONFIG = written_config(2)
@@ -361,9 +363,58 @@ def test_calls_of_asynchronous_hooks_and_of_streams_have_spans():
     assert seen.one(f"{hook}/@call count").attributes["kindaware.responses"] >= 3
 
 
+def test_an_instance_on_a_gpu_has_the_copies_to_it_and_back_too():
+    with load(Hooked, kind="GPU", accelerator="simulated") as model:
+        assert model.infer(X=[[1, 2]]).error is None
+    batch = [one.removeprefix("request/execute/batch/") for one in Seen().paths() if "execute/batch/" in one]
+    assert [one for one in batch if "@" not in one] == [
+        "collate",
+        "copy in",
+        "forward",
+        "postprocess",
+        "copy out",
+    ]
+
+
+class Countdown(KindAwareModel):
+    """Wants a request again until its number, counted down, is 0."""
+
+    def load(self):
+        """Make nothing."""
+
+    def forward(self, X, requests):
+        left = self.sequence_state.get(requests[0].correlation_id, int(X[0, 0])) - 1
+        self.sequence_state[requests[0].correlation_id] = left
+        if left > 0:
+            self.reschedule(requests[0])
+        return X
+
+
+def test_a_request_of_a_sequence_that_comes_again_has_a_span_each_time():
+    config = {**CONFIG, "sequence_batching": {"oldest": {}, "iterative_sequence": True}}
+    with load(Countdown, config) as model:
+        model.infer(X=[[3, 3]], correlation_id=7, flags=1, parameters={"traceparent": traceparent(1)})
+    seen = Seen()
+    again = [one.attributes.get("kindaware.rescheduled", False) for one in seen.all("request")]
+    assert again == [True, True, False]
+    assert len(seen.all("request/execute/batch/forward/@forward")) == 3
+    assert {one.context.trace_id for one in seen.spans} == {int("1" * 32, 16)}
+
+
+def test_an_instance_that_ends_exports_its_spans_and_waits_no_longer_than_it_may(monkeypatch):
+    flushed, is_over = [], threading.Event()
+    monkeypatch.setattr(trace.get_tracer_provider(), "force_flush", lambda: flushed.append(1))
+    with load(Doubler) as model:
+        model.infer(X=[[1, 2]])
+    assert flushed == [1]
+    monkeypatch.setattr(provider, "FLUSH_SECONDS", 0.01)
+    assert not provider.flush(SimpleNamespace(force_flush=is_over.wait))
+    is_over.set()
+
+
 def provider_of(**environment):
     args = InstanceArgs.from_dict(make_args())
-    return _make_provider(args, environment)
+    return provider._make_provider(args, environment)
 
 
 @pytest.mark.parametrize(
