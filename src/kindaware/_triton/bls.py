@@ -43,7 +43,8 @@ class ModelCalls:
 
         The current request's trace is passed on, except from `async def stream`, which outlives the trace; so
         is its id, unless another is given. The call's timeout is at most what remains of the client's, the
-        earliest of a batch.
+        earliest of a batch. With the setting `tracing`, OpenTelemetry's current span is passed on as the
+        parameter `traceparent`.
 
         Args:
             model: name of the model to call.
