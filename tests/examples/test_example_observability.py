@@ -62,12 +62,11 @@ tests:
         exp_samples:
           - labels: 'model:triton_request_seconds:mean5m{{instance="s", model="m", version="1"}}'
             value: 0.4
-      - expr: instance:kindaware_busy:ratio5m
+      - expr: round(instance:kindaware_busy:ratio5m * 10000)
         eval_time: 5m
         exp_samples:
-          - labels: 'instance:kindaware_busy:ratio5m{{instance="s", model="m", version="1",
-                     exported_instance="m_0_0", device="cpu"}}'
-            value: 0.9375
+          - labels: '{{instance="s", model="m", version="1", exported_instance="m_0_0", device="cpu"}}'
+            value: 9375
     alert_rule_test:
 {alerts}
 """
@@ -139,7 +138,8 @@ def test_rules_and_configuration_are_ones_that_prometheus_takes(promtool):
         ("TritonQueueLong", 9, None),
         ("TritonQueueLong", 12, {"model": "m"}),
         ("KindawareModelRaises", 7, {"model": "m", "code": "INTERNAL"}),
-        ("KindawareInstancesBusy", 12, {"model": "m"}),
+        ("KindawareInstancesBusy", 9, None),
+        ("KindawareInstancesBusy", 16, {"model": "m"}),
         ("KindawareUnavailable", 12, None),
         ("KindawareOutOfMemory", 12, None),
     ],
