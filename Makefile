@@ -16,7 +16,7 @@ help: ## Show this list
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[server,examples,cli,otel,test,docs,bench,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[server,examples,cli,ray,otel,test,docs,bench,dev]'
 	# Its own requirements end at torch 2.2; MTCNN, with its weights, needs none of them.
 	$(BIN)/python -m pip install --quiet --no-deps 'facenet-pytorch==2.6.0'
 	@touch $@

@@ -38,6 +38,7 @@ from kindaware._hooks.class_rules import OWN_ATTRIBUTES
 from kindaware._hooks.hooks import HOOKS
 from kindaware._hooks.names import COUNTERPARTS, SETTING_COUNTERPARTS
 from kindaware._placement.threads import ThreadBudget
+from kindaware.cli._app import GROUPS
 from kindaware.testing.stand_in import NEWEST
 
 if sys.version_info >= (3, 11):
@@ -288,8 +289,8 @@ def extras():
 @pytest.fixture(scope="module")
 def command_help():
     @functools.cache
-    def read(name):
-        command = [sys.executable, "-m", "kindaware.cli", name, "--help"]
+    def read(*names):
+        command = [sys.executable, "-m", "kindaware.cli", *names, "--help"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
     return read
@@ -307,8 +308,9 @@ def test_command_is_one_that_exists(command, targets, extras, command_help):
         variables = {word.split("=")[0] for word in words if "=" in word}
         assert variables <= {"PYTHON", "PYTEST_ARGS", "BENCH_ARGS", "MUTANTS_ARGS", "WORKERS"}
     elif words[0] == "kindaware":
+        names = words[1:3] if words[1] in GROUPS else words[1:2]
         options = [word.split("=")[0] for word in words[2:] if word.startswith("-")]
-        assert words[1].startswith("-") or [one for one in options if one not in command_help(words[1])] == []
+        assert words[1].startswith("-") or [one for one in options if one not in command_help(*names)] == []
     elif words[0] == "pip":
         assert words[1] in ("install", "uninstall")
         for names in re.findall(r"(?:kindaware|'\.)\[([^]]*)\]", command):

@@ -51,6 +51,13 @@ class ConfigText:
         """Return the kinds that its instance groups name; a group that names none is left out."""
         return [self._tokens[value].text for value in self._kind_values()]
 
+    def gpus(self) -> list[int]:
+        """Return the ids of GPUs that its instance groups name."""
+        texts = (
+            self._tokens[place].text for start, end in self._ranges_of_gpus() for place in range(start, end)
+        )
+        return [int(text) for text in texts if text.isdecimal()]
+
     def on_cpu(self) -> str:
         """Return the text with every instance group on the CPU, and one added where there is none."""
         texts = [token.text for token in self._tokens]

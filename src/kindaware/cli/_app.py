@@ -14,6 +14,7 @@ from kindaware.cli._reporting import EXIT_CODES, INTERRUPTED, WRONG_COMMAND_LINE
 from kindaware.cli.bench._command import bench
 from kindaware.cli.check import check
 from kindaware.cli.config import config
+from kindaware.cli.deploy import deploy_ray
 from kindaware.cli.doctor import doctor
 from kindaware.cli.new import new
 from kindaware.cli.profile import profile
@@ -83,13 +84,37 @@ class _Command:
     @property
     def epilog(self) -> str:
         """What its help ends with."""
-        endings = {WRONG_COMMAND_LINE: "the command line is wrong", INTERRUPTED: "Ctrl-C", **self.endings}
-        lines = [f"  {code:<3}  {meaning}" for code, meaning in sorted(endings.items())]
-        # \b keeps the lines of a paragraph.
-        return "\n".join(
-            ["\b", "Examples:", *(f"  {one}" for one in self.examples), "", "\b", "Exit codes:", *lines]
-        )
+        return _epilog(self.examples, self.endings)
 
+
+@dataclass(frozen=True)
+class _Group:
+    """Commands under a common name.
+
+    Attributes:
+        commands: by the second word of the command line.
+        short: a help of one line.
+        endings: what exit codes mean.
+    """
+
+    commands: Mapping[str, _Command]
+    short: str
+    endings: Mapping[int, str]
+
+    @property
+    def epilog(self) -> str:
+        """What its help ends with: an example of each command."""
+        return _epilog([command.examples[0] for command in self.commands.values()], self.endings)
+
+
+def _epilog(examples: Sequence[str], endings: Mapping[int, str]) -> str:
+    endings = {WRONG_COMMAND_LINE: "the command line is wrong", INTERRUPTED: "Ctrl-C", **endings}
+    lines = [f"  {code:<3}  {meaning}" for code, meaning in sorted(endings.items())]
+    # \b keeps the lines of a paragraph.
+    return "\n".join(["\b", "Examples:", *(f"  {one}" for one in examples), "", "\b", "Exit codes:", *lines])
+
+
+_WRITTEN = {0: "the files were written", 1: "they are there already, or the models can't be deployed so"}
 
 _COMMANDS: dict[str, _Command] = {
     "new": _Command(
@@ -194,5 +219,40 @@ _COMMANDS: dict[str, _Command] = {
 """By name, in the order in which they are met."""
 
 
-for _name, _command in _COMMANDS.items():
-    app.command(_name, short_help=_command.short, epilog=_command.epilog)(reported(_name, _command.function))
+_DEPLOY_COMMANDS: dict[str, _Command] = {
+    "ray": _Command(
+        deploy_ray,
+        "Write a Serve config for a Ray cluster.",
+        [
+            "kindaware deploy ray models --replicas 2 --output deployment",
+            "kindaware deploy ray models --max-replicas 4 --cpus 2 -o deployment",
+            "kindaware deploy ray models --gpus 1 -o deployment --force",
+        ],
+        _WRITTEN,
+    ),
+}
+"""Those of `kindaware deploy`."""
+
+GROUPS: dict[str, _Group] = {
+    "deploy": _Group(_DEPLOY_COMMANDS, "Write files that serve models on several machines.", _WRITTEN),
+}
+"""Commands with commands of their own, by name; listed after the others."""
+
+
+def _add(to: typer.Typer, commands: Mapping[str, _Command], *, prefix: str = "") -> None:
+    for name, command in commands.items():
+        run_it = reported(prefix + name, command.function)
+        to.command(name, short_help=command.short, epilog=command.epilog)(run_it)
+
+
+_add(app, _COMMANDS)
+for _name, _group in GROUPS.items():
+    _subcommands = typer.Typer(
+        help=_group.short,
+        epilog=_group.epilog,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    _add(_subcommands, _group.commands, prefix=f"{_name} ")
+    app.add_typer(_subcommands, name=_name, short_help=_group.short)

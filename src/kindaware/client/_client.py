@@ -219,30 +219,10 @@ class ModelClient:
             await loop.run_in_executor(None, items.close)  # type: ignore[attr-defined]  # a generator
 
     def _make_call(
-        self,
-        inputs: Mapping[str, Any],
-        *,
-        outputs: Sequence[str] | None = None,
-        request_id: str = "",
-        parameters: Mapping[str, Any] | None = None,
-        timeout_seconds: float | None = None,
-        sequence_id: int | str = 0,
-        sequence_start: bool = False,
-        sequence_end: bool = False,
+        self, inputs: Mapping[str, Any], *, timeout_seconds: float | None = None, **options: Any
     ) -> tuple[Call, bool]:
-        arrays, is_row = self.metadata.prepare(inputs)
-        call = Call(
-            arrays=arrays,
-            datatypes={name: self.metadata.find(name).datatype for name in arrays},
-            outputs=None if outputs is None else tuple(outputs),
-            request_id=request_id,
-            parameters=parameters,
-            sequence_id=sequence_id,
-            sequence_start=sequence_start,
-            sequence_end=sequence_end,
-            timeout_seconds=self._timeout_seconds if timeout_seconds is None else timeout_seconds,
-        )
-        return call, is_row
+        timeout_seconds = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        return Call.of(self.metadata, inputs, timeout_seconds=timeout_seconds, **options)
 
     def _send(self, call: Call) -> Arrays:
         found: Arrays = self._retried(lambda: self._transport.infer(self._model, self._version, call))

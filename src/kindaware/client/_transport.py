@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import queue
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,6 +55,39 @@ class Call:
     sequence_end: bool
     timeout_seconds: float
 
+    @classmethod
+    def of(
+        cls,
+        metadata: Metadata,
+        inputs: Mapping[str, Any],
+        *,
+        timeout_seconds: float,
+        outputs: Sequence[str] | None = None,
+        request_id: str = "",
+        parameters: Mapping[str, Any] | None = None,
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
+    ) -> tuple[Call, bool]:
+        """Return a request, and whether its inputs are single rows, without a batch dimension.
+
+        Raises:
+            ModelClientError: the inputs are not the model's.
+        """
+        arrays, is_row = metadata.prepare(inputs)
+        call = cls(
+            arrays=arrays,
+            datatypes={name: metadata.find(name).datatype for name in arrays},
+            outputs=None if outputs is None else tuple(outputs),
+            request_id=request_id,
+            parameters=parameters,
+            sequence_id=sequence_id,
+            sequence_start=sequence_start,
+            sequence_end=sequence_end,
+            timeout_seconds=timeout_seconds,
+        )
+        return call, is_row
+
 
 def split_url(url: str) -> tuple[str, str]:
     """Return the scheme, `grpc` or `http`, and the address; gRPC unless the URL says otherwise.
@@ -73,6 +106,18 @@ def split_url(url: str) -> tuple[str, str]:
     return scheme if found else "grpc", address.rstrip("/")
 
 
+class Peer(Protocol):
+    """Whom a client talks to, for errors.
+
+    Attributes:
+        scheme: `grpc` or `http`.
+        address: host and port.
+    """
+
+    scheme: str
+    address: str
+
+
 class Transport:
     """A connection to one server.
 
@@ -88,7 +133,7 @@ class Transport:
     def __init__(self, url: str, timeout_seconds: float, token: str | None = None) -> None:
         self.scheme, self.address = split_url(url)
         self._headers = bearer_headers(token, self.scheme)
-        self._module = _import_client(self.scheme)
+        self._module = import_client(self.scheme)
         if self.scheme == "grpc":
             self._client = self._module.InferenceServerClient(self.address)
         else:
@@ -142,7 +187,7 @@ class Transport:
         options: dict[str, Any] = {"headers": self._headers}
         if self.scheme == "grpc":
             options |= {"as_json": True, "client_timeout": timeout_seconds}
-        with _told(self, model):
+        with told(self, model):
             return getattr(self._client, method)(*args, **options)
 
     def infer(self, model: str, version: str, call: Call) -> Arrays:
@@ -151,12 +196,12 @@ class Transport:
         Raises:
             ModelClientError: the server has refused it, or can't be reached, or took too long.
         """
-        options = self._options(call)
+        options = request_options(self._module, call)
         if self.scheme == "grpc":
             options["client_timeout"] = call.timeout_seconds
-        with _told(self, model):
+        with told(self, model):
             result = self._client.infer(model, model_version=version, headers=self._headers, **options)
-            return _read(result)
+            return read_arrays(result)
 
     def stream(self, model: str, version: str, call: Call) -> Iterator[Arrays]:
         """Send a request to a decoupled model, and yield its answers as they come.
@@ -172,7 +217,10 @@ class Transport:
             )
             try:
                 client.async_stream_infer(
-                    model, model_version=version, enable_empty_final_response=True, **self._options(call)
+                    model,
+                    model_version=version,
+                    enable_empty_final_response=True,
+                    **request_options(self._module, call),
                 )
             except self._module.InferenceServerException as refused:
                 # Where the server has refused the stream meanwhile, the callback learns why.
@@ -181,12 +229,12 @@ class Transport:
                 try:
                     result, error = answers.get(timeout=call.timeout_seconds)
                 except queue.Empty:
-                    raise _late(model, call.timeout_seconds) from None
+                    raise late(model, call.timeout_seconds) from None
                 if error is not None:
-                    raise ModelClientError(error.message(), _code(error) or "UNKNOWN")
+                    raise ModelClientError(error.message(), error_code(error) or "UNKNOWN")
                 response = result.get_response()
                 if response.outputs:
-                    yield _read(result)
+                    yield read_arrays(result)
                 if response.parameters["triton_final_response"].bool_param:
                     return
         finally:
@@ -194,21 +242,23 @@ class Transport:
             client.stop_stream(cancel_requests=True)
             client.close()
 
-    def _options(self, call: Call) -> dict[str, Any]:
-        inputs = []
-        for name, array in call.arrays.items():
-            tensor = self._module.InferInput(name, list(array.shape), call.datatypes[name])
-            inputs.append(tensor.set_data_from_numpy(array))
-        outputs = call.outputs and [self._module.InferRequestedOutput(name) for name in call.outputs]
-        return {
-            "inputs": inputs,
-            "outputs": outputs or None,
-            "request_id": call.request_id,
-            "parameters": dict(call.parameters) if call.parameters else None,
-            "sequence_id": call.sequence_id,
-            "sequence_start": call.sequence_start,
-            "sequence_end": call.sequence_end,
-        }
+
+def request_options(module: ModuleType, call: Call) -> dict[str, Any]:
+    """Return the arguments of a request, for a client out of `tritonclient.grpc` or `tritonclient.http`."""
+    inputs = []
+    for name, array in call.arrays.items():
+        tensor = module.InferInput(name, list(array.shape), call.datatypes[name])
+        inputs.append(tensor.set_data_from_numpy(array))
+    outputs = call.outputs and [module.InferRequestedOutput(name) for name in call.outputs]
+    return {
+        "inputs": inputs,
+        "outputs": outputs or None,
+        "request_id": call.request_id,
+        "parameters": dict(call.parameters) if call.parameters else None,
+        "sequence_id": call.sequence_id,
+        "sequence_start": call.sequence_start,
+        "sequence_end": call.sequence_end,
+    }
 
 
 def _next_error(answers: queue.Queue[tuple[Any, Any]]) -> Any:
@@ -219,7 +269,7 @@ def _next_error(answers: queue.Queue[tuple[Any, Any]]) -> Any:
         return None
 
 
-def _import_client(scheme: str) -> ModuleType:
+def import_client(scheme: str) -> ModuleType:
     try:
         return importlib.import_module(f"tritonclient.{scheme}")
     except (ImportError, RuntimeError) as error:  # it raises RuntimeError for what it lacks itself
@@ -231,7 +281,7 @@ def _import_client(scheme: str) -> ModuleType:
         ) from error
 
 
-def _read(result: Any) -> Arrays:
+def read_arrays(result: Any) -> Arrays:
     """Return the outputs of an answer as arrays."""
     response = result.get_response()
     outputs = response["outputs"] if isinstance(response, dict) else response.outputs
@@ -245,7 +295,7 @@ def _plain(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 @contextmanager
-def _told(transport: Transport, model: str) -> Iterator[None]:
+def told(transport: Peer, model: str) -> Iterator[None]:
     """Turn what tritonclient, and the libraries below it, raise into an error of this library."""
     try:
         yield
@@ -255,24 +305,24 @@ def _told(transport: Transport, model: str) -> Iterator[None]:
         raise _translate(error, transport, model) from error
 
 
-def _translate(error: Exception, transport: Transport, model: str) -> ModelClientError:
-    code = _code(error)
+def _translate(error: Exception, transport: Peer, model: str) -> ModelClientError:
+    code = error_code(error)
     text = str(error.message() if hasattr(error, "message") else error) or type(error).__name__
     if _is_refused(error, text):
         return _unreachable(transport, text)
     if code == "DEADLINE_EXCEEDED" or isinstance(error, TimeoutError):
-        return _late(model, None)
+        return late(model, None)
     return ModelClientError(text, code) if code else _no_answer(transport, f"{type(error).__name__}: {text}")
 
 
 def _is_refused(error: Exception, text: str) -> bool:
     """Whether there was no connection, so that no server has seen the request."""
     return isinstance(error, (ConnectionRefusedError, socket.gaierror)) or (
-        _code(error) == "UNAVAILABLE" and any(one in text for one in _NO_CONNECTION)
+        error_code(error) == "UNAVAILABLE" and any(one in text for one in _NO_CONNECTION)
     )
 
 
-def _unreachable(transport: Transport, text: str) -> ModelClientError:
+def _unreachable(transport: Peer, text: str) -> ModelClientError:
     words = message(
         f"{transport.scheme}://{transport.address}",
         expected="a server that answers",
@@ -282,7 +332,7 @@ def _unreachable(transport: Transport, text: str) -> ModelClientError:
     return ModelClientError(words, "UNAVAILABLE", was_sent=False)
 
 
-def _no_answer(transport: Transport, text: str) -> ModelClientError:
+def _no_answer(transport: Peer, text: str) -> ModelClientError:
     words = message(
         f"{transport.scheme}://{transport.address}",
         expected=f"an answer over {transport.scheme}",
@@ -292,7 +342,7 @@ def _no_answer(transport: Transport, text: str) -> ModelClientError:
     return ModelClientError(words, "UNAVAILABLE")
 
 
-def _late(model: str, timeout_seconds: float | None) -> ModelClientError:
+def late(model: str, timeout_seconds: float | None) -> ModelClientError:
     within = "" if timeout_seconds is None else f" within {timeout_seconds:g} s"
     return ModelClientError.of(
         f"model {model!r}",
@@ -303,7 +353,7 @@ def _late(model: str, timeout_seconds: float | None) -> ModelClientError:
     )
 
 
-def _code(error: Any) -> str | None:
+def error_code(error: Any) -> str | None:
     """Return gRPC's name of a server's status; None for an error that is none of a server."""
     status = error.status() if hasattr(error, "status") else None
     if status is None:

@@ -1,0 +1,14 @@
+import time
+
+from kindaware import KindAwareModel
+
+FACTOR = 2  # a rollout makes it 3
+
+
+class TritonPythonModel(KindAwareModel):
+    def load(self):
+        pass
+
+    def forward(self, X):
+        time.sleep(0.02)  # stands for a computation
+        return FACTOR * X
