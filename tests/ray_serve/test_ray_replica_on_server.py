@@ -15,7 +15,7 @@ from kindaware.client import ModelClient, ModelClientError
 from kindaware.ray import triton_app
 
 ray = pytest.importorskip("ray", reason="no Ray: pip install 'kindaware[ray]'")
-from ray import serve  # noqa: E402
+serve = pytest.importorskip("ray.serve", reason="no Ray Serve: pip install 'kindaware[ray]'")
 
 pytestmark = [
     pytest.mark.server,

@@ -102,4 +102,5 @@ def _bind(args: Mapping[str, Any], options: Mapping[str, Any]) -> Application:
         raise ConfigError.of(
             "kindaware.ray", expected="Ray Serve", got=str(error), remedy="pip install 'ray[serve]'"
         ) from error
-    return serve.deployment(TritonReplica).options(**options).bind(**args)
+    application: Application = serve.deployment(**options)(TritonReplica).bind(**args)
+    return application

@@ -214,7 +214,7 @@ def _check_sequences(configs: Mapping[str, Mapping[str, Any]]) -> None:
 def _environment_of_replica() -> dict[str, str | None]:
     import ray
 
-    context = ray.get_runtime_context()
+    context: Any = ray.get_runtime_context()
     return server_environment(
         os.environ,
         started_with=read_start_environment(),

@@ -147,7 +147,7 @@ def test_sequences_that_stay_at_one_server_are_served(write_model, tmp_path, con
     "options",
     [
         ["--replicas", 0],
-        ["--replicas", 3, "--max-replicas", 2],
+        ["--max-replicas", 2, "--replicas", 3],
         ["--target-pending", 0],
         ["--cpus", -1],
         ["--gpus", 1.5],
