@@ -30,6 +30,7 @@ def port():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     ray.init(
         address="local",
+        _node_ip_address="127.0.0.1",
         num_cpus=4,
         num_gpus=3,
         include_dashboard=False,

@@ -73,28 +73,25 @@ class AsyncTransport:
         Raises:
             ModelClientError: an answer is an error, or none comes in time.
         """
-        request = {"model_name": model, "model_version": version, "enable_empty_final_response": True}
-        answered = asyncio.Event()
+        request = {"model_name": model, "model_version": version, **request_options(self._module, call)}
 
         async def requests() -> AsyncIterator[dict[str, Any]]:
-            yield request | request_options(self._module, call)
-            await answered.wait()  # the server takes the end of the requests for a client that leaves
+            yield request
 
+        # One request, so the server ends the stream after its last answer.
         answers = self._client.stream_infer(requests())
         try:
             while True:
                 with told(self, model):
                     try:
                         result, error = await asyncio.wait_for(anext(answers), call.timeout_seconds)
+                    except StopAsyncIteration:
+                        return
                     except asyncio.TimeoutError:
                         raise late(model, call.timeout_seconds) from None
                 if error is not None:
                     raise ModelClientError(error.message(), error_code(error) or "UNKNOWN")
-                response = result.get_response()
-                if response.outputs:
+                if result.get_response().outputs:
                     yield read_arrays(result)
-                if response.parameters["triton_final_response"].bool_param:
-                    return
         finally:
-            answered.set()
             answers.cancel()
