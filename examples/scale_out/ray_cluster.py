@@ -161,8 +161,8 @@ def cluster():
 
     nodes = Cluster()
     try:
-        nodes.add_node(num_cpus=4, include_dashboard=False)
-        nodes.add_node(num_cpus=1)
+        nodes.add_node(num_cpus=4, include_dashboard=False, node_ip_address="127.0.0.1")
+        nodes.add_node(num_cpus=1, node_ip_address="127.0.0.1")
         ray.init(address=nodes.address, log_to_driver=False, logging_level="error")
         port = free_port()
         serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})

@@ -23,6 +23,7 @@ from docs_pages import (
 
 import kindaware
 import kindaware.client
+import kindaware.ray
 import kindaware.states
 import kindaware.testing
 from kindaware import KindAwareModel, Placement
@@ -195,7 +196,7 @@ def test_design_page_names_classes_and_methods_that_exist():
 def test_api_page_has_every_public_name():
     text = (DOCS / "reference/api.md").read_text()
     public = [f"kindaware.{name}" for name in kindaware.__all__]
-    for package in (kindaware.testing, kindaware.client, kindaware.states):
+    for package in (kindaware.testing, kindaware.client, kindaware.ray, kindaware.states):
         public += [f"{package.__name__}.{name}" for name in package.__all__]
     assert sorted(re.findall(r"auto\w+:: (\S+)", text)) == sorted(public)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kindaware._placement.threads import count_cores
 from kindaware._server.failure import ServerError
-from kindaware._server.repository import list_repositories
+from kindaware._server.repository import find_models, list_repositories
 from kindaware._server.repository_digest import digest_repositories
 from kindaware._server.server import TritonServer
 from kindaware.client._metadata import Arrays, Metadata
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _STOP_SECONDS = 10.0
 """How long the server's end may take: Serve ends a replica when its requests are answered."""
+_DRAIN_SECONDS = 5.0
+"""For what has reached the server since, or otherwise than through Serve."""
 _TIMEOUT_SECONDS = 60.0
 
 
@@ -64,8 +66,11 @@ class TritonReplica:
     ) -> None:
         repositories = list_repositories(repository)
         _check_digest(repositories, digest)
+        # By name, since a server that is to be drained has to be able to unload them.
+        self._models = list(find_models(repositories))
         self._server = TritonServer(
             repositories,
+            models=self._models or None,
             kind=kind,
             settings=settings,
             args=args,
@@ -164,7 +169,7 @@ class TritonReplica:
     def __del__(self) -> None:
         """End the server; Serve calls it when the requests that it has handed over are answered."""
         if hasattr(self, "_server"):
-            self._server.stop()
+            self._server.stop(drain_seconds=_DRAIN_SECONDS if self._models else None)
 
     async def _make_call(
         self,
