@@ -490,7 +490,7 @@ class Instance(PlacedInstance):
     def _open(self) -> None:
         """Allow requests to the server, and hand over metrics."""
         self._allow_requests()
-        if (streams := self._steps or self._streams) is not None and is_stub():
+        if (streams := self._steps or self._streams) is not None:
             self._end_of_server = EndOfServer.of_environment(os.environ, streams.end)
         if self._pb_utils is not None and self.settings.metrics:
             self._metrics = Metrics.of_instance(self._pb_utils, self.args, self.placement.devices)
