@@ -82,12 +82,13 @@ class Load:
     def now(self):
         return time.monotonic() - self.started
 
-    async def run(self, num_grpc=24, num_http=16, num_streams=4, long_stream=(120, 0.5)):
-        """Send requests from so many clients, and keep so many streams open beside them."""
+    async def run(self, num_grpc=24, num_http=16, num_streams=4, num_long_streams=4):
+        """Send requests from so many clients, and keep streams of 1 s and of 60 s open beside them."""
         streams = [
-            asyncio.create_task(self._stream(self.short_streams, 20, 0.05)) for _ in range(num_streams)
+            *(self._stream(self.short_streams, 20, 0.05) for _ in range(num_streams)),
+            *(self._stream(self.long_streams, 120, 0.5) for _ in range(num_long_streams)),
         ]
-        streams += [asyncio.create_task(self._stream(self.long_streams, *long_stream)) for _ in range(2)]
+        streams = [asyncio.create_task(one) for one in streams]
         await asyncio.gather(
             *(self._send_grpc() for _ in range(num_grpc)), *(self._send_http() for _ in range(num_http))
         )
