@@ -46,6 +46,8 @@ class Server:
     def __init__(self, upstream, drain_seconds, log):
         self.upstream = upstream
         self.info = {}
+        self._process = None
+        self._reading = None
         self._metrics_port = free_port()
         self._drain_seconds = drain_seconds
         self._log = log
@@ -81,10 +83,11 @@ class Server:
     async def end(self):
         """Send SIGTERM, and return how many seconds it took to end."""
         begun = time.monotonic()
-        if self._process.returncode is None:
+        if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
             await self._process.wait()
-            await self._reading
+            if self._reading is not None:
+                await self._reading
         return time.monotonic() - begun
 
 
@@ -112,7 +115,7 @@ async def rehearse(num_servers, num_requests, rate, num_rounds, drain_seconds, f
             if envoy is not None and envoy.returncode is None:
                 envoy.terminate()
                 await envoy.wait()
-            await asyncio.gather(*(one.end() for one in servers if one.info))
+            await asyncio.gather(*(one.end() for one in servers))
     plot_latency(load, replaced, folder / f"rollout-{num_servers}.svg")
     return {
         "servers": num_servers,
