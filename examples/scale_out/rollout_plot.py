@@ -3,6 +3,7 @@
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 BIN_SECONDS = 0.5
 
@@ -28,7 +29,11 @@ def plot_latency(load, replaced, path):
             axes.plot(at, values, style, color=colour, label=f"{name}, {label}", linewidth=1.2)
         rates.plot(at, [np.sum(bins == one) / BIN_SECONDS for one in used], color=colour, linewidth=1.2)
         if tally.failures:
-            axes.plot(tally.failures, [axes.get_ylim()[0]] * len(tally.failures), "|", color=colour)
+            low = [0.02] * len(tally.failures)
+            label = f"{name}, a failed try"
+            axes.plot(
+                tally.failures, low, "|", color=colour, label=label, transform=axes.get_xaxis_transform()
+            )
     for number, one in enumerate(replaced):
         for panel in (axes, rates):
             panel.axvspan(
@@ -49,7 +54,9 @@ def plot_latency(load, replaced, path):
             )
     axes.set_yscale("log")
     axes.set_ylabel("milliseconds")
-    axes.legend(loc="upper right", fontsize="small", ncols=3)
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis(ScalarFormatter())
+    figure.legend(loc="outside upper center", fontsize="small", ncols=4)
     rates.set_ylabel("answers/s")
     rates.set_xlabel("seconds")
     rates.set_ylim(0)
