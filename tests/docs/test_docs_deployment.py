@@ -1,71 +1,124 @@
-"""The Dockerfile and the Kubernetes manifest of the how-to guides: form, and what is easy to forget."""
+"""The pages about Docker and Kubernetes show what the commands write, and name what is easy to forget."""
 
+import json
 import shlex
+import textwrap
 
+import pytest
 import yaml
-from docs_pages import DOCS, blocks_of
+from docs_pages import DOCS, blocks_of, code_in, table_with, without_blocks
+from typer.testing import CliRunner
+
+from kindaware._deployment.containerfile import Base, make_instructions, write_containerfile
+from kindaware._deployment.release import Release
+from kindaware.cli._app import app
 
 DOCKER = DOCS / "how-to" / "deploy-in-docker.md"
 KUBERNETES = DOCS / "how-to" / "kubernetes.md"
 PORTS = {8000, 8001, 8002}
+CONFIG = """\
+name: "resnet50"
+backend: "python"
+max_batch_size: 8
+input [ { name: "X" data_type: TYPE_FP32 dims: [ 4 ] } ]
+output [ { name: "Y" data_type: TYPE_FP32 dims: [ 4 ] } ]
+instance_group [ { kind: KIND_CPU } ]
+dynamic_batching { }
+"""
 
 
-def dockerfile():
+def commands(page, program):
+    lines = [line for block in blocks_of(page, "console") for line in block.code.splitlines()]
+    return [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith(f"$ {program}")]
+
+
+def test_containerfile_is_the_one_that_the_command_writes():
     (block,) = blocks_of(DOCKER, "dockerfile")
-    lines = [line for line in block.code.splitlines() if line and not line.startswith("#")]
-    return [line.split(maxsplit=1) for line in lines]
+    (command, *_) = commands(DOCKER, "kindaware deploy containerfile")
+    release = Release.parse(command[command.index("--triton") + 1])
+    base = Base(release.image, release, release.python, "x86_64")
+    steps = make_instructions(base, ["kindaware-0.1.0-py3-none-any.whl"])
+    assert block.code == write_containerfile(steps, "kindaware deploy containerfile")
 
 
-def test_dockerfile_has_instructions_that_docker_knows():
-    assert {instruction for instruction, _ in dockerfile()} == {"FROM", "RUN", "COPY", "EXPOSE", "CMD"}
-
-
-def test_dockerfile_installs_torch_before_kindaware_and_starts_the_server_on_its_models():
-    steps = [rest for _, rest in dockerfile()]
-    installed = next(one for one in steps if "pip install" in one)
-    assert installed.startswith("pip install --no-cache-dir torch==")
-    assert "pip install --no-cache-dir /opt/kindaware" in steps
-    copied = next(rest for instruction, rest in dockerfile() if instruction == "COPY" and "models" in rest)
-    command = yaml.safe_load(steps[-1])
-    assert command == ["tritonserver", f"--model-repository={copied.split()[1]}"]
-    assert {int(port) for rest in steps if rest.startswith("8000") for port in rest.split()} == PORTS
+def test_docker_build_gets_the_models_that_the_containerfile_copies():
+    (block,) = blocks_of(DOCKER, "dockerfile")
+    (build,) = commands(DOCKER, "docker build")
+    (command, *_) = commands(DOCKER, "kindaware deploy containerfile")
+    assert "COPY --from=models . /models" in block.code.splitlines()
+    assert build[build.index("--build-context") + 1] == f"models={command[3]}"
+    assert build[-1] == command[command.index("--output") + 1]
 
 
 def test_docker_run_publishes_the_ports_and_has_shared_memory():
-    lines = [line for block in blocks_of(DOCKER, "console") for line in block.code.splitlines()]
-    words = shlex.split(next(line for line in lines if line.startswith("$ docker run")))
+    (words,) = [one for one in commands(DOCKER, "docker run") if "--rm" in one]
     published = [words[number + 1] for number, word in enumerate(words) if word == "-p"]
     assert {int(one.split(":")[0]) for one in published} == PORTS
     assert any(word.startswith("--shm-size=") for word in words)
     assert {"--rm", "--gpus"} <= set(words)
+    (block,) = blocks_of(DOCKER, "dockerfile")
+    (exposed,) = [line.split()[1:] for line in block.code.splitlines() if line.startswith("EXPOSE")]
+    assert set(map(int, exposed)) == PORTS
 
 
-def manifest():
-    (block,) = blocks_of(KUBERNETES, "yaml")
-    return {one["kind"]: one for one in yaml.safe_load_all(block.code)}
+@pytest.mark.parametrize("page", [DOCKER, DOCS / "how-to" / "upgrade-triton.md"])
+def test_versions_that_fit_are_those_that_are_locked(page):
+    title = "Image" if page == DOCKER else "Triton"
+    rows = table_with(page, title)
+    for releases, python, numpy in rows:
+        for text in (word for word in releases.split() if "." in word):
+            release = Release.parse(text)
+            assert release.python == python
+            assert release.has_numpy_2 == (numpy == "2")
+    assert len(rows) == 2
 
 
-def test_pod_has_shared_memory_probes_and_time_to_end():
-    pod = manifest()["Deployment"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    (mount,) = container["volumeMounts"]
-    (volume,) = pod["volumes"]
-    assert mount == {"name": volume["name"], "mountPath": "/dev/shm"}
-    assert volume["emptyDir"]["medium"] == "Memory"
-    for probe in ("startupProbe", "readinessProbe"):
-        assert container[probe]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
-    assert container["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
-    (timeout,) = [one for one in container["args"] if one.startswith("--exit-timeout-secs=")]
-    _, pause = container["lifecycle"]["preStop"]["exec"]["command"]
-    assert pod["terminationGracePeriodSeconds"] > int(timeout.split("=")[1]) + int(pause)
-    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """What the command of the page writes for one instance, with the sizes that the page names."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "models/resnet50/1").mkdir(parents=True)
+    (folder / "models/resnet50/1/model.py").write_text("class TritonPythonModel: ...\n")
+    (folder / "models/resnet50/config.pbtxt").write_text(CONFIG)
+    (command, *_) = commands(KUBERNETES, "kindaware deploy kubernetes")
+    (sizes,) = [code for code in code_in(without_blocks(KUBERNETES)) if code.startswith("--memory ")]
+    words = [*command[1:], *sizes.split(), "--json"]
+    words[words.index("models")] = str(folder / "models")
+    words[words.index("--output") + 1] = str(folder / "deployment")
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    return folder / "deployment", json.loads(result.stdout)
 
 
-def test_service_and_deployment_belong_together():
-    deployment, service = manifest()["Deployment"]["spec"], manifest()["Service"]["spec"]
-    labels = deployment["template"]["metadata"]["labels"]
-    assert deployment["selector"]["matchLabels"] == service["selector"] == labels
-    (container,) = deployment["template"]["spec"]["containers"]
-    named = {one["name"]: one["containerPort"] for one in container["ports"]}
-    assert named == {one["name"]: one["port"] for one in service["ports"]}
-    assert set(named.values()) == PORTS
+def test_deployment_is_the_one_that_the_command_writes(written):
+    folder, _ = written
+    shown = [block.code for block in blocks_of(KUBERNETES, "yaml") if "kind: Deployment" in block.code]
+    assert shown == [(folder / "base/deployment.yaml").read_text()]
+
+
+def test_folders_are_those_that_the_command_writes(written):
+    _, document = written
+    named = {code_in(row[0])[0] for row in table_with(KUBERNETES, "Folder")}
+    found = {file.rpartition("/")[0] for file in document["files"]} - {""}
+    # The rest is for models with KIND_GPU.
+    assert named - found == {"overlays/gpu", "overlays/gpu-mig", "overlays/gpu-mps"}
+    assert found <= named
+
+
+def test_parts_of_the_deployment_that_are_explained_are_in_it(written):
+    folder, _ = written
+    text = (folder / "base/deployment.yaml").read_text()
+    for part, _ in table_with(KUBERNETES, "Part"):
+        for code in code_in(part):
+            assert code in text
+
+
+def test_overlay_of_ones_own_is_of_this_base():
+    (own,) = [
+        yaml.safe_load(block.code)
+        for block in blocks_of(KUBERNETES, "yaml")
+        if "kind: Kustomization" in textwrap.dedent(block.code)
+    ]
+    (command, *_) = commands(KUBERNETES, "kindaware deploy kubernetes")
+    assert own["resources"] == [f"../{command[command.index('--output') + 1]}/base"]
+    assert command[command.index("--image") + 1].startswith(own["images"][0]["name"] + ":")

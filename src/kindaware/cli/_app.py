@@ -14,7 +14,7 @@ from kindaware.cli._reporting import EXIT_CODES, INTERRUPTED, WRONG_COMMAND_LINE
 from kindaware.cli.bench._command import bench
 from kindaware.cli.check import check
 from kindaware.cli.config import config
-from kindaware.cli.deploy import deploy_ray
+from kindaware.cli.deploy import deploy_containerfile, deploy_kubernetes, deploy_ray
 from kindaware.cli.doctor import doctor
 from kindaware.cli.new import new
 from kindaware.cli.profile import profile
@@ -227,6 +227,25 @@ _DEPLOY_COMMANDS: dict[str, _Command] = {
             "kindaware deploy ray models --replicas 2 --output deployment",
             "kindaware deploy ray models --max-replicas 4 --cpus 2 -o deployment",
             "kindaware deploy ray models --gpus 1 -o deployment --force",
+        ],
+        _WRITTEN,
+    ),
+    "kubernetes": _Command(
+        deploy_kubernetes,
+        "Write a kustomize base and overlays for Kubernetes.",
+        [
+            "kindaware deploy kubernetes models --image registry.example.com/models:1 --output deployment",
+            "kindaware deploy kubernetes models --image models:1 --triton 25.06 -o deployment",
+            "kindaware deploy kubernetes models --image models:1 --shape X:512 -o deployment",
+        ],
+        _WRITTEN,
+    ),
+    "containerfile": _Command(
+        deploy_containerfile,
+        "Write a Containerfile with locked packages.",
+        [
+            "kindaware deploy containerfile models --output image",
+            "kindaware deploy containerfile models --triton 25.06 -r requirements.txt -o image",
         ],
         _WRITTEN,
     ),

@@ -19,7 +19,11 @@ from kindaware.testing.arguments import ModelArguments
 
 @dataclass
 class Trial:
-    """How the model ran; see `_trial_process`."""
+    """How the model ran; see `_trial_process`.
+
+    Attributes:
+        peak_bytes: most memory that its process has had at once.
+    """
 
     instances: list[dict[str, Any]] = field(default_factory=list)
     request: dict[str, Any] | None = None
@@ -27,6 +31,7 @@ class Trial:
     error: dict[str, Any] | None = None
     log: list[dict[str, Any]] = field(default_factory=list)
     output: str = ""
+    peak_bytes: int = 0
 
 
 @dataclass

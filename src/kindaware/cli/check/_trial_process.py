@@ -85,7 +85,17 @@ def try_model(
                 one for one in harness.logs if one.level in ("WARNING", "ERROR") and not _is_note(one.text)
             ]
             found["log"] += [[one.level, one.text] for one in lines[:_MOST_LOG_LINES]]
+    found["peak_bytes"] = read_peak_bytes()
     return found
+
+
+def read_peak_bytes(status: Path = Path("/proc/self/status")) -> int:
+    """Return the most memory that this process has had at once.
+
+    Not by `getrusage`, which counts what the process before `exec` had.
+    """
+    line = next(one for one in status.read_text().splitlines() if one.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def _is_note(text: str) -> bool:

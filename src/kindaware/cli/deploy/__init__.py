@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kindaware.cli.deploy._containerfile import deploy_containerfile
+from kindaware.cli.deploy._kubernetes import deploy_kubernetes
 from kindaware.cli.deploy._ray import deploy_ray
 
-__all__ = ["deploy_ray"]
+__all__ = ["deploy_containerfile", "deploy_kubernetes", "deploy_ray"]

@@ -6,11 +6,9 @@ import math
 from collections.abc import Iterator
 
 from kindaware._server.failure import ServerError
+from kindaware.cli._shared_memory import count_batch_bytes
 from kindaware.cli.check._registry import Found, rule
 from kindaware.cli.check._subject import Subject
-
-_ITEM_BYTES = {"BYTES": 64, "bool": 1, "bfloat16": 2}
-"""Bytes of an element of a tensor; of texts an assumption."""
 
 
 @rule("KA501", "error", "the configuration asks for a GPU that this machine doesn't have", stage="machine")
@@ -42,8 +40,7 @@ def small_shared_memory(subject: Subject) -> Iterator[Found]:
     rows = max(1, subject.max_batch_size)
     num_instances = sum(count * max(1, len(gpus)) for _, count, gpus in subject.groups())
     tensors = [*request["inputs"].values(), *request["outputs"].values()]
-    row = sum(math.prod(shape) * _item_bytes(dtype) for dtype, shape in tensors)
-    needed = row * rows * num_instances
+    needed = count_batch_bytes(tensors, rows) * num_instances
     if needed > memory.total / 2:
         yield Found(
             f"full batches of {rows} rows in {num_instances} instance(s) take {_mib(needed)} of /dev/shm, "
@@ -79,12 +76,6 @@ def no_server(subject: Subject) -> Iterator[Found]:
             "no tritonserver was found, so Python and numpy were not compared with its stubs",
             "pip install 'nvidia-pytriton>=0.7.0,<0.8' 'numpy<2', or ignore KA504",
         )
-
-
-def _item_bytes(dtype: str) -> int:
-    import numpy
-
-    return _ITEM_BYTES.get(dtype) or numpy.dtype(dtype).itemsize
 
 
 def _mib(num_bytes: float) -> str:

@@ -1,0 +1,113 @@
+"""The probe of the pods against a real server: what it says of a healthy one, and of one whose stub died."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from deploy_kit import write_model
+
+from kindaware._deployment import probe
+from kindaware._deployment.pod import RESTRICTED
+from kindaware._server.keeper import list_children
+from kindaware.testing import TritonServer
+
+PROBE = Path(probe.__file__)
+KEY = "kindaware-admin=secret"
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    repository = tmp_path_factory.mktemp("probed") / "models"
+    write_model(repository)
+    options = [f"--http-restricted-api={RESTRICTED}:{KEY}", f"--grpc-restricted-protocol={RESTRICTED}:{KEY}"]
+    with TritonServer(repository, args=options) as running:
+        yield running
+
+
+def find_faults(server, *args):
+    """Run the probe as a pod does; here other servers may have stubs, too."""
+    port = server.http_url.rpartition(":")[2]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", PROBE, *args, f"--port={port}", f"--server={server.pid}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.stderr == ""
+    assert (done.returncode == 0) == (done.stdout == "")
+    return done.stdout
+
+
+def ask(server, path, *, data=None, headers=None):
+    request = urllib.request.Request(f"http://{server.http_url}{path}", data=data, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_healthy_server_passes(server):
+    assert find_faults(server, "live", "--stubs=2") == ""
+    assert find_faults(server, "ready", "--stubs=2", "add") == ""
+
+
+def test_model_that_is_not_there_is_not_ready(server):
+    assert find_faults(server, "ready", "add", "nope").startswith("/v2/models/nope/ready says 400")
+
+
+def test_server_that_is_not_there_is_neither_live_nor_ready(server):
+    for what in ("live", "ready"):
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", PROBE, what, "--port=1"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 1
+        assert done.stdout.startswith("/v2/health/live has no answer: ConnectionRefusedError")
+
+
+@pytest.mark.wheel_server("what is restricted by default may differ")
+def test_endpoints_that_harm_others_need_the_key(server):
+    for path, data in (
+        ("/v2/repository/index", b"{}"),
+        ("/v2/systemsharedmemory/status", None),
+        ("/v2/trace/setting", None),
+        ("/v2/logging", None),
+    ):
+        assert ask(server, path, data=data) == 403
+        assert ask(server, path, data=data, headers={"kindaware-admin": "secret"}) == 200
+    for path in ("/v2/health/ready", "/v2/models/add/stats", "/v2/models/add/config", "/v2/models/add"):
+        assert ask(server, path) == 200
+
+
+@pytest.mark.wheel_server("from 26.01 on the server notices")
+def test_dead_stub_is_noticed_where_the_server_does_not(server):
+    victim, *_ = [pid for pid in list_children(server.pid) if is_stub(pid)]
+    os.kill(victim, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while is_stub(victim):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert ask(server, "/v2/models/add/ready") == 200
+    assert ask(server, "/v2/health/ready") == 200
+    for args in (["live"], ["ready", "add"]):
+        said = find_faults(server, *args, "--stubs=2")
+        assert said == "1 of 2 Python stubs run: a model's process has died\n"
+
+
+def is_stub(pid):
+    return (
+        Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].endswith(b"triton_python_backend_stub")
+    )
