@@ -113,11 +113,22 @@ def _curve(found: dict[str, Any]) -> Iterator[str]:
 
 def _turns(found: dict[str, Any]) -> Iterator[str]:
     yield from ("", "### One request in flight, in turns in one stub")
+    yield from _in_turns(found, "kindaware")
+
+
+def _tracing(found: dict[str, Any]) -> Iterator[str]:
+    yield from ("", "### One request in flight, with spans and twice without, in turns in one stub")
+    yield from _in_turns(found, "traced")
+    for network, measured in found["networks"].items():
+        yield from ("", f"`{network}`, untraced / kindaware: {_text(measured['noise'])}")
+
+
+def _in_turns(found: dict[str, Any], candidate: str) -> Iterator[str]:
     for network, measured in found["networks"].items():
         columns = [measured[key] for key in ("us", "ratios", "further_us")]
         yield from ("", f"`{network}`: `execute`, {measured['rounds']} rounds")
         yield from _table(
-            ["Form", "us", "kindaware / it", "kindaware less it, us"],
+            ["Form", "us", f"{candidate} / it", f"{candidate} less it, us"],
             (
                 [f"`{form}`", *(_text(column[form]) if form in column else "" for column in columns)]
                 for form in measured["us"]
@@ -273,6 +284,7 @@ TABLES: MappingProxyType[str, Callable[[dict[str, Any]], Iterator[str]]] = Mappi
     {
         "serving": _serving,
         "turns": _turns,
+        "tracing": _tracing,
         "curve": _curve,
         "overhead": _overhead,
         "growth": _growth,
