@@ -9,7 +9,7 @@ import pytest
 import torch
 from step_kit import BOTH, InPlace, Values, number, open_harness, seen, together, until
 
-from kindaware import RequestError
+from kindaware import Next, RequestError
 from kindaware._hooks.step_results import is_immutable
 
 
@@ -489,3 +489,26 @@ def test_is_immutable_values_are(state):
 )
 def test_is_immutable_what_a_step_may_change_is_not(state):
     assert not is_immutable(state)
+
+
+def test_step_that_is_repeated_does_not_write_over_items_of_the_streams_before():
+    class Reusing(Values):
+        def load(self):
+            super().load()
+            self.memory = torch.empty(64, dtype=torch.int32)
+
+        def step(self, states):
+            if any(one.last == 99 and one.next == 2 for one in states):
+                raise ValueError("number 99")
+            results = super().step(states)
+            for place, one in enumerate(results):
+                if isinstance(one, Next):
+                    item = self.memory[place : place + 1].view(1, 1).copy_(one.item + 100 * one.state.last)
+                    results[place] = Next(one.state, item)
+            return results
+
+    with open_harness(together(Reusing, 4)) as model:
+        streams = [model.stream(N=[[number]]) for number in (10, 20, 99, 30)]
+        answers = [seen(stream) for stream in streams]
+    assert answers.pop(2) == [9900, 9901, "INTERNAL"]
+    assert answers == [[100 * last + n for n in range(last)] for last in (10, 20, 30)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,18 +16,18 @@ from kindaware._execute.open_stream import OpenStream
 from kindaware._execute.step_runner import StepRunner
 from kindaware._hooks.step_results import is_immutable
 
+Take = Callable[[Sequence[tuple[OpenStream, Any]]], None]
+
 
 @dataclass(slots=True, eq=False, repr=False)
 class Stepped:
-    """What has become of the streams of one step.
+    """What has become of the streams of one step for which it returned nothing.
 
     Attributes:
-        results: streams that were stepped, with what `step` returned for each.
         failed: errors, and the streams that fail with each.
         aside: streams for which there was no memory, as they were before the step.
     """
 
-    results: list[tuple[OpenStream, Any]] = field(default_factory=list)
     failed: list[tuple[Exception, list[OpenStream]]] = field(default_factory=list)
     aside: list[OpenStream] = field(default_factory=list)
 
@@ -49,7 +49,7 @@ class StepIsolation:
         self._runner = runner
         self._health = runner.device.health
 
-    def run(self, streams: Sequence[OpenStream]) -> Stepped:
+    def run(self, streams: Sequence[OpenStream], take: Take) -> Stepped:
         """Step all streams once.
 
         Of immutable states, those that an error names fail, and the others are stepped again; an error that
@@ -58,9 +58,11 @@ class StepIsolation:
 
         Args:
             streams: at least one, oldest first.
+            take: called with what `step` returned for each of some streams, before it runs for others: it may
+                write over what it returned.
 
         Returns:
-            What has become of each; after a device fault not all of them are in it.
+            What has become of the others; after a device fault not all of them are in it.
         """
         stepped, counters = Stepped(), self._runner.counters
         pending = [list(range(len(streams)))]
@@ -72,7 +74,7 @@ class StepIsolation:
             group = [streams[position] for position in part]
             results = self._attempt(group)
             if isinstance(results, list):
-                stepped.results += zip(group, results, strict=True)
+                take(list(zip(group, results, strict=True)))
                 continue
             error = refuse_other_mask(results, len(part), "step")
             is_repeatable = all(is_immutable(one.state) for one in group) and not isinstance(

@@ -234,7 +234,7 @@ class Steps:
         self._take(begun)
 
     def _step(self) -> None:
-        stepped = self._isolation.run(self._open)
+        stepped = self._isolation.run(list(self._open), self._take)
         for error, streams in stepped.failed:
             self._fail(streams, error, "step")
         if stepped.aside:
@@ -243,7 +243,6 @@ class Steps:
             self._shrink(len(self._open))
         elif self._limit < self._most:
             self._grow()
-        self._take(stepped.results)
 
     def _shrink(self, limit: int) -> None:
         """Let no more streams be open than there was memory for."""
