@@ -24,6 +24,8 @@ _SYNC_ERROR = 2
 
 Fault = Callable[[int, str], BaseException | None]
 
+Cost = Callable[[str, int], float]
+
 
 class Machine:
     """What simulated tensors and `torch.cuda` are built on: `SimulatedAccelerator` without its patches.
@@ -44,11 +46,13 @@ class Machine:
         memory_bytes: int = 16 << 30,
         schedule: Schedule | None = None,
         fault: Fault | None = None,
+        cost: Cost | None = None,
     ) -> None:
         self.num_calls = 0
         self.sync_debug_mode = 0
         self.violations: list[tuple[str, str]] = []
         self.fault = fault
+        self.cost = cost
         self.timeline = Timeline(schedule or Latest(), self._fail)
         self.host = HostMemory(self.report, self.timeline.lock)
         self.devices: list[Device] = []
@@ -232,8 +236,15 @@ class Machine:
             return
         with self.timeline.lock:
             self._races.before(stream, name, reads, writes)
-            ticket = self.timeline.submit(stream, name, run if prepare is None else prepare())
+            work = run if prepare is None else prepare()
+            ticket = self.timeline.submit(stream, name, work, self._seconds(name, reads, writes))
             self._races.after(stream, ticket, reads, writes)
+
+    def _seconds(self, name: str, reads: Sequence[Span], writes: Sequence[Span]) -> float:
+        """Return how long a piece of work takes."""
+        if self.cost is None:
+            return 0.0
+        return self.cost(name, sum(span.stop - span.start for span in (*reads, *writes)))
 
     def replay(self, graph: Graph) -> None:
         """Queue the work of a graph on the current stream of its device."""

@@ -22,11 +22,13 @@ class Point:
         stream: the stream.
         ticket: number of the last piece of work before the place.
         clock: what is ordered before the place.
+        due: when it is reached at the earliest, in seconds of `time.perf_counter`.
     """
 
     stream: Stream
     ticket: int
     clock: Clock = field(repr=False)
+    due: float = 0.0
 
 
 @dataclass(slots=True)
@@ -46,6 +48,23 @@ class Work:
     after: Point | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """When a stream was busy with a piece of work, if work takes time.
+
+    Attributes:
+        stream: the stream.
+        name: what it did.
+        start: in seconds of `time.perf_counter`.
+        end: the same.
+    """
+
+    stream: Stream
+    name: str
+    start: float
+    end: float
+
+
 class Stream:
     """A queue of work on one device.
 
@@ -59,6 +78,7 @@ class Stream:
         submitted: number of the last piece queued.
         done: number of the last piece done.
         clock: what is ordered before the next piece.
+        due: when all that is queued is done at the earliest, in seconds of `time.perf_counter`.
     """
 
     def __init__(self, ordinal: int, handle: int, *, is_servers: bool = False) -> None:
@@ -69,6 +89,7 @@ class Stream:
         self.submitted = 0
         self.done = 0
         self.clock: Clock = {}
+        self.due = 0.0
 
     def __repr__(self) -> str:
         if not self.handle:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from kindaware.testing.accelerator.machine.plain import plain_torch
 from kindaware.testing.accelerator.machine.schedules import Schedule
-from kindaware.testing.accelerator.machine.streams import Clock, Point, Stream, Work
+from kindaware.testing.accelerator.machine.streams import Busy, Clock, Point, Stream, Work
 
 
 class Timeline:
@@ -27,6 +28,7 @@ class Timeline:
     Attributes:
         lock: held while anything here changes; threads of a model share the devices.
         streams: all of them.
+        history: when streams were busy, with work that takes time.
         num_done: pieces of work carried out.
         num_early: those of them that the schedule chose.
     """
@@ -37,6 +39,7 @@ class Timeline:
         self.num_done = 0
         self.num_early = 0
         self.streams: list[Stream] = []
+        self.history: list[Busy] = []
         self._busy: dict[Stream, None] = {}
         self._on_error = on_error
         self._host: Clock = {}
@@ -58,10 +61,14 @@ class Timeline:
         _merge(stream.clock, self._host)  # whatever the host has waited for is done before it submits more
         return stream.clock
 
-    def submit(self, stream: Stream, name: str, run: Callable[[], Any] | None) -> int:
-        """Queue a piece of work and return its number."""
+    def submit(self, stream: Stream, name: str, run: Callable[[], Any] | None, seconds: float = 0.0) -> int:
+        """Queue a piece of work that takes so many seconds, and return its number."""
         with self.lock:
             ticket = self._queue(stream, name, run, None)
+            if seconds:
+                start = max(time.perf_counter(), stream.due)
+                stream.due = start + seconds
+                self.history.append(Busy(stream, name, start, stream.due))
             self.advance()
             return ticket
 
@@ -69,6 +76,7 @@ class Timeline:
         """Make further work of a stream wait for a place, without the host."""
         with self.lock:
             _merge(stream.clock, point.clock)
+            stream.due = max(stream.due, point.due)
             self._queue(stream, "wait for an event", None, point)
 
     def _queue(self, stream: Stream, name: str, run: Callable[[], Any] | None, after: Point | None) -> int:
@@ -81,10 +89,12 @@ class Timeline:
     def record(self, stream: Stream) -> Point:
         """Return the place behind all that is queued on a stream."""
         with self.lock:
-            return Point(stream, stream.submitted, dict(self.clock_of(stream)))
+            return Point(stream, stream.submitted, dict(self.clock_of(stream)), stream.due)
 
     def finish(self, point: Point) -> None:
         """Make the host wait for a place: do the work that must come before it, and no more."""
+        if (left := point.due - time.perf_counter()) > 0:
+            time.sleep(left)
         with self.lock:
             self._run_to(point.stream, point.ticket)
             _merge(self._host, point.clock)
@@ -95,7 +105,7 @@ class Timeline:
         If it wasn't, one more piece of work is done, since a device makes progress while a host polls.
         """
         with self.lock:
-            if self.is_done(point):
+            if self.is_done(point) and time.perf_counter() >= point.due:
                 _merge(self._host, point.clock)
                 return True
             self._run_to(point.stream, point.stream.done + 1)
@@ -121,6 +131,7 @@ class Timeline:
             for stream in streams:
                 stream.pending.clear()
                 stream.done = stream.submitted
+                stream.due = 0.0
                 self._busy.pop(stream, None)
                 _merge(self._host, {stream: stream.submitted})
 
