@@ -79,6 +79,26 @@ def test_record_stream_keeps_memory_until_the_stream_has_done_with_it():
         assert used.cpu()[0] == 2
 
 
+class AtOnce:
+    """Does all work as soon as it is queued."""
+
+    def advance(self, busy):
+        return busy[0]
+
+
+def test_recorded_memory_that_is_handed_out_again_comes_after_what_was_done_with_it():
+    with simulated() as gpu:
+        gpu.timeline.schedule = AtOnce()
+        stream, tensor = side_stream(), torch.ones(KIB, device=DEVICE)
+        address = tensor.data_ptr()
+        used = use_on(stream, tensor)
+        tensor.record_stream(stream)
+        del tensor
+        # Nobody has waited for the stream, but the allocator has asked whether it is done.
+        assert torch.zeros(KIB, device=DEVICE).data_ptr() == address
+        assert used.cpu()[0] == 2
+
+
 def test_empty_memory_holds_nothing_of_the_owner_before():
     with simulated():
         torch.ones(KIB, device=DEVICE)

@@ -115,6 +115,14 @@ class Timeline:
         """Return whether a place was reached."""
         return point.stream.done >= point.ticket
 
+    def sees(self, point: Point) -> bool:
+        """Return to the host whether a place was reached; what it submits then comes after it."""
+        with self.lock:
+            if not self.is_done(point):
+                return False
+            _merge(self._host, point.clock)
+            return True
+
     def advance(self) -> None:
         """Do the work that the schedule chooses to do now."""
         with self.lock:
