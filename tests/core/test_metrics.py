@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import sys
 import time
 from types import SimpleNamespace
 
@@ -189,6 +190,18 @@ def test_metrics_at_the_end_hand_over_the_last_second():
         assert not [one for one in registry.samples() if one.name == "kindaware_rows_total"]
         instance.finalize()
         assert [one.value for one in registry.samples() if one.name == "kindaware_rows_total"] == [1]
+
+
+def test_metrics_are_not_freed_when_their_process_ends(host):
+    counts = Counters()
+    metrics = Metrics(host.pb_utils, LABELS, FakeClock())
+    counts.add_errors(["INTERNAL"])
+    metrics.flush(counts)
+    kept = [*metrics._metrics.values(), *metrics._families.values()]
+    assert len(kept) == 2
+    before = [sys.getrefcount(one) for one in kept]
+    metrics.close()
+    assert [sys.getrefcount(one) for one in kept] == [count + 1 for count in before]
 
 
 def test_metrics_that_are_off_make_none():

@@ -73,9 +73,13 @@ class StepRunner:
         """
         if not request.is_on_device:
             return request
+        own = self.device.runtime.device
         with self.device.runtime.scope(), torch.no_grad():
+            # From another GPU to this one: its stream waits for that copy, and the host for its stream.
             inputs = {
-                name: value.clone() if isinstance(value, torch.Tensor) else value
+                name: value.to(value.device if value.device.type == "cpu" else own, copy=True)
+                if isinstance(value, torch.Tensor)
+                else value
                 for name, value in request.inputs.items()
             }
             self.device.runtime.wait()

@@ -6,6 +6,7 @@ in this process and exported at most once a second, and only values that Triton 
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -64,6 +65,16 @@ class Metrics:
             if added > 0 or (added and family.kind == "GAUGE"):
                 self._metric(family, label_value).increment(added)
                 self._handed[family, label_value] = value
+
+    def close(self) -> None:
+        """Keep Triton's metrics for as long as the process lives, so that nothing frees them when it ends.
+
+        Freed as the interpreter ends, a metric tells the server through shared memory that is gone by then,
+        and the process ends with signal 11. Freed before, it takes its last value with it.
+        Source: measured on tritonserver 2.51.0; python_backend `metric.cc`, Metric::SaveToSharedMemory.
+        """
+        for one in (*self._metrics.values(), *self._families.values()):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(one))
 
     def _metric(self, family: Family, label_value: str) -> Any:
         key = family, label_value
