@@ -15,6 +15,7 @@ from benchmarks.parts.gains import run_gains
 from benchmarks.parts.imports import run_imports
 from benchmarks.parts.memory import run_memory
 from benchmarks.parts.overhead import run_growth, run_overhead
+from benchmarks.parts.overlap import run_overlap
 from benchmarks.parts.padding import run_padding
 from benchmarks.parts.serving import run_serving
 from benchmarks.parts.sharing import run_sharing
@@ -44,8 +45,9 @@ PARTS = {
     "gains": run_gains,
     "step": run_step,
     "tracing": run_tracing,
+    "overlap": run_overlap,
 }
-DEFAULT_PARTS = tuple(PARTS)[:-5]
+DEFAULT_PARTS = tuple(PARTS)[:-6]
 EVERYTHING, PAGE = "all", "page"
 PACKAGES = ("kindaware", "torch", "torchvision", "numpy", "nvidia-pytriton", "tritonclient", "grpcio")
 

@@ -57,6 +57,7 @@ MODULES = {
     "_execute/sequences": frozenset({LOGIC}),
     "_execute/fast_path": frozenset({LOGIC}),
     "_execute/executor": frozenset({LOGIC}),
+    "_execute/overlapping_executor": BOTH,
     "_execute/stream_runner": BOTH,
     "_execute/streams": BOTH,
     "_instance": BOTH,
@@ -71,6 +72,7 @@ TESTS = {
     "_execute/sequences": ["core/test_sequences.py"],
     "_execute/fast_path": ["core/test_fast_path.py"],
     "_execute/executor": ["core/test_executor.py"],
+    "_execute/overlapping_executor": ["simulated/test_overlapping_calls.py"],
     "_execute/stream_runner": [
         "core/test_streams.py",
         "core/test_streams_on_gpu.py",

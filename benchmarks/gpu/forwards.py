@@ -24,13 +24,14 @@ TOLERANCE, TOLERANCE_BF16 = 0.01, 0.03
 
 BARE, BARE_BF16, LOOP = "bare forward", "bare forward, bf16", "per-request loop"
 EAGER, BF16, GRAPHS = "kindaware", "kindaware, bf16", "kindaware, bf16, graphs"
+OVERLAPPING = "kindaware, bf16, overlapping"
 COMPILED, COMPILED_GRAPHS = "kindaware, bf16, compiled", "kindaware, bf16, compiled, graphs"
 HOST_COPY = "host copy"
 
 
 def run_forwards(run: Run, plan: Plan) -> dict[str, Any]:
     """Time one call of `execute` with 1 to 128 requests, host to host."""
-    return _measure_networks(run, plan, [BARE, BARE_BF16, HOST_COPY, LOOP, EAGER, BF16, GRAPHS])
+    return _measure_networks(run, plan, [BARE, BARE_BF16, HOST_COPY, LOOP, EAGER, BF16, GRAPHS, OVERLAPPING])
 
 
 def run_compiled(run: Run, plan: Plan) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -45,13 +46,19 @@ class _Tensor:
 
 
 class _Request:
-    """One input; it asks for the one output."""
+    """One input; it asks for the one output. `sender` gets what is sent beside `execute`."""
 
-    __slots__ = ("_inputs",)
+    __slots__ = ("_inputs", "sender")
     _wanted = (OUTPUT,)
 
     def __init__(self, array: Array) -> None:
         self._inputs = [_Tensor(INPUT, array)]
+        self.sender = _Sender()
+
+    def get_response_sender(self) -> _Sender:
+        # A request is sent again and again, in a server it would be another one.
+        self.sender = _Sender()
+        return self.sender
 
     def inputs(self) -> list[_Tensor]:
         return self._inputs
@@ -84,6 +91,24 @@ class _InferenceResponse:
         if self.error is not None:
             raise RuntimeError(f"response: expected an output, got {self.error.text}; see the log")
         return self.outputs[0].as_numpy()
+
+
+class _Sender:
+    """Takes the one response to a request."""
+
+    __slots__ = ("_is_sent", "_response")
+
+    def __init__(self) -> None:
+        self._is_sent = threading.Event()
+
+    def send(self, response: _InferenceResponse, flags: int = 0) -> None:
+        self._response = response
+        self._is_sent.set()
+
+    def array(self) -> Array:
+        if not self._is_sent.wait(60.0):
+            raise RuntimeError("response: expected one within 60 s, got none; see the log")
+        return self._response.array()
 
 
 class _MetricFamily:

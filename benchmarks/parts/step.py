@@ -42,6 +42,10 @@ _PARAMETERS = {"kindaware.max_streams": str(MAX_STREAMS)}
 MODELS = {form: ServedText(form, "gpt", _PARAMETERS) for form in (STEP, STREAM)}
 WIDE = ServedText(STEP, "wide_gpt", _PARAMETERS)
 TICKER = ServedText("ticker", "gpt", _PARAMETERS)
+SHARED = 16
+SHARING_TICKER = ServedText(
+    "ticker", "gpt", {**_PARAMETERS, "kindaware.items_per_response": str(SHARED)}, label="shared"
+)
 
 
 def run_step(run: Run) -> dict[str, Any]:
@@ -52,16 +56,19 @@ def run_step(run: Run) -> dict[str, Any]:
         of streams, and what could not be measured.
     """
     found: dict[str, Any] = {"protocol": run.args.client, "scenarios": [], "not_measured": run.missing}
-    with tritonserver([*MODELS.values(), WIDE, TICKER], run.say) as server, contextlib.ExitStack() as stack:
+    served = [*MODELS.values(), WIDE, TICKER, SHARING_TICKER]
+    with tritonserver(served, run.say) as server, contextlib.ExitStack() as stack:
         targets = {form: text_target_of(server, served, run.args.client) for form, served in MODELS.items()}
         with run.going_on(LITSERVE):
             targets[LITSERVE] = stack.enter_context(litserve_texts("gpt"))
-        wide, ticker = (text_target_of(server, one, run.args.client) for one in (WIDE, TICKER))
+        wide, ticker, sharing = (
+            text_target_of(server, one, run.args.client) for one in (WIDE, TICKER, SHARING_TICKER)
+        )
         run.say(f"step: {', '.join(targets)}")
         run.add(found, SIDE_BY_SIDE, lambda: _side_by_side(run, targets))
         run.add(found, BESIDE_THE_LOOP, lambda: _beside_the_loop(run, wide))
         run.add(found, FIRST_ITEMS, lambda: _first_items(run, targets[STEP]))
-        run.add(found, NO_WORK, lambda: _ticks(run, ticker))
+        run.add(found, NO_WORK, lambda: _ticks(run, ticker, sharing))
         found["curve"] = _curve(run, targets)
     return found
 
@@ -103,9 +110,15 @@ def _first_items(run: Run, make: MakeTarget) -> dict[str, Any]:
     }
 
 
-def _ticks(run: Run, make: MakeTarget) -> dict[str, Any]:
-    """Items per second of one instance whose steps take no time."""
+def _ticks(run: Run, make: MakeTarget, make_sharing: MakeTarget) -> dict[str, Any]:
+    """Items per second of one instance whose steps take no time; also where items share a response.
+
+    Over gRPC the clients count responses, so that is measured over HTTP only.
+    """
     waves = {f"{number} streams": _wave_of(make, number, TICKS) for number in (1, 8, NUM_STREAMS)}
+    if run.args.client == "http":
+        name = f"{NUM_STREAMS} streams, up to {SHARED} items per response"
+        waves = {name: _wave_of(make_sharing, NUM_STREAMS, TICKS), **waves}
     return _compare(_in_turns(waves, run.rounds(5, 2)))
 
 

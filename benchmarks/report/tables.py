@@ -256,6 +256,10 @@ def _step(found: dict[str, Any]) -> Iterator[str]:
         yield "![Tokens per second and time to the first one, by number of streams](../_static/streams.svg)"
 
 
+def _overlap(found: dict[str, Any]) -> Iterator[str]:
+    yield from _scenarios("Calls that overlap, on a simulated GPU", found)
+
+
 def _sharing(found: dict[str, Any]) -> Iterator[str]:
     yield from _scenarios("Weights of one and of four instances", found)
 
@@ -296,6 +300,7 @@ TABLES: MappingProxyType[str, Callable[[dict[str, Any]], Iterator[str]]] = Mappi
         "memory": _memory,
         "step": _step,
         "sharing": _sharing,
+        "overlap": _overlap,
     }
 )
 """By part, in the order of the page."""

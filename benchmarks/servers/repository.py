@@ -75,7 +75,7 @@ output [ {{ name: "{OUTPUT}" data_type: TYPE_FP32 dims: {answers} }} ]
 instance_group [ {{ kind: KIND_CPU count: {self.instances} }} ]
 {self.batching}
 """
-        return text + _parameters({"network": self.network, **self.parameters})
+        return text + parameters_text({"network": self.network, **self.parameters})
 
 
 @dataclass(frozen=True)
@@ -86,16 +86,18 @@ class ServedText:
         form: the file in `forms` that becomes its model.py.
         size: a key of `benchmarks.text.SIZES`.
         parameters: of the configuration, beside the size.
+        label: tells models of the same form apart.
     """
 
     form: str
     size: str
     parameters: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
 
     @property
     def name(self) -> str:
         """The model's name."""
-        return f"{self.size}_{self.form}"
+        return "_".join(part for part in (self.size, self.form, self.label) if part)
 
     def config(self) -> str:
         """Return the text of its config.pbtxt."""
@@ -110,10 +112,11 @@ output [ {{ name: "{TOKEN}" data_type: TYPE_INT32 dims: [ 1 ] }} ]
 instance_group [ {{ kind: KIND_CPU }} ]
 model_transaction_policy {{ decoupled: true }}
 """
-        return text + _parameters({"size": self.size, **self.parameters})
+        return text + parameters_text({"size": self.size, **self.parameters})
 
 
-def _parameters(values: Mapping[str, str]) -> str:
+def parameters_text(values: Mapping[str, str]) -> str:
+    """Return the lines of a config.pbtxt that set parameters."""
     lines = (
         f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in values.items()
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -12,13 +13,17 @@ import numpy as np
 
 from benchmarks.servers.others import awake
 from benchmarks.servers.target import Target
+from benchmarks.text import TOKEN
 from kindaware.cli.bench._connections import ItemTimes, LoadError, connect
 
 Ask = Callable[[bytes], Awaitable[ItemTimes]]
 MakeTarget = Callable[[int], Target]
 """Returns the request for a stream of so many items."""
 
-_END_OF_ITEM, _END_OF_BODY = b"\n\n", b"0\r\n\r\n"
+_END_OF_EVENT, _END_OF_BODY = b"\n\n", b"0\r\n\r\n"
+_SEVERAL = re.compile(rb'"' + TOKEN.encode() + rb'":\[([^\]]*)\]')
+"""Items that share an event; one alone is a number without brackets."""
+
 _ANSWER_SECONDS = 300.0
 _now = time.perf_counter
 
@@ -147,9 +152,10 @@ class _Events(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = _now()
         data = self._rest + data
-        number = data.count(_END_OF_ITEM)
-        self._came += [now] * number
-        self._rest = data.rpartition(_END_OF_ITEM)[2]
+        events, _, self._rest = data.rpartition(_END_OF_EVENT)
+        if events:
+            shared = sum(numbers.count(b",") for numbers in _SEVERAL.findall(events))
+            self._came += [now] * (1 + events.count(_END_OF_EVENT) + shared)
         if b"error" in data:
             self._fail(data.decode(errors="replace"))
         elif self._rest.endswith(_END_OF_BODY) and not self.times.done():

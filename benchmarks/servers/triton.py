@@ -44,14 +44,15 @@ def tritonserver(models: Iterable[Model], say: Callable[[str], None]) -> Iterato
 def target_of(server: TritonServer, served: Served, protocol: Protocol) -> Target:
     """Return the request of one row that a model of a running server gets."""
     return triton_target(
-        protocol, _address(server, protocol), served.name, NETWORKS[served.network].sample(1)
+        protocol, address_of(server, protocol), served.name, NETWORKS[served.network].sample(1)
     )
 
 
 def text_target_of(server: TritonServer, served: ServedText, protocol: Protocol) -> Callable[[int], Target]:
     """Return what makes the request for a text of so many tokens."""
-    return partial(text_target, protocol, _address(server, protocol), served.name)
+    return partial(text_target, protocol, address_of(server, protocol), served.name)
 
 
-def _address(server: TritonServer, protocol: Protocol) -> str:
+def address_of(server: TritonServer, protocol: Protocol) -> str:
+    """Return where a running server takes requests."""
     return server.http_url if protocol == "http" else server.grpc_url

@@ -32,6 +32,7 @@ from kindaware._device.modules import (
     prepare_modules,
 )
 from kindaware._device.placed_instance import PlacedInstance
+from kindaware._device.staging import OverlappingStaging
 from kindaware._errors import ConfigError, message
 from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
@@ -147,7 +148,11 @@ class Instance(PlacedInstance):
             # An instance that fails to load is not ended by Triton, and its threads would stay.
             if self._steps is not None:
                 self._steps.close()
+            if self._executor is not None:
+                self._executor.close()
             self._close_loop()
+            if self._streams is not None:
+                self._streams.close()
             # The server reports a failed load when the stub has ended, so not at all if it can't.
             self._report_threads("none that outlives a failed load", "end it when load() raises", error)
             raise
@@ -203,8 +208,12 @@ class Instance(PlacedInstance):
             self._end_of_server.close()
         if self._steps is not None:
             self._steps.close()
+        if self._executor is not None:
+            self._executor.close()
         if self._loop is not None:
             self._loop.cancel_submitted()
+        if self._streams is not None:
+            self._streams.close()
         self.calls.adapter = None
         try:
             if self._metrics is not None:
@@ -214,6 +223,8 @@ class Instance(PlacedInstance):
             self._close_loop()
             if self._tracing is not None:
                 self._tracing.close()
+            if self._metrics is not None:
+                self._metrics.close()
 
     @property
     def is_ready(self) -> bool:
@@ -420,7 +431,13 @@ class Instance(PlacedInstance):
         elif self._streams is not None:
             self._answer = functools.partial(self._streams.serve, adapter)
         elif self._pipeline is not None:
-            self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
+            staging = self._device.staging
+            if isinstance(staging, OverlappingStaging):
+                from kindaware._execute.overlapping_executor import OverlappingExecutor
+
+                self._executor = OverlappingExecutor(plan, adapter, self._pipeline, staging)
+            else:
+                self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
             self._answer = self._executor.execute
         if self._tracing is not None:
             self._trace(self._tracing)

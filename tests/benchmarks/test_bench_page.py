@@ -140,6 +140,19 @@ PARTS = {
         ],
         "not_measured": [],
     },
+    "overlap": {
+        "simulated": True,
+        "scenarios": [
+            {
+                "name": "batch of 10 ms, 64 requests in flight",
+                "measures": {"requests per second": {"overlap_calls": SPREAD}},
+                "ratios": {"rate: overlap_calls / one call at a time": SPREAD | {"median": 1.75}},
+                "rounds": [],
+            }
+        ],
+        "timeline": {},
+        "not_measured": [],
+    },
 }
 
 
@@ -191,6 +204,8 @@ def run_of(parts, date="2026-01-02T00:00:00+00:00", **more):
         ("step", "| rate: step / stream | 6.5 (1.5 to 2.5) |"),
         ("step", "(../_static/streams.svg)"),
         ("step", "Not measured: litserve: can't be installed"),
+        ("overlap", "### Calls that overlap, on a simulated GPU"),
+        ("overlap", "| rate: overlap_calls / one call at a time | 1.75 (1.5 to 2.5) |"),
         ("padding", "Texts of different length, 32 requests in flight"),
         ("padding", "| auto | 2 (1.5 to 2.5) | 1.75 (1.5 to 2.5) |"),
         ("padding", "Not measured: texts of 64 tokens: no memory"),

@@ -89,6 +89,12 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
         ({"cuda_graphs": "1"}, "on the CPU", {}),
         ({"output_device": "instance"}, "on the CPU", {}),
         ({"pinned_limit_bytes": "0"}, "on the CPU", {}),
+        ({"overlap_calls": "true"}, "on the CPU", {}),
+        (
+            {"overlap_calls": "true"},
+            "streams answer by themselves",
+            {"kind": "GPU", "model_class": Stream, **DECOUPLED},
+        ),
         ({"allow_response_cache": "true"}, "no response_cache", {}),
         ({"reload_on_fault": "true"}, "on the CPU", {}),
         ({"primitive_cache": "8"}, "ONEDNN_PRIMITIVE_CACHE_CAPACITY is set", {}),
@@ -108,6 +114,7 @@ def phrase(caplog, model_class=Doubler, settings=None, **changes):
         ({"max_streams": "2"}, "no asynchronous stream", {"model_class": Stream, **DECOUPLED}),
         ({"max_begins_per_step": "2"}, "no step", {"model_class": AsynchronousStream, **DECOUPLED}),
         ({"drain_seconds": "2"}, "no step", {"model_class": AsynchronousStream, **DECOUPLED}),
+        ({"items_per_response": "2"}, "no stream", {}),
         ({"drain_seconds": "2"}, "no step", {}),
         ({"max_stream_bytes": "2"}, "no stream", {}),
         ({"max_sequences": "2"}, "no sequence_batching", {}),
@@ -156,6 +163,7 @@ def test_wait_policy_of_a_single_thread_is_named(caplog):
         ({"move_modules": "false"}, {"model_class": WithModule}),
         ({"output_device": "instance"}, {"kind": "GPU"}),
         ({"pinned_limit_bytes": "0"}, {"kind": "GPU"}),
+        ({"overlap_calls": "true"}, {"kind": "GPU"}),
         ({"isolate_errors": "false"}, {}),
         ({"isolate_errors": "false"}, SEQUENCES | {"dynamic_batching": None}),
         ({"primitive_cache": "1024"}, {}),
@@ -172,6 +180,8 @@ def test_wait_policy_of_a_single_thread_is_named(caplog):
         ({"max_streams": "2"}, {"model_class": AsynchronousStream, **DECOUPLED}),
         ({"max_streams": "2"}, {"model_class": Stepped, **DECOUPLED}),
         ({"max_begins_per_step": "2", "drain_seconds": "2"}, {"model_class": Stepped, **DECOUPLED}),
+        ({"items_per_response": "2"}, {"model_class": Stepped, **DECOUPLED}),
+        ({"items_per_response": "2"}, {"model_class": Stream, **DECOUPLED}),
         ({"isolate_errors": "false"}, {"model_class": Stepped, **DECOUPLED}),
         ({"max_sequences": "2"}, SEQUENCES),
         ({"max_streams": "64", "pinned_limit_bytes": str(2**28)}, {}),
@@ -192,6 +202,12 @@ def test_collate_of_requests_that_the_server_keeps_apart_is_named(caplog):
     assert "collate" not in phrase(
         caplog, Joins, settings={"unpad": "Y=X"}, **SHAPES_APART, dynamic_batching=None
     )
+
+
+def test_items_per_response_of_outputs_that_stay_on_the_gpu_is_named(caplog):
+    settings = {"items_per_response": "2", "output_device": "instance"}
+    found = phrase(caplog, Stream, settings=settings, kind="GPU", **DECOUPLED)
+    assert found == "items_per_response (outputs stay on the GPU)"
 
 
 def test_batching_that_is_off_is_named(caplog):

@@ -54,6 +54,8 @@ WANTED = {
     "safetensors": "how-to/load-a-checkpoint",
     "string": "how-to/text",
     "padding": "how-to/variable-lengths",
+    "idle GPU": "explanation/overlapping-calls",
+    "overlap": "explanation/overlapping-calls",
     "variable length": "how-to/variable-lengths",
     "continuous batching": "how-to/batch-streams",
     "batch streams": "how-to/batch-streams",

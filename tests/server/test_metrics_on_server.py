@@ -1,31 +1,16 @@
 """The counts of an instance on the real server's /metrics."""
 
-import re
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 from complete_models import serve_complete
+from metrics_text import read
 from tritonclient.utils import InferenceServerException
 
 pytestmark = pytest.mark.server
 MODELS = Path(__file__).parent / "models"
-
-
-def read(server, model="counted"):
-    """The library's metrics of a model, by name and further label."""
-    with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    found = {}
-    for name, inner, value in re.findall(r"^(kindaware_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
-        labels = dict(part.split("=") for part in inner.replace('"', "").split(","))
-        if labels.pop("model") == model:
-            assert labels.pop("instance").startswith(f"{model}_")
-            assert (labels.pop("version"), labels.pop("device")) == ("1", "cpu")
-            found[(name, *labels.values())] = float(value)
-    return found
 
 
 def wait_for(server, client, key, value):

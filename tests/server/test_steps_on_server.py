@@ -3,11 +3,13 @@
 import asyncio
 import random
 import re
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from complete_models import serve_complete
+from metrics_text import read
 from streaming_client import generate, run, stream, stream_with_finals
 
 pytestmark = pytest.mark.server
@@ -116,3 +118,38 @@ def test_step_of_a_thousand_streams_loses_none_and_mixes_none_up(step_server, mo
     assert run(step_server, num_open) == 0
     errors = re.findall(r"^E\d{4} .*", step_server.log_text(), re.MULTILINE)  # E, month and day
     assert [one for one in errors if AT_START not in one and "a stream that fails" not in one] == []
+
+
+def test_step_items_share_responses_and_none_is_lost_or_of_another(step_server):
+    num_streams, num_items = 32, 200
+
+    async def several(client):
+        inputs = [
+            {name: np.array([[value]], np.int32) for name, value in (("KEY", key), ("N", num_items))}
+            for key in range(num_streams)
+        ]
+        return await asyncio.gather(*[stream(client, "shared", **one) for one in inputs])
+
+    before = read(step_server, "shared")
+    answers = run(step_server, several)
+    for key, answer in enumerate(answers):
+        assert answer.errors == []
+        numbers_of_key = [number for item in answer.items for number in item["I"].flatten().tolist()]
+        assert numbers_of_key == list(range(1000 * key, 1000 * key + num_items))
+    sizes = [len(item["I"]) for answer in answers for item in answer.items]
+    assert max(sizes) <= 8
+    assert len(sizes) < num_streams * num_items
+
+    wanted = num_streams * num_items + before.get(("kindaware_items_total",), 0)
+    deadline = time.monotonic() + 20
+    while (after := read(step_server, "shared")).get(("kindaware_items_total",)) != wanted:
+        assert time.monotonic() < deadline, after
+        time.sleep(0.2)
+    assert after[("kindaware_open_streams",)] == after[("kindaware_waiting_streams",)] == 0
+    assert after[("kindaware_first_items_total",)] - before.get(("kindaware_first_items_total",), 0) == 32
+    # Each stream is stepped once for each item, and once to end.
+    assert after[("kindaware_stepped_streams_total",)] == wanted + wanted // num_items
+    assert after[("kindaware_steps_total",)] <= after[("kindaware_stepped_streams_total",)]
+    seconds = [after[("kindaware_item_seconds_total", which)] for which in ("first", "next")]
+    assert all(0 < one < 1000 for one in seconds)
+    assert after[("kindaware_requests_total",)] - before.get(("kindaware_requests_total",), 0) == num_streams

@@ -97,12 +97,23 @@ class Graphed(Unread):
         return {"X": torch.zeros(rows, 4), "Z": torch.zeros(rows, 2, dtype=torch.int64)}
 
 
-@pytest.fixture(params=SERVED)
-def kept(request):
-    model, options = SERVED[request.param]
+def open_kept(name, **more):
+    model, options = SERVED[name]
     if "cuda_graphs" in options:
         model = Graphed
-    kept = Kept(lambda: serve(model, config=CONFIG, takes_gpu_inputs=True, **options))
+    return Kept(lambda: serve(model, config=CONFIG, takes_gpu_inputs=True, **options, **more))
+
+
+@pytest.fixture(params=SERVED)
+def kept(request):
+    kept = open_kept(request.param)
+    yield kept
+    kept.close()
+
+
+@pytest.fixture(params=SERVED)
+def kept_overlapping(request):
+    kept = open_kept(request.param, overlap_calls="true")
     yield kept
     kept.close()
 
@@ -135,22 +146,42 @@ def _small_pieces(monkeypatch):
     monkeypatch.setattr(_staging, "PIECE_BYTES", 4096)
 
 
+def assert_fates(harness, batch, sent, results):
+    for (_, _, _, fate), entry, result in zip(batch, sent, results, strict=True):
+        x, z = entry["inputs"].values()
+        if fate == "refused":
+            assert "refused" in result.error.message()
+        elif fate == "bad" and not isinstance(harness.instance, Unread):
+            assert "bad row" in result.error.message()
+        else:
+            assert result.error is None
+            np.testing.assert_array_equal(result.outputs["Y"], 2 * x)
+            np.testing.assert_array_equal(result.outputs["W"], 3 * z)
+
+
 @given(batches=BATCHES, data=st.data())
 @settings(max_examples=examples(120), deadline=None, suppress_health_check=list(HealthCheck))
 def test_execute_answers_do_not_depend_on_when_the_device_works(request, kept, batches, data):
     with kept.use() as harness, drawn(harness, request.node.name, batches, data):
         for number, batch in enumerate(batches):
             sent = make_batch(batch, 1 + 50 * number)
-            for (_, _, _, fate), entry, result in zip(batch, sent, harness.infer_batch(sent), strict=True):
-                x, z = entry["inputs"].values()
-                if fate == "refused":
-                    assert "refused" in result.error.message()
-                elif fate == "bad" and not isinstance(harness.instance, Unread):
-                    assert "bad row" in result.error.message()
-                else:
-                    assert result.error is None
-                    np.testing.assert_array_equal(result.outputs["Y"], 2 * x)
-                    np.testing.assert_array_equal(result.outputs["W"], 3 * z)
+            assert_fates(harness, batch, sent, harness.infer_batch(sent))
             assert_clean(harness)
+        statistics = staging_of(harness).statistics
+        assert statistics.pinned_bytes <= harness.instance.settings.pinned_limit_bytes
+
+
+@given(batches=BATCHES, data=st.data())
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=list(HealthCheck))
+def test_execute_answers_of_calls_that_overlap_do_not_depend_on_when_the_device_works(
+    request, kept_overlapping, batches, data
+):
+    with kept_overlapping.use() as harness, drawn(harness, request.node.name, batches, data):
+        calls = [make_batch(batch, 1 + 50 * number) for number, batch in enumerate(batches)]
+        # The next call comes before the last is answered.
+        streams = [harness.stream_batch(sent) for sent in calls]
+        for batch, sent, of_call in zip(batches, calls, streams, strict=True):
+            assert_fates(harness, batch, sent, [next(stream) for stream in of_call])
+        assert harness.accelerator.violations == []
         statistics = staging_of(harness).statistics
         assert statistics.pinned_bytes <= harness.instance.settings.pinned_limit_bytes

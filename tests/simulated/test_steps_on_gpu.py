@@ -5,10 +5,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from interleavings import Kept, drawn
 from simulated_kit import ON_GPU, serve, tensor
 
 from kindaware import Done, KindAwareModel, Next
 from kindaware.testing import Seeded, SimulatedAccelerator
+from searches import examples
 
 CONFIG = {
     "name": "m",
@@ -150,3 +154,65 @@ def test_step_holds_no_more_pinned_memory_from_stream_to_stream():
             held.append(statistics.pinned_bytes)
         assert len(set(held)) == 1
         assert statistics.num_unpinned == 0
+
+
+class Varied(KindAwareModel):
+    """Counts up from N on the device, for as many items as the number ends in; 7 raises at its third."""
+
+    warmup = "off"
+    max_streams = 4
+
+    def load(self):
+        self.memory = torch.empty(64, dtype=torch.int32, device=self.device)
+
+    def begin(self, N):
+        return State(N, int(N[0, 0]) % 10)
+
+    def step(self, states):
+        if any(one.left == 5 and int(one.number) % 10 == 9 for one in states):
+            raise ValueError("a stream that fails")
+        # What is returned is overwritten by the next step.
+        numbers = self.memory[: len(states)].view(-1, 1, 1).copy_(torch.stack([one.number for one in states]))
+        return [
+            Next(State(one.number + 1, one.left - 1), number) if one.left else Done()
+            for one, number in zip(states, numbers, strict=True)
+        ]
+
+
+STREAMS = st.lists(
+    st.tuples(st.sampled_from([0, 1, 3, 6, 7]), st.sampled_from(["cpu"] * 3 + [ON_GPU, "cuda:0"])),
+    min_size=1,
+    max_size=7,
+)
+
+
+@pytest.fixture(params=[{}, {"output_device": "instance"}, {"items_per_response": 4}], ids=str)
+def kept(request):
+    kept = Kept(lambda: serve(Varied, config=CONFIG, takes_gpu_inputs=True, **request.param))
+    yield kept
+    kept.close()
+
+
+@given(cases=STREAMS, data=st.data())
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=list(HealthCheck))
+def test_step_items_do_not_depend_on_when_the_device_works(request, kept, cases, data):
+    with kept.use() as model, drawn(model, request.node.name, cases, data):
+        streams = [
+            (
+                start := 100 * place + num_items,
+                num_items,
+                model.stream(N=torch.tensor([[start]], dtype=torch.int32), input_device=device),
+            )
+            for place, (num_items, device) in enumerate(cases)
+        ]
+        for start, num_items, stream in streams:
+            results = list(stream)
+            errors = [one for one in results if one.error is not None]
+            numbers = [n for one in results if one.error is None for n in one.outputs["I"].flatten().tolist()]
+            if num_items == 7:
+                assert numbers == [start, start + 1]
+                assert ["a stream that fails" in one.error.message() for one in errors] == [True]
+            else:
+                assert errors == []
+                assert numbers == list(range(start, start + num_items))
+        assert model.accelerator.violations == []

@@ -93,6 +93,7 @@ class SettingsModel(KindAwareModel):
     unpad = {"SCORES": "FIRST", "TOP": None, "PAIRS": ("FIRST", None)}
     precision = "bf16-mixed"
     pinned_limit_bytes = 2**20
+    overlap_calls = True
 
     def load(self) -> nn.Module:
         first, last = self.devices[0], self.devices[-1]
@@ -144,6 +145,7 @@ class SteppedModel(KindAwareModel):
     inputs = [TensorSpec("X", "FP32", [1])]
     outputs = [TensorSpec("Y", "FP32", [1])]
     max_begins_per_step = 2
+    items_per_response = 2
     drain_seconds = 0
 
     def load(self) -> nn.Module:

@@ -6,8 +6,8 @@ requests -> preprocess -> groups -> staged on the device -> forward -> postproce
 
 from __future__ import annotations
 
+import functools
 import math
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -55,10 +55,13 @@ class Pipeline:
 
     Attributes:
         runner: the runner.
+        make_room: called when memory has run out; returns whether a batch that did not fit may fit now, since
+            what earlier ones held of it is free.
     """
 
     def __init__(self, plan: Plan, runner: BatchRunner) -> None:
         self.runner = runner
+        self.make_room: Callable[[], bool] = lambda: False
         self._spec = plan.spec
         self._settings = plan.settings
         self._logger = plan.logger
@@ -137,6 +140,20 @@ class Pipeline:
         Sync:
             Host with stream, once per batch.
         """
+        results = self.settle(self.queue(arrivals, error))
+        self.runner.counters.add_errors(one.code for one in results if isinstance(one, Failure))
+        return results
+
+    def queue(self, arrivals: Sequence[Request | Failure], error: Exception | None = None) -> Ledger:
+        """Run the hooks for every request of one call; for the arguments see `run`.
+
+        Returns:
+            The ledger of the call, for `settle`. In a flight of the staging, the outputs in it are there when
+            that has landed.
+
+        Sync:
+            Host with stream, once per batch; not in a flight.
+        """
         ledger = Ledger(arrivals, self._spec.name)
         self.runner.begin_call()
         self._preprocess(ledger, arrivals)
@@ -146,14 +163,19 @@ class Pipeline:
         for positions, failed in zip(groups, unanswered, strict=True):
             num_failed = sum(len(part) for part, _ in failed)
             self._fail(ledger, failed, may_be_shape=num_failed == len(positions))
+        return ledger
+
+    def settle(self, ledger: Ledger) -> list[Result]:
+        """Return one result per request of a call, when its outputs are there. Runs no hook.
+
+        Raises:
+            Exception: the device has failed.
+        """
         # Outputs on the host have survived the device; those on the device can't be read any more.
         if self._health.fault is not None and self._settings.keeps_outputs:
             ledger.forget_answers()
         ledger.log(self._logger)
-        results = ledger.results(self._splitter.split, self._splitter.join, self._missing)
-        if failures := [one for one in results if isinstance(one, Failure)]:
-            self.runner.counters.add_errors(one.code for one in failures)
-        return results
+        return ledger.results(self._splitter.split, self._splitter.join, self._missing)
 
     def _missing(self) -> Failure:
         """Return the failure of a request that was never run, because the device failed first."""
@@ -240,6 +262,10 @@ class Pipeline:
             else:
                 rest = list(halve(part)) if len(part) > 1 and self._isolates(result) else []
             is_too_large = is_out_of_memory(result)
+            # Memory that earlier batches still hold is not for want of room: all of it is tried again.
+            if is_too_large and not named and self.make_room():
+                pending.insert(0, part)
+                continue
             counters.out_of_memory += is_too_large and bool(rest)
             # Halving for memory is free: it ends at single requests, and no request is to blame.
             cost = 0 if is_too_large else len(rest)
@@ -254,11 +280,7 @@ class Pipeline:
         """Run a batch, and let the buckets learn from the time that it takes."""
         if self._buckets is None:
             return self.runner.attempt(requests)
-        started = time.perf_counter()
-        result = self.runner.attempt(requests)
-        if not isinstance(result, Exception):
-            self._buckets.note(requests, time.perf_counter() - started)
-        return result
+        return self.runner.attempt(requests, functools.partial(self._buckets.note, requests))
 
     def _remember_shapes(self, requests: list[Request]) -> None:
         """Remember the shapes of requests that `forward` has answered, for `_where_shape_is_refused`."""

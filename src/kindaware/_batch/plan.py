@@ -39,10 +39,12 @@ class Plan:
         """Return the plan, after checking that model, settings and hooks are compatible.
 
         Raises:
-            ConfigError: the model doesn't support the setting `pad` or `cuda_graphs`, or has a hook
-                `row_cost`, and nothing is padded.
+            ConfigError: the model doesn't support the setting `pad`, `cuda_graphs`, `overlap_calls` or
+                `items_per_response`, or has a hook `row_cost`, and nothing is padded.
         """
         refuse_extras(spec, settings, hooks)
+        _refuse_overlap(spec, settings)
+        _refuse_joined_items(spec, settings)
         padding = Padding.plan(spec, settings, hooks)
         if hooks.row_cost is not None and hooks.collate is None and padding is None:
             raise ConfigError.of(
@@ -80,3 +82,31 @@ class Plan:
     def reads_request_info(self) -> bool:
         """Whether a `RequestInfo` is read from each request."""
         return bool(self.hooks.with_requests) or self.spec.sequences is not None
+
+
+def _refuse_overlap(spec: ModelSpec, settings: Settings) -> None:
+    """Refuse calls that overlap where one needs what the last has left.
+
+    On the CPU too, so that a model that loads there also loads on a GPU.
+    """
+    if settings.overlap_calls and spec.sequences is not None:
+        raise ConfigError.of(
+            f"model {spec.name!r} setting 'overlap_calls'",
+            expected="requests that belong to no sequence, of which each needs the state of the last",
+            got="sequence_batching",
+            remedy="set overlap_calls to 'false', or remove sequence_batching",
+        )
+
+
+def _refuse_joined_items(spec: ModelSpec, settings: Settings) -> None:
+    """Refuse items that share a response if a client could not tell them apart."""
+    if settings.items_per_response == 1 or spec.batches or not spec.decoupled:
+        return
+    for output in spec.outputs:
+        if output.shape[0] < 0:
+            raise ConfigError.of(
+                f"model {spec.name!r} setting 'items_per_response'",
+                expected="a first dimension of fixed size, by which a client tells items apart",
+                got=f"{output.name!r} {list(output.shape)}",
+                remedy="declare that size, set max_batch_size above 0, or set items_per_response to 1",
+            )

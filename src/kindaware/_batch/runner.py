@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ from kindaware._device.cuda_graphs import Graphs
 from kindaware._device.device import Device
 from kindaware._device.modules import gradients_off, prepare_input
 from kindaware._device.runtime import is_out_of_memory
+from kindaware._device.staging import Note
 from kindaware._errors import CallTooEarlyError, RequestError
 from kindaware._hooks.blame import blame
 from kindaware._hooks.interruption import stops_test
@@ -57,33 +60,38 @@ class BatchRunner:
         self._graphs = Graphs(device.runtime, device.staging, self._compute)
         self._output_stage = OutputStage(plan, device.staging)
         self._converts = plan.converts_inputs
+        # When the outputs of the last batch were there, in seconds of `time.perf_counter`.
+        self._done_at = 0.0
 
     def begin_call(self) -> None:
         """Start a call of `execute`: the outputs of the previous call are no longer needed."""
         self.device.staging.begin_call()
 
-    def run(self, requests: Sequence[Request]) -> dict[str, Output]:
+    def run(self, requests: Sequence[Request], note: Note | None = None) -> dict[str, Output]:
         """Run one batch on the device.
 
         Args:
             requests: at least one; their inputs must be of shapes that can be collated.
+            note: called with the seconds that the batch took, behind those before it; None for nothing. In a
+                flight of the staging, when the call has been answered.
 
         Returns:
-            Contiguous tensors by name, [B, ...] if the model batches, computed, valid until `begin_call`: on
-            the host, or with `output_device` `instance` where `forward` and `postprocess` left them. BYTES
-            are arrays on the host. An output may be a list of one value per request instead, [b, ...] each.
+            Contiguous tensors by name, [B, ...] if the model batches, computed, valid until `begin_call`; in
+            a flight, computed when that has landed, and valid until it is answered. They are on the host, or
+            with `output_device` `instance` where `forward` and `postprocess` left them. BYTES are arrays on
+            the host. An output may be a list of one value per request instead, [b, ...] each.
 
         Raises:
             Exception: what a hook raised, or `OutputError` for what it returned.
 
         Sync:
-            Host with stream, once; after an error too, if anything is queued. Not after a device fault: a
-            wait would only raise another error, and no buffer is used again.
+            Host with stream, once; after an error too, if anything is queued. Not in a flight, and not after
+            a device fault: a wait would only raise another error, and no buffer is used again.
         """
         num_rows = None if requests[0].rows is None else sum(request.rows or 0 for request in requests)
         staging = self.device.staging
         num_in, num_out = staging.statistics.bytes_in, staging.statistics.bytes_out
-        stopwatch = Stopwatch(self.counters)
+        began, stopwatch = time.perf_counter(), Stopwatch(self.counters)
         with self.device.batch(), RequestScope(requests):
             parts, texts = self._collator.parts(requests)
             try:
@@ -92,16 +100,23 @@ class BatchRunner:
                 if self._may_be_of_collate(error):
                     self._collator.blame(error, parts, texts, requests)
                 raise
-        # `fetch` has waited for the device, so the batch has succeeded and counts.
         self.has_answered = True
         self._collator.note_answered(parts, texts, requests)
-        all_rows = len(requests) if num_rows is None else num_rows
-        num_requests = sum(not one.is_continued for one in requests)
-        self.counters.add_batch(num_requests, all_rows, stopwatch.total())
         if not self.device.runtime.is_host:
             statistics = staging.statistics
             self.counters.add_bytes(statistics.bytes_in - num_in, statistics.bytes_out - num_out)
+        all_rows = len(requests) if num_rows is None else num_rows
+        num_requests = sum(not one.is_continued for one in requests)
+        staging.then(functools.partial(self._count, num_requests, all_rows, began, note))
         return fetched
+
+    def _count(self, num_requests: int, num_rows: int, began: float, note: Note | None, at: float) -> None:
+        """Count a batch whose outputs were there at a time; it may have waited for the one before it."""
+        seconds = at - max(began, self._done_at)
+        self._done_at = at
+        self.counters.add_batch(num_requests, num_rows, seconds)
+        if note is not None:
+            note(seconds)
 
     def _run(
         self,
@@ -147,7 +162,7 @@ class BatchRunner:
         padding.cuts(outputs, requests)
         return outputs
 
-    def attempt(self, requests: Sequence[Request]) -> dict[str, Output] | Exception:
+    def attempt(self, requests: Sequence[Request], note: Note | None = None) -> dict[str, Output] | Exception:
         """Run a batch like `run`, but return what was raised instead of raising it.
 
         If memory ran out, the returned error references no tensors and unused memory has been released, so
@@ -157,7 +172,7 @@ class BatchRunner:
             Host with stream, once; see `run`.
         """
         try:
-            return self.run(requests)
+            return self.run(requests, note)
         except BaseException as error:
             if stops_test(error):
                 raise

@@ -49,6 +49,8 @@ class Settings:
         cuda_graphs: batch sizes, in rows, for which `forward` gets a CUDA graph, ascending; empty for `off`.
         output_device: `cpu`, or `instance` to leave the outputs of a GPU instance on its GPU.
         pinned_limit_bytes: maximum pinned host memory, in bytes, that a GPU instance keeps for staging.
+        overlap_calls: whether a GPU instance reads the next call, and answers the last, while the device
+            computes one.
         warmup: batch sizes, in rows, to run once before the instance is ready; empty for `off`, None if
             unset.
         cast_outputs: whether an output of another dtype is converted to the declared one.
@@ -68,6 +70,7 @@ class Settings:
             but `max_batch_size`.
         max_streams: maximum number of streams, of an asynchronous `stream` or of `step`, that run at once.
         max_begins_per_step: most requests that `begin` between two steps.
+        items_per_response: most items of a stream that share a response.
         drain_seconds: how long `unload` lets the streams of `step` go on, in seconds.
         max_stream_bytes: most bytes that the items of one stream may come to; 0 for no limit.
         max_sequences: maximum number of sequences whose state an instance keeps.
@@ -90,6 +93,7 @@ class Settings:
     cuda_graphs: tuple[int, ...] = ()
     output_device: str = "cpu"
     pinned_limit_bytes: int = 256 * 2**20
+    overlap_calls: bool = False
     warmup: tuple[int, ...] | None = None
     cast_outputs: bool = False
     allow_response_cache: bool = False
@@ -104,6 +108,7 @@ class Settings:
     max_rows_per_forward: int | str | None = None
     max_streams: int = 64
     max_begins_per_step: int = 4
+    items_per_response: int = 1
     drain_seconds: int = 5
     max_stream_bytes: int = 256 * 2**20
     max_sequences: int = 1024
@@ -175,6 +180,7 @@ class ModelSettings:
     cuda_graphs: ClassVar[str | Sequence[int]] = "off"
     output_device: ClassVar[str] = "cpu"
     pinned_limit_bytes: ClassVar[int] = 256 * 2**20
+    overlap_calls: ClassVar[bool] = False
     warmup: ClassVar[str | Sequence[int] | None] = None
     cast_outputs: ClassVar[bool] = False
     allow_response_cache: ClassVar[bool] = False
@@ -189,6 +195,7 @@ class ModelSettings:
     max_rows_per_forward: ClassVar[int | str] = "off"
     max_streams: ClassVar[int] = 64
     max_begins_per_step: ClassVar[int] = 4
+    items_per_response: ClassVar[int] = 1
     drain_seconds: ClassVar[int] = 5
     max_stream_bytes: ClassVar[int] = 256 * 2**20
     max_sequences: ClassVar[int] = 1024
@@ -393,6 +400,7 @@ _PARSERS = {
     "cuda_graphs": _Parser(_SIZES, lambda value: tuple(sorted(set(_sizes(value))))),
     "output_device": _choice("cpu", "instance"),
     "pinned_limit_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
+    "overlap_calls": _Parser("'true' or 'false'", _boolean),
     "warmup": _Parser(_SIZES, _warmup),
     "cast_outputs": _Parser("'true' or 'false'", _boolean),
     "allow_response_cache": _Parser("'true' or 'false'", _boolean),
@@ -407,6 +415,7 @@ _PARSERS = {
     "max_rows_per_forward": _Parser("'off', 'auto' or a whole number, 1 or more", _row_limit),
     "max_streams": _Parser("a whole number, 1 or more", lambda value: _whole_number(value, 1)),
     "max_begins_per_step": _Parser("a whole number, 1 or more", lambda value: _whole_number(value, 1)),
+    "items_per_response": _Parser("a whole number, 1 or more", lambda value: _whole_number(value, 1)),
     "drain_seconds": _Parser("a number of seconds, 0 or more", lambda value: _whole_number(value, 0)),
     "max_stream_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
     "max_sequences": _Parser("a whole number, 1 or more", lambda value: _whole_number(value, 1)),
@@ -444,9 +453,11 @@ FAST_PATH_SETTINGS = frozenset(
         "cuda_graphs",
         "output_device",
         "pinned_limit_bytes",
+        "overlap_calls",
         "max_padding",
         "max_streams",
         "max_begins_per_step",
+        "items_per_response",
         "drain_seconds",
         "max_stream_bytes",
         "max_sequences",

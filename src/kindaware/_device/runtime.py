@@ -21,6 +21,25 @@ from kindaware._tracebacks import linked_errors
 _NO_SCOPE = contextlib.nullcontext()
 
 
+class SideStream(Protocol):
+    """A stream of the device beside the instance's own, for copies that run while that one computes."""
+
+    def scope(self) -> contextlib.AbstractContextManager[None]:
+        """Make the device and this stream current inside the context."""
+
+    def follow(self) -> None:
+        """Have what is queued on it from now on wait for what is on the instance's stream now."""
+
+    def lead(self) -> None:
+        """Have what is queued on the instance's stream from now on wait for what is on this one now."""
+
+    def lend(self, tensor: torch.Tensor) -> None:
+        """Keep a tensor's memory, when it is freed, until the instance's stream has used it."""
+
+    def mark(self) -> Callable[[], None]:
+        """Return what blocks until all that is queued on it now is done. Any thread may call that."""
+
+
 class Runtime(Protocol):
     """Streams, copies and pinned memory of one device.
 
@@ -53,6 +72,9 @@ class Runtime(Protocol):
         Sync:
             Host with stream, and with the instance's other devices.
         """
+
+    def open_side_stream(self) -> SideStream:
+        """Create a stream beside the instance's own."""
 
     def synchronize(self, device: torch.device) -> None:
         """Block until all streams of a device are idle. Sync: host with device."""
@@ -101,6 +123,10 @@ class CpuRuntime:
     def wait_for_host_memory(self) -> None:
         """There is nothing to wait for."""
 
+    def open_side_stream(self) -> SideStream:
+        """Raise: nothing is ever queued, so there is no stream to be beside."""
+        raise RuntimeError("CpuRuntime: expected no copies beside the CPU's work, got a stream; use none")
+
     def synchronize(self, device: torch.device) -> None:
         """There is nothing to wait for."""
 
@@ -120,8 +146,42 @@ class CpuRuntime:
         return False
 
 
+class CudaSideStream:
+    """A stream beside an instance's own, on the same GPU.
+
+    Args:
+        main: the instance's stream.
+    """
+
+    def __init__(self, main: torch.cuda.Stream) -> None:
+        self._main = main
+        self._stream = torch.cuda.Stream(main.device)  # type: ignore[no-untyped-call]  # torch has no types here
+
+    def scope(self) -> contextlib.AbstractContextManager[None]:
+        """Make the device and this stream current for this thread."""
+        return Nested(lambda: torch.cuda.device(self._main.device), lambda: torch.cuda.stream(self._stream))
+
+    def follow(self) -> None:
+        """Wait on the device for the instance's stream."""
+        self._stream.wait_stream(self._main)
+
+    def lead(self) -> None:
+        """Have the instance's stream wait on the device for this one."""
+        self._main.wait_stream(self._stream)
+
+    def lend(self, tensor: torch.Tensor) -> None:
+        """Tell torch's allocator that the instance's stream uses a tensor of this one."""
+        tensor.record_stream(self._main)
+
+    def mark(self) -> Callable[[], None]:
+        """Record an event, and return what waits for it without the GIL. Sync of that: host with stream."""
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # the same
+        event.record(self._stream)
+        return event.synchronize
+
+
 class CudaRuntime:
-    """One GPU, with a single non-default stream for everything that an instance does.
+    """One GPU, with a non-default stream for everything that an instance does, copies beside it excepted.
 
     Args:
         device: the GPU, with its index.
@@ -179,6 +239,10 @@ class CudaRuntime:
         # What the model computes there is queued on streams of those GPUs, not on the instance's.
         for device in self._devices[1:]:
             torch.cuda.synchronize(device)
+
+    def open_side_stream(self) -> CudaSideStream:
+        """Create a stream beside the instance's own."""
+        return CudaSideStream(self.stream)
 
     def synchronize(self, device: torch.device) -> None:
         """Block until all streams of a GPU are idle. Sync: host with device."""

@@ -52,14 +52,15 @@ class Executor:
         is_plain = FastPath.suits(plan, is_host=pipeline.runner.device.runtime.is_host)
         self.fast_path = FastPath(plan, adapter, pipeline.runner) if is_plain else None
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
+    def execute(self, requests: Sequence[Any]) -> list[Any] | None:
         """Answer one call of `execute`.
 
         Args:
             requests: the requests that Triton passes.
 
         Returns:
-            One response per request, in order; None in the place of a rescheduled request.
+            One response per request, in order; None in the place of a rescheduled request. None in place of
+            all, if their responses are sent beside the next call.
 
         Sync:
             Host with stream, once per batch.
@@ -85,6 +86,9 @@ class Executor:
         self._counters.add_errors([failure.code] * len(requests))
         return self._responses.respond(requests, [failure] * len(requests))
 
+    def close(self) -> None:
+        """Send what is still to be sent. Sync: until it is; here, `execute` has returned all of it."""
+
     def stages(self) -> Iterator[Stage]:
         """Iterate over the stages of a call, those of the fast path included."""
         yield Stage(READ, self._reader, "read")
@@ -93,7 +97,7 @@ class Executor:
         if self.fast_path is not None:
             yield from self.fast_path.stages()
 
-    def _execute(self, requests: Sequence[Any], asks: bool, error: Exception | None) -> list[Any]:
+    def _execute(self, requests: Sequence[Any], asks: bool, error: Exception | None) -> list[Any] | None:
         stopwatch = Stopwatch(self._counters)
         arrivals = self._reader.read(requests, asks_for_cancelled=asks)
         stopwatch.lap("read")

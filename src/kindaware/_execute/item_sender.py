@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+
+import torch
 
 from kindaware._batch.counters import Counters, Stopwatch
 from kindaware._batch.plan import Plan
@@ -15,6 +18,8 @@ from kindaware._errors import RequestError
 from kindaware._execute.open_stream import OpenStream
 from kindaware._execute.work_thread import WorkThread
 from kindaware._hooks.blame import report
+from kindaware._tensors.bytes_arrays import Value
+from kindaware._tensors.rows import concat_values, kind_of
 from kindaware._triton.response_sender import ResponseSender
 
 NUM_AHEAD = 2
@@ -33,6 +38,7 @@ class Delivery:
         parameters: those of the response; None for none.
         is_last: whether the stream ends with it.
         failure: the error that it ends with; None for none.
+        num_items: items in the outputs, joined along the first dimension.
     """
 
     stream: OpenStream
@@ -40,6 +46,7 @@ class Delivery:
     parameters: Mapping[str, Any] | None = None
     is_last: bool = False
     failure: Failure | None = None
+    num_items: int = 1
 
 
 class ItemSender:
@@ -47,6 +54,9 @@ class ItemSender:
 
     Nothing else uses the senders of the requests that it was given, so that none is asked, or sent to, after
     its FINAL. The order of a stream's items is kept.
+
+    With `items_per_response`, items of a stream that wait while others are sent share a response. No item
+    waits for one that is still to be computed: while sending keeps up, each gets a response of its own.
 
     Args:
         plan: plan of the instance.
@@ -57,16 +67,20 @@ class ItemSender:
         self._model = plan.spec.name
         self._logger = plan.logger
         self._counters = counters
-        self._thread = WorkThread("kindaware-send", plan.logger, limit=NUM_AHEAD)
+        self._counts_items = plan.hooks.step is not None
+        self._most = plan.settings.items_per_response
+        self._steps: deque[Sequence[Delivery]] = deque()
+        self._thread = WorkThread("kindaware-send", plan.logger, limit=max(NUM_AHEAD, self._most))
 
     def send(self, deliveries: Sequence[Delivery]) -> None:
         """Send what several streams send after a step.
 
         Sync:
-            Until what was handed over before the last two calls is sent.
+            Until what was handed over before the last two calls is sent, or the last `items_per_response`.
         """
         if deliveries:
-            self._thread.call(partial(self._send_all, deliveries))
+            self._steps.append(deliveries)
+            self._thread.call(self._send_waiting)
 
     def refuse(self, responses: ResponseSender, failure: Failure) -> None:
         """Answer a request that becomes no stream."""
@@ -80,11 +94,13 @@ class ItemSender:
         """Send what is left, and end the thread. Sync: until it is sent, for at most 5 s."""
         self._thread.end(CLOSING_SECONDS)
 
-    def _send_all(self, deliveries: Sequence[Delivery]) -> None:
+    def _send_waiting(self) -> None:
+        """Send what waits, as far as it fits in one response per stream; an earlier call may have sent it."""
+        steps = [self._steps.popleft() for _ in range(min(self._most, len(self._steps)))]
         stopwatch = Stopwatch(self._counters)
-        for one in deliveries:
+        for one in steps[0] if len(steps) == 1 else _joined(steps):
             if one.outputs is not None and one.stream.unsent is None and not one.stream.responses.is_ended:
-                self._send(one.stream, one.outputs, one.parameters)
+                self._send(one.stream, one.outputs, one.parameters, one.num_items)
             if one.is_last:
                 failure = one.stream.unsent or one.failure
                 self._end(one.stream.responses, failure)
@@ -92,7 +108,13 @@ class ItemSender:
                     self._counters.add_batch(1, one.stream.request.rows or 1)
         stopwatch.lap("respond")
 
-    def _send(self, stream: OpenStream, outputs: Tensors, parameters: Mapping[str, Any] | None) -> None:
+    def _send(
+        self,
+        stream: OpenStream,
+        outputs: Tensors,
+        parameters: Mapping[str, Any] | None,
+        num_items: int,
+    ) -> None:
         try:
             stream.responses.send(outputs, parameters)
         except RequestError as error:  # of parameters that the server doesn't support
@@ -101,8 +123,14 @@ class ItemSender:
             log_failure(self._logger, self._model, [stream.request.id], report(error))
             stream.unsent = failure_of(error, self._model, stream.request.id, "the response")
         else:
-            now = time.monotonic()
-            self._counters.add_item(now - (stream.last_sent or stream.arrived), is_first=not stream.last_sent)
+            if self._counts_items:
+                self._count(stream, num_items)
+
+    def _count(self, stream: OpenStream, num_items: int) -> None:
+        now = time.monotonic()
+        for _ in range(num_items):
+            since = stream.last_sent or stream.arrived
+            self._counters.add_item(now - since, is_first=not stream.last_sent)
             stream.last_sent = now
 
     def _end(self, responses: ResponseSender, failure: Failure | None) -> None:
@@ -116,3 +144,45 @@ class ItemSender:
     def _watch(self, streams: Sequence[OpenStream]) -> None:
         for stream in streams:
             stream.is_gone = stream.responses.is_cancelled()
+
+
+def _joined(steps: Iterable[Sequence[Delivery]]) -> Iterator[Delivery]:
+    """Yield the deliveries of several steps, in the order of each stream, items joined where they can be."""
+    by_stream: dict[OpenStream, list[Delivery]] = {}
+    for deliveries in steps:
+        for one in deliveries:
+            by_stream.setdefault(one.stream, []).append(one)
+    for of_stream in by_stream.values():
+        run = [of_stream[0]]
+        for one in of_stream[1:]:
+            if not _fits(one, run[-1]):
+                yield _join(run)
+                run = []
+            run.append(one)
+        yield _join(run)
+
+
+def _fits(one: Delivery, before: Delivery) -> bool:
+    """Whether an item can share the response of the one before it; an end without an item always can."""
+    if one.outputs is None or before.outputs is None:
+        return one.outputs is None and one.failure is None
+    if (one.parameters or {}) != (before.parameters or {}):
+        return False
+    pairs = zip(one.outputs.values(), before.outputs.values(), strict=True)
+    return all(_are_joinable(value, other) for value, other in pairs)
+
+
+def _are_joinable(value: Value, other: Value) -> bool:
+    """Whether two values can be concatenated on this thread, which has no stream of a device."""
+    is_on_host = not isinstance(value, torch.Tensor) or value.device.type == "cpu"
+    return is_on_host and kind_of(value) == kind_of(other) and value.shape[1:] == other.shape[1:]
+
+
+def _join(run: Sequence[Delivery]) -> Delivery:
+    """Return deliveries of one stream that fit as one; the last may be its end."""
+    items: list[Any] = [one.outputs for one in run if one.outputs is not None]
+    if len(run) == 1:
+        return run[0]
+    outputs = {name: concat_values([one[name] for one in items]) for name in items[0]} if items else None
+    last = run[-1]
+    return replace(last, outputs=outputs, parameters=run[0].parameters, num_items=len(items))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
+
+import torch
 
 from kindaware._batch.counters import Stopwatch
 from kindaware._batch.plan import Plan
@@ -20,11 +22,14 @@ from kindaware._batch.results import Failure, failure_of, log_failure, refusal_o
 from kindaware._batch.stages import COPY_IN, COPY_OUT, POSTPROCESS, PREPROCESS, STREAM, Stage
 from kindaware._errors import RequestError
 from kindaware._execute.client_watch import ClientGoneError, Watch
+from kindaware._execute.item_sender import Delivery, ItemSender
+from kindaware._execute.open_stream import OpenStream
 from kindaware._execute.stream_arrivals import StreamArrivals
 from kindaware._execute.stream_failures import StreamFailures
 from kindaware._execute.stream_runner import StreamRunner
 from kindaware._hooks.blame import blame, report
 from kindaware._hooks.event_loop import EventLoop, Scope, Stepped, drive
+from kindaware._tensors.bytes_arrays import Value
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.response_sender import ResponseSender
 
@@ -127,6 +132,9 @@ class Streams:
         self._failures = StreamFailures(plan, self._health)
         self.arrivals = StreamArrivals(plan, self._health, runner.counters, outlives_execute=loop is not None)
         self._logger = plan.logger
+        # Outputs that stay on a device are sent by the thread that computes them, which has its stream.
+        is_shared = plan.settings.items_per_response > 1 and not plan.settings.keeps_outputs
+        self._sender = ItemSender(plan, runner.counters) if is_shared else None
         self._free = threading.Semaphore(plan.settings.max_streams)
         self._loop = loop
         self._is_ending = False
@@ -166,6 +174,11 @@ class Streams:
             # Triton reclaims GPU memory when `execute` returns; on the host, the arrays keep it alive.
             if isinstance(arrival, Request) and arrival.is_on_device:
                 is_placed.wait()
+
+    def close(self) -> None:
+        """Send what is left. Sync: until it is sent, for at most 5 s."""
+        if self._sender is not None:
+            self._sender.close()
 
     def warm_up(self, request: Request) -> Request:
         """Run a warm-up request through `preprocess` and to the first item, which is not sent.
@@ -225,6 +238,7 @@ class Streams:
         """Answer one request, and send exactly one FINAL, whatever happens."""
         failure: Failure | None = None
         stage = "preprocess"
+        stream: OpenStream | None = None
         try:
             if isinstance(arrival, Failure):
                 failure = arrival
@@ -233,7 +247,8 @@ class Streams:
             else:
                 request = self._preprocessor.run(arrival)
                 stage = "stream"
-                failure = await self._send_items(request, responses, is_placed)
+                stream = OpenStream(request, responses)
+                failure = await self._send_items(stream, is_placed)
         except BaseException as error:  # anything but a normal end is an error for the client
             try:
                 failure = self._failure(error, arrival, stage)
@@ -244,11 +259,18 @@ class Streams:
         finally:
             # Also set if the stream was never opened, since `serve` may be waiting for it.
             is_placed.set()
-            self._count(arrival, failure)
-            try:
-                responses.end(failure)
-            except Exception as error:
-                self._logger.error("model %r: FINAL not sent: %s", self._model, report(error))
+            if self._sender is not None and stream is not None:
+                self._sender.send([Delivery(stream, is_last=True, failure=failure)])
+            else:
+                self._end(arrival, responses, failure)
+
+    def _end(self, arrival: Request | Failure, responses: ResponseSender, failure: Failure | None) -> None:
+        """Count the stream, and send FINAL."""
+        self._count(arrival, failure)
+        try:
+            responses.end(failure)
+        except Exception as error:
+            self._logger.error("model %r: FINAL not sent: %s", self._model, report(error))
 
     def _count(self, arrival: Request | Failure, failure: Failure | None) -> None:
         """Count a stream that ended normally as a batch of one request, and any other as an error."""
@@ -258,18 +280,16 @@ class Streams:
         elif isinstance(arrival, Request):
             counters.add_batch(1, 1 if arrival.rows is None else arrival.rows)
 
-    async def _send_items(
-        self, request: Request, responses: ResponseSender, is_placed: threading.Event
-    ) -> Failure | None:
+    async def _send_items(self, stream: OpenStream, is_placed: threading.Event) -> Failure | None:
         """Send all items of the generator; return the failure to send after them, None for none."""
-        items = self.open_items(request, responses.is_cancelled)
+        items = self.open_items(stream.request, stream.responses.is_cancelled)
         # The inputs are copied, so `serve` may return, and Triton may reclaim their memory.
         is_placed.set()
-        with RequestScope([request]):
-            return await self._send_all(items, request, responses)
+        with RequestScope([stream.request]):
+            return await self._send_all(items, stream)
 
-    async def _send_all(self, items: _Items, request: Request, responses: ResponseSender) -> Failure | None:
-        num_bytes = 0
+    async def _send_all(self, items: _Items, stream: OpenStream) -> Failure | None:
+        request, responses = stream.request, stream.responses
         # Of the request's info, whose hooks may set others for each item.
         parameters = None if request.info is None else request.info.response_parameters
         try:
@@ -283,19 +303,34 @@ class Streams:
                 # No await between these two: another stream would reuse the buffers of the outputs.
                 outputs = self._runner.bring_back(item, request)
                 if self._max_bytes:
-                    num_bytes += responses.size_of(outputs, parameters)
-                    if num_bytes > self._max_bytes:
-                        return self._failures.too_long(request, responses.num_sent)
-                stopwatch = Stopwatch(self._runner.counters)
-                responses.send(outputs, parameters)
-                stopwatch.lap("respond")
-                if responses.is_cancelled():
-                    return self._failures.cancelled(request)
+                    stream.num_bytes += responses.size_of(outputs, parameters)
+                    if stream.num_bytes > self._max_bytes:
+                        return self._failures.too_long(request, stream.num_items)
+                self._send(stream, outputs, parameters)
+                stream.num_items += 1
+                if stream.unsent is not None or responses.is_cancelled():
+                    return stream.unsent or self._failures.cancelled(request)
             return self._failures.unavailable()
         except ClientGoneError:
             return self._failures.cancelled(request)
         finally:
             await self._close(items)
+
+    def _send(
+        self, stream: OpenStream, outputs: Mapping[str, Value], parameters: Mapping[str, Any] | None
+    ) -> None:
+        """Send an item, or hand a copy of it to the thread that sends."""
+        if self._sender is not None:
+            # The generator, and the next item of any stream, may write over what it lies in.
+            copied = {
+                name: value.clone() if isinstance(value, torch.Tensor) else value
+                for name, value in outputs.items()
+            }
+            self._sender.send([Delivery(stream, copied, dict(parameters or {}))])
+            return
+        stopwatch = Stopwatch(self._runner.counters)
+        stream.responses.send(outputs, parameters)
+        stopwatch.lap("respond")
 
     async def _close(self, items: _Items) -> None:
         """Close the generator; an error of its cleanup is logged, and doesn't change the answer."""

@@ -1,4 +1,4 @@
-"""`ResponseSender`: sends the responses to one request of a decoupled model, and one FINAL after them."""
+"""`ResponseSender`: sends the responses to one request beside `execute`, and one FINAL."""
 
 from __future__ import annotations
 
@@ -72,6 +72,25 @@ class ResponseSender:
         """
         self._sender.send(self._builder.answer(outputs, self._requested, parameters))
         self.num_sent += 1
+
+    def requested_output_names(self) -> set[str]:
+        """Return the names of the outputs that the client wants."""
+        return self._requested
+
+    def answer(self, response: Any) -> None:
+        """Send the only response to a request of a model that isn't decoupled.
+
+        Args:
+            response: Triton's response.
+
+        Raises:
+            Exception: raised by pb_utils; nothing can be sent to the client any more.
+
+        Sync:
+            Until the server has copied it, without the GIL.
+        """
+        self.is_ended = True
+        self._sender.send(response, flags=_FINAL)
 
     def size_of(self, outputs: Tensors, parameters: Mapping[str, Any] | None = None) -> int:
         """Return the bytes that an item and its parameters would take in the server.

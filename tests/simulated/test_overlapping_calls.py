@@ -1,0 +1,359 @@
+"""Calls that overlap: one on the device while the next is copied in and the last is answered."""
+
+import itertools
+import threading
+
+import numpy as np
+import pytest
+import torch
+from simulated_kit import (
+    Doubler,
+    assert_answers,
+    assert_clean,
+    entries,
+    make_config,
+    serve,
+    staging_of,
+    tensor,
+)
+
+from kindaware import RequestError
+from kindaware._execute import overlapping_executor
+from kindaware._triton.response_sender import ResponseSender
+from kindaware.testing import ModelLoadError
+from kindaware.testing.accelerator import SimulatedAccelerator
+from kindaware.testing.harness.client.result import Result
+
+KERNEL, COPY_IN, COPY_OUT = "aten::mul.Tensor", "copy to the device", "copy to the host"
+LONG, SHORT = 0.15, 0.02
+
+
+def overlapping(model=Doubler, /, **options):
+    return serve(model, overlap_calls="true", **{"warmup": "off", **options})
+
+
+def with_costs(**seconds):
+    """Two GPUs on which kernels and copies take time."""
+    costs = {KERNEL: LONG, COPY_IN: SHORT, COPY_OUT: SHORT, **seconds}
+    return SimulatedAccelerator(2, cost=lambda name, num_bytes: costs.get(name, 0.0))
+
+
+def send(harness, calls):
+    """Pass one call after the other to `execute`, without waiting for answers in between."""
+    return [harness.stream_batch(sent) for sent in calls]
+
+
+def answers(streams):
+    return [next(stream) for stream in streams]
+
+
+def calls_of(num_calls, *rows, **options):
+    return [entries(*rows, first=1 + 50 * number, **options) for number in range(num_calls)]
+
+
+def busy(harness, name):
+    return [one for one in harness.accelerator.history if one.name == name]
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """An event before which no call is waited for, and so none is answered."""
+    event = threading.Event()
+    whole = overlapping_executor.OverlappingExecutor._land
+
+    def land(self, call):
+        assert event.wait(20)
+        whole(self, call)
+
+    monkeypatch.setattr(overlapping_executor.OverlappingExecutor, "_land", land)
+    yield event
+    event.set()
+
+
+def test_execute_returns_before_the_device_is_done_and_answers_follow(held):
+    (sent,) = calls_of(1, 1, 2)
+    with overlapping() as harness:
+        (streams,) = send(harness, [sent])
+        assert harness.accelerator.num_pending > 0
+        assert not any(stream._pending.answers for stream in streams)
+        held.set()
+        assert_answers(answers(streams), sent)
+
+
+def test_execute_waits_for_the_call_before(held):
+    first, second = calls_of(2, 1)
+    with overlapping() as harness:
+        streams = send(harness, [first])
+        later = threading.Thread(target=lambda: streams.extend(send(harness, [second])))
+        later.start()
+        later.join(0.3)
+        assert later.is_alive()
+        held.set()
+        later.join(20)
+        for sent, one in zip((first, second), streams, strict=True):
+            assert_answers(answers(one), sent)
+
+
+def test_next_call_is_copied_in_while_the_device_computes_and_the_last_is_copied_out():
+    calls = calls_of(4, 2)
+    with overlapping(accelerator=with_costs()) as harness:
+        for sent, streams in zip(calls, send(harness, calls), strict=True):
+            assert_answers(answers(streams), sent)
+        kernels, copies_in = busy(harness, KERNEL), busy(harness, COPY_IN)
+        copies_out = busy(harness, COPY_OUT)
+        assert len({one.stream for one in (kernels[0], copies_in[0], copies_out[0])}) == 3
+        # The device computes one call right behind the other.
+        for before, after in itertools.pairwise(kernels[1:]):
+            assert after.start - before.end < LONG / 3
+        for number in range(1, 3):
+            assert copies_in[number + 1].start < kernels[number].end
+            assert copies_out[number - 1].start < kernels[number].end
+        assert harness.accelerator.violations == []
+
+
+def test_without_the_setting_the_device_waits_between_two_calls():
+    calls = calls_of(3, 2)
+    with serve(warmup="off", accelerator=with_costs()) as harness:
+        for sent in calls:
+            assert_answers(harness.infer_batch(sent), sent)
+        kernels = busy(harness, KERNEL)
+        for copy in [*busy(harness, COPY_IN), *busy(harness, COPY_OUT)]:
+            assert not any(copy.start < one.end and one.start < copy.end for one in kernels)
+
+
+@pytest.mark.parametrize("options", [{}, {"output_device": "instance"}, {"pinned_limit_bytes": 0}])
+def test_answers_are_those_of_a_forward_that_reuses_its_memory(options):
+    class Reusing(Doubler):
+        def load(self):
+            self.memory = torch.empty(64, device=self.device)
+
+        def forward(self, X):
+            return self.memory[: X.numel()].view(X.shape).copy_(2 * X)
+
+    calls = calls_of(5, 1, 2)
+    with overlapping(Reusing, **options) as harness:
+        for sent, streams in zip(calls, send(harness, calls), strict=True):
+            assert_answers(answers(streams), sent)
+        assert harness.accelerator.violations == []
+
+
+def test_answers_of_graphs_are_those_of_their_requests():
+    calls = calls_of(5, 1, 2)
+    with overlapping(cuda_graphs="3,8") as harness:
+        for sent, streams in zip(calls, send(harness, calls), strict=True):
+            assert_answers(answers(streams), sent)
+        assert harness.accelerator.violations == []
+
+
+def test_inputs_that_a_forward_keeps_are_its_own():
+    class Keeping(Doubler):
+        def load(self):
+            self.last = None
+
+        def forward(self, X):
+            before, self.last = self.last, X
+            return 2 * X if before is None else 2 * X + 0 * before.sum()
+
+    calls = calls_of(6, 3)
+    with overlapping(Keeping) as harness:
+        for sent, streams in zip(calls, send(harness, calls), strict=True):
+            assert_answers(answers(streams), sent)
+        assert harness.accelerator.violations == []
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "cuda:0"])
+def test_inputs_on_a_gpu_are_read_before_execute_returns(device):
+    calls = calls_of(4, 1, 2, input_device=device)
+    with overlapping(takes_gpu_inputs=True) as harness:
+        for sent, streams in zip(calls, send(harness, calls), strict=True):
+            assert_answers(answers(streams), sent)
+        assert harness.accelerator.violations == []
+
+
+class Picky(Doubler):
+    """Raises for one row, refuses another."""
+
+    def preprocess(self, inputs):
+        if (inputs["X"] == 3).any():
+            raise RequestError("refused")
+        return inputs
+
+    def forward(self, X):
+        if (X == 2).any():
+            raise ValueError("bad row")
+        return 2 * X
+
+
+def test_request_that_fails_fails_alone_among_calls_that_overlap():
+    calls = [entries(1, 1, 1, 1, first=first) for first in (0, 10, 1, 20)]
+    with overlapping(Picky) as harness:
+        texts = []
+        for sent, streams in zip(calls, send(harness, calls), strict=True):
+            results = answers(streams)
+            failed = [one.error.message() for one in results if one.error]
+            texts.append([("refused" in one, "bad row" in one) for one in failed])
+            good = [(one, entry) for one, entry in zip(results, sent, strict=True) if not one.error]
+            assert_answers([one for one, _ in good], [entry for _, entry in good])
+        refused, bad = (True, False), (False, True)
+        assert texts == [[bad, refused], [], [bad, refused], []]
+
+
+WIDE = make_config(input=[tensor("X", [2048])], output=[tensor("Y", [2048])])
+ROW_BYTES = 2048 * 4
+
+
+def test_memory_that_calls_before_hold_is_waited_for_before_a_batch_is_halved():
+    class Counting(Doubler):
+        def load(self):
+            self.sizes = []
+
+        def forward(self, X):
+            self.sizes.append(len(X))
+            return 2 * X
+
+    # Room for the input and output of one call and the copy of the output, not of two.
+    room = SimulatedAccelerator(2, memory_bytes=26 * ROW_BYTES)
+    calls = calls_of(4, *[1] * 8, width=2048)
+    with overlapping(Counting, config=WIDE, accelerator=room) as harness:
+        for sent, streams in zip(calls, send(harness, calls), strict=True):
+            assert_answers(answers(streams), sent)
+        assert set(harness.instance.sizes) == {8}
+
+
+def test_batch_that_does_not_fit_is_halved():
+    room = SimulatedAccelerator(2, memory_bytes=13 * ROW_BYTES)
+    calls = calls_of(3, *[1] * 8, width=2048)
+    with overlapping(config=WIDE, accelerator=room) as harness:
+        for sent, streams in zip(calls, send(harness, calls), strict=True):
+            assert_answers(answers(streams), sent)
+
+
+def test_lost_device_answers_what_is_on_it_and_all_later_calls_with_unavailable(held):
+    first, later = calls_of(2, 1, 2)
+    with overlapping() as harness:
+        (streams,) = send(harness, [first])
+        harness.accelerator.lose(1)
+        held.set()
+        codes = [one.error.code().name for one in answers(streams)]
+        codes += [one.error.code().name for one in harness.infer_batch(later)]
+        assert codes == ["UNAVAILABLE"] * 4
+        assert not harness.instance.is_ready()
+
+
+def test_error_of_the_wait_fails_the_requests_of_its_call_alone():
+    calls = calls_of(3, 1)
+    with overlapping() as harness:
+        harness.infer_batch(calls[0])
+        gpus, num_waits = harness.accelerator, []
+
+        def fault(number, name):
+            if name == "wait for an event" and not num_waits:
+                num_waits.append(number)
+                return RuntimeError("CUDA error: invalid argument")
+            return None
+
+        gpus.fault = fault
+        results = [answers(streams)[0] for streams in send(harness, calls[1:])]
+        assert "invalid argument" in results[0].error.message()
+        assert_answers(results[1:], calls[2])
+        assert harness.log_text().count("invalid argument") == 2  # the message, and its traceback
+
+
+def test_unload_answers_what_is_in_progress(held):
+    (sent,) = calls_of(1, 1, 2)
+    with overlapping() as harness:
+        (streams,) = send(harness, [sent])
+        threading.Timer(0.2, held.set).start()
+    assert_answers([Result.of(stream._pending.answers[0], "") for stream in streams], sent)
+
+
+def test_response_that_can_not_be_sent_is_logged_and_the_others_are_sent(monkeypatch):
+    whole = ResponseSender.answer
+    failed = []
+
+    def answer(self, response):
+        if not failed:
+            failed.append(self)
+            raise RuntimeError("no shared memory")
+        whole(self, response)
+
+    (sent,) = calls_of(1, 1, 1)
+    with overlapping() as harness:
+        monkeypatch.setattr(ResponseSender, "answer", answer)
+        ((_, second),) = send(harness, [sent])
+        assert_answers(answers([second]), sent[1:])
+        assert "response not sent, and its client waits: " in harness.log_text()
+        assert "RuntimeError: no shared memory" in harness.log_text()
+        whole(failed[0], harness.instance._kindaware_instance._executor._responses.answer({}, ()))
+
+
+def test_parameters_and_errors_of_responses_are_sent():
+    class Sets(Doubler):
+        def postprocess(self, outputs, requests):
+            for one in requests:
+                one.response_parameters["id"] = one.id
+            return outputs
+
+    (sent,) = calls_of(1, 1, 1)
+    named = [{**one, "request_id": str(number)} for number, one in enumerate(sent)]
+    with overlapping(Sets, server_version="25.02") as harness:
+        (streams,) = send(harness, [named])
+        results = answers(streams)
+        assert_answers(results, sent)
+        assert [one.parameters["id"] for one in results] == ["0", "1"]
+
+
+def test_metrics_count_calls_that_are_over():
+    calls = calls_of(3, 1, 1)
+    with overlapping(Picky, metrics="false") as harness:
+        for streams in send(harness, [*calls, entries(1, first=2)]):
+            answers(streams)
+        instance = harness.instance._kindaware_instance
+        instance._executor.close()
+        counters = instance._counters
+        # Row 2 of the first call is bad, and so is the only one of the last.
+        assert (counters.batches, counters.requests, counters.rows) == (3, 5, 5)
+        assert dict(counters.errors) == {"INTERNAL": 2}
+        assert all(counters.seconds[stage] > 0 for stage in ("read", "copy_in", "copy_out", "respond"))
+        assert counters.bytes_copied["in"] == counters.bytes_copied["out"]
+
+
+def test_buffers_are_used_again_when_their_call_is_answered():
+    calls = calls_of(40, 3)
+    with overlapping() as harness:
+        for sent in calls:
+            (streams,) = send(harness, [sent])
+            assert_answers(answers(streams), sent)
+        assert staging_of(harness).statistics.pinned_bytes <= 3 * 2 * 4096
+
+
+def test_calls_of_a_model_without_batches_overlap():
+    config = make_config(max_batch_size=0, input=[tensor("X", [2, 4])], output=[tensor("Y", [2, 4])])
+    calls = [entries(2, first=first) for first in (1, 11, 21)]
+    with overlapping(config=config) as harness:
+        for sent, streams in zip(calls, send(harness, calls), strict=True):
+            assert_answers(answers(streams), sent)
+
+
+def test_sequences_are_refused():
+    config = make_config(sequence_batching={"direct": {}})
+    refused = pytest.raises(ModelLoadError, match=r"overlap_calls'.*sequence_batching")
+    with refused, overlapping(config=config):
+        """Nothing is served."""
+
+
+def test_setting_off_leaves_the_executor_as_it_was():
+    with serve(warmup="off") as harness:
+        executor = harness.instance._kindaware_instance._executor
+        assert type(executor).__name__ == "Executor"
+        sent = entries(1, 2)
+        assert_answers(harness.infer_batch(sent), sent)
+        assert_clean(harness)
+
+
+def test_numbers_of_integers_come_back():
+    config = make_config(input=[tensor("X", [2], "TYPE_INT64")], output=[tensor("Y", [2], "TYPE_INT64")])
+    sent = [{"inputs": {"X": np.array([[3, 4]])}}]
+    with overlapping(config=config) as harness:
+        (streams,) = send(harness, [sent])
+        assert answers(streams)[0].outputs["Y"].tolist() == [[6, 8]]
