@@ -18,6 +18,7 @@ from simulated_kit import (
 )
 
 from kindaware import RequestError
+from kindaware._device import staging as _staging
 from kindaware._execute import overlapping_executor
 from kindaware._triton.response_sender import ResponseSender
 from kindaware.testing import ModelLoadError
@@ -226,6 +227,44 @@ def test_batch_that_does_not_fit_is_halved():
     with overlapping(config=WIDE, accelerator=room) as harness:
         for sent, streams in zip(calls, send(harness, calls), strict=True):
             assert_answers(answers(streams), sent)
+
+
+def test_buffer_of_a_copy_that_was_queued_before_an_error_is_not_used_again_too_early(monkeypatch):
+    monkeypatch.setattr(_staging, "PIECE_BYTES", 4096)
+    calls = [entries(1, first=first, width=2048) for first in (1, 11, 21)]
+    with overlapping(config=WIDE) as harness:
+        copies = []
+
+        def fault(number, name):
+            copies.extend([number] * (name == COPY_IN))
+            return RuntimeError("no copy") if name == COPY_IN and len(copies) == 2 else None
+
+        harness.accelerator.fault = fault
+        streams = send(harness, calls)
+        assert "no copy" in answers(streams[0])[0].error.message()
+        for sent, of_call in zip(calls[1:], streams[1:], strict=True):
+            assert_answers(answers(of_call), sent)
+        assert harness.accelerator.violations == []
+
+
+def test_buffer_of_a_batch_that_raised_is_not_used_again_too_early():
+    class RaisesFirst(Doubler):
+        def load(self):
+            self.num_calls = 0
+
+        def forward(self, X):
+            self.num_calls += 1
+            if self.num_calls == 1:
+                raise ValueError("the first")
+            return 2 * X
+
+    calls = calls_of(3, 2)
+    with overlapping(RaisesFirst) as harness:
+        streams = send(harness, calls)
+        assert "the first" in answers(streams[0])[0].error.message()
+        for sent, of_call in zip(calls[1:], streams[1:], strict=True):
+            assert_answers(answers(of_call), sent)
+        assert harness.accelerator.violations == []
 
 
 def test_lost_device_answers_what_is_on_it_and_all_later_calls_with_unavailable(held):

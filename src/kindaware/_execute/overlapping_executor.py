@@ -37,7 +37,6 @@ class _Call:
         ledger: its outputs, which are there when the flight has landed, and its failures.
         flight: what it holds on the device and of the host's buffers.
         has_landed: set when the device has done its work.
-        is_answered: set when its responses are sent.
         seconds: of the thread that answers, by stage.
         errors: codes of the responses that are errors.
     """
@@ -47,7 +46,6 @@ class _Call:
     ledger: Ledger
     flight: Flight
     has_landed: threading.Event = field(default_factory=threading.Event)
-    is_answered: threading.Event = field(default_factory=threading.Event)
     seconds: dict[str, float] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
 
@@ -87,16 +85,13 @@ class OverlappingExecutor(Executor):
         """Queue one call of `execute`; see `Executor.execute`.
 
         Sync:
-            Until the device has done the work of the call before, and the call before that is answered. Host
-            with the device's work for this call, if an input lies in Triton's GPU memory.
+            Until the device has done the work of the call before. Host with the device's work for this call,
+            if an input lies in Triton's GPU memory.
         """
         self._collect()
         answered = super().execute(requests)
-        *before, _ = self._calls or (None,)
-        for call in before:
-            call.has_landed.wait()
-        for call in before[:-1]:
-            call.is_answered.wait()
+        if len(self._calls) > 1:
+            self._calls[-2].has_landed.wait()
         return answered
 
     def close(self) -> None:
@@ -139,7 +134,7 @@ class OverlappingExecutor(Executor):
 
     def _collect(self) -> None:
         """Count the calls that are over."""
-        while self._calls and self._calls[0].is_answered.is_set():
+        while self._calls and self._calls[0].flight.is_answered:
             call = self._calls.popleft()
             call.flight.tell()
             for stage, seconds in call.seconds.items():
@@ -156,7 +151,6 @@ class OverlappingExecutor(Executor):
         finally:
             call.has_landed.set()
             call.flight.is_answered = True
-            call.is_answered.set()
 
     def _results(self, call: _Call) -> Sequence[Result]:
         began = time.perf_counter()
