@@ -427,6 +427,7 @@ class OverlappingStaging(PinnedStaging):
         self._copies_out = runtime.open_side_stream()
         self._flight: Flight | None = None
         self._flights: list[Flight] = []
+        self._others_hold = False
 
     def begin_flight(self) -> None:
         """Start a call that overlaps with those before it; reclaim the buffers of those that are answered."""
@@ -434,6 +435,8 @@ class OverlappingStaging(PinnedStaging):
         for flight in [one for one in self._flights if one.is_answered]:
             self._flights.remove(flight)
             self._free += flight.buffers
+        # Another thread may let go of it at any moment, after this call has found no room.
+        self._others_hold = any(flight.is_holding for flight in self._flights)
 
     def end_flight(self) -> Flight:
         """Return the call, whose work is queued; `land` waits for it."""
@@ -466,10 +469,10 @@ class OverlappingStaging(PinnedStaging):
             Host with the device's work for all of them.
         """
         assert self._flight is not None
-        flights = [*self._flights, self._flight]
-        held = any(flight.is_holding for flight in flights)
-        for flight in flights:
+        held = self._others_hold or self._flight.is_holding
+        for flight in [*self._flights, self._flight]:
             flight.land()
+        self._others_hold = False
         return held
 
     def begin_call(self) -> None:
