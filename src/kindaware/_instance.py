@@ -470,6 +470,8 @@ class Instance(PlacedInstance):
             tracing.trace_arrivals(streams.arrivals)
         else:
             self._answer = tracing.trace_execute(self._answer)
+        if self._executor is not None:
+            tracing.trace_answers(self._executor)
 
     def _connect_late(self, requests: list[Any]) -> list[Any] | None:
         """Answer the first call of a unit test that installs its stand-in for Triton's module only now."""

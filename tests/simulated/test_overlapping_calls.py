@@ -396,3 +396,17 @@ def test_numbers_of_integers_come_back():
     with overlapping(config=config) as harness:
         (streams,) = send(harness, [sent])
         assert answers(streams)[0].outputs["Y"].tolist() == [[6, 8]]
+
+
+def test_each_request_is_told_of_when_its_response_is_sent(held):
+    (sent,) = calls_of(1, 1, 2)
+    told = []
+    with overlapping() as harness:
+        executor = harness.instance._kindaware_instance._executor
+        executor.on_answer = lambda request, response: told.append(len(response.output_tensors()))
+        (streams,) = send(harness, [sent])
+        assert told == []
+        held.set()
+        assert_answers(answers(streams), sent)
+        executor.close()
+        assert told == [1, 1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kindaware._batch.counters import Stopwatch
@@ -35,11 +35,13 @@ class Executor:
 
     Attributes:
         fast_path: shortcut for plain models on the CPU; None for all other models.
+        on_answer: called with each request that is answered beside `execute`, and its response.
     """
 
     def __init__(
         self, plan: Plan, adapter: TritonAdapter, pipeline: Pipeline, sequences: Sequences | None
     ) -> None:
+        self.on_answer: Callable[[Any, Any], None] = lambda request, response: None
         self._reader = adapter.requests
         self._responses = adapter.responses
         self._pipeline = pipeline

@@ -32,7 +32,8 @@ class _Call:
     """A call whose work is queued on the device, and which has not been answered.
 
     Attributes:
-        arrivals: its requests, as read.
+        requests: its requests, as Triton passed them.
+        arrivals: the same, as read.
         senders: sends the response to each.
         ledger: its outputs, which are there when the flight has landed, and its failures.
         flight: what it holds on the device and of the host's buffers.
@@ -41,6 +42,7 @@ class _Call:
         errors: codes of the responses that are errors.
     """
 
+    requests: Sequence[Any]
     arrivals: Sequence[Request | Failure]
     senders: Sequence[ResponseSender]
     ledger: Ledger
@@ -119,7 +121,7 @@ class OverlappingExecutor(Executor):
         except BaseException:
             self._staging.drop_flight()
             raise
-        call = _Call(arrivals, senders, ledger, flight)
+        call = _Call(requests, arrivals, senders, ledger, flight)
         self._calls.append(call)
         # From here on the call is the other thread's: an error here would answer its requests twice.
         self._thread.call(partial(self._answer, call))
@@ -195,7 +197,7 @@ class OverlappingExecutor(Executor):
         return responses
 
     def _send(self, call: _Call, responses: Sequence[Any]) -> None:
-        for sender, response in zip(call.senders, responses, strict=True):
+        for request, sender, response in zip(call.requests, call.senders, responses, strict=True):
             try:
                 sender.answer(response)
             except Exception as error:
@@ -204,3 +206,4 @@ class OverlappingExecutor(Executor):
                 self._logger.error(
                     "model %r: response not sent, and its client waits: %s", self._model, report(error)
                 )
+            self.on_answer(request, response)

@@ -22,6 +22,7 @@ from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.bls import Calls
 
 if TYPE_CHECKING:
+    from kindaware._execute.executor import Executor
     from kindaware._execute.streams import Streams
 
 Execute = Callable[[list[Any]], list[Any] | None]
@@ -93,11 +94,16 @@ class Tracing:
                 for request in requests:
                     self._spans.close(request, code="INTERNAL", text=str(error))
                 raise
-            for request, response in zip(requests, responses or (), strict=True):
+            # Without responses, they are sent beside the next call; see `trace_answers`.
+            for request, response in zip(requests, responses, strict=True) if responses is not None else ():
                 self._close(request, response)
             return responses
 
         return traced
+
+    def trace_answers(self, executor: Executor) -> None:
+        """Have the spans of requests end that are answered when `execute` has returned."""
+        executor.on_answer = self._close
 
     def _close(self, request: Any, response: Any) -> None:
         """End the span of a request that is answered, or comes again."""
