@@ -265,3 +265,66 @@ def test_infer_names_the_models_of_a_server_that_keeps_its_index(guarded_server,
 
     assert (done.returncode, "3" in done.stdout) == (0, True), done.stderr
     assert "expected a model that is ready, got none of that name; it has echo" in wrong.stderr
+
+
+FREE_PORTS = ["--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+
+TELLS = """
+import os
+import numpy
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        told = numpy.array(["KINDAWARE_TOKEN" in os.environ], "float32")
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("Y", told)]) for _ in requests]
+"""
+
+
+@pytest.mark.server
+def test_serve_public_lets_in_who_has_the_token_and_keeps_it_from_models(
+    tmp_path, write_model, start, monkeypatch
+):
+    monkeypatch.setenv("KINDAWARE_TOKEN", TOKEN)
+    write_model(tmp_path, "tells", TELLS)
+    process = start(tmp_path, *FREE_PORTS, "--public", "--json", "--", "--disable-auto-complete-config")
+    ready = next(event for event in map(json.loads, process.stdout) if event["event"] == "ready")
+    headers = bearer_headers(TOKEN, "http")
+
+    status, answer = ask(ready["http"], "POST", "/v2/models/tells/infer", headers)
+    refused = ask(ready["http"], "POST", "/v2/models/tells/infer")[0]
+    log = Path(ready["log"]).read_text()
+    process.terminate()
+    out, errors = process.communicate(timeout=40)
+
+    assert (status, refused) == (200, 403)
+    assert json.loads(answer)["outputs"][0]["data"] == [0.0]
+    assert "HTTPService at 0.0.0.0:" in log
+    assert "Metrics Service at 127.0.0.1:" in log
+    assert ready["notes"][0] == "It listens on 0.0.0.0, and serves everybody who has the token"
+    assert TOKEN not in json.dumps(ready) + out + errors
+
+
+@pytest.mark.server
+@pytest.mark.wheel_server("only its server has this age")
+def test_serve_says_that_the_wheels_server_is_old(shared_server):
+    from kindaware.cli.serve._block import list_notes, write_block
+
+    (note,) = list_notes(shared_server)
+
+    assert note.startswith("The wheel's server is of October 2024 and lacks later security fixes")
+    assert write_block(shared_server).splitlines()[-2] == note
+
+
+def test_serve_public_without_a_token_is_a_wrong_command_line(tmp_path, write_model, monkeypatch):
+    import subprocess
+    import sys
+
+    monkeypatch.delenv("KINDAWARE_TOKEN", raising=False)
+    write_model(tmp_path, "echo")
+    command = [sys.executable, "-m", "kindaware.cli", "serve", str(tmp_path), "--public"]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("kindaware serve: --public: expected a token that clients must have")
