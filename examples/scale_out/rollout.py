@@ -64,6 +64,8 @@ class Server:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "kindaware.cli", "serve", str(HERE / "models"), "--json"),
             *(str(word) for option in options.items() for word in option),
+            # The configurations are complete, which spares each server a process per model at its start.
+            *("--", "--disable-auto-complete-config"),
             stdout=asyncio.subprocess.PIPE,
             stderr=self._log,
         )
