@@ -17,7 +17,6 @@ import socket
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import aiohttp
@@ -126,8 +125,8 @@ async def rehearse(num_servers, num_requests, rate, num_rounds, drain_seconds, f
         "requests_per_second": round(load.num_done / seconds),
         "grpc": summarize(load.grpc, replaced),
         "http": summarize(load.http, replaced),
-        "short_streams": asdict(load.short_streams),
-        "long_streams": asdict(load.long_streams),
+        "short_streams": load.short_streams.as_json(),
+        "long_streams": load.long_streams.as_json(),
         "sent_again_by_envoy": retries,
         "replaced": replaced,
         "server_version": servers[0].info["server_version"],

@@ -54,6 +54,14 @@ class Streams:
     without_end: int = 0
     wrong: int = 0
 
+    def as_json(self):
+        return {
+            "complete": self.complete,
+            "errors": dict(self.errors),
+            "without_end": self.without_end,
+            "wrong": self.wrong,
+        }
+
 
 class Load:
     """Requests from several clients at once, until there have been enough and `has_enough` is set.
