@@ -180,6 +180,34 @@ class RequestError(KindAwareError):
             self.rows, self.mask_length = _read_rows(source)
 
 
+class UnsearchedError(KindAwareError):
+    """A batch failed because of one of its requests, and there was no time to find out which.
+
+    Args:
+        hook: what raised for the batch.
+        share: the setting `max_isolation`.
+        cause: what it raised.
+    """
+
+    def __init__(self, hook: str, share: float, cause: BaseException) -> None:
+        self.expected = f"time to find the request that {hook} raises for"
+        self.got = f"more than {share:g} of it spent on such searches (max_isolation)"
+        super().__init__(f"expected {self.expected}, got {self.got}")
+        self.__cause__ = cause
+
+
+class CalledModelError(RequestError):
+    """The error of another model that a hook has called, or of the server that refused the call.
+
+    Its text was not written by the author of this model, so clients may read it like that of any exception.
+    """
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the called model has refused the request, rather than failed on it."""
+        return self.code not in ("INTERNAL", "UNKNOWN")
+
+
 def _is_in_host_memory(rows: Any) -> bool:
     """Whether these are tensors or arrays on the host, or a list with any."""
     if isinstance(rows, list):

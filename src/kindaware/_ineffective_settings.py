@@ -61,6 +61,12 @@ class Facts:
         return self.is_dynamic and self.spec.max_batch_size > 1 and not self.spec.decoupled
 
     @property
+    def searches(self) -> bool:
+        """Whether the requests, or the shape, that a hook raises for are looked for with further forwards."""
+        has_probes = not self.spec.decoupled and any(one.is_dynamic for one in self.spec.inputs)
+        return has_probes or (self.settings.isolate_errors and (self.shares_batches or self.has_step))
+
+    @property
     def pads(self) -> bool:
         """Whether rows of a batch are padded, by the setting `pad` or as the hook `row_cost` says."""
         return bool(self.settings.pad) or {"collate", "row_cost"} <= self.hooks
@@ -148,6 +154,7 @@ _RULES: tuple[tuple[str, str, Callable[[Facts], object]], ...] = (
     ("reload_on_fault", _ON_CPU, lambda it: it.on_cpu),
     ("cancellation", "same as auto for a decoupled model", lambda it: it.asks_anyway),
     ("isolate_errors", "no request shares a batch", lambda it: not (it.shares_batches or it.has_step)),
+    ("max_isolation", "no forward is run again", lambda it: not it.searches),
     ("pad", "allow_ragged_batch is not true", lambda it: it.unpadded()),
     ("unpad", "no output follows a padded input", lambda it: not it.unpads),
     ("max_padding", "nothing is padded", lambda it: not it.pads),

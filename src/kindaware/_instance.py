@@ -424,7 +424,9 @@ class Instance(PlacedInstance):
         """Build the objects that use Triton's module."""
         pb_utils = require_pb_utils("execute")
         plan = self._plan
-        adapter = TritonAdapter.open(pb_utils, self.spec, self.runtime, reads_info=plan.reads_request_info)
+        adapter = TritonAdapter.open(
+            pb_utils, self.spec, self.runtime, plan.reporter, reads_info=plan.reads_request_info
+        )
         self._adapter = adapter
         if self._steps is not None:
             self._answer = functools.partial(self._steps.serve, adapter)

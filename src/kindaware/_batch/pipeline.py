@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from kindaware._batch.buckets import Buckets
 from kindaware._batch.collate import CollateError
+from kindaware._batch.isolation_budget import IsolationBudget
 from kindaware._batch.micro_batches import micro_batches
 from kindaware._batch.named_rows import refuse_other_mask, rows_of
 from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request, group, halve, rank_key, shape_key
-from kindaware._batch.results import Failure, Ledger, Result, refusal_of
+from kindaware._batch.results import Failure, Ledger, Result
 from kindaware._batch.runner import BatchRunner
 from kindaware._batch.splitter import Splitter
 from kindaware._batch.stages import BATCH, PREPROCESS, SPLIT, Stage
@@ -26,7 +27,7 @@ from kindaware._device.runtime import is_out_of_memory
 from kindaware._errors import (
     KindAwareError,
     OutputError,
-    RequestError,
+    UnsearchedError,
     describe,
     message,
 )
@@ -64,8 +65,9 @@ class Pipeline:
         self.make_room: Callable[[], bool] = lambda: False
         self._spec = plan.spec
         self._settings = plan.settings
-        self._logger = plan.logger
+        self._reporter = plan.reporter
         self._health = runner.device.health
+        self._isolation = IsolationBudget(plan.settings.max_isolation)
         self._preprocessor = Preprocessor(plan, runner.device)
         self._splitter = Splitter(plan, runner.device)
         self._buckets = Buckets(plan) if plan.divides else None
@@ -154,7 +156,7 @@ class Pipeline:
         Sync:
             Host with stream, once per batch; not in a flight.
         """
-        ledger = Ledger(arrivals, self._spec.name)
+        ledger = Ledger(arrivals, self._reporter)
         self.runner.begin_call()
         self._preprocess(ledger, arrivals)
         groups = self._groups(ledger)
@@ -174,7 +176,7 @@ class Pipeline:
         # Outputs on the host have survived the device; those on the device can't be read any more.
         if self._health.fault is not None and self._settings.keeps_outputs:
             ledger.forget_answers()
-        ledger.log(self._logger)
+        ledger.log()
         return ledger.results(self._splitter.split, self._splitter.join, self._missing)
 
     def _missing(self) -> Failure:
@@ -204,8 +206,8 @@ class Pipeline:
                 if stops_test(error):
                     raise
                 caught = self._health.caught(error)
-                if isinstance(caught, RequestError):
-                    ledger.refuse([position], refusal_of(caught))
+                if self._reporter.refuses(caught):
+                    ledger.refuse([position], self._reporter.refusal(caught))
                 elif self._health.fault is None:
                     ledger.fail([position], caught, "preprocess")
 
@@ -229,8 +231,9 @@ class Pipeline:
         """Run one group; if `forward` raises, find the offending requests by halving.
 
         At most 2 log2(n) + 2 further forwards are spent on n requests, which suffices to find one offending
-        request; a part that still fails when the budget is exhausted fails as a whole. A batch that runs out
-        of memory is halved down to single requests, regardless of the budget.
+        request; a part that still fails when the budget is exhausted fails as a whole. So does the group if
+        the instance has spent too much of its time on such searches. A batch that runs out of memory is
+        halved down to single requests, regardless of either.
 
         Returns:
             The parts that failed, with what `forward` raised for them; empty after a device fault.
@@ -239,6 +242,8 @@ class Pipeline:
         # Each halving costs two forwards, and log2(n) of them lead to a single request; 2 more for rounding.
         num_further = int(2 * math.log2(len(positions))) + 2
         pending = [positions]
+        # Asked once: a search that has begun is finished.
+        may_search: bool | None = None
         failed: list[_Failed] = []
         while pending and self._health.fault is None:
             # Breadth first: large parts that succeed are answered before the budget is spent on small ones.
@@ -246,8 +251,11 @@ class Pipeline:
             counters.retries += part is not positions
             requests = [ledger.requests[position] for position in part]
             # The caller's error was raised for the whole group, so it stands in for the first attempt only.
+            started = time.monotonic()
             result = self._attempt(requests) if error is None else error
             error = None
+            if may_search:
+                self._isolation.spend(time.monotonic() - started)
             if not isinstance(result, Exception):
                 ledger.answer(part, result)
                 self._remember_shapes(requests)
@@ -266,6 +274,10 @@ class Pipeline:
             if is_too_large and not named and self.make_room():
                 pending.insert(0, part)
                 continue
+            if rest and not (named or is_too_large):
+                may_search = self._isolation.allows() if may_search is None else may_search
+                if not may_search:
+                    result, rest = UnsearchedError("forward", self._settings.max_isolation, result), []
             counters.out_of_memory += is_too_large and bool(rest)
             # Halving for memory is free: it ends at single requests, and no request is to blame.
             cost = 0 if is_too_large else len(rest)
@@ -297,15 +309,16 @@ class Pipeline:
         If no request of the group was answered, one more forward finds out whether its shape is the cause.
         """
         # A RequestError says itself what is wrong with the request, so its shape needs no test.
-        raised = [(part, error) for part, error in failed if not isinstance(error, RequestError)]
+        raised = [(part, error) for part, error in failed if not self._reporter.refuses(error)]
         request = ledger.requests[raised[0][0][0]] if raised and may_be_shape else None
         refused_at = None if request is None else self._where_shape_is_refused(request)
         for part, error in failed:
-            if isinstance(error, RequestError):
-                ledger.refuse(part, refusal_of(error))
+            if self._reporter.refuses(error):
+                ledger.refuse(part, self._reporter.refusal(error))
             elif refused_at is not None and _where_raised(error) == refused_at:
+                said = ledger.disclose(error)
                 for position in part:
-                    text = self._describe_shape(ledger.whole(position), error)
+                    text = self._describe_shape(ledger.whole(position), said)
                     ledger.refuse([position], Failure(text, "INVALID_ARG"), cause=error)
             else:
                 ledger.fail(part, error, "forward")
@@ -319,20 +332,24 @@ class Pipeline:
         is_known = shape_key(request) in self._answered_shapes
         if not (self._is_dynamic and self.runner.has_answered) or is_known or self._health.fault:
             return None
+        if not self._isolation.allows():
+            return None
         # On the host: created on the device, outside its scope, they would be queued on another stream.
         zeros = {name: _zeros_of(one) for name, one in request.inputs.items()}
+        started = time.monotonic()
         result = self.runner.attempt([request.with_inputs(zeros)])
+        self._isolation.spend(time.monotonic() - started)
         if not isinstance(result, Exception) or self._health.fault:
             return None
         # These two have causes of their own: the model's outputs, and the device's memory.
         return None if isinstance(result, OutputError) or is_out_of_memory(result) else _where_raised(result)
 
-    def _describe_shape(self, request: Request, error: Exception) -> str:
+    def _describe_shape(self, request: Request, said: str) -> str:
         shapes = {name: list(tensor.shape) for name, tensor in request.inputs.items()}
         return message(
             f"model {self._spec.name!r} request {request.id!r}",
             expected="inputs of a shape that forward takes",
-            got=f"{shapes} ({describe(error)})",
+            got=f"{shapes} ({said})",
             remedy="send another shape: zeros of this one fail in the same way",
         )
 

@@ -7,6 +7,7 @@ from logging import Logger
 
 from kindaware._batch.graph_plan import refuse_extras
 from kindaware._batch.padding import Padding
+from kindaware._batch.results import Reporter
 from kindaware._config.model_spec import ModelSpec
 from kindaware._config.settings import Settings
 from kindaware._device.modules import Precision, converts_inputs
@@ -54,6 +55,11 @@ class Plan:
                 remedy="set pad, or remove row_cost",
             )
         return cls(spec, settings, hooks, logger, padding, Precision.of(settings.precision))
+
+    @property
+    def reporter(self) -> Reporter:
+        """What reports the errors of hooks to clients and to the log."""
+        return Reporter(self.spec.name, self.settings.error_detail, self.logger)
 
     @property
     def hook(self) -> str:

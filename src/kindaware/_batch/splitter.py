@@ -7,10 +7,9 @@ from typing import Any
 
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
-from kindaware._batch.results import Failure, Outputs, Result, Tensors, failure_of, log_failure
+from kindaware._batch.results import Failure, Outputs, Result, Tensors
 from kindaware._device.device import Device
 from kindaware._errors import OutputError, message
-from kindaware._hooks.blame import report
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._tensors.rows import concat_values, split
 
@@ -65,12 +64,11 @@ class Splitter:
         try:
             return work()
         except Exception as error:
-            health, model = self._device.health, self._plan.spec.name
+            health = self._device.health
             if health.note_fault(error):
                 raise
             health.recover(error)
-            log_failure(self._plan.logger, model, [one.id for one in requests], report(error))
-            return [failure_of(error, model, one.id, what) for one in requests]
+            return self._plan.reporter.fail(error, [one.id for one in requests], what)
 
     def _join(self, results: Sequence[Any]) -> Tensors:
         with self._device.runtime.scope():

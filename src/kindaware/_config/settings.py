@@ -19,6 +19,7 @@ MEMORY_FORMATS = ("contiguous", "channels_last")
 MAX_THREADS = 2**15 - 1
 AUTO = "auto"
 FROZEN = "frozen"
+ERROR_DETAILS = ("message", "full", "id")
 COMPILE_MODES = ("off", "default", "reduce-overhead", "max-autotune", FROZEN)
 
 
@@ -61,6 +62,7 @@ class Settings:
         cancellation: `on` to drop cancelled requests before their batch is formed, `off`, or `auto` for `on`
             if forwards take long enough to justify the cost of asking.
         isolate_errors: whether a batch on which `forward` raises is halved to find the offending requests.
+        max_isolation: largest share of an instance's time that may go into that; 1 for no bound.
         pad: fill value by input name for inputs of different sizes, as written; None for no padding.
         unpad: for each output of variable size, the inputs, padded by `pad` or `collate`, that its dimensions
             of -1 are as long as; None for a dimension that follows none.
@@ -74,6 +76,8 @@ class Settings:
         drain_seconds: how long `unload` lets the streams of `step` go on, in seconds.
         max_stream_bytes: most bytes that the items of one stream may come to; 0 for no limit.
         max_sequences: maximum number of sequences whose state an instance keeps.
+        error_detail: what clients read of an exception: `message` for its class and text without paths,
+            `full` for its text as it is and the line that raised it, or `id` for its id in the log alone.
     """
 
     on_missing_gpu: str = "error"
@@ -102,6 +106,7 @@ class Settings:
     tracing: bool = False
     cancellation: str = "auto"
     isolate_errors: bool = True
+    max_isolation: float = 0.5
     pad: Mapping[str, Any] | None = None
     unpad: Mapping[str, tuple[str | None, ...]] | None = None
     max_padding: float | None = None
@@ -112,6 +117,7 @@ class Settings:
     drain_seconds: int = 5
     max_stream_bytes: int = 256 * 2**20
     max_sequences: int = 1024
+    error_detail: str = "message"
 
     @property
     def keeps_outputs(self) -> bool:
@@ -189,6 +195,7 @@ class ModelSettings:
     tracing: ClassVar[bool] = False
     cancellation: ClassVar[str] = "auto"
     isolate_errors: ClassVar[bool] = True
+    max_isolation: ClassVar[float] = 0.5
     pad: ClassVar[str | Mapping[str, Any] | None] = None
     unpad: ClassVar[str | Mapping[str, str | Sequence[str | None] | None] | None] = None
     max_padding: ClassVar[float | str] = "auto"
@@ -199,6 +206,7 @@ class ModelSettings:
     drain_seconds: ClassVar[int] = 5
     max_stream_bytes: ClassVar[int] = 256 * 2**20
     max_sequences: ClassVar[int] = 1024
+    error_detail: ClassVar[str] = "message"
 
 
 def _unknown(key: str, known: Collection[str]) -> ConfigError:
@@ -359,9 +367,11 @@ def _unpad(value: object) -> Mapping[str, tuple[str | None, ...]] | None:
     return read
 
 
-def _share(value: object) -> float | None:
-    if value in ("auto", None):
-        return None
+def _max_padding(value: object) -> float | None:
+    return None if value in ("auto", None) else _share(value)
+
+
+def _share(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise TypeError
     share = float(value)
@@ -409,9 +419,10 @@ _PARSERS = {
     "tracing": _Parser("'true' or 'false'", _boolean),
     "cancellation": _choice("auto", "on", "off"),
     "isolate_errors": _Parser("'true' or 'false'", _boolean),
+    "max_isolation": _Parser("a share from 0 to 1", _share),
     "pad": _Parser("'off' or values by input, such as 'INPUT=0,OTHER=1.5'", _pad),
     "unpad": _Parser("inputs by output, such as 'OUTPUT=INPUT,OTHER=none'", _unpad),
-    "max_padding": _Parser("'auto' or a share from 0 to 1", _share),
+    "max_padding": _Parser("'auto' or a share from 0 to 1", _max_padding),
     "max_rows_per_forward": _Parser("'off', 'auto' or a whole number, 1 or more", _row_limit),
     "max_streams": _Parser("a whole number, 1 or more", lambda value: _whole_number(value, 1)),
     "max_begins_per_step": _Parser("a whole number, 1 or more", lambda value: _whole_number(value, 1)),
@@ -419,6 +430,7 @@ _PARSERS = {
     "drain_seconds": _Parser("a number of seconds, 0 or more", lambda value: _whole_number(value, 0)),
     "max_stream_bytes": _Parser("a number of bytes, 0 or more", lambda value: _whole_number(value, 0)),
     "max_sequences": _Parser("a whole number, 1 or more", lambda value: _whole_number(value, 1)),
+    "error_detail": _choice(*ERROR_DETAILS),
 }
 
 SETTING_NAMES = tuple(_PARSERS)
@@ -447,6 +459,8 @@ FAST_PATH_SETTINGS = frozenset(
         "cast_outputs",
         "cancellation",
         "isolate_errors",
+        "max_isolation",
+        "error_detail",
         "max_rows_per_forward",
         # They concern models that the fast path doesn't serve: on a GPU, with streams, sequences
         # or padding.

@@ -38,7 +38,8 @@ class Device:
             model: name of the model, for messages.
             logger: gets a record when the device has failed.
         """
-        return cls(runtime, open_staging(runtime, settings), Health(runtime, model, logger))
+        health = Health(runtime, model, logger, settings.error_detail)
+        return cls(runtime, open_staging(runtime, settings), health)
 
     def batch(self) -> contextlib.AbstractContextManager[None]:
         """Make device and stream current for one batch, with gradients disabled.

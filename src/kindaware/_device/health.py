@@ -7,6 +7,7 @@ from logging import Logger
 
 from kindaware._device.runtime import Runtime, is_out_of_memory
 from kindaware._errors import ProcessExitError, RequestError, UnreadableError, describe, message
+from kindaware._hooks.disclosure import disclose, new_error_id
 from kindaware._tracebacks import format_traceback, release_frames, ungrouped
 
 
@@ -17,15 +18,17 @@ class Health:
         runtime: the runtime of the device.
         model: name of the model, for messages.
         logger: gets one record when the device has failed.
+        detail: what clients may read of the error; see `disclose`.
 
     Attributes:
-        fault: description of the error that left the device unusable; None while it works.
+        fault: what clients may read of the error that left the device unusable; None while it works.
         on_fault: called at the first such error, on the thread that saw it; None for nothing.
     """
 
-    def __init__(self, runtime: Runtime, model: str, logger: Logger) -> None:
+    def __init__(self, runtime: Runtime, model: str, logger: Logger, detail: str = "message") -> None:
         self.fault: str | None = None
         self.on_fault: Callable[[], None] | None = None
+        self._detail = detail
         self._runtime = runtime
         self._model = model
         self._logger = logger
@@ -39,18 +42,23 @@ class Health:
         if not self._runtime.is_fault(error):
             return False
         if self.fault is None:
-            self.fault = describe(error)
-            self._logger.error("%s\n%s", self.unavailable(), format_traceback(error))
+            error_id = new_error_id()
+            self.fault = disclose(error, self._detail, error_id)
+            text, traceback = self._describe(describe(error)), format_traceback(error)
+            self._logger.error("error %s: %s\n%s", error_id, text, traceback)
             if self.on_fault is not None:
                 self.on_fault()
         return True
 
     def unavailable(self) -> str:
         """Return the message that every client gets after a fault."""
+        return self._describe(str(self.fault))
+
+    def _describe(self, error: str) -> str:
         return message(
             f"model {self._model!r}",
             expected="a working device",
-            got=f"{self._runtime.device} after {self.fault}",
+            got=f"{self._runtime.device} after {error}",
             remedy="unload and load the model, or restart the server: its process has lost the device",
         )
 

@@ -15,6 +15,7 @@ from kindaware._batch.stages import READ, RESPOND, Stage
 from kindaware._execute.fast_path import FastPath
 from kindaware._execute.sequences import FILLER, RESCHEDULED, Sequences
 from kindaware._triton.adapter import TritonAdapter
+from kindaware._triton.request import readable_id
 
 ASK_SECONDS = 70e-6
 """Cost of asking whether a request was cancelled, which is a call to the server's process. Measured on
@@ -47,6 +48,7 @@ class Executor:
         self._pipeline = pipeline
         self._sequences = sequences
         self._runner = pipeline.runner
+        self._reporter = plan.reporter
         self._health = pipeline.runner.device.health
         self._counters = pipeline.runner.counters
         self._may_have_parameters = plan.reads_request_info
@@ -67,7 +69,6 @@ class Executor:
         Sync:
             Host with stream, once per batch.
         """
-        # After a device fault every request is answered with UNAVAILABLE; any other exception is raised.
         try:
             if self._health.fault is None:
                 asks = self._counters.seconds_per_request >= self._asks_from
@@ -82,11 +83,16 @@ class Executor:
                 return self._execute(requests, asks, error)
         except Exception as error:
             # A device fault shows wherever a tensor on it is read, also where a request is read or answered.
+            # Of what is raised, Triton would show the client all of the traceback.
             if not self._health.note_fault(error):
-                raise
+                ids = list(map(readable_id, requests))
+                return self._refuse(requests, self._reporter.fail(error, ids, "execute"))
         failure = Failure(self._health.unavailable(), "UNAVAILABLE")
-        self._counters.add_errors([failure.code] * len(requests))
-        return self._responses.respond(requests, [failure] * len(requests))
+        return self._refuse(requests, [failure] * len(requests))
+
+    def _refuse(self, requests: Sequence[Any], failures: Sequence[Failure]) -> list[Any]:
+        self._counters.add_errors(one.code for one in failures)
+        return self._responses.respond(requests, failures)
 
     def close(self) -> None:
         """Send what is still to be sent. Sync: until it is; here, `execute` has returned all of it."""

@@ -13,7 +13,7 @@ import torch
 
 from kindaware._batch.counters import Counters, Stopwatch
 from kindaware._batch.plan import Plan
-from kindaware._batch.results import Failure, Tensors, failure_of, log_failure, refusal_of
+from kindaware._batch.results import Failure, Tensors, refusal_of
 from kindaware._errors import RequestError
 from kindaware._execute.open_stream import OpenStream
 from kindaware._execute.work_thread import WorkThread
@@ -66,6 +66,7 @@ class ItemSender:
     def __init__(self, plan: Plan, counters: Counters) -> None:
         self._model = plan.spec.name
         self._logger = plan.logger
+        self._reporter = plan.reporter
         self._counters = counters
         self._counts_items = plan.hooks.step is not None
         self._most = plan.settings.items_per_response
@@ -120,8 +121,7 @@ class ItemSender:
         except RequestError as error:  # of parameters that the server doesn't support
             stream.unsent = refusal_of(error)
         except BaseException as error:
-            log_failure(self._logger, self._model, [stream.request.id], report(error))
-            stream.unsent = failure_of(error, self._model, stream.request.id, "the response")
+            (stream.unsent,) = self._reporter.fail(error, [stream.request.id], "sending the response")
         else:
             if self._counts_items:
                 self._count(stream, num_items)

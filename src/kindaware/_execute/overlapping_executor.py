@@ -14,7 +14,7 @@ from kindaware._batch.counters import Stopwatch
 from kindaware._batch.pipeline import Pipeline
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
-from kindaware._batch.results import Failure, Ledger, Result, failure_of, log_failure
+from kindaware._batch.results import Failure, Ledger, Result
 from kindaware._batch.stages import RESPOND, Stage
 from kindaware._device.staging import Flight, OverlappingStaging
 from kindaware._execute.executor import Executor
@@ -182,8 +182,7 @@ class OverlappingExecutor(Executor):
         if self._health.note_fault(error):
             return [Failure(self._health.unavailable(), "UNAVAILABLE")] * len(call.senders)
         ids = [one.id if isinstance(one, Request) else "" for one in call.arrivals]
-        log_failure(self._logger, self._model, ids, report(error))
-        return [failure_of(error, self._model, one, "forward") for one in ids]
+        return self._reporter.fail(error, ids, "forward")
 
     def _respond_late(self, call: _Call, results: Sequence[Result]) -> list[Any]:
         try:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kindaware._batch.isolation_budget import IsolationBudget
 from kindaware._batch.named_rows import refuse_other_mask, rows_of
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import halve
 from kindaware._device.runtime import is_out_of_memory
-from kindaware._errors import KindAwareError, OutputError, describe, message
+from kindaware._errors import KindAwareError, OutputError, UnsearchedError, describe, message
 from kindaware._execute.open_stream import OpenStream
 from kindaware._execute.step_runner import StepRunner
 from kindaware._hooks.step_results import is_immutable
@@ -46,6 +48,8 @@ class StepIsolation:
     def __init__(self, plan: Plan, runner: StepRunner) -> None:
         self._model = plan.spec.name
         self._isolates = plan.settings.isolate_errors
+        self._max_isolation = plan.settings.max_isolation
+        self._isolation = IsolationBudget(self._max_isolation)
         self._runner = runner
         self._health = runner.device.health
 
@@ -53,8 +57,9 @@ class StepIsolation:
         """Step all streams once.
 
         Of immutable states, those that an error names fail, and the others are stepped again; an error that
-        names none is looked for by halving, with at most 2 log2(n) + 2 further steps. If memory runs out, the
-        later half is set aside, down to a single stream.
+        names none is looked for by halving, with at most 2 log2(n) + 2 further steps; all of the step fail if
+        the instance has spent too much of its time on that. If memory runs out, the later half is set aside,
+        down to a single stream.
 
         Args:
             streams: at least one, oldest first.
@@ -68,11 +73,16 @@ class StepIsolation:
         pending = [list(range(len(streams)))]
         # Each halving costs two steps, and log2(n) of them lead to a single stream; 2 more for rounding.
         num_further = int(2 * math.log2(len(streams))) + 2
+        # Asked once: a search that has begun is finished.
+        may_search: bool | None = None
         while pending and self._health.fault is None:
             part = pending.pop(0)
             counters.retries += len(part) < len(streams)
             group = [streams[position] for position in part]
+            started = time.monotonic()
             results = self._attempt(group)
+            if may_search:
+                self._isolation.spend(time.monotonic() - started)
             if isinstance(results, list):
                 take(list(zip(group, results, strict=True)))
                 continue
@@ -94,8 +104,12 @@ class StepIsolation:
                 stepped.aside += [streams[position] for position in later]
                 pending.insert(0, first)
             elif not guilty and len(part) > 1 and is_repeatable and self._isolates and num_further > 1:
-                num_further -= 2
-                pending += halve(part)
+                may_search = self._isolation.allows() if may_search is None else may_search
+                if may_search:
+                    num_further -= 2
+                    pending += halve(part)
+                else:
+                    stepped.failed.append((UnsearchedError("step", self._max_isolation, error), group))
             elif others:
                 reason = self._shared(error, len(part)) if len(part) > 1 and not is_repeatable else error
                 stepped.failed.append((reason, [streams[position] for position in others]))

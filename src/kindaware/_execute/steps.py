@@ -15,7 +15,7 @@ from typing import Any
 
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
-from kindaware._batch.results import Failure, Tensors, failure_of, log_failure, refusal_of
+from kindaware._batch.results import Failure, Tensors
 from kindaware._batch.stages import END, FAIL, Stage
 from kindaware._device.runtime import is_out_of_memory
 from kindaware._errors import RequestError
@@ -63,6 +63,7 @@ class Steps:
         self.after_round: Callable[[], None] = lambda: None
         self._model = plan.spec.name
         self._logger = plan.logger
+        self._reporter = plan.reporter
         self._max_bytes = settings.max_stream_bytes
         self._max_begins = settings.max_begins_per_step
         self._drain_seconds = settings.drain_seconds
@@ -316,10 +317,9 @@ class Steps:
     def _failures_of(self, ids: Sequence[str], error: Exception, hook: str) -> list[Failure]:
         if self._health.fault is not None:
             return [self._failures.unavailable()] * len(ids)
-        if isinstance(error, RequestError):
-            return [refusal_of(error)] * len(ids)
-        log_failure(self._logger, self._model, ids, report(error))
-        return [failure_of(error, self._model, one, hook) for one in ids]
+        if self._reporter.refuses(error):
+            return [self._reporter.refusal(error)] * len(ids)
+        return self._reporter.fail(error, ids, hook)
 
     def _end(self, stream: OpenStream, failure: Failure) -> None:
         """End a stream with an error."""

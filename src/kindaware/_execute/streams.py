@@ -18,9 +18,8 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.preprocess import Preprocessor
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestScope
-from kindaware._batch.results import Failure, failure_of, log_failure, refusal_of
+from kindaware._batch.results import Failure
 from kindaware._batch.stages import COPY_IN, COPY_OUT, POSTPROCESS, PREPROCESS, STREAM, Stage
-from kindaware._errors import RequestError
 from kindaware._execute.client_watch import ClientGoneError, Watch
 from kindaware._execute.item_sender import Delivery, ItemSender
 from kindaware._execute.open_stream import OpenStream
@@ -132,6 +131,7 @@ class Streams:
         self._failures = StreamFailures(plan, self._health)
         self.arrivals = StreamArrivals(plan, self._health, runner.counters, outlives_execute=loop is not None)
         self._logger = plan.logger
+        self._reporter = plan.reporter
         # Outputs that stay on a device are sent by the thread that computes them, which has its stream.
         is_shared = plan.settings.items_per_response > 1 and not plan.settings.keeps_outputs
         self._sender = ItemSender(plan, runner.counters) if is_shared else None
@@ -254,8 +254,7 @@ class Streams:
                 failure = self._failure(error, arrival, stage)
             except BaseException as other:
                 # Without a failure, the client would take the items so far for all there are.
-                failure = failure_of(other, self._model, "", stage)
-                log_failure(self._logger, self._model, [], report(other))
+                (failure,) = self._reporter.fail(other, [""], stage)
         finally:
             # Also set if the stream was never opened, since `serve` may be waiting for it.
             is_placed.set()
@@ -348,10 +347,9 @@ class Streams:
         caught = self._health.caught(error)
         if self._health.fault is not None:
             return self._failures.unavailable()
-        if isinstance(caught, RequestError):
-            return refusal_of(caught)
-        log_failure(self._logger, self._model, [request_id], report(caught))
-        return failure_of(caught, self._model, request_id, hook)
+        if self._reporter.refuses(caught):
+            return self._reporter.refusal(caught)
+        return self._reporter.fail(caught, [request_id], hook)[0]
 
     @property
     def _is_closing(self) -> bool:

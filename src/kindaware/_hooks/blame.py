@@ -77,6 +77,12 @@ def headline(error: BaseException) -> str:
     return where + describe(error).partition("\n")[0]
 
 
+def place_of(error: BaseException) -> str:
+    """Return the user's line that raised an error, such as `/models/net/1/model.py:10, in forward`, or ""."""
+    frame = _user_frame(ungrouped(error))
+    return "" if frame is None else f"{frame.filename}:{frame.lineno}, in {frame.name}"
+
+
 def _user_frame(error: BaseException) -> traceback.FrameSummary | None:
     """Return the innermost frame of the user's own files; of installed packages if there is none."""
     return _innermost(traceback.extract_tb(error.__traceback__))

@@ -12,7 +12,9 @@ from kindaware._server.log import Record
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _KINDAWARE = re.compile(
-    r"model '(?P<model>.+?)' failed \d+ request\(s\), ids (?P<ids>\[.*?\]): (?P<rest>.*)", re.DOTALL
+    r"model '(?P<model>.+?)': error (?P<error_id>\w+) failed \d+ request\(s\), ids (?P<ids>\[.*?\]): "
+    r"(?P<rest>.*)",
+    re.DOTALL,
 )
 _HAND_WRITTEN = re.compile(
     r"Failed to process the request\(s\) for model '(?P<instance>.+?)', message: (?P<rest>.*)", re.DOTALL
@@ -33,12 +35,14 @@ class FailedRequests:
         request_ids: those of the clients, as far as they are known; empty strings for requests without one.
         error: type and first line.
         place: the user's own line, such as `models/net/1/model.py:7, in forward`; empty where there is none.
+        error_id: what clients know the error by; empty for that of a model without kindaware.
     """
 
     model: str
     request_ids: tuple[str, ...]
     error: str
     place: str
+    error_id: str = ""
 
 
 def read_failed_requests(record: Record) -> FailedRequests | None:
@@ -48,7 +52,8 @@ def read_failed_requests(record: Record) -> FailedRequests | None:
         first, _, traceback = found["rest"].partition("\n")
         headline = _HEADLINE.match(first)
         error = first if headline is None else headline["error"]
-        return FailedRequests(found["model"], _read_ids(found["ids"]), error, find_place(traceback, headline))
+        place = find_place(traceback, headline)
+        return FailedRequests(found["model"], _read_ids(found["ids"]), error, place, found["error_id"])
     found = _HAND_WRITTEN.match(record.text)
     if found is not None:
         # The name of an instance is that of its group, which is the model's with a number, and a number.

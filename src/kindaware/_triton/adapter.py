@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import ModuleType
 
+from kindaware._batch.results import Reporter
 from kindaware._config.model_spec import ModelSpec
 from kindaware._device.runtime import Runtime
 from kindaware._triton.bls_adapter import CallAdapter
@@ -28,7 +29,13 @@ class TritonAdapter:
 
     @classmethod
     def open(
-        cls, pb_utils: ModuleType, spec: ModelSpec, runtime: Runtime, *, reads_info: bool = False
+        cls,
+        pb_utils: ModuleType,
+        spec: ModelSpec,
+        runtime: Runtime,
+        reporter: Reporter,
+        *,
+        reads_info: bool = False,
     ) -> TritonAdapter:
         """Return the adapter of an instance.
 
@@ -36,10 +43,11 @@ class TritonAdapter:
             pb_utils: Triton's module, or a stand-in.
             spec: spec of the model.
             runtime: the runtime of the device.
+            reporter: reports errors that are not of the client's making.
             reads_info: whether a `RequestInfo` is read from each request.
         """
         return cls(
-            RequestReader(spec, runtime, reads_info=reads_info),
-            ResponseBuilder(pb_utils, spec, runtime),
+            RequestReader(spec, runtime, reporter, reads_info=reads_info),
+            ResponseBuilder(pb_utils, spec, runtime, reporter),
             CallAdapter(pb_utils, runtime),
         )

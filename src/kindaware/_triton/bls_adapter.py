@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from kindaware._device.runtime import Runtime
-from kindaware._errors import RequestError
+from kindaware._errors import CalledModelError
 from kindaware._tensors.bytes_arrays import Value
 from kindaware._triton.tensor import TensorWrapper
 
@@ -64,7 +64,7 @@ class CallAdapter:
             Tensors by name; BYTES as arrays of dtype object.
 
         Raises:
-            RequestError: the response is an error.
+            CalledModelError: the response is an error.
 
         Sync:
             Host with stream: Triton reclaims the memory of outputs on a GPU, so copies of them have finished
@@ -72,7 +72,7 @@ class CallAdapter:
         """
         if response.has_error():
             error = response.error()
-            raise RequestError(error.message(), code=error.code().name)
+            raise CalledModelError(error.message(), code=error.code().name)
         with self._runtime.scope():
             # The wait comes before the response is released, and with it the memory that is being copied.
             try:

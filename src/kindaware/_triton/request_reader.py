@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from kindaware._batch.request import HostArray, Request
-from kindaware._batch.results import Failure
+from kindaware._batch.results import Failure, Reporter
 from kindaware._config.model_spec import ModelSpec
 from kindaware._device.runtime import Runtime
 from kindaware._errors import describe, message
@@ -35,10 +35,14 @@ class RequestReader:
     Args:
         spec: spec of the model.
         runtime: the runtime of the device.
+        reporter: reports requests that can't be read, though it is not for their clients to correct them.
         reads_info: whether a `RequestInfo` is read from each request.
     """
 
-    def __init__(self, spec: ModelSpec, runtime: Runtime, *, reads_info: bool = False) -> None:
+    def __init__(
+        self, spec: ModelSpec, runtime: Runtime, reporter: Reporter, *, reads_info: bool = False
+    ) -> None:
+        self._reporter = reporter
         self._runtime = runtime
         self._batches = spec.batches
         self._reads_info = reads_info
@@ -104,7 +108,8 @@ class RequestReader:
                 # Raised by pb_utils for this request only, unless the device has failed.
                 if self._runtime.is_fault(error):
                     raise
-                arrivals.append(self._unreadable(request, describe(error), "INTERNAL"))
+                (failure,) = self._reporter.fail(error, [readable_id(request)], "reading the request")
+                arrivals.append(self._unread(request, failure.text, failure.code))
         return arrivals
 
     def _cancelled(self, request: Any) -> Failure:

@@ -7,12 +7,13 @@ from types import ModuleType
 from typing import Any
 
 from kindaware._batch.request import Request
-from kindaware._batch.results import Failure, Result, Tensors, refusal_of
+from kindaware._batch.results import Failure, Reporter, Result, Tensors, refusal_of
 from kindaware._config.model_spec import ModelSpec
 from kindaware._device.runtime import Runtime
-from kindaware._errors import RequestError, describe
+from kindaware._errors import RequestError
 from kindaware._tensors.rows import Answer
 from kindaware._triton.parameters import check_parameters, require_response_parameters
+from kindaware._triton.request import readable_id
 from kindaware._triton.tensor import TensorWrapper
 
 
@@ -23,14 +24,16 @@ class ResponseBuilder:
         pb_utils: Triton's module, or a stand-in.
         spec: spec of the model.
         runtime: the runtime of the device, for outputs that stay there.
+        reporter: reports responses that can't be built.
 
     Attributes:
         new_response: `pb_utils.InferenceResponse`.
         new_tensor: `pb_utils.Tensor`.
     """
 
-    def __init__(self, pb_utils: ModuleType, spec: ModelSpec, runtime: Runtime) -> None:
+    def __init__(self, pb_utils: ModuleType, spec: ModelSpec, runtime: Runtime, reporter: Reporter) -> None:
         self._pb_utils = pb_utils
+        self._reporter = reporter
         self._runtime = runtime
         self._tensors = TensorWrapper(pb_utils, runtime)
         self._names = [tensor.name for tensor in spec.outputs]
@@ -75,8 +78,7 @@ class ResponseBuilder:
                 # Raised by pb_utils for this request only, unless the device has failed.
                 if self._runtime.is_fault(error):
                     raise
-                text = f"model {self._model!r}: response not built, {describe(error)}"
-                responses.append(self.refuse(Failure(text, "INTERNAL")))
+                responses.append(self.refuse(self._not_built(error, request)))
         return responses
 
     def add_parameters(
@@ -109,8 +111,7 @@ class ResponseBuilder:
             except RequestError as error:
                 failure = refusal_of(error)
             except Exception as error:  # of pb_utils, for values of another type
-                text = f"request {info.id!r} response_parameters: response not built, {describe(error)}"
-                failure = Failure(text, "INTERNAL")
+                failure = self._not_built(error, requests[index])
             responses[index] = self.refuse(failure)
             codes.append(failure.code)
         return codes
@@ -142,6 +143,11 @@ class ResponseBuilder:
         text = failure.text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
         triton_error = self._pb_utils.TritonError
         return self._pb_utils.InferenceResponse(error=triton_error(text, getattr(triton_error, failure.code)))
+
+    def _not_built(self, error: Exception, request: Any) -> Failure:
+        # What sends the responses of a stream, or of a call that overlaps, doesn't keep its request.
+        request_id = readable_id(request) if hasattr(request, "request_id") else ""
+        return self._reporter.fail(error, [request_id], "building the response")[0]
 
     def reschedule(self, request: Any) -> None:
         """Set the flag for rescheduling a request; `execute` must return None for it."""

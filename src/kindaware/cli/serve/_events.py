@@ -174,6 +174,7 @@ def _describe(failed: FailedRequests) -> dict[str, Any]:
     return {
         "model": failed.model,
         "request_ids": [one or None for one in failed.request_ids],
+        "error_id": failed.error_id or None,
         "error": failed.error,
         "file": found and found["file"],
         "line": found and int(found["line"]),
