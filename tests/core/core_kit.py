@@ -11,7 +11,7 @@ from kindaware._batch.counters import Counters
 from kindaware._batch.pipeline import Pipeline
 from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
-from kindaware._batch.results import Failure
+from kindaware._batch.results import Failure, Reporter
 from kindaware._batch.runner import BatchRunner
 from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import Settings
@@ -23,6 +23,7 @@ from kindaware._hooks.binding import Call
 from kindaware._hooks.hooks import Hooks
 
 LOGGER = logging.getLogger("kindaware.tests")
+REPORTER = Reporter("m", "message", LOGGER)
 
 MESSAGE = re.compile(r"(?s)^.+: expected .+, got .+; .+")
 """The one form of the library's messages."""
@@ -198,6 +199,11 @@ class Forward:
         if (X == BAD).any():
             raise self.raises()
         return 2 * X
+
+
+def without_id(text):
+    """A text with `ID` in the place of the id of an error, which is another each time."""
+    return re.sub(r"\berror [0-9a-f]{8}\b", "error ID", text)
 
 
 def answers_of(outcomes):

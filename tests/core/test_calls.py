@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from call_kit import DECOUPLED, Caller, Count, Echo, calling, echo_of, make_config, open_harness
-from core_kit import make_spec, start
+from core_kit import REPORTER, make_spec, start
 from host_kit import RecordingHost
 
 from kindaware import ConfigError, KindAwareError, KindAwareModel, RequestError
@@ -532,7 +532,9 @@ class CountDown(RecordingHost):
         requested = self.pb_utils.InferenceRequest(
             model_name="count", inputs=[], requested_output_names=["Y"]
         )
-        return CallStream(TritonAdapter.open(self.pb_utils, make_spec(), CpuRuntime()).calls, requested)
+        return CallStream(
+            TritonAdapter.open(self.pb_utils, make_spec(), CpuRuntime(), REPORTER).calls, requested
+        )
 
 
 @pytest.mark.parametrize("how", ["close", "delete", "error"])

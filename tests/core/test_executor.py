@@ -75,10 +75,12 @@ def test_execute_device_that_fails_outside_of_the_hooks_makes_all_unavailable(wh
 
 
 @pytest.mark.parametrize("where", ["read", "respond"])
-def test_execute_error_that_is_no_fault_of_the_device_is_raised(where):
+def test_execute_error_outside_of_the_hooks_fails_the_call_and_is_logged(where, request_of, caplog):
     executor = open_executor(Adapter(where, ValueError("of the library")))
-    with pytest.raises(ValueError, match="of the library"):
-        executor.execute([make_request("a", 1)])
+    assert executor.execute([request_of(1), request_of(2)]) == ["INTERNAL"] * 2
+    assert "failed 2 request(s), ids ['1', '2']" in caplog.text
+    assert "ValueError: of the library" in caplog.text
+    assert executor._counters.errors == {"INTERNAL": 2}
     assert executor.execute([make_request("a", 1)]) == [2]
 
 

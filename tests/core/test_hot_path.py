@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from core_kit import make_pipeline, make_request, make_spec, start
+from core_kit import REPORTER, make_pipeline, make_request, make_spec, start
 from host_kit import array_of, names_of, outputs_of
 
 from kindaware import TensorSpec
@@ -40,14 +40,16 @@ def test_respond_two_outputs_asks_which_are_wanted(host):
     spec = make_spec(outputs=[TensorSpec(name, "FP32", [2]) for name in "YZ"])
     outputs = {name: torch.ones(2, 2) for name in "YZ"}
     asked = [host.request(requested=["Z"]), host.request(requested=["Y"])]
-    responses = ResponseBuilder(host.pb_utils, spec, CpuRuntime()).respond(asked, split(outputs, [1, 1]))
+    responses = ResponseBuilder(host.pb_utils, spec, CpuRuntime(), REPORTER).respond(
+        asked, split(outputs, [1, 1])
+    )
     assert [names_of(response) for response in responses] == [["Z"], ["Y"]]
 
 
 def test_respond_answers_of_a_batch_are_slices_of_its_memory(host):
     outputs = {"Y": torch.arange(12.0).reshape(6, 2)}
     answers = split(outputs, [1, 3, 2])
-    responses = ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime()).respond(
+    responses = ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime(), REPORTER).respond(
         [host.request(X=ROW)] * 3, answers
     )
     arrays = [outputs_of(response)[0] for response in responses]
@@ -58,7 +60,7 @@ def test_respond_answers_of_a_batch_are_slices_of_its_memory(host):
 def test_respond_answers_of_several_batches_are_not_mixed_up(host):
     first, second = ({"Y": torch.full((2, 2), value)} for value in (1.0, 2.0))
     a, b = split(first, [1, 1]), split(second, [1, 1])
-    responses = ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime()).respond(
+    responses = ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime(), REPORTER).respond(
         [host.request(X=ROW)] * 4, [a[0], b[0], a[1], b[1]]
     )
     assert [outputs_of(one)[0].max() for one in responses] == [1, 2, 1, 2]
@@ -66,7 +68,7 @@ def test_respond_answers_of_several_batches_are_not_mixed_up(host):
 
 def test_respond_batch_that_cannot_be_handed_over_fails_whole_and_alone(host):
     good, bad = {"Y": torch.zeros(1, 2)}, {"Y": torch.ones(2, 2, requires_grad=True)}
-    responses = ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime()).respond(
+    responses = ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime(), REPORTER).respond(
         [host.request(X=ROW)] * 3, [*split(good, [1]), *split(bad, [1, 1])]
     )
     assert [one.has_error() for one in responses] == [False, True, True]
@@ -75,7 +77,7 @@ def test_respond_batch_that_cannot_be_handed_over_fails_whole_and_alone(host):
 def test_respond_bf16_of_a_batch_goes_by_dlpack(host):
     outputs = {"Y": torch.arange(4.0).reshape(2, 2).bfloat16()}
     spec = make_spec(outputs=[TensorSpec("Y", "BF16", [2])])
-    responses = ResponseBuilder(host.pb_utils, spec, CpuRuntime()).respond(
+    responses = ResponseBuilder(host.pb_utils, spec, CpuRuntime(), REPORTER).respond(
         [host.request(X=ROW)] * 2, split(outputs, [1, 1])
     )
     sent = [torch.from_dlpack(tensor) for one in responses for tensor in one.output_tensors()]
@@ -94,7 +96,7 @@ def test_answer_is_a_mapping_of_views():
 def test_read_uniform_model_on_the_host_makes_a_tensor_of_an_input_only_when_asked(host):
     request = host.request(X=np.ones((3, 2), np.float32))
     array = array_of(request)
-    [read] = RequestReader(make_spec(), CpuRuntime()).read([request])
+    [read] = RequestReader(make_spec(), CpuRuntime(), REPORTER).read([request])
     assert read.inputs.array is array
     assert (dict(read.inputs).keys(), len(read.inputs), read.rows) == ({"X"}, 1, 3)
     assert read.inputs["X"].data_ptr() == array.ctypes.data

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from core_kit import (
+    REPORTER,
     Doubler,
     Faulty,
     Releasing,
@@ -31,7 +32,7 @@ LIMIT = 4
 
 def ledger_of(*rows):
     requests = [make_request(place, place, rows=num) for place, num in enumerate(rows)]
-    ledger = Ledger(requests, "m")
+    ledger = Ledger(requests, REPORTER)
     ledger.requests = dict(enumerate(requests))
     return ledger
 

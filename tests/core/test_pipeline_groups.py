@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from core_kit import LOGGER, answers_of, make_pipeline, make_plan, make_request, make_spec, run
+from core_kit import LOGGER, REPORTER, answers_of, make_pipeline, make_plan, make_request, make_spec, run
 from recording_runtime import RecordingRuntime
 
 from kindaware import RequestError, TensorSpec
@@ -144,7 +144,7 @@ def test_batch_that_does_not_fit_is_halved_even_where_errors_are_not_isolated():
 
 def named_by(rows):
     """The positions of the requests, of 2, 0 and 3 rows, that an error names by these rows of the batch."""
-    ledger = Ledger([], "m")
+    ledger = Ledger([], REPORTER)
     ledger.requests = {place: make_request(place, 1, rows=num) for place, num in enumerate([2, 0, 3])}
     return _named(ledger, [0, 1, 2], RequestError("refused", rows=rows))
 
@@ -160,7 +160,7 @@ def test_rows_that_the_batch_does_not_have_name_nobody():
 
 
 def test_request_of_a_model_without_a_batch_dimension_is_one_row():
-    ledger = Ledger([], "m")
+    ledger = Ledger([], REPORTER)
     ledger.requests = {3: make_request("r", 1, batches=False)}
     assert _named(ledger, [3], RequestError("refused", rows=[0])) == [3]
 
@@ -238,7 +238,7 @@ def test_requests_that_collate_may_join_are_a_batch():
 def test_requests_that_collate_may_join_are_a_batch_where_outputs_follow_inputs():
     spec = make_spec(inputs=[ANY], outputs=[TensorSpec("Y", "FP32", [-1])])
     pipeline, _ = open_pipeline(spec=spec, collate=padding, unpad={"Y": ("X",)})
-    ledger = Ledger([], "m")
+    ledger = Ledger([], REPORTER)
     ledger.requests = {n: make_request(n, n, width=width) for n, width in enumerate(WIDTHS)}
     assert pipeline._groups(ledger) == [[0, 1, 2]]
 

@@ -7,7 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, make_device, make_pipeline, make_plan, make_request, make_spec, run, start
+from core_kit import (
+    REPORTER,
+    Doubler,
+    make_device,
+    make_pipeline,
+    make_plan,
+    make_request,
+    make_spec,
+    run,
+    start,
+)
 
 from kindaware import ConfigError, KindAwareModel, RequestError, RequestInfo, TensorSpec
 from kindaware._batch.counters import Counters
@@ -208,7 +218,7 @@ def test_id_that_is_not_utf8_is_refused_where_it_is_passed_on():
 
 
 def test_request_whose_id_is_not_utf8_is_refused_alone_where_a_hook_asks(host):
-    by = reader.RequestReader(make_spec(), CpuRuntime(), reads_info=True)
+    by = reader.RequestReader(make_spec(), CpuRuntime(), REPORTER, reads_info=True)
     [refused] = by.read([host.request("odd \udcff", X=np.ones((1, 4), np.float32))])
     assert refused.code == "INVALID_ARG"
     assert "expected an id, parameters and a correlation id in UTF-8, got UnicodeDecodeError" in refused.text

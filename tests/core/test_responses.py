@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from core_kit import make_spec, start
+from core_kit import REPORTER, make_spec, start
 from host_kit import RecordingHost
 
 from kindaware import KindAwareModel
@@ -24,7 +24,7 @@ FAILURE = Failure("broken", "UNSUPPORTED")
 
 
 def open_responses(host, requested=("Y",)):
-    builder = ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime())
+    builder = ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime(), REPORTER)
     return ResponseSender(builder, host.request(requested=requested))
 
 
@@ -129,7 +129,9 @@ class Sender:
 def open_sender(host):
     sender = Sender()
     request = SimpleNamespace(requested_output_names=set, get_response_sender=lambda: sender)
-    return sender, ResponseSender(ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime()), request)
+    return sender, ResponseSender(
+        ResponseBuilder(host.pb_utils, make_spec(), CpuRuntime(), REPORTER), request
+    )
 
 
 def test_sender_is_asked_no_more_once_it_has_said_that_the_client_is_gone(host, monkeypatch):
@@ -182,7 +184,7 @@ class Seen:
 
 def test_serve_keeps_no_request_whose_inputs_would_stay_in_shared_memory(host):
     model = start(Endless, model_transaction_policy={"decoupled": True})
-    adapter = TritonAdapter.open(host.pb_utils, model.spec, CpuRuntime())
+    adapter = TritonAdapter.open(host.pb_utils, model.spec, CpuRuntime(), REPORTER)
     request = Seen(host.request(X=np.ones((1, 4), np.float32)))
     alive = weakref.ref(request)
     model._kindaware_instance._streams.serve(adapter, [request])

@@ -5,10 +5,10 @@ import logging
 import numpy as np
 import pytest
 import torch
-from core_kit import LOGGER, make_request
+from core_kit import REPORTER, make_request, without_id
 
 from kindaware import RequestError
-from kindaware._batch.results import Failure, Ledger, failure_of, refusal_of
+from kindaware._batch.results import Failure, Ledger, refusal_of
 from kindaware._tensors.rows import split
 
 UNREAD = Failure("unreadable", "INVALID_ARG")
@@ -37,7 +37,7 @@ class ArrayCodeError(RequestError):
 
 
 def open_ledger(*arrivals):
-    ledger = Ledger(arrivals, "m")
+    ledger = Ledger(arrivals, REPORTER)
     ledger.requests = {place: one for place, one in enumerate(arrivals) if not isinstance(one, Failure)}
     return ledger
 
@@ -65,7 +65,7 @@ def test_refusal_with_a_code_of_another_type_is_internal():
 
 
 def test_failure_of_an_error_that_can_not_be_read_blames_the_hook_all_the_same():
-    failure = failure_of(LockedError(), "m", "r", "forward")
+    failure = REPORTER.failure(LockedError(), "5f0c91d2", "r", "forward")
     assert failure.code == "INTERNAL"
     assert failure.text.startswith(
         "model 'm' request 'r': expected forward to return, got an error that can't be read: looking at it "
@@ -103,19 +103,21 @@ def test_error_is_logged_once_with_the_ids_of_all_requests_that_it_failed(caplog
     error = ValueError("bad row")
     ledger.fail([1], error, "forward")
     ledger.fail([0, 2], error, "forward")
-    ledger.log(LOGGER)
+    ledger.log()
     [record] = caplog.records
     assert record.levelno == logging.ERROR
-    assert record.getMessage().startswith("model 'm' failed 3 request(s), ids ['a', '', 'b']: ")
+    assert without_id(record.getMessage()).startswith(
+        "model 'm': error ID failed 3 request(s), ids ['a', '', 'b']: "
+    )
 
 
 def test_refusal_is_logged_only_where_it_has_a_cause(caplog):
     ledger = open_ledger(make_request("a", 1), make_request("b", 1))
     ledger.refuse([0], UNREAD)
-    ledger.log(LOGGER)
+    ledger.log()
     assert caplog.records == []
     ledger.refuse([1], UNREAD, cause=ValueError("bad shape"))
-    ledger.log(LOGGER)
+    ledger.log()
     [record] = caplog.records
-    assert record.getMessage().startswith("model 'm' failed 1 request(s), ids ['b']: ")
+    assert without_id(record.getMessage()).startswith("model 'm': error ID failed 1 request(s), ids ['b']: ")
     assert "bad shape" in record.getMessage()

@@ -49,6 +49,8 @@ GOOD = [
     ("tracing", True, "true", True),
     ("cancellation", "on", "on", "on"),
     ("isolate_errors", False, "false", False),
+    ("max_isolation", 0.25, "0.25", 0.25),
+    ("max_isolation", 0, "0", 0.0),
     ("pad", {"A": "0", "B": "x y"}, "A=0, B = x y", {"A": "0", "B": "x y"}),
     ("pad", None, "off", None),
     ("unpad", {"A": "X", "B": None}, "A=X, B = none", {"A": ("X",), "B": (None,)}),
@@ -67,6 +69,8 @@ GOOD = [
     ("max_stream_bytes", 0, "0", 0),
     ("max_stream_bytes", 2**40, "1099511627776", 2**40),
     ("max_sequences", 1, "1", 1),
+    ("error_detail", "id", "id", "id"),
+    ("error_detail", "full", "full", "full"),
 ]
 
 BAD = [
@@ -120,6 +124,7 @@ BAD = [
     ("tracing", ["otlp", 1, None], "'true' or 'false'"),
     ("cancellation", ["true", True, "", None], "one of auto, on, off"),
     ("isolate_errors", ["0", 0, None], "'true' or 'false'"),
+    ("max_isolation", ["2", -0.1, "auto", True, None], "a share from 0 to 1"),
     ("pad", ["INPUT", "", "A=0,", "A=0,A=1", {}, 0, {1: 2}], "'off' or values by input"),
     ("unpad", ["INPUT", "", "A=", "A=X,", 0, {1: "X"}, {"A": []}, {"A": 0}], "inputs by output"),
     ("max_padding", [-0.1, 1.1, "nan", "off", "", True, [0]], "'auto' or a share from 0 to 1"),
@@ -130,6 +135,7 @@ BAD = [
     ("drain_seconds", [-1, "long", "", True, 1.5, None], "a number of seconds, 0 or more"),
     ("max_stream_bytes", [-1, "all", "", True, 1.5, None], "a number of bytes, 0 or more"),
     ("max_sequences", [0, -1, "all", "", True, 1.5, None], "a whole number, 1 or more"),
+    ("error_detail", ["none", "", True, None], "one of message, full, id"),
 ]
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from core_kit import without_id
 from step_kit import BOTH, InPlace, Values, number, open_harness, seen, together, until
 
 from kindaware import Next, RequestError
@@ -105,9 +106,9 @@ def test_step_that_raises_for_one_of_the_immutable_states_fails_that_one_alone(e
         results = send_all(model)
         check_that_only_one_has_failed(model, results, code)
         if code == "INTERNAL":
-            assert results[13][-1].error.message() == (
-                "model 's' request 'r13': expected step to return, got ValueError: broken; see the traceback "
-                "in the server's log"
+            assert without_id(results[13][-1].error.message()) == (
+                "model 's' request 'r13': expected step to return, got ValueError: broken; see error ID in "
+                "the server's log"
             )
             assert "failed 1 request(s), ids ['r13']" in model.log_text()
 
@@ -153,12 +154,11 @@ def test_step_that_raises_over_mutable_states_fails_all_of_them_once_with_the_re
         results = send_all(model)
         for n, items in results.items():
             assert seen(items) == [0, 1, 2, "INTERNAL"]
-            assert items[-1].error.message() == (
+            assert without_id(items[-1].error.message()) == (
                 f"model 's' request 'r{n}': expected step to return, got KindAwareError: model 's' step: "
                 "expected to return for all of its 7 streams, got ValueError: broken; return a RequestError "
                 "for the stream that is to blame; or keep states in tuples or frozen dataclasses and return "
-                "kindaware.Next, so that the others can be stepped again; see the traceback in the server's "
-                "log"
+                "kindaware.Next, so that the others can be stepped again; see error ID in the server's log"
             )
         assert model.log_text().count("ValueError: broken\n") <= 2
         assert model.instance.sizes[-1] == 7
@@ -191,6 +191,27 @@ def test_step_isolate_errors_off_fails_all_of_a_step():
         results = send_all(model)
         assert {seen(items)[-1] for items in results.values()} == {"INTERNAL"}
         assert model.instance._kindaware_instance._counters.retries == 0
+
+
+def test_step_beyond_the_budget_of_searches_fails_all_of_a_step():
+    with open_harness(raising(Values, ValueError("broken"), max_isolation=0)) as model:
+        results = send_all(model)
+        assert {seen(items)[-1] for items in results.values()} == {"UNAVAILABLE"}
+        assert model.instance._kindaware_instance._counters.retries == 0
+        assert {without_id(items[-1].error.message()) for items in results.values()} == {
+            f"model 's' request 'r{n}': expected time to find the request that step raises for, got more "
+            "than 0 of it spent on such searches (max_isolation); send it again, or see error ID in the "
+            "server's log"
+            for n in NUMBERS
+        }
+        assert "ValueError: broken" in model.log_text()
+
+
+def test_step_further_steps_of_a_search_use_up_the_budget():
+    with open_harness(raising(Values, ValueError("broken"))) as model:
+        budget = model.instance._kindaware_instance._steps._isolation._isolation
+        send_all(model)
+        assert budget._left < 10.0
 
 
 def test_step_that_always_raises_fails_all_streams_after_a_bounded_number_of_steps():

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler, make_args, make_spec, start, tensor
+from core_kit import REPORTER, Doubler, make_args, make_spec, start, tensor
 from host_kit import PB_UTILS, array_of, failure_of, names_of, outputs_of
 
 from kindaware import ConfigError, RequestError, RequestInfo, TensorSpec
@@ -37,7 +37,9 @@ CODES = [
 
 @pytest.fixture
 def make_adapter(host):
-    return lambda spec, runtime=None: TritonAdapter.open(host.pb_utils, spec, runtime or CpuRuntime())
+    return lambda spec, runtime=None: TritonAdapter.open(
+        host.pb_utils, spec, runtime or CpuRuntime(), REPORTER
+    )
 
 
 def floats(values):
@@ -306,7 +308,9 @@ def test_respond_answer_that_cannot_be_built_fails_alone(host, make_adapter):
     outcomes = [{"Y": torch.ones(1, 2)}, {"Y": torch.ones(1, 2, requires_grad=True)}]
     good, bad = make_adapter(make_spec()).responses.respond([host.request(X=floats([[1, 2]]))] * 2, outcomes)
     assert not good.has_error()
-    assert "response not built, RuntimeError: Can't call numpy()" in failure_of(bad)[1]
+    assert (
+        "expected building the response to return, got RuntimeError: Can't call numpy()" in failure_of(bad)[1]
+    )
 
 
 def test_execute_gives_one_response_per_request_in_order(pb_utils, host):

@@ -107,6 +107,8 @@ WANTED = {
     "troubleshooting": "how-to/debug",
     "logging": "how-to/debug",
     "error handling": "reference/errors",
+    "error id": "reference/errors",
+    "information disclosure": "reference/errors",
     "CUDA error": "reference/errors",
     "device-side assert": "reference/errors",
     "string input": "how-to/text",

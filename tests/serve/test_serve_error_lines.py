@@ -9,7 +9,8 @@ from kindaware.cli.serve._error_lines import ErrorLines
 HEAD = "E1122 15:53:41.540504 3766 log.py:24] "
 SHAPED = (
     HEAD
-    + """model 'net' failed 2 request(s), ids ['a', '']: model.py:7, in check: ValueError: too: long
+    + """model 'net': error 5f0c91d2 failed 2 request(s), ids ['a', '']: \
+model.py:7, in check: ValueError: too: long
     Traceback (most recent call last):
       File "{0}/net/1/model.py", line 17, in forward
         return self.model(check(X))
@@ -36,7 +37,7 @@ def test_failed_requests_of_the_library_have_the_users_line(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
 
     assert read(SHAPED.format(tmp_path)) == FailedRequests(
-        "net", ("a", ""), "ValueError: too: long", "net/1/model.py:7, in check"
+        "net", ("a", ""), "ValueError: too: long", "net/1/model.py:7, in check", "5f0c91d2"
     )
 
 
@@ -54,7 +55,7 @@ def test_place_is_the_users_file_and_not_the_servers_link_to_it(tmp_path):
 
 
 def test_id_that_ends_the_list_of_ids_does_no_harm():
-    text = HEAD + """model 'net' failed 1 request(s), ids ['x]: y']: ValueError: z\n"""
+    text = HEAD + """model 'net': error 5f0c91d2 failed 1 request(s), ids ['x]: y']: ValueError: z\n"""
 
     assert read(text).request_ids == ()
 

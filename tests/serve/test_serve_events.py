@@ -64,7 +64,10 @@ def test_log_has_an_event_for_each_failed_batch_and_each_warning():
         + entry.format("W", json.dumps("a warning"))
         + entry.format(
             "E",
-            json.dumps("model 'net' failed 2 request(s), ids ['7', '']: model.py:9, in run: ValueError: no"),
+            json.dumps(
+                "model 'net': error 5f0c91d2 failed 2 request(s), ids ['7', '']: model.py:9, in run: "
+                "ValueError: no"
+            ),
         )
     )
     text += log.close()
@@ -75,6 +78,7 @@ def test_log_has_an_event_for_each_failed_batch_and_each_warning():
         "event": "request_failed",
         "model": "net",
         "request_ids": ["7", None],
+        "error_id": "5f0c91d2",
         "error": "ValueError: no",
         "file": "model.py",
         "line": 9,
