@@ -9,7 +9,7 @@ WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest
 IN_WORKERS = -n $(WORKERS) --maxprocesses 4
 
-.PHONY: help demo test test-fast test-gpu coverage mutants check bench bench-gpu docs dist clean
+.PHONY: help demo test test-fast test-gpu coverage mutants fuzz soak check bench bench-gpu docs dist clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -43,6 +43,12 @@ test-gpu: $(INSTALLED) ## Run the tests of the GPU path on a GPU
 
 mutants: $(INSTALLED) ## Change the library in one place after another, and show which test notices
 	$(BIN)/python scripts/mutants.py $(MUTANTS_ARGS)
+
+fuzz: $(INSTALLED) ## Send a real server whatever a client may; FUZZ_ARGS='--inputs 2000' is shorter
+	$(BIN)/python -m stress.fuzz $(FUZZ_ARGS)
+
+soak: $(INSTALLED) ## Load a real server for an hour, with faults; SOAK_ARGS=--quick takes three minutes
+	$(BIN)/python -m stress.soak $(SOAK_ARGS)
 
 check: $(INSTALLED) ## Lint, types and documentation
 	$(BIN)/ruff check .

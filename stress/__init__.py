@@ -1,0 +1,1 @@
+"""Tests of a real server that are too long for the test suite: `stress.fuzz` and `stress.soak`."""
