@@ -178,14 +178,14 @@ class ByHand:
         raise ValueError(SECRET)
 
 
-def ask(model_class, detail, callee=ByHand, values=(1.0, 1.0)):
+def ask(model_class, detail, callee=ByHand, values=(1.0, 1.0), **options):
     """The text that a client gets, its code, and the log."""
     config = make_config("m", **getattr(model_class, "config", {}))
-    options = {"parameters": {"kindaware.error_detail": detail}, "raise_errors": False}
+    options |= {"parameters": {"kindaware.error_detail": detail}, "raise_errors": False}
     others = [(callee, make_config("callee"))]
     with ModelHarness(model_class, config=config, models=others, **options) as model:
         if "sequence_batching" in config:
-            result = model.infer(X=[values], sequence_id=7, sequence_start=True)
+            result = model.infer(X=[values], correlation_id=7, flags=1)
         elif "model_transaction_policy" in config:
             *_, result = model.stream(X=[values])
         else:
@@ -234,9 +234,17 @@ def test_refusal_of_the_author_reaches_the_client_unchanged(detail):
     ("detail", "shown"), [("message", "not in <path>"), ("full", f"not in {SECRET}"), ("id", "not in <path>")]
 )
 def test_refusal_of_a_called_model_reaches_the_client_without_paths(detail, shown):
-    text, code, log = ask(Calls, detail, callee=Refuses)
+    text, code, log = ask(Calls, detail, callee=Refuses, server_version="25.04")
     assert (text, code) == (shown, "NOT_FOUND")
     assert "failed 1 request(s)" not in log
+
+
+def test_refusal_of_a_called_model_whose_code_the_server_loses_is_taken_for_a_failure():
+    assert ask(Calls, "message", callee=Refuses, server_version="24.10")[:2] == ("not in <path>", "INTERNAL")
+    text, code, log = ask(Calls, "id", callee=Refuses, server_version="24.10")
+    assert code == "INTERNAL"
+    assert without_id(text).endswith("got an error; see error ID in the server's log")
+    assert f"not in {SECRET}" in log
 
 
 def test_hook_sees_all_of_an_error_of_a_called_model():

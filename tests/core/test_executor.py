@@ -7,6 +7,7 @@ import pytest
 from core_kit import Doubler, make_pipeline, make_plan, make_request, start
 from host_kit import failure_of, outputs_of
 
+from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
 from kindaware._device.runtime import CpuRuntime
 from kindaware._execute.executor import Executor
@@ -75,9 +76,14 @@ def test_execute_device_that_fails_outside_of_the_hooks_makes_all_unavailable(wh
 
 
 @pytest.mark.parametrize("where", ["read", "respond"])
-def test_execute_error_outside_of_the_hooks_fails_the_call_and_is_logged(where, request_of, caplog):
+def test_execute_error_outside_of_the_hooks_fails_the_call_and_is_logged(where, caplog):
+    class Asked(Request):
+        def request_id(self):
+            return self.id
+
+    requests = [Asked(name, make_request(name, 1).inputs, 1) for name in "12"]
     executor = open_executor(Adapter(where, ValueError("of the library")))
-    assert executor.execute([request_of(1), request_of(2)]) == ["INTERNAL"] * 2
+    assert executor.execute(requests) == ["INTERNAL"] * 2
     assert "failed 2 request(s), ids ['1', '2']" in caplog.text
     assert "ValueError: of the library" in caplog.text
     assert executor._counters.errors == {"INTERNAL": 2}

@@ -123,7 +123,7 @@ def test_run_halving_for_memory_is_no_search(clock):
     def forward(X):
         clock.now += 1000.0
         if len(X) > 1:
-            raise RuntimeError("CUDA out of memory")
+            raise RuntimeError("CUDA error: out of memory")
         return 2 * X
 
     pipeline = make_pipeline(forward, max_isolation=0.0)
@@ -149,7 +149,7 @@ def test_run_beyond_the_budget_a_shape_is_not_tried_with_zeros(clock):
 
     spec = make_spec(inputs=[TensorSpec("X", "FP32", [-1])], outputs=[TensorSpec("Y", "FP32", [-1])])
     forward = Picky(clock, seconds=60.0)
-    pipeline = make_pipeline(forward, spec=spec)
+    pipeline = make_pipeline(forward, spec=spec, max_isolation=0.1)
     assert answers_of(run(pipeline, [1], width=3)) == ["INVALID_ARG"]
     assert answers_of(run(pipeline, [1], width=3)) == ["INTERNAL"]
     assert forward.batches == [1, 1, 1]

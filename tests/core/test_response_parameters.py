@@ -135,7 +135,7 @@ def test_parameter_of_another_type_fails_its_request_and_no_other():
     with open_harness(Wrong) as model:
         first, last = send(model, 1, 2)
     assert first.parameters == {"fine": True}
-    assert "expected building the response to return, got TypeError" in last.error.message()
+    assert "expected building the response to return, got TritonModelException" in last.error.message()
     assert "bool/int/str" in last.error.message()
 
 

@@ -33,7 +33,7 @@ class TritonPythonModel(KindAwareModel):
 
     def forward(self, KEY, VALUES, TEXT):
         if (VALUES == TOO_MUCH).any():
-            raise RuntimeError("out of memory")
+            raise RuntimeError("CUDA error: out of memory")
         if (VALUES == POISON).any():
             raise ValueError("a poisoned row, see /srv/poison")
         return {"KEY": KEY, "DOUBLED": 2 * VALUES, "TEXT": TEXT}
