@@ -307,7 +307,15 @@ def test_command_is_one_that_exists(command, targets, extras, command_help):
         named = [word for word in words[1:] if "=" not in word]
         assert set(named) <= targets
         variables = {word.split("=")[0] for word in words if "=" in word}
-        assert variables <= {"PYTHON", "PYTEST_ARGS", "BENCH_ARGS", "MUTANTS_ARGS", "WORKERS"}
+        assert variables <= {
+            "PYTHON",
+            "PYTEST_ARGS",
+            "BENCH_ARGS",
+            "MUTANTS_ARGS",
+            "WORKERS",
+            "FUZZ_ARGS",
+            "SOAK_ARGS",
+        }
     elif words[0] == "kindaware":
         names = words[1:3] if words[1] in GROUPS else words[1:2]
         options = [word.split("=")[0] for word in words[2:] if word.startswith("-")]

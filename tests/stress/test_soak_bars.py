@@ -60,7 +60,7 @@ def test_growth_in_the_first_half_is_none_that_counts():
 
 
 def test_quick_run_may_grow_a_little_more():
-    run = make_run(memory=lambda second: 400 + 0.5 * second)
+    run = make_run(memory=lambda second: 400 + 0.8 * second)
     assert len(missed(run)) == 2
     assert missed(run, is_quick=True) == []
 
