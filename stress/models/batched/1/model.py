@@ -1,5 +1,6 @@
 """Each row's key, its values doubled, and its text: an answer says which request it belongs to."""
 
+import numpy as np
 import torch
 
 from kindaware import KindAwareModel, RequestError
@@ -23,7 +24,7 @@ class TritonPythonModel(KindAwareModel):
         return {
             "KEY": torch.zeros(rows, 1, dtype=torch.int64),
             "VALUES": torch.zeros(rows, 3),
-            "TEXT": [[b"warm"]] * rows,
+            "TEXT": np.full((rows, 1), b"warm", dtype=object),
         }
 
     def preprocess(self, inputs):
