@@ -60,6 +60,7 @@ def test_a_line_of_a_hook_has_the_instance_and_the_requests_of_the_batch():
 def test_the_line_of_a_failed_request_has_its_code_and_its_id_alone():
     *_, failed = lines([sent(1, "a"), sent(101, "b")])
     assert (failed["level"], failed["request_ids"], failed["code"]) == ("error", ["b"], "INTERNAL")
+    assert f"error {failed['error_id']} failed 1 request(s)" in failed["message"]
     assert "Traceback" in failed["message"]
 
 

@@ -54,9 +54,9 @@ class JsonFormatter(logging.Formatter):
         if request_ids:
             fields["request_ids"] = list(request_ids)
         fields.update(_current_span())
-        code = getattr(record, "code", None)
-        if code is not None:
-            fields["code"] = code
+        for name in ("code", "error_id"):
+            if (value := getattr(record, name, None)) is not None:
+                fields[name] = value
         # The traceback of logger.exception() is part of it, as in plain text.
         fields["message"] = super().format(record)
         return json.dumps(fields, ensure_ascii=False, default=str)
