@@ -110,11 +110,13 @@ def test_execute_counts_what_reading_and_responding_take_and_not_the_forward_in_
 
 def test_stages_of_a_plain_model_are_those_of_the_pipeline_and_of_the_fast_path(pb_utils):
     instance = start(Doubler)._kindaware_instance
-    fast = list(instance._executor.fast_path.stages())
-    stages = list(instance.stages())
+    # Without their functions for the requests, which are made anew each time.
+    fast = [(one.name, one.owner, one.method) for one in instance._executor.fast_path.stages()]
+    stages = [(one.name, one.owner, one.method) for one in instance.stages()]
     assert stages[-len(fast) :] == fast
     instance._executor.fast_path = None
-    assert list(instance.stages()) == stages[: -len(fast)] != []
+    without = [(one.name, one.owner, one.method) for one in instance.stages()]
+    assert without == stages[: -len(fast)] != []
 
 
 @pytest.mark.parametrize(("cancellation", "asks"), [("on", True), ("off", False), ("auto", False)])

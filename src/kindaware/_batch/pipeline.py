@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
