@@ -1,8 +1,8 @@
 """Mutants in forks of a process that has imported the library and collected its tests.
 
-A mutant's function gets the changed code, and some of the tests run that call the function: for each path
-through it, those that run little else. So most mutants cost a second or less. What runs in other processes
-still has the code as it was.
+A mutant's function gets the changed code, and the tests that call the function run until one fails: in turn
+from each path through it, those first that run little else. So most mutants cost a second or less, and only
+one that survives costs all of its tests. What runs in other processes still has the code as it was.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
-from mutated_modules import TESTS
+from mutated_modules import EQUIVALENT
 from mutations import Mutation, mutate
 
 Place = tuple[str, int]
@@ -117,7 +117,7 @@ class MutantRuns:
             or "" or None where the mutant can't be put in place, seconds. The number is None for a test that
             fails with the library as it is, and is left out.
         jobs: how many mutants run at a time.
-        per_path: how many tests of each path through the function run.
+        per_path: how many tests of each path through the function an equivalent mutant gets.
     """
 
     def __init__(
@@ -202,11 +202,11 @@ class MutantRuns:
         return sum(1 << (self._first_bits[module] + line) for line in lines)
 
     def _choose(self, mutation: Mutation) -> list[str]:
-        """List tests that call a mutant's function: some that noticed the last ones, then those about it.
+        """List the tests that call a mutant's function: some that noticed the last ones, then those about it.
 
-        These are the tests that run little else, first one case of each test function, and before them all
-        those of the files in `TESTS`. They come in turn from each path through the function, which is the set
-        of its lines that a test runs: first the rare ones.
+        These are the tests that run little else, first one case of each test function. They come in turn from
+        each path through the function, which is the set of its lines that a test runs: first the rare ones.
+        Of a mutant in `EQUIVALENT`, which none should notice, each path has only the first few.
         """
         module = self._modules[mutation.module]
         function = self.bits(mutation.module, module.lines_around(mutation.line) or ())
@@ -217,12 +217,8 @@ class MutantRuns:
         ):
             if self._measured[name].is_passed and (path := self._measured[name].lines & function):
                 paths.setdefault(path, []).append(name)
-        about = tuple(f"tests/{file}::" for file in TESTS.get(mutation.module, ()))
-        chosen = []
-        for some in sorted(paths.values(), key=len):
-            names = _one_case_each_first(some)
-            others = [name for name in names if not name.startswith(about)]
-            chosen.append([*(name for name in names if name.startswith(about)), *others[: self._per_path]])
+        limit = self._per_path if mutation.key in EQUIVALENT else None
+        chosen = [_one_case_each_first(names)[:limit] for names in sorted(paths.values(), key=len)]
         in_turn = [name for some in zip_longest(*chosen) for name in some if name is not None]
         recent = [name for name in reversed(self._killers[-_NUM_RECENT:]) if name in in_turn]
         return list(dict.fromkeys([*recent, *in_turn]))

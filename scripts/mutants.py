@@ -3,11 +3,11 @@
     python scripts/mutants.py [--only TEXT ...] [--tests FILE ...] [--per-path N] [--jobs N] [--list]
 
 The changes are those of `mutations.py`, in the modules of `mutated_modules.py`. The tests run once with the
-library as it is, which shows which lines each runs; then each mutant runs against tests that call its
-function, some for each path through it, in a fork of a process that has them ready; see `mutant_runs.py`. A
-change that can't be made there, such as one of code that runs with the import, is made in a copy of the
-library in a temporary folder. The working tree stays as it is. The exit status is 1 when a mutant survives or
-stays undecided, or when a test fails without any change.
+library as it is, which shows which lines each runs; then each mutant runs against the tests that call its
+function, until one fails, in a fork of a process that has them ready; see `mutant_runs.py`. A change that
+can't be made there, such as one of code that runs with the import, is made in a copy of the library in a
+temporary folder. The working tree stays as it is. The exit status is 1 when a mutant survives or stays
+undecided, or when a test fails without any change.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def main() -> int:
         type=int,
         default=20,
         metavar="N",
-        help="so many tests for each path through a function",
+        help="so many tests for each path through the function of an equivalent mutant",
     )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many at a time")
     parser.add_argument("--list", action="store_true", help="only list the mutants")

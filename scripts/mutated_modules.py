@@ -77,54 +77,6 @@ MODULES = {
 }
 """The operators of each module, by its path in the package, in the order of their imports."""
 
-TESTS = {
-    "_triton/request": ["core/test_fast_path.py"],
-    "_triton/bls": ["core/test_calls.py", "simulated/test_calls_on_gpu.py"],
-    "_execute/client_watch": ["core/test_stream_watch.py", "core/test_streams.py"],
-    "_execute/sequence_state": ["core/test_sequences.py", "simulated/test_copies_to_host.py"],
-    "_execute/sequences": ["core/test_sequences.py"],
-    "_execute/fast_path": ["core/test_fast_path.py"],
-    "_execute/executor": ["core/test_executor.py"],
-    "_execute/overlapping_executor": ["simulated/test_overlapping_calls.py"],
-    "_execute/stream_runner": [
-        "core/test_streams.py",
-        "core/test_streams_on_gpu.py",
-        "core/test_metrics.py",
-        "simulated/test_copies_to_host.py",
-    ],
-    "_execute/streams": [
-        "core/test_streams.py",
-        "core/test_streams_on_gpu.py",
-        "core/test_stream_limit.py",
-        "core/test_stream_contract.py",
-        "core/test_calls.py",
-        "core/test_asynchronous_life.py",
-        "core/test_metrics.py",
-    ],
-    "_execute/stream_failures": ["core/test_streams.py", "core/test_stream_contract.py"],
-    "_execute/stream_arrivals": ["core/test_streams.py", "core/test_calls.py"],
-    "_execute/item_sender": ["core/test_steps.py", "core/test_step_faults.py"],
-    "_execute/work_thread": ["core/test_steps.py", "core/test_step_faults.py"],
-    "_execute/step_isolation": ["core/test_steps.py", "core/test_step_faults.py"],
-    "_execute/step_runner": [
-        "core/test_steps.py",
-        "core/test_step_faults.py",
-        "simulated/test_steps_on_gpu.py",
-    ],
-    "_execute/steps": ["core/test_steps.py", "core/test_step_faults.py"],
-    "_instance": [
-        "core/test_life_cycle.py",
-        "core/test_asynchronous_life.py",
-        "core/test_metrics.py",
-        "core/test_loaded_modules.py",
-        "core/test_thread_budget.py",
-        "core/test_gpu_instance.py",
-        "simulated/test_lost_device.py",
-    ],
-}
-"""Files of tests, in `tests/`, that are about a module whose lines many others run too: all of their tests
-that call a mutant's function run, however much of the rest of the library they run."""
-
 EQUIVALENT = {
     "_device/staging.py _is_on_host: isinstance(value, (list, tuple)) and value and ...: without "
     "isinstance(value[0], torch.Tensor)": "a list of texts has no tensor either, found one by one",

@@ -35,6 +35,7 @@ class Compiled:
 
     def __init__(self, monkeypatch):
         self.calls = []
+        self.num_loaded = 0
         self.answers = {}
         self.error = 0.0
         monkeypatch.setattr(compiled_modules, "write_program", self.write)
@@ -50,6 +51,7 @@ class Compiled:
         path.write_bytes(content)
 
     def load(self, path, module):
+        self.num_loaded += 1
         answer = self.answers[path.read_bytes()]
         return lambda tensors: answer(*tensors) + self.error
 
@@ -80,7 +82,25 @@ def test_compile_cache_compiles_once_for_all_numbers_of_rows(compiled):
     (call,) = compiled.calls
     assert call.tensors[0].shape == (2, 4)
     assert not call.tensors[0].is_inference()
+    assert compiled.num_loaded == 1
     load(Scale)
+    assert len(compiled.calls) == 1
+
+
+def test_compile_cache_says_that_it_compiles_and_only_then(compiled, caplog):
+    text = "module 'model': compiling into the cache, which takes a while"
+    with caplog.at_level("INFO"):
+        load(Scale)
+        assert caplog.messages.count(text) == 1
+        load(Scale)
+    assert caplog.messages.count(text) == 1
+
+
+def test_compile_cache_of_a_module_within_one_that_is_exported_is_part_of_its_code(compiled, monkeypatch):
+    module = load(Scale)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    x = torch.ones(2, 3, 4)
+    torch.testing.assert_close(module(x), module.linear(x) * 2)
     assert len(compiled.calls) == 1
 
 
@@ -136,8 +156,10 @@ def test_compile_cache_of_a_module_that_cannot_be_exported_says_why(compiled, mo
         raise RuntimeError("data-dependent")
 
     monkeypatch.setattr(compiled_modules, "write_program", fails)
-    with pytest.raises(ConfigError, match=r"torch.export can export.*got RuntimeError: data-dependent"):
-        load(Scale)
+    module = load(Scale, {**CACHED, "kindaware.warmup": "off"})
+    for _ in range(2):  # nor is a later call answered without the compiled code
+        with pytest.raises(ConfigError, match=r"torch.export can export.*got RuntimeError: data-dependent"):
+            module(torch.ones(1, 4))
 
 
 def test_compile_cache_with_inputs_of_any_size_is_refused(compiled):

@@ -1,6 +1,8 @@
 """What happens to the modules that `load()` makes."""
 
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import nn
 from kindaware import ConfigError, KindAwareModel
 from kindaware._batch.request import Request
 from kindaware._config.settings import Settings
-from kindaware._device.modules import prepare_modules
+from kindaware._device.modules import prepare_modules, stop_compiling
 from kindaware._placement.placement import Placement
 from kindaware.testing.accelerator import SimulatedAccelerator
 
@@ -158,6 +160,15 @@ def test_compile_frozen_reaches_torch_without_a_mode(inductor, monkeypatch):
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: modes.append(options))
     start(make_class(lambda self: nn.Identity()), parameters={"kindaware.compile": "frozen"})
     assert (modes, inductor.freezing) == ([{"mode": None}], True)
+
+
+def test_stop_compiling_has_torch_forget_its_code_and_that_weights_were_frozen(monkeypatch):
+    forgotten = []
+    dynamo, inductor = SimpleNamespace(reset=lambda: forgotten.append("code")), SimpleNamespace(freezing=True)
+    monkeypatch.setitem(sys.modules, "torch._dynamo", dynamo)
+    monkeypatch.setitem(sys.modules, "torch._inductor.config", inductor)
+    stop_compiling()
+    assert (forgotten, inductor.freezing) == (["code"], False)
 
 
 def test_compile_mode_reaches_torch(monkeypatch):

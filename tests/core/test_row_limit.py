@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
-from core_kit import Doubler, start
+from core_kit import Doubler, plan_of, start
 
 from kindaware import ConfigError
 from kindaware._batch import row_limit as _row_limit
-from kindaware._batch.row_limit import BUDGET_SECONDS, Measured, measure_row_limit
+from kindaware._batch.row_limit import BUDGET_SECONDS, Measured, largest_batch, measure_row_limit
 
 
 class Machine:
@@ -250,6 +250,20 @@ def test_initialize_with_auto_is_interrupted_in_a_test(monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         start(Interrupted, parameters=AUTO)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        ("4", (4, "max_rows_per_forward")),
+        ("8", (8, "max_batch_size")),
+        ("9", (8, "max_batch_size")),
+        ("auto", (8, "max_batch_size")),
+    ],
+)
+def test_largest_batch_is_the_limit_only_below_max_batch_size(limit, expected):
+    plan = plan_of(start(parameters={"kindaware.max_rows_per_forward": limit}))
+    assert largest_batch(plan.spec, plan.settings) == expected
 
 
 def test_default_sizes_of_the_warm_up_are_at_most_the_limit():

@@ -83,10 +83,18 @@ def mapped_files(module):
     return found
 
 
-def test_load_weights_maps_the_checkpoint(path, trained):
+def test_load_weights_maps_the_checkpoint(path, trained, cache):
     model = load(Net, path).model
     assert set(mapped_files(model).values()) == {"weights.pt"}
+    assert not cache.exists()
     torch.testing.assert_close(model(X), trained(X), rtol=0, atol=0)
+
+
+def test_load_weights_maps_tensors_of_any_strides_where_the_memory_format_is_left_open(trained, tmp_path):
+    torch.save(trained.to(memory_format=torch.channels_last).state_dict(), tmp_path / "weights.pt")
+    model = load(Net, tmp_path / "weights.pt").model
+    assert set(mapped_files(model).values()) == {"weights.pt"}
+    assert model.conv.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_load_weights_maps_safetensors_in_several_files(tmp_path):
@@ -116,6 +124,16 @@ def test_load_weights_ties_where_the_checkpoint_has_one_of_the_names(trained, tm
     save_file(state, tmp_path / "weights.safetensors")
     model = load(Net, tmp_path / "weights.safetensors").model
     torch.testing.assert_close(model(X), trained(X), rtol=0, atol=0)
+
+
+def test_load_weights_refuses_a_checkpoint_with_none_of_the_names_of_tied_weights(trained, tmp_path):
+    tied = ("embedding.weight", "head.weight")
+    state = {name: one for name, one in trained.state_dict().items() if name not in tied}
+    torch.save(state, tmp_path / "weights.pt")
+    with pytest.raises(
+        ConfigError, match=r"got missing 'embedding.weight', 'head.weight'; load the checkpoint"
+    ):
+        load(Net, tmp_path / "weights.pt")
 
 
 def test_load_weights_refuses_two_values_for_tied_weights(trained, tmp_path):
@@ -262,6 +280,14 @@ def test_load_weights_where_names_lack_a_prefix_says_which(tmp_path):
     torch.save(state, tmp_path / "weights.pt")
     with pytest.raises(
         ConfigError, match=r"got missing 'bias', 'weight'; unexpected .*pass prefix='module\.'"
+    ):
+        load(lambda: nn.Linear(4, 3), tmp_path / "weights.pt")
+
+
+def test_load_weights_of_another_network_does_not_advise_to_leave_names_out(tmp_path):
+    torch.save({"weight": torch.ones(3, 4), "logits": torch.zeros(1)}, tmp_path / "weights.pt")
+    with pytest.raises(
+        ConfigError, match=r"missing 'bias'; unexpected 'logits'; load the checkpoint of this network$"
     ):
         load(lambda: nn.Linear(4, 3), tmp_path / "weights.pt")
 

@@ -35,14 +35,6 @@ def test_each_module_exists_and_has_mutants(mutations):
     assert set(mutations) == set(MODULES)
 
 
-def test_each_file_of_tests_about_a_module_exists(scripts):
-    from mutants import all_tests
-    from mutated_modules import MODULES, TESTS
-
-    assert set(TESTS) <= set(MODULES)
-    assert {f"tests/{one}" for some in TESTS.values() for one in some} <= set(all_tests())
-
-
 def test_mutants_have_names_of_their_own_by_which_the_equivalent_ones_are_found(mutations):
     from mutated_modules import EQUIVALENT
 

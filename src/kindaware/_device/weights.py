@@ -78,7 +78,7 @@ class Weights:
         twins = dict(named_tensors(module))
         checkpoint = Checkpoint.open(self.paths, key=self.key, prefix=self.prefix)
         self._assign(module, tied, checkpoint)
-        tensors = _unique(dict(named_tensors(module)), lambda _, one: one.detach())
+        tensors = dict(named_tensors(module))
         if placement.uses_cuda and placement.moves_modules and settings.move_modules:
             device = placement.device
             _replace(module, _unique(tensors, lambda path, one: _like(twins[path], one.to(device))))
@@ -221,9 +221,8 @@ def _tied(module: nn.Module) -> list[list[str]]:
 def _common_prefix(missing: Sequence[str], unexpected: Iterable[str]) -> str:
     """Return what the checkpoint's names have in front of all those that the network misses."""
     given = set(unexpected)
-    for name in given:
-        if missing and name.endswith(missing[0]):
-            prefix = name.removesuffix(missing[0])
-            if all(prefix + one in given for one in missing):
-                return prefix
+    for name in given if missing else ():
+        prefix = name.removesuffix(missing[0])
+        if all(prefix + one in given for one in missing):
+            return prefix
     return ""
