@@ -8,6 +8,7 @@ import torch
 from step_kit import BOTH, CONFIG, Counting, InPlace, Values, number, open_harness, seen, together, until
 
 from kindaware import Done, KindAwareModel, Next, RequestError
+from kindaware.testing import ModelLoadError
 
 
 @pytest.mark.parametrize("model_class", BOTH)
@@ -429,6 +430,27 @@ def test_step_warm_up_begins_as_many_streams_as_the_setting_says_and_ends_them()
         assert len(model.instance.ended) == len(model.instance.begun) == 5
         assert "(numbers of streams 1, 4)" in model.log_text()
         assert seen(model.stream(N=[[2]])) == [0, 1]
+
+
+def test_step_warm_up_of_a_model_that_does_not_batch_begins_as_many_streams_too():
+    class Single(Values):
+        warmup = (1, 3)
+        max_streams = 3
+
+        def begin(self, N):
+            return super().begin(N[None])
+
+        def result(self, state):
+            one = super().result(state)
+            return one if isinstance(one, Done) else Next(one.state, one.item[0])
+
+    config = CONFIG | {"max_batch_size": 0}
+    with open_harness(Single, config=config, parameters={}) as model:
+        assert model.instance.sizes == [1, 3]
+        assert "(numbers of streams 1, 3)" in model.log_text()
+        assert seen(model.stream(N=[2])) == [0, 1]
+    with pytest.raises(ModelLoadError, match="expected numbers of streams up to max_streams 3, got 4"):
+        open_harness(Single, config=config, parameters={"kindaware.warmup": "4"}).__enter__()
 
 
 class Text(KindAwareModel):

@@ -99,7 +99,8 @@ def test_count_versions_without_a_directory_is_one(tmp_path, monkeypatch):
     for version in ("1", "2"):
         (tmp_path / version).mkdir()
     assert count_versions("", {"version_policy": {"all": {}}}) == 1
-    assert count_versions("/nowhere", {"version_policy": {"all": {}}}) == 1
+    for name in ("/nowhere", "\ud800", "a\0b"):  # the last two are names that no folder can have
+        assert count_versions(name, {"version_policy": {"all": {}}}) == 1
 
 
 def test_instance_of_a_model_with_two_versions_gets_half_the_cores(tmp_path, args, monkeypatch):

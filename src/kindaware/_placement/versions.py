@@ -24,7 +24,7 @@ def count_versions(directory: str, config: Mapping[str, Any]) -> int:
         return 1
     try:
         names = [path.name for path in Path(directory).iterdir() if path.is_dir()]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file system has such a name
         return 1
     # The server ignores names with leading zeros.
     found = {int(name) for name in names if re.fullmatch(r"0|[1-9]\d*", name)}
