@@ -1,6 +1,7 @@
 """Changes the library in one place after another, and shows which test notices.
 
-    python scripts/mutants.py [--only TEXT ...] [--tests FILE ...] [--per-path N] [--jobs N] [--list]
+    python scripts/mutants.py [--only TEXT ...] [--tests FILE ...] [--keep FILE] [--per-path N] [--jobs N]
+                              [--list]
 
 The changes are those of `mutations.py`, in the modules of `mutated_modules.py`. The tests run once with the
 library as it is, which shows which lines each runs; then each mutant runs against the tests that call its
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -59,6 +61,40 @@ class Result:
     mutation: Mutation | None
     killer: str
     seconds: float
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether a test failed."""
+        return bool(self.killer) and not self.killer.startswith(UNDECIDED)
+
+
+class Kept:
+    """Mutants that a test has noticed, in a file, so that a run that was ended goes on where it was.
+
+    Args:
+        path: the file, which is made if it is missing; None keeps nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._digests = {
+            module: hashlib.sha256((PACKAGE / f"{module}.py").read_bytes()).hexdigest() for module in MODULES
+        }
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self._killers = {(digest, key): killer for digest, key, killer in map(json.loads, lines)}
+
+    def find(self, mutation: Mutation) -> Result | None:
+        """Return the mutant's earlier result; None if no test noticed, or its module has changed since."""
+        killer = self._killers.get((self._digests[mutation.module], mutation.key))
+        return None if killer is None else Result(mutation, killer, 0.0)
+
+    def add(self, result: Result) -> None:
+        """Keep a result, if it is a mutant that a test noticed."""
+        mutation = result.mutation
+        if self._path is None or mutation is None or not result.is_killed:
+            return
+        with self._path.open("a") as file:
+            print(json.dumps([self._digests[mutation.module], mutation.key, result.killer]), file=file)
 
 
 class Searches:
@@ -159,9 +195,10 @@ def run_all(mutations: list[Mutation], files: list[str], jobs: int, per_path: in
         yield one if isinstance(one, Result) else run_in_copy(one, files)
 
 
-def shown(results: Iterator[Result]) -> Iterator[Result]:
-    """Pass results on, and print each."""
+def shown(results: Iterator[Result], kept: Kept) -> Iterator[Result]:
+    """Pass results on, and print and keep each."""
     for one in results:
+        kept.add(one)
         name = one.mutation or "without any change"
         print(f"{one.seconds:6.1f} s  {name}  <-  {one.killer or 'no test'}", flush=True)
         yield one
@@ -214,6 +251,13 @@ def main() -> int:
         "--tests", action="append", metavar="FILE", help="only the tests of this file, or of others given so"
     )
     parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FILE",
+        help="keep the mutants that a test notices in this file; those that it has do not run again, unless "
+        "their module has changed",
+    )
+    parser.add_argument(
         "--per-path",
         type=int,
         default=20,
@@ -232,7 +276,11 @@ def main() -> int:
     prepare()
     started = time.monotonic()
     files = options.tests or all_tests()
-    is_well = report(list(shown(run_all(mutations, files, options.jobs, options.per_path))))
+    kept = Kept(options.keep)
+    earlier = [one for one in map(kept.find, mutations) if one is not None]
+    left = [one for one in mutations if kept.find(one) is None]
+    found = run_all(left, files, options.jobs, options.per_path) if left else iter(())
+    is_well = report([*earlier, *shown(found, kept)])
     print(f"{time.monotonic() - started:.0f} s, {options.jobs} at a time")
     return 0 if is_well else 1
 

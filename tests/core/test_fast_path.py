@@ -76,6 +76,20 @@ def test_execute_plain_model_takes_the_fast_path(request_of, monkeypatch):
     assert model.num_forwards == 1
 
 
+@pytest.mark.parametrize(("rows", "is_fast"), [(3, True), (4, True), (5, False)])
+def test_execute_takes_the_fast_path_for_as_many_rows_as_one_forward_gets(
+    request_of, monkeypatch, rows, is_fast
+):
+    model = model_of(lambda X: 2 * X, parameters={"kindaware.max_rows_per_forward": "4"})
+    calls = []
+    pipeline = model._kindaware_instance._pipeline
+    monkeypatch.setattr(
+        pipeline, "run", lambda *given: calls.append(given) or type(pipeline).run(pipeline, *given)
+    )
+    assert shown(model.execute([request_of(1, rows)])) == [[[2.0] * 4] * rows]
+    assert bool(calls) != is_fast
+
+
 @given(st.lists(st.tuples(st.sampled_from([0, 1, 2, BAD]), st.integers(0, 3)), max_size=6))
 def test_execute_fast_path_and_pipeline_answer_the_same(asked):
     with pytest.MonkeyPatch.context() as patch:
@@ -212,8 +226,9 @@ def test_what_forward_leaves_running_has_no_caller_when_execute_is_over(
 @pytest.mark.parametrize("way", [lambda model: model, without_fast_path], ids=["fast path", "pipeline"])
 def test_execute_leaves_the_caller_of_the_code_around_it_as_it_was(request_of, way):
     with RequestScope([RequestContext("outer")]):
-        way(model_of(lambda X: X)).execute([request_of(7)])
-        assert current_context() == RequestContext("outer")
+        for forward in (lambda X: X, lambda X: 1 / 0):
+            way(model_of(forward)).execute([request_of(7)])
+            assert current_context() == RequestContext("outer")
 
 
 def test_execute_that_somebody_stops_is_stopped(request_of):

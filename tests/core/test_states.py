@@ -56,6 +56,7 @@ def test_slot_cache_releases_a_slot_once():
 def test_slot_cache_without_slots_is_refused():
     with pytest.raises(ValueError, match="SlotCache num_slots: expected a whole number, 1 or more, got 0"):
         SlotCache(0)
+    assert SlotCache(1).take() == 0
 
 
 def test_slot_cache_is_prepared_like_a_module_and_not_saved():
