@@ -98,7 +98,7 @@ class StepIsolation:
             if guilty and others and is_repeatable and num_further:
                 num_further -= 1
                 pending.append(others)
-            elif not guilty and len(part) > 1 and is_repeatable and is_out_of_memory(error):
+            elif len(part) > 1 and is_repeatable and is_out_of_memory(error):
                 counters.out_of_memory += 1
                 first, later = halve(part)
                 stepped.aside += [streams[position] for position in later]
