@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import gc
+import importlib
 import json
 import math
 import os
@@ -142,6 +143,8 @@ class MutantRuns:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run each mutant against the tests that call its function."""
         self._items = {item.nodeid: item for item in session.items}
+        for module in {one.module for one in self._mutations}:
+            importlib.import_module(f"{self._package.name}.{module.replace('/', '.')}")  # some come late
         gc.collect()
         functions = [one for one in gc.get_objects() if type(one) is FunctionType]
         gc.freeze()  # or each fork would copy the pages of what a collection looks at
