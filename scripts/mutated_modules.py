@@ -74,6 +74,16 @@ MODULES = {
 """The operators of each module, by its path in the package, in the order of their imports."""
 
 EQUIVALENT = {
+    "_execute/step_runner.py StepRunner._join: if not all((isinstance(one, torch.Tensor) and (not...: always "
+    "False": "what is no tensor can't be concatenated, and the items are taken apart then",
+    "_execute/step_runner.py StepRunner._join: isinstance(one, torch.Tensor) and (not one.is_n...: without "
+    "isinstance(one, torch.Tensor)": "it raises, and the items are taken apart then",
+    "_execute/step_runner.py StepRunner._join: isinstance(one, torch.Tensor) and (not one.is_n...: without "
+    "not one.is_nested": "a nested tensor has no shape, and the items are taken apart then",
+    "_device/weights.py _tied: for all, not only if len(group) > 1": (
+        "a tensor with one name takes its own place, later"
+    ),
+    "_device/weights.py _tied: len(group) > 1: GtE": "a tensor with one name takes its own place, later",
     "_device/staging.py _is_on_host: isinstance(value, (list, tuple)) and value and ...: without "
     "isinstance(value[0], torch.Tensor)": "a list of texts has no tensor either, found one by one",
     "_execute/sequence_state.py SequenceState.__getitem__: sequence not in self._changed and "

@@ -52,8 +52,8 @@ class StepRunner:
         self._stream_runner = StreamRunner(plan, device, counters)
         self._hook_requests = HookRequests(plan.spec, plan.hooks)
         self._output_stage = OutputStage(plan, device.staging)
-        # Whether outputs are sent from where the model left them.
-        self._stays = device.runtime.is_host or plan.settings.keeps_outputs
+        # Whether outputs are sent from where the model left them on the device.
+        self._stays = plan.settings.keeps_outputs
 
     def stages(self) -> Iterator[Stage]:
         """Iterate over the stages of a stream, from `begin` to its items."""
@@ -74,7 +74,7 @@ class StepRunner:
         if not request.is_on_device:
             return request
         own = self.device.runtime.device
-        with self.device.runtime.scope(), torch.no_grad():
+        with self.device.runtime.scope():
             # From another GPU to this one: its stream waits for that copy, and the host for its stream.
             inputs = {
                 name: value.to(value.device if value.device.type == "cpu" else own, copy=True)
@@ -220,7 +220,7 @@ class StepRunner:
 
     def _bring_together(self, items: Sequence[Any], requests: Sequence[Request]) -> list[Item] | None:
         """Return the items; None if they can't be joined."""
-        if len(items) == 1 or not self._plan.spec.batches:
+        if len(items) == 1:
             return None
         named = [name_outputs(item, self._plan.spec, "step") for item in items]
         joined: dict[str, Any] = {}
@@ -275,11 +275,9 @@ class StepRunner:
     def _fetch(self, outputs: Mapping[str, Output]) -> dict[str, Any]:
         """Copy outputs to where they are sent from: to memory that neither the model nor a buffer reuses."""
         if self._stays:
-            outputs = {name: _copied(one) for name, one in outputs.items()}
-        fetched = self._output_stage.fetch(outputs)
-        if not self._stays:
-            fetched = {name: _copied(one) for name, one in fetched.items()}
-        return fetched
+            # Before the wait, which covers what is queued.
+            return self._output_stage.fetch({name: _copied(one) for name, one in outputs.items()})
+        return {name: _copied(one) for name, one in self._output_stage.fetch(outputs).items()}
 
 
 def _copied(output: Output) -> Output:
