@@ -62,7 +62,6 @@ MODULES = {
     "_execute/open_stream": frozenset({LOGIC}),
     "_execute/item_sender": BOTH,
     "_execute/work_thread": BOTH,
-    "_execute/stream_failures": frozenset({LOGIC}),
     "_execute/stream_arrivals": frozenset({LOGIC}),
     "_execute/stream_runner": BOTH,
     "_execute/streams": BOTH,

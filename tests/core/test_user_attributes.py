@@ -28,6 +28,7 @@ SOURCE = Path(kindaware.__file__).parent
 LIFE_CYCLE = {"initialize", "execute", "finalize"}
 CONFIG = written_config(2, max_batch_size=4)
 WRITTEN_IN_CONSTANTS = {ATTRIBUTE}
+AT_A_TIME = 100
 
 
 def names_in(tree):
@@ -211,12 +212,14 @@ def refused(make_class):
     """The names that the smallest model refuses: a load tells of one, which the next goes without."""
     names = METHODS if make_class is defined else NAMES
     found = []
-    while isinstance(
-        said := outcome(FAST_PATH, make_class(FAST_PATH.base, names, own), names, own),
-        Refused,
-    ):
-        found.append(said.name)
-        names = [name for name in names if name != said.name]
+    # A load looks at all names up to the one that it refuses, so few at a time are much faster.
+    for start in range(0, len(names), AT_A_TIME):
+        left = names[start : start + AT_A_TIME]
+        while isinstance(
+            said := outcome(FAST_PATH, make_class(FAST_PATH.base, left, own), left, own), Refused
+        ):
+            found.append(said.name)
+            left = [name for name in left if name != said.name]
     return frozenset(found)
 
 
