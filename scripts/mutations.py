@@ -194,6 +194,8 @@ class _Mutator(ast.NodeTransformer):
     def _constants_for(self, node: ast.If | ast.IfExp) -> tuple[bool, ...]:
         """Choose what a condition becomes; what nearly every call would notice is left out."""
         names = {_name_of(part) for part in ast.walk(node.test)}
+        if "TYPE_CHECKING" in names:
+            return ()  # of imports that nothing runs
         if self._has_device and names & _CONDITIONS:
             return True, False
         is_any = isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.Or)
