@@ -113,7 +113,7 @@ def test_readme_of_the_generation_works_as_written(folder, run_commands, tmp_pat
     assert make.endswith(SERVE)
     make = make.removeprefix(PREAMBLE).removesuffix(SERVE).replace("train.py", "train.py --seconds 3")
     assert "wrote " in run_well(run_commands, make)
-    with TritonServer(tmp_path / "models") as server:
+    with TritonServer(tmp_path / "models", args=["--disable-auto-complete-config"]) as server:
         at = f" --url {server.grpc_url}"
         shown = run_well(run_commands, ask.rstrip() + at)
         own = run_well(run_commands, ask_own.rstrip() + at)

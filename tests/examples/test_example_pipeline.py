@@ -22,7 +22,8 @@ CATS = {"tiger cat", "Egyptian cat", "tabby"}
 
 @pytest.fixture(scope="module")
 def server(examples):
-    with TritonServer([examples / name / "models" for name in ("pipeline", "efficientnet_lite0")]) as server:
+    repositories = [examples / name / "models" for name in ("pipeline", "efficientnet_lite0")]
+    with TritonServer(repositories, args=["--disable-auto-complete-config"]) as server:
         yield server
 
 
@@ -125,7 +126,7 @@ def test_readme_of_the_pipeline_works_as_written(examples, run_commands, tmp_pat
     assert make.endswith(SERVE)
     run_well(run_commands, make.removeprefix(PREAMBLE).removesuffix(SERVE))
     shown, refused = re.findall(r"^```text\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
-    with TritonServer(tmp_path / "models") as server:
+    with TritonServer(tmp_path / "models", args=["--disable-auto-complete-config"]) as server:
         output = run_well(run_commands, f"{send.rstrip()} --url {server.http_url}\n")
         result = run_commands(f"{send_half.rstrip()} --url {server.http_url}\n")
     numbers = re.compile(r"[\d.]+%")

@@ -74,7 +74,7 @@ def test_readme_of_resnet50_works_as_written(examples, run_commands, tmp_path):
     run_well(run_commands, random)
     assert 'string_value: "random"' in config.read_text()
     assert serve == SERVE
-    with TritonServer(tmp_path / "models") as server:
+    with TritonServer(tmp_path / "models", args=["--disable-auto-complete-config"]) as server:
         assert send == "python $KINDAWARE/examples/resnet50/client.py\n"
         output = run_well(run_commands, with_url(send_own, server))
         assert output.endswith("\nPASS: ResNet50 instance kind\n")
@@ -97,7 +97,7 @@ def test_readme_of_efficientnet_works_as_written(examples, run_commands, tmp_pat
     assert make.startswith(PREAMBLE)
     assert make.endswith(SERVE)
     run_well(run_commands, make.removeprefix(PREAMBLE).removesuffix(SERVE))
-    with TritonServer(tmp_path / "models") as server:
+    with TritonServer(tmp_path / "models", args=["--disable-auto-complete-config"]) as server:
         output = run_well(run_commands, with_url(send, server))
     shown = readme.read_text().partition("```text\n")[2].partition("```")[0]
     numbers = re.compile(r"[\d.]+%")

@@ -119,7 +119,7 @@ def test_readme_of_the_storyteller_works_as_written(examples, run_commands, tmp_
     assert make.startswith(PREAMBLE)
     assert make.endswith(SERVE)
     run_well(run_commands, make.removeprefix(PREAMBLE).removesuffix(SERVE))
-    with TritonServer(tmp_path / "models") as server:
+    with TritonServer(tmp_path / "models", args=["--disable-auto-complete-config"]) as server:
         outputs = [run_well(run_commands, at(server, commands)) for commands in (ask, curl, cancel)]
         deadline = time.monotonic() + 30
         while len(found := re.findall(r"wrote (\d+) pieces", server.log_text())) < 5:  # one of the warm-up

@@ -1,4 +1,4 @@
-"""One real server with all models of tests/server/models, for the whole session."""
+"""One real server with all models of tests/server/models, and one with those of classes alone."""
 
 from pathlib import Path
 
@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
+from complete_models import serve_complete
 
 from kindaware.testing import TritonServer
 
 MODELS = Path(__file__).parent / "models"
+DECLARING_MODELS = Path(__file__).parent / "declaring_models"
 
 
 class Client:
@@ -38,7 +40,14 @@ class Client:
 
 @pytest.fixture(scope="session")
 def server():
-    with TritonServer(MODELS) as running:
+    with serve_complete(MODELS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def declaring_server():
+    """A server with models without config.pbtxt."""
+    with TritonServer(DECLARING_MODELS) as running:
         yield running
 
 

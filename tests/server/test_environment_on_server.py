@@ -15,7 +15,7 @@ from kindaware.testing import TritonServer
 
 pytestmark = pytest.mark.server
 
-MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parent / "declaring_models"
 
 
 @pytest.fixture

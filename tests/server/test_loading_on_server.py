@@ -24,7 +24,8 @@ def test_initialize_gives_torch_its_share_of_the_cores(client):
     assert answer["THREADS"].item() == max(1, len(os.sched_getaffinity(0)) // 2)
 
 
-def test_auto_complete_config_without_config_pbtxt_serves_what_the_class_declares(client):
+def test_auto_complete_config_without_config_pbtxt_serves_what_the_class_declares(declaring_server, connect):
+    client = connect(declaring_server)
     config = client.grpc.get_model_config("declared", as_json=True)["config"]
     assert config["max_batch_size"] == 16
     assert [entry["name"] for entry in config["input"]] == ["X", "Y"]

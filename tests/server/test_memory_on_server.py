@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kindaware.testing import TritonServer
+from complete_models import serve_complete
 
 pytestmark = pytest.mark.server
 
@@ -17,15 +17,11 @@ import resource
 
 import torch
 
-from kindaware import KindAwareModel, TensorSpec
+from kindaware import KindAwareModel
 
 
 class TritonPythonModel(KindAwareModel):
     """Answers how many new pages its forward, of 128 MiB, has taken."""
-
-    inputs = (TensorSpec("X", "FP32", [1]),)
-    outputs = (TensorSpec("FAULTS", "FP32", [1]),)
-    max_batch_size = 8
 
     def load(self):
         torch.ones(2**25)
@@ -48,10 +44,10 @@ def test_forward_gets_the_pages_of_the_one_before_unless_keep_memory_is_off(conn
     }.items():
         write_model(tmp_path, name, source, setting)
 
-    with TritonServer(tmp_path) as server:
+    with serve_complete(tmp_path) as server:
         client = connect(server)
         last = {
-            name: [client.infer(name, X=np.ones((1, 1), np.float32))["FAULTS"].item() for _ in range(20)][-5:]
+            name: [client.infer(name, X=np.ones((1, 1), np.float32))["Y"].item() for _ in range(10)][-5:]
             for name in ("kept", "given_back", "awaiting")
         }
 
@@ -66,15 +62,11 @@ from pathlib import Path
 
 import torch
 
-from kindaware import KindAwareModel, TensorSpec
+from kindaware import KindAwareModel
 
 
 class TritonPythonModel(KindAwareModel):
     """Answers how many MiB of its memory are huge pages."""
-
-    inputs = (TensorSpec("X", "FP32", [1]),)
-    outputs = (TensorSpec("MIB", "FP32", [1]),)
-    max_batch_size = 8
 
     def load(self):
         self.kept = torch.ones(2**25)
@@ -94,15 +86,24 @@ def test_memory_of_an_instance_is_in_huge_pages(connect, tmp_path, monkeypatch):
     for name, setting in {"asked": "auto", "unasked": "off"}.items():
         write_model(tmp_path, name, HUGE, setting)
 
-    with TritonServer(tmp_path) as server:
+    with serve_complete(tmp_path) as server:
         client = connect(server)
         found = {
-            name: client.infer(name, X=np.ones((1, 1), np.float32))["MIB"].item()
+            name: client.infer(name, X=np.ones((1, 1), np.float32))["Y"].item()
             for name in ("asked", "unasked")
         }
 
     assert found["asked"] > 64
     assert found["unasked"] < 64
+
+
+CONFIG = """\
+backend: "python"
+max_batch_size: 8
+input [ { name: "X" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "Y" data_type: TYPE_FP32 dims: [ 1 ] } ]
+instance_group [ { kind: KIND_CPU } ]
+"""
 
 
 def write_model(repository, name, source, keep_memory):
@@ -111,6 +112,4 @@ def write_model(repository, name, source, keep_memory):
     version.mkdir(parents=True)
     (version / "model.py").write_text(source)
     parameter = f'key: "kindaware.keep_memory" value {{ string_value: "{keep_memory}" }}'
-    (repository / name / "config.pbtxt").write_text(
-        f'backend: "python"\ninstance_group [ {{ kind: KIND_CPU }} ]\nparameters {{ {parameter} }}\n'
-    )
+    (repository / name / "config.pbtxt").write_text(CONFIG + f"parameters {{ {parameter} }}\n")

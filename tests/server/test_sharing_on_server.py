@@ -82,19 +82,22 @@ def own_memory(process):
     return int(fields["RssAnon"].split()[0]) / 1024
 
 
-@pytest.mark.parametrize(("precision", "size"), [("32-true", 4), ("bf16-true", 2)])
-def test_instances_share_the_weights(tmp_path, monkeypatch, precision, size):
+def test_instances_share_the_weights_as_they_are_and_converted(tmp_path, monkeypatch):
     monkeypatch.setenv("KINDAWARE_CACHE", str(tmp_path / "cache"))
-    write_model(tmp_path / "models", "small", width=8, count=1, precision=precision)
-    write_model(tmp_path / "models", "large", width=WIDTH, count=4, precision=precision)
-    weights = 4 * WIDTH * WIDTH * size / MIB
+    precisions = {"as_they_are": ("32-true", 4), "converted": ("bf16-true", 2)}
+    write_model(tmp_path / "models", "small", width=8, count=1, precision="32-true")
+    for name, (precision, _) in precisions.items():
+        write_model(tmp_path / "models", name, width=WIDTH, count=3, precision=precision)
 
     with serve_complete(tmp_path / "models"):
-        (small,), large = stubs_of("small"), stubs_of("large")
-        held = [pss_of_files(process, ".pt") for process in large]
-        own = [own_memory(process) - own_memory(small) for process in large]
+        (small,), large = stubs_of("small"), {name: stubs_of(name) for name in precisions}
+        held = {name: [pss_of_files(one, ".pt") for one in stubs] for name, stubs in large.items()}
+        own = {name: [own_memory(one) - own_memory(small) for one in stubs] for name, stubs in large.items()}
 
-    assert len(held) == 4
-    assert sum(held) == pytest.approx(weights, rel=0.1)
-    assert max(own) < weights / 2
-    assert len(list((tmp_path / "cache").glob("weights/large-*.pt"))) == (precision == "bf16-true")
+    for name, (_, size) in precisions.items():
+        weights = 4 * WIDTH * WIDTH * size / MIB
+        assert len(held[name]) == 3
+        assert sum(held[name]) == pytest.approx(weights, rel=0.1)
+        assert max(own[name]) < weights / 2
+    cache = tmp_path / "cache"
+    assert [len(list(cache.glob(f"weights/{name}-*.pt"))) for name in precisions] == [0, 1]

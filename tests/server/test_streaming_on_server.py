@@ -42,8 +42,10 @@ def test_stream_over_grpc_gives_each_item_and_one_final(streaming_server, model,
     assert (num_finals, answer.errors) == (1, [])
 
 
-def test_stream_of_a_class_without_config_is_decoupled(server):
-    answer = run(server, lambda client: stream(client, "declared_stream", N=np.array([3], np.int32)))
+def test_stream_of_a_class_without_config_is_decoupled(declaring_server):
+    answer = run(
+        declaring_server, lambda client: stream(client, "declared_stream", N=np.array([3], np.int32))
+    )
     assert numbers(answer) == [3, 3, 3]
 
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from kindaware.testing import TritonServer
+from complete_models import serve_complete
 
 pytestmark = pytest.mark.server
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kindaware import KindAwareModel, TensorSpec
+from kindaware import KindAwareModel
 
 TEXT = Path(__file__).with_name("text.txt")
 print("grün am Anfang", TEXT.read_text())
@@ -33,10 +33,6 @@ def try_out(work):
 
 class TritonPythonModel(KindAwareModel):
     """Answers what becomes of text."""
-
-    inputs = (TensorSpec("X", "FP32", [1]),)
-    outputs = (TensorSpec("FOUND", "BYTES", [1]),)
-    max_batch_size = 8
 
     def load(self):
         print("grün in load")
@@ -57,16 +53,23 @@ class TritonPythonModel(KindAwareModel):
 '''
 
 
+CONFIG = """\
+backend: "python"
+max_batch_size: 8
+input [ { name: "X" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "FOUND" data_type: TYPE_STRING dims: [ 1 ] } ]
+instance_group [ { kind: KIND_CPU } ]
+"""
+
+
 def test_text_in_a_stub_is_utf8(connect, tmp_path):
     version = tmp_path / "texts" / "1"
     version.mkdir(parents=True)
     (version / "model.py").write_text(SOURCE, encoding="utf-8")
     (version / "text.txt").write_text("schön", encoding="utf-8")
-    (tmp_path / "texts" / "config.pbtxt").write_text(
-        'backend: "python"\ninstance_group [ { kind: KIND_CPU } ]\n'
-    )
+    (tmp_path / "texts" / "config.pbtxt").write_text(CONFIG)
 
-    with TritonServer(tmp_path) as server:
+    with serve_complete(tmp_path) as server:
         outputs = connect(server).infer("texts", X=np.ones((1, 1), np.float32))
         deadline = time.monotonic() + 10
         while "grün in forward" not in server.log_text() and time.monotonic() < deadline:
