@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from complete_models import serve_complete
 
 pytestmark = pytest.mark.server
