@@ -41,6 +41,9 @@ _NOTE = "_note_line"
 _NUM_RECENT = 5
 """Tests that noticed the last mutants, and run first."""
 
+_NUM_FOR_EQUIVALENT = 20
+"""Tests of each path through the function of a mutant that none should notice."""
+
 _NUMBER_BYTES = 4
 
 
@@ -118,11 +121,11 @@ class MutantRuns:
             or "" or None where the mutant can't be put in place, seconds. The number is None for a test that
             fails with the library as it is, and is left out.
         jobs: how many mutants run at a time.
-        per_path: how many tests of each path through the function an equivalent mutant gets.
+        per_path: how many tests of each path through the function run; None for all.
     """
 
     def __init__(
-        self, package: Path, mutations: list[Mutation], results: Path, *, jobs: int, per_path: int
+        self, package: Path, mutations: list[Mutation], results: Path, *, jobs: int, per_path: int | None
     ) -> None:
         self._package = package
         self._mutations = mutations
@@ -220,7 +223,7 @@ class MutantRuns:
         ):
             if self._measured[name].is_passed and (path := self._measured[name].lines & function):
                 paths.setdefault(path, []).append(name)
-        limit = self._per_path if mutation.key in EQUIVALENT else None
+        limit = _NUM_FOR_EQUIVALENT if mutation.key in EQUIVALENT else self._per_path
         chosen = [_one_case_each_first(names)[:limit] for names in sorted(paths.values(), key=len)]
         in_turn = [name for some in zip_longest(*chosen) for name in some if name is not None]
         recent = [name for name in reversed(self._killers[-_NUM_RECENT:]) if name in in_turn]

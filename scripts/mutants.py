@@ -120,7 +120,7 @@ def all_tests() -> list[str]:
 
 
 def run_in_forks(
-    mutations: list[Mutation], files: list[str], jobs: int, per_path: int
+    mutations: list[Mutation], files: list[str], jobs: int, per_path: int | None
 ) -> Iterator[Result | Mutation]:
     """Run mutants in forks of a process with the tests; those that can't be put in place as they are."""
     with tempfile.TemporaryDirectory(prefix="kindaware-mutants-") as folder:
@@ -189,7 +189,7 @@ def run_in_copy(mutation: Mutation, files: list[str]) -> Result:
     return Result(mutation, killer, time.monotonic() - started)
 
 
-def run_all(mutations: list[Mutation], files: list[str], jobs: int, per_path: int) -> Iterator[Result]:
+def run_all(mutations: list[Mutation], files: list[str], jobs: int, per_path: int | None) -> Iterator[Result]:
     """Run mutants, so many at a time; gives what became of each when it is known."""
     for one in run_in_forks(mutations, files, jobs, per_path):
         yield one if isinstance(one, Result) else run_in_copy(one, files)
@@ -260,9 +260,8 @@ def main() -> int:
     parser.add_argument(
         "--per-path",
         type=int,
-        default=20,
         metavar="N",
-        help="so many tests for each path through the function of an equivalent mutant",
+        help="only so many tests for each path through a mutant's function",
     )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many at a time")
     parser.add_argument("--list", action="store_true", help="only list the mutants")
