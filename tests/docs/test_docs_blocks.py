@@ -2,15 +2,13 @@
 
 import doctest
 import importlib.util
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
 from docs_models import hook_class, initialized, parse_config, requests_for, run
 from docs_pages import OUR_PAGES, PAGES, ROOT, blocks_of, name_of
+from plain_pytest import PlainPytest
 
 from kindaware._batch.results import Failure
 from kindaware.testing import ModelHarness
@@ -207,29 +205,21 @@ def test_pages_with_unit_tests_are_those_that_promise_them():
     }
 
 
+@pytest.fixture(scope="module")
+def plain_pytest():
+    with PlainPytest() as started:
+        yield started
+
+
 @pytest.mark.parametrize("page", WITH_UNIT_TESTS, ids=name_of)
-def test_unit_tests_of_a_page_pass_in_plain_pytest(page, tmp_path):
+def test_unit_tests_of_a_page_pass_in_plain_pytest(page, plain_pytest, tmp_path):
     if name_of(page) == "README.md":
         pytest.importorskip("torchvision")
     write_files(page, tmp_path)
     if name_of(page) == "README.md":
         (tmp_path / "conftest.py").write_text(NO_WEIGHTS)
     tests = [path.name for path in tmp_path.glob("test_*.py") if "on_server" not in path.name]
-    assert " passed" in run_pytest(tmp_path, *tests)
-
-
-def run_pytest(folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *arguments],
-        cwd=folder,
-        env={key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert " passed" in plain_pytest.run(tmp_path, *tests)
 
 
 def test_configurations_in_unit_tests_equal_those_in_config_pbtxt(tmp_path, monkeypatch):
