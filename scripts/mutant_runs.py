@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -40,6 +41,8 @@ _NOTE = "_note_line"
 
 _NUM_RECENT = 5
 """Tests that noticed the last mutants, and run first."""
+
+_PR_SET_PDEATHSIG = 1
 
 _NUM_FOR_EQUIVALENT = 20
 """Tests of each path through the function of a mutant that none should notice."""
@@ -281,6 +284,11 @@ def _one_case_each_first(names: list[str]) -> list[str]:
     return [name for _, name in sorted(order, key=lambda one: one[0])]
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process when the one that forked it ends, however that comes about."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _fork(work: Callable[[], None]) -> int:
     """Run in a fork, whose status is 1 if it raises."""
     child = os.fork()
@@ -289,6 +297,7 @@ def _fork(work: Callable[[], None]) -> int:
     status = 1
     try:
         os.setsid()
+        end_with_parent()
         work()
         status = 0
     except BaseException:

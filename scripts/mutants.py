@@ -34,7 +34,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from mutant_runs import MutantRuns
+from mutant_runs import MutantRuns, end_with_parent
 from mutated_modules import EQUIVALENT, MODULES
 from mutations import Mutation, apply, find_mutations
 
@@ -151,6 +151,7 @@ def run_in_forks(
 def _run_pytest(plugin: MutantRuns, files: list[str], output: Path) -> None:
     """Run pytest in a child, whose output goes to a file."""
     os.setsid()
+    end_with_parent()
     try:
         os.chdir(ROOT)
         written = os.open(output, os.O_WRONLY | os.O_CREAT)
