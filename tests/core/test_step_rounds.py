@@ -120,7 +120,7 @@ class Rounds:
         settings = Settings(**{"max_streams": 3, "max_begins_per_step": 8, **settings})
         plan = SimpleNamespace(spec=SimpleNamespace(name="m"), settings=settings, logger=LOGGER)
         self.steps = Steps(plan, self.runner)
-        self.steps._arrivals = SimpleNamespace(read=lambda adapter, requests: requests)
+        self.steps.arrivals = SimpleNamespace(read=lambda adapter, requests: requests)
         self.sender, self.counters = self.steps._sender, self.runner.counters
 
     def serve(self, *ids, responses=None, **options):
@@ -604,3 +604,14 @@ def test_close_while_a_hook_hangs_ends_all_streams(make, monkeypatch):
     rounds.steps.close()
     assert rounds.sent == [("a", "UNAVAILABLE"), ("b", "UNAVAILABLE")]
     assert rounds.sender.is_closed
+
+
+def test_end_leaves_no_stream_another_step(make):
+    rounds = make(drain_seconds=60.0, max_streams=1)
+    rounds.serve("a", "b")
+    rounds.run()
+    rounds.sender.sent.clear()
+    rounds.steps.end()
+    assert rounds.run() is False
+    assert rounds.sent == [("a", "UNAVAILABLE"), ("b", "UNAVAILABLE")]
+    assert (len(rounds.runner.stepped), rounds.runner.ended) == (1, [("a", 1)])
