@@ -12,7 +12,8 @@ import urllib.request
 
 import pytest
 from docs_pages import ROOT, blocks_of, table_with
-from test_docs_blocks import run_pytest, write_files
+from plain_pytest import PlainPytest
+from test_docs_blocks import write_files
 
 from kindaware.testing import TritonServer
 
@@ -230,4 +231,5 @@ def test_traceback_is_on_several_lines_in_the_log_as_the_errors_page_says(server
 
 def test_server_test_of_the_testing_page_passes(tmp_path):
     write_files(DOCS / "reference/testing.md", tmp_path)
-    assert " passed" in run_pytest(tmp_path, "test_scale_on_server.py")
+    with PlainPytest() as plain_pytest:
+        assert " passed" in plain_pytest.run(tmp_path, "test_scale_on_server.py")
