@@ -12,6 +12,7 @@ from kindaware._batch.counters import Counters
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestContext
 from kindaware._batch.results import Failure
+from kindaware._config.settings import Settings
 from kindaware._execute import item_sender as _item_sender
 from kindaware._execute.item_sender import Delivery, ItemSender
 from kindaware._execute.open_stream import OpenStream
@@ -57,7 +58,10 @@ def counters():
 
 @pytest.fixture
 def sender(counters):
-    sender = ItemSender(SimpleNamespace(spec=SimpleNamespace(name="m"), logger=LOGGER), counters)
+    plan = SimpleNamespace(
+        spec=SimpleNamespace(name="m"), logger=LOGGER, hooks=SimpleNamespace(step=len), settings=Settings()
+    )
+    sender = ItemSender(plan, counters)
     yield sender
     sender.close()
 

@@ -27,7 +27,8 @@ class Steps:
         self.streams = [OpenStream(Request(str(n), {}, 1), None, state) for n, state in enumerate(states)]
         settings = SimpleNamespace(isolate_errors=isolates)
         plan = SimpleNamespace(spec=SimpleNamespace(name="m"), settings=settings)
-        self.stepped = StepIsolation(plan, self).run(self.streams)
+        self.taken = []
+        self.stepped = StepIsolation(plan, self).run(self.streams, self.taken.extend)
 
     def step(self, states, requests):
         numbers = [state[0] for state in states]
@@ -37,7 +38,7 @@ class Steps:
 
     @property
     def results(self):
-        return {int(stream.request.id): result for stream, result in self.stepped.results}
+        return {int(stream.request.id): result for stream, result in self.taken}
 
     @property
     def failed(self):
