@@ -133,7 +133,7 @@ def make_spec(*, inputs=None, outputs=None, max_batch_size=64):
 def make_plan(forward, *, spec=None, collate=None, **settings):
     """A plan around a function, with the hooks and settings that are named."""
     spec = spec or make_spec()
-    optional = ("preprocess", "row_cost", "postprocess")
+    optional = ("preprocess", "row_cost", "postprocess", "step")
     hooks = {name: settings.pop(name) for name in optional if name in settings}
     call = Call.bind(forward, spec, "model 'm'", has_preprocess="preprocess" in hooks)
     hooks = Hooks(forward, call, collate=collate, **hooks)

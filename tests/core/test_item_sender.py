@@ -5,14 +5,13 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from core_kit import LOGGER
+from core_kit import make_plan
 
 from kindaware import RequestError
 from kindaware._batch.counters import Counters
 from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestContext
 from kindaware._batch.results import Failure
-from kindaware._config.settings import Settings
 from kindaware._execute import item_sender as _item_sender
 from kindaware._execute.item_sender import Delivery, ItemSender
 from kindaware._execute.open_stream import OpenStream
@@ -58,10 +57,7 @@ def counters():
 
 @pytest.fixture
 def sender(counters):
-    plan = SimpleNamespace(
-        spec=SimpleNamespace(name="m"), logger=LOGGER, hooks=SimpleNamespace(step=len), settings=Settings()
-    )
-    sender = ItemSender(plan, counters)
+    sender = ItemSender(make_plan(lambda X: X, step=len), counters)
     yield sender
     sender.close()
 
@@ -108,8 +104,13 @@ def test_seconds_to_items_are_those_since_the_request_and_since_the_item_before(
     ("error", "code", "text", "num_records"),
     [
         (RequestError("no such parameter", code="UNSUPPORTED"), "UNSUPPORTED", "no such parameter", 0),
-        (ValueError("broken"), "INTERNAL", "model 'm' request 'r': expected the response to return, got", 1),
-        (SystemExit(3), "INTERNAL", "model 'm' request 'r': expected the response to return, got", 1),
+        (
+            ValueError("broken"),
+            "INTERNAL",
+            "model 'm' request 'r': expected sending the response to return, got",
+            1,
+        ),
+        (SystemExit(3), "INTERNAL", "model 'm' request 'r': expected sending the response to return, got", 1),
     ],
 )
 def test_stream_whose_item_can_not_be_sent_sends_no_other_and_ends_with_why(

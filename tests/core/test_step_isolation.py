@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from core_kit import LOGGER
+from core_kit import LOGGER, make_plan
 
 from kindaware import KindAwareError, RequestError
 from kindaware._batch.counters import Counters
@@ -25,8 +25,7 @@ class Steps:
         self.device = SimpleNamespace(health=Health(CpuRuntime(), "m", LOGGER))
         states = [[n] if is_mutable else (n,) for n in range(num_streams)]
         self.streams = [OpenStream(Request(str(n), {}, 1), None, state) for n, state in enumerate(states)]
-        settings = SimpleNamespace(isolate_errors=isolates)
-        plan = SimpleNamespace(spec=SimpleNamespace(name="m"), settings=settings)
+        plan = make_plan(lambda X: X, step=len, isolate_errors=isolates)
         self.taken = []
         self.stepped = StepIsolation(plan, self).run(self.streams, self.taken.extend)
 

@@ -4,7 +4,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from core_kit import LOGGER
+from core_kit import LOGGER, make_plan
 
 from kindaware import Done, Next, RequestError
 from kindaware._batch.counters import Counters
@@ -12,7 +12,6 @@ from kindaware._batch.request import Request
 from kindaware._batch.request_context import RequestContext
 from kindaware._batch.request_info import RequestInfo
 from kindaware._batch.results import Failure
-from kindaware._config.settings import Settings
 from kindaware._device.health import Health
 from kindaware._device.runtime import CpuRuntime
 from kindaware._execute import steps as _steps
@@ -117,8 +116,8 @@ class Rounds:
         monkeypatch.setattr(_steps, "ItemSender", Sender)
         monkeypatch.setattr(_steps, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.runner = Runner()
-        settings = Settings(**{"max_streams": 3, "max_begins_per_step": 8, **settings})
-        plan = SimpleNamespace(spec=SimpleNamespace(name="m"), settings=settings, logger=LOGGER)
+        settings = {"max_streams": 3, "max_begins_per_step": 8, **settings}
+        plan = make_plan(lambda X: X, step=len, **settings)
         self.steps = Steps(plan, self.runner)
         self.steps.arrivals = SimpleNamespace(read=lambda adapter, requests: requests)
         self.sender, self.counters = self.steps._sender, self.runner.counters
