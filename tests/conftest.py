@@ -13,6 +13,7 @@ from triton_version import OTHER_SERVER, skip_on_other_server
 from work_units import in_order, make_scheduler
 
 REQUIRE_SERVER = "KINDAWARE_REQUIRE_SERVER"
+CONTAINERS = "KINDAWARE_CONTAINERS"
 
 register_profiles()  # before the modules of the tests ask for one
 
@@ -40,6 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if is_slow(item):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("containers") and os.environ.get(CONTAINERS) != "1":
+            item.add_marker(pytest.mark.skip(reason=f"takes minutes, and makes images: {CONTAINERS}=1"))
     if hasattr(config, "workerinput"):
         items[:] = in_order(items)
     if os.environ.get(OTHER_SERVER):

@@ -20,6 +20,7 @@ from kindaware.cli.new import new
 from kindaware.cli.profile import profile
 from kindaware.cli.run import run as run_command
 from kindaware.cli.serve import serve
+from kindaware.cli.size import size
 
 _DEBUG = "--debug"
 
@@ -189,6 +190,16 @@ _COMMANDS: dict[str, _Command] = {
             "kindaware bench models/net --tune --latency-ms 50",
         ],
         {0: "every request was answered", 1: "one was not, or the measurement failed"},
+    ),
+    "size": _Command(
+        size,
+        "Say how many replicas a load needs.",
+        [
+            "kindaware size models/net --rate 2000 --p99-ms 50",
+            "kindaware size models/net --rate 2000 --p99-ms 50 --instances 1,2,4 --cost-per-hour 1.20",
+            "kindaware size localhost:8001 --model net --rate 500 --p99-ms 50 --verify-seconds 20",
+        ],
+        {0: "the plan was made", 1: "the model can't be measured, or can't keep the limit"},
     ),
     "profile": _Command(
         profile,

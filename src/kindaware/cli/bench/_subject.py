@@ -116,9 +116,13 @@ class Subject:
         """The address, with its scheme."""
         return f"{self._transport.scheme}://{self._transport.address}"
 
+    def statistics(self) -> list[dict[str, Any]]:
+        """Return the server's statistics of the model, a mapping for each version."""
+        return self._transport.statistics(self.model, self.version, _TIMEOUT_SECONDS)
+
     def counts(self) -> Counter[str]:
         """Return what the server has counted for the model so far."""
-        return count(self._transport.statistics(self.model, self.version, _TIMEOUT_SECONDS))
+        return count(self.statistics())
 
     def target(self, inputs: Mapping[str, Any]) -> Target:
         """Return the request with these inputs, whose batch dimension is there already.
