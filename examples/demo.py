@@ -143,7 +143,7 @@ def run():
             repositories[0] = copy_with_random_weights(folder)
         print("Starting a Triton server on both models ...", flush=True)
         start = time.monotonic()
-        # Their configurations are complete: without processes that complete them the start takes half as long.
+        # Their configurations are complete: no process has to complete them, which takes as long again.
         with TritonServer(repositories, args=["--disable-auto-complete-config"]) as server:
             seconds = time.monotonic() - start
             print(f"Triton {server.server_version} is ready at {server.http_url} after {seconds:.1f} s.")
