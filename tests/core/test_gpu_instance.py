@@ -45,6 +45,17 @@ def on_gpu(model, *parts):
     return requests
 
 
+def test_batches_that_are_run_to_be_measured_take_the_buffers_of_the_one_before(accelerator):
+    model = start(Identity, kind="GPU", device_id=1, parameters={"kindaware.warmup": "off"})
+    pipeline = pipeline_of(model)
+    request = Request("r", {"X": torch.ones(2, 4)}, 2)
+    trial, held = pipeline.trial(request), set()
+    for run in (trial, trial, lambda: pipeline.run_alone(request), lambda: pipeline.run_alone(request)):
+        run()
+        held.add(model._kindaware_instance._device.staging.statistics.pinned_bytes)
+    assert len(held) == 1
+
+
 @pytest.mark.parametrize(
     ("kind", "text"),
     [

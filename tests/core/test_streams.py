@@ -1,6 +1,7 @@
 """`stream`: items become responses, and whatever happens there is one FINAL."""
 
 import asyncio
+import contextlib
 import re
 import sys
 import threading
@@ -308,6 +309,27 @@ def test_stream_that_still_runs_when_the_model_ends_gets_unavailable():
     assert not thread.is_alive()
     assert (instance.begun, instance.ended) == (1, 1)
     assert pending.is_done
+    assert pending.answers[-2].failure.code == "UNAVAILABLE"
+
+
+def test_stream_that_swallows_its_cancellation_takes_no_further_step_as_the_model_ends():
+    waits = threading.Event()
+
+    class Swallows(Model):
+        async def stream(self, N):
+            self.steps = 0
+            while True:
+                self.steps += 1
+                with contextlib.suppress(asyncio.CancelledError):
+                    waits.set()
+                    await asyncio.sleep(3600)
+                yield N
+
+    with open_harness(Swallows) as model:
+        stream = model.stream(N=[[1]])
+        assert waits.wait(10)
+        instance, pending = model.instance, stream._pending
+    assert instance.steps == 1
     assert pending.answers[-2].failure.code == "UNAVAILABLE"
 
 

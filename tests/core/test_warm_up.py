@@ -439,6 +439,25 @@ def test_plan_runs_inputs_of_variable_size_that_are_optional_or_that_the_hook_ma
     assert WarmUp.plan(required, Settings(cuda_graphs=(2,)), gpu, make_inputs).graph_sizes == (2,)
 
 
+@pytest.mark.parametrize(
+    ("max_batch_size", "sizes", "is_dynamic", "rows"),
+    [
+        (8, (), True, {1: 1, 8: 8}),
+        (8, (), False, {1: 1}),
+        (8, (4, 2), True, {2: 2, 4: 4}),
+        (0, (), True, {1: None}),
+        (0, (4,), False, {1: None}),
+    ],
+)
+def test_requests_to_time_are_a_single_one_and_a_busy_batch_or_those_of_the_setting(
+    max_batch_size, sizes, is_dynamic, rows
+):
+    spec = ModelSpec("m", max_batch_size, (TensorSpec("X", "FP32", [2]),), ())
+    requests = WarmUp(spec, (1,), (), None, "").requests_to_time(sizes, is_dynamic=is_dynamic)
+    assert {size: one.rows for size, one in requests.items()} == rows
+    assert list(requests) == sorted(requests)
+
+
 def test_run_sends_zeros_without_the_optional_inputs_and_records_no_graph_that_is_not_wanted():
     spec = ModelSpec("m", 8, (TensorSpec("X", "FP32", [2]), TensorSpec("Z", "FP32", [2], optional=True)), ())
     sent = []
