@@ -36,7 +36,7 @@ FIXED_SHARE = 0.25
 BATCH_MS = (4.0, 12.0, 36.0)
 """How long the GPU computes a full batch."""
 
-SECONDS = 0.8
+SECONDS = 0.5
 NUM_CALLS = 6
 TIMELINE_MS = 10.0
 
@@ -68,8 +68,7 @@ class OnSimulatedGpu:
             "forward": repr(FIXED_SHARE * seconds),
             "row": repr((1 - FIXED_SHARE) * seconds / ROWS),
             "width": str(NUM_OUTPUTS),
-            "kindaware.warmup": "off",
-            "kindaware.overlap_calls": "true" if self.overlaps else "false",
+            **_settings(self.overlaps),
         }
 
     def config(self) -> str:
@@ -84,6 +83,16 @@ instance_group [ {{ kind: KIND_MODEL }} ]
 dynamic_batching {{ }}
 """
         return text + parameters_text(self.parameters)
+
+
+def _settings(overlaps: bool) -> dict[str, str]:
+    """Return the settings of both models: with one thread none waits for another on a busy core."""
+    overlap_calls = "true" if overlaps else "false"
+    return {
+        "kindaware.warmup": "off",
+        "kindaware.num_threads": "1",
+        "kindaware.overlap_calls": overlap_calls,
+    }
 
 
 def run_overlap(run: Run) -> dict[str, Any]:
@@ -162,11 +171,10 @@ def record_timeline(overlaps: bool) -> list[dict[str, Any]]:
         "input": [{"name": INPUT, "data_type": "TYPE_FP32", "dims": [WIDTH]}],
         "output": [{"name": OUTPUT, "data_type": "TYPE_FP32", "dims": [NUM_OUTPUTS]}],
     }
-    parameters = {"kindaware.warmup": "off", "kindaware.overlap_calls": str(overlaps).lower()}
     accelerator = SimulatedAccelerator(1, cost=cost)
     rows = [{INPUT: row} for row in np.random.default_rng(0).random((ROWS, 1, WIDTH), np.float32)]
     with ModelHarness(
-        _Doubling, config=config, parameters=parameters, kind="GPU", accelerator=accelerator
+        _Doubling, config=config, parameters=_settings(overlaps), kind="GPU", accelerator=accelerator
     ) as harness:
         for stream in harness.stream_batch(rows):
             list(stream)
