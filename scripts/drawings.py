@@ -217,6 +217,66 @@ def throughput() -> str:
     return drawing(y - 16, "Throughput of kindaware, a model.py by hand, and other servers", parts)
 
 
+JOIN, COPY, FORWARD, ANSWER = 6, 1, 10, 5
+"""How long the stages of a drawn call take, in milliseconds."""
+
+Busy = list[tuple[str, int, int, int]]
+"""Lane, number of the call, start and end."""
+
+
+def one_by_one(num_calls: int) -> Busy:
+    """Return when what is busy, if a call begins when the one before it is answered."""
+    busy: Busy = []
+    for number in range(num_calls):
+        at = number * (JOIN + COPY + FORWARD + COPY + ANSWER)
+        lanes = [("host", JOIN), ("in", COPY), ("GPU", FORWARD), ("out", COPY), ("host", ANSWER)]
+        for lane, length in lanes:
+            busy.append((lane, number, at, at + length))
+            at += length
+    return busy
+
+
+def overlapping(num_calls: int) -> Busy:
+    """Return the same, if a call is passed when the GPU has done the one before the last."""
+    busy: Busy = []
+    joined = computed = answered = 0
+    landed = [0, 0]
+    for number in range(num_calls):
+        joined = max(joined, landed[-2]) + JOIN
+        computed = max(computed, joined + COPY) + FORWARD
+        landed.append(computed + COPY)
+        answered = max(answered, landed[-1]) + ANSWER
+        busy += [
+            ("host", number, joined - JOIN, joined),
+            ("in", number, joined, joined + COPY),
+            ("GPU", number, computed - FORWARD, computed),
+            ("out", number, computed, computed + COPY),
+            ("answers", number, answered - ANSWER, answered),
+        ]
+    return busy
+
+
+def overlap() -> str:
+    """Draw what host and GPU do during four calls, one by one and overlapping."""
+    kinds = {"host": "blue", "in": "box", "GPU": "green", "out": "box", "answers": "amber"}
+    plain, beside = one_by_one(4), overlapping(4)
+    scale = 384 / max(end for *_, end in plain)
+    parts, y = [], 30
+    for title, busy in [("one call at a time", plain), ("overlap_calls", beside)]:
+        parts.append(text(20, y, title, "bold", "start"))
+        y += 12
+        for lane in [one for one in kinds if any(one == name for name, *_ in busy)]:
+            parts.append(text(72, y + 15, lane, "small", "end"))
+            for _, number, start, end in [one for one in busy if one[0] == lane]:
+                x, width = 80 + scale * start, scale * (end - start)
+                label = [str(number + 1)] if width > 12 else []
+                parts.append(box(x, y, width, 20, kinds[lane], *label, words="label"))
+            y += 25
+        y += 28
+    parts += [arrow(80, y - 22, 464, y - 22), text(272, y - 4, "time", "small")]
+    return drawing(y + 10, "What host and GPU do during four calls, one by one and overlapping", parts)
+
+
 FORMS = [
     ("kindaware", "kindaware", "green"),
     ("by hand, batched", "hand_written", "blue"),
@@ -250,6 +310,7 @@ DRAWINGS = {
     "execute": execute,
     "halving": halving,
     "stream": stream,
+    "overlap": overlap,
     "throughput": throughput,
 }
 

@@ -208,7 +208,7 @@ def _recorded(stages: Iterable[Stage]) -> Iterator[list[tuple[str, float, float]
         return run
 
     with ExitStack() as stack:
-        for name, owner, method in stages:
-            setattr(owner, method, timed(f"host: {name}", getattr(owner, method)))
-            stack.callback(delattr, owner, method)
+        for one in stages:
+            setattr(one.owner, one.method, timed(f"host: {one.name}", getattr(one.owner, one.method)))
+            stack.callback(delattr, one.owner, one.method)
         yield busy
