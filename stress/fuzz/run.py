@@ -24,7 +24,7 @@ MODELS = Path(__file__).resolve().parents[1] / "models"
 AT_ONCE = 16
 NUM_RIGHT = 2
 MOST_FINDINGS = 50
-_ROUNDS = 500
+_ROUNDS = 10
 """Rounds per run of hypothesis, whose memory of what it has drawn grows."""
 
 
@@ -74,6 +74,7 @@ def fuzz(num_inputs: int, seed_number: int, say: Callable[[str], None]) -> Repor
     report = Report(seed_number)
     started = time.monotonic()
     with TritonServer(MODELS, stop_timeout_seconds=60) as server:
+        say(f"the server is ready after {time.monotonic() - started:.0f} s")
         stubs = list_children(server.pid)
         wire = Wire(server.http_url, server.grpc_url)
         stop = threading.Event()
@@ -90,7 +91,8 @@ def fuzz(num_inputs: int, seed_number: int, say: Callable[[str], None]) -> Repor
                     num_rounds = min(_ROUNDS, -(-(num_inputs - report.num_sent) // AT_ONCE))
                     _run(wire, pool, report, number, num_rounds, server)
                     number += 1_000_003
-                    say(f"{report.num_sent} sent, {time.monotonic() - started:.0f} s")
+                    seconds = time.monotonic() - started
+                    say(f"{report.num_sent} sent, {len(report.findings)} findings, {seconds:.0f} s")
         finally:
             stop.set()
             for one in clients:

@@ -4,7 +4,7 @@ import torch
 
 from kindaware import Done, KindAwareModel, Next, RequestError
 
-MOST = 10_000
+MOST = 1_000
 
 
 class TritonPythonModel(KindAwareModel):
@@ -15,7 +15,7 @@ class TritonPythonModel(KindAwareModel):
         """Make nothing."""
 
     def begin(self, KEY, COUNT):
-        if int(COUNT) > MOST:
+        if abs(int(COUNT)) > MOST:
             raise RequestError(f"COUNT is above {MOST}")
         return int(KEY), int(COUNT), 0
 

@@ -6,7 +6,7 @@ import torch
 
 from kindaware import KindAwareModel, RequestError
 
-MOST = 10_000
+MOST = 1_000
 
 
 class TritonPythonModel(KindAwareModel):
@@ -18,7 +18,7 @@ class TritonPythonModel(KindAwareModel):
 
     async def stream(self, KEY, COUNT):
         count = int(COUNT)
-        if count > MOST:
+        if abs(count) > MOST:
             raise RequestError(f"COUNT is above {MOST}")
         for index in range(abs(count)):
             await asyncio.sleep(0.001)
