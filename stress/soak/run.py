@@ -67,7 +67,7 @@ def soak(
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         _write_models(Path(folder))
-        server = TritonServer(folder, models=NAMES, heal=True, max_heals=1000)
+        server = TritonServer(folder, models=NAMES)
         with server:
             started = time.time()
             run = Run(seconds, Tally(started))
