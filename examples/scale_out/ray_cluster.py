@@ -26,10 +26,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 MODELS = Path(__file__).parent / "ray_models"
-TRIES, PAUSE_SECONDS, TIMEOUT_SECONDS = 20, 0.25, 30
+TRIES, PAUSE_SECONDS, TIMEOUT_SECONDS = 20, 0.25, 120
 EVENT, DONE = "event", "done"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_agent_register_timeout_ms": "120000",  # a node of a busy machine takes longer than by default
+    "RAY_raylet_start_wait_time_s": "120",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",  # by default the number follows after 10 s
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
 }
@@ -168,10 +170,15 @@ def cluster():
         serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
         yield nodes, port
     finally:
-        with contextlib.suppress(Exception):
+        if ray.is_initialized():  # else Serve would start a cluster to shut down
             serve.shutdown()
-        ray.shutdown()
+            ray.shutdown()
         nodes.shutdown()
+
+
+def say(text: str) -> None:
+    """Print what happens, with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
 def free_port() -> int:
@@ -204,8 +211,8 @@ def wait_for(load: Load, condition, seconds: float) -> None:
         time.sleep(0.1)
 
 
-def running_replicas() -> list[str]:
-    """Return the nodes of the replicas that run."""
+def running_replicas() -> int:
+    """Return how many replicas run."""
     from ray import serve
 
     deployment = serve.status().applications["models"].deployments["TritonReplica"]
@@ -244,7 +251,7 @@ def rehearse_scale_up(url: str, per_second: float, calm_seconds: float) -> Load:
     """Send more than one replica answers; done when a second one runs."""
     with Load(url, per_second) as load:
         load.mark(EVENT)
-        wait_for(load, lambda: running_replicas() >= 2, 120)
+        wait_for(load, lambda: running_replicas() == 2, 180)
         load.mark(DONE)
         time.sleep(2 * calm_seconds)
     return load
@@ -253,23 +260,30 @@ def rehearse_scale_up(url: str, per_second: float, calm_seconds: float) -> Load:
 def rehearse(*, is_quick: bool) -> tuple[dict, dict[str, Load]]:
     """Run all three; returns the figures, and the loads for the plot."""
     per_second, calm_seconds = (20, 3) if is_quick else (40, 15)
+    say("starting the cluster")
     loads, figures = {}, {}
     with tempfile.TemporaryDirectory() as folder, cluster() as (nodes, port):
         models = Path(folder) / "models"
         shutil.copytree(MODELS, models, ignore=shutil.ignore_patterns("__pycache__"))
         url = f"http://127.0.0.1:{port}/v2/models/double/infer"
 
+        say("deploying two replicas")
         deploy(models, replicas=2)
+        say("killing a node")
         loads["outage"] = rehearse_outage(nodes, url, per_second, calm_seconds)
         figures["outage"] = summarize(loads["outage"], {2.0})
 
+        say(f"{figures['outage']}\nrolling a change out")
         loads["rollout"] = rehearse_rollout(models, url, per_second, calm_seconds, replicas=2)
         figures["rollout"] = summarize(loads["rollout"], {2.0, 3.0})
 
-        deploy(models, replicas=1, max_replicas=3, target_pending=4)
+        say(f"{figures['rollout']}\ndeploying one replica that may become two")
+        deploy(models, replicas=1, max_replicas=2, target_pending=4)
         wait_for(loads["rollout"], lambda: running_replicas() == 1, 120)
+        say("sending more than it answers")
         loads["scale-up"] = rehearse_scale_up(url, 70, calm_seconds)
         figures["scale-up"] = summarize(loads["scale-up"], {3.0})
+        say(f"{figures['scale-up']}\nending")
     return figures, loads
 
 

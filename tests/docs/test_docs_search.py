@@ -107,6 +107,7 @@ WANTED = {
     "capacity planning": "how-to/size-it",
     "how many replicas": "how-to/size-it",
     "cost": "how-to/size-it",
+    "ray": "how-to/ray-serve",
     "troubleshooting": "how-to/debug",
     "logging": "how-to/debug",
     "error handling": "reference/errors",
