@@ -31,7 +31,6 @@ EVENT, DONE = "event", "done"
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_agent_register_timeout_ms": "120000",  # a node of a busy machine takes longer than by default
-    "RAY_raylet_start_wait_time_s": "120",
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",  # by default the number follows after 10 s
     "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
 }
