@@ -64,6 +64,14 @@ def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory):
         yield
 
 
+@pytest.fixture(scope="module")
+def constant_error_ids():
+    """Errors have the same id each time, so that the texts of two runs can be compared."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kindaware._hooks.disclosure.secrets.token_hex", lambda num_bytes: "5f0c91d2")
+        yield
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item):
     """Let nothing run beside a test that is marked `alone`."""

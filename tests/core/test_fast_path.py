@@ -22,6 +22,8 @@ from kindaware._execute.fast_path import FastPath
 from kindaware._hooks.binding import Call
 from kindaware._hooks.hooks import Hooks
 
+pytestmark = pytest.mark.usefixtures("constant_error_ids")
+
 
 @pytest.fixture
 def request_of(host, pb_utils):

@@ -16,6 +16,8 @@ from kindaware._batch.results import Failure
 from kindaware._tensors.rows import concat, split
 from searches import examples
 
+pytestmark = pytest.mark.usefixtures("constant_error_ids")
+
 BAD, REFUSED, REFUSED_WIDTH = 91, 92, 3
 
 

@@ -11,6 +11,8 @@ from simulated_kit import ON_GPU, Doubler, make_config, serve, tensor
 from kindaware import RequestError
 from searches import examples
 
+pytestmark = pytest.mark.usefixtures("constant_error_ids")
+
 DTYPES = {
     "TYPE_FP32": np.float32,
     "TYPE_FP16": np.float16,

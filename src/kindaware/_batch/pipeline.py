@@ -188,7 +188,7 @@ class Pipeline:
         """Iterate over the stages of a call, in order."""
         if self._preprocessor.has_hooks:
             yield Stage(PREPROCESS, self._preprocessor, "run", lambda request: [request])
-        yield Stage(BATCH, self.runner, "run", lambda requests: requests)
+        yield Stage(BATCH, self.runner, "run", lambda requests, *_: requests)
         yield from self.runner.stages()
         yield Stage(SPLIT, self._splitter, "split")
 
