@@ -34,6 +34,7 @@ from kindaware._device.modules import (
 from kindaware._device.placed_instance import PlacedInstance
 from kindaware._device.staging import OverlappingStaging
 from kindaware._errors import ConfigError, message
+from kindaware._execute.beat import open_beat
 from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
 from kindaware._hooks.binding import Call
@@ -131,6 +132,8 @@ class Instance(PlacedInstance):
         self._end_of_server: EndOfServer | None = None
         self._pipeline: Pipeline | None = None
         self._answer: Callable[[list[Any]], list[Any] | None] = self._connect_late
+        # A harness has no stub, and nobody who watches it.
+        self._beat = open_beat(os.environ) if is_stub() else None
 
     def start(self) -> None:
         """Load the model and make it ready for requests.
@@ -392,14 +395,20 @@ class Instance(PlacedInstance):
             from kindaware._execute.step_runner import StepRunner
             from kindaware._execute.steps import Steps
 
-            self._steps = Steps(plan, StepRunner(plan, self._device, self._counters))
+            step_runner = StepRunner(plan, self._device, self._counters)
+            if self._beat is not None:
+                step_runner.watch(self._beat)
+            self._steps = Steps(plan, step_runner)
             self._steps.after_round = self._flush_metrics_if_due
         elif self.spec.decoupled:
             from kindaware._execute.stream_runner import StreamRunner
             from kindaware._execute.streams import Streams
 
             loop = self._loop if plan.hooks.is_async else None
-            self._streams = Streams(plan, StreamRunner(plan, self._device, self._counters), loop)
+            stream_runner = StreamRunner(plan, self._device, self._counters)
+            if self._beat is not None:
+                stream_runner.beat = self._beat
+            self._streams = Streams(plan, stream_runner, loop)
         else:
             self._pipeline = Pipeline(plan, BatchRunner(plan, self._device, self._counters))
         if self._pb_utils is not None:
@@ -440,7 +449,8 @@ class Instance(PlacedInstance):
                 self._executor = OverlappingExecutor(plan, adapter, self._pipeline, staging)
             else:
                 self._executor = Executor(plan, adapter, self._pipeline, self.sequences)
-            self._answer = self._executor.execute
+            answer = self._executor.execute
+            self._answer = answer if self._beat is None else self._beat.around(answer)
         if self._tracing is not None:
             self._trace(self._tracing)
         if self.settings.reload_on_fault:

@@ -122,3 +122,25 @@ def test_overlay_of_ones_own_is_of_this_base():
     (command, *_) = commands(KUBERNETES, "kindaware deploy kubernetes")
     assert own["resources"] == [f"../{command[command.index('--output') + 1]}/base"]
     assert command[command.index("--image") + 1].startswith(own["images"][0]["name"] + ":")
+
+
+def test_watch_beside_a_server_sees_its_processes_beats_and_health():
+    (block,) = blocks_of(DOCS / "reference" / "commands" / "watch.md", "yaml")
+    pod = yaml.safe_load(block.code)["spec"]
+    triton, watch = pod["containers"]
+    assert pod["shareProcessNamespace"] is True
+    assert triton["image"] == watch["image"]
+    assert "--model-control-mode=explicit" in triton["args"]
+    assert watch["args"][:3] == ["kindaware", "watch", "localhost:8000"]
+    assert watch["args"][watch["args"].index("--host") + 1] == "0.0.0.0"
+    (beats,) = [one["value"] for one in triton["env"] if one["name"] == "KINDAWARE_BEATS"]
+    for container in (triton, watch):
+        assert beats in [mount["mountPath"] for mount in container["volumeMounts"]]
+    probes = {name: triton[f"{name}Probe"]["httpGet"] for name in ("liveness", "readiness")}
+    assert probes == {
+        "liveness": {"path": "/livez", "port": 8003},
+        "readiness": {"path": "/readyz", "port": 8003},
+    }
+    assert {mount["name"] for one in pod["containers"] for mount in one["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }

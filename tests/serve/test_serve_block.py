@@ -1,7 +1,8 @@
 import pytest
 
+from kindaware._server.instances import list_instances
 from kindaware._server.log import InstanceReport
-from kindaware.cli.serve._block import NOT_REPORTED, assign_devices, list_instances
+from kindaware.cli.serve._block import NOT_REPORTED, assign_devices
 
 
 def report(name, device):
@@ -26,7 +27,7 @@ def report(name, device):
             ],
             [("m_0_0", "MODEL"), ("host_0", "CPU")],
         ),
-        ([], [("-", "-")]),
+        ([], []),
     ],
 )
 def test_list_instances_follows_the_groups(groups, expected):

@@ -20,6 +20,7 @@ from kindaware._config.model_spec import TensorSpec
 from kindaware._device.device import Device
 from kindaware._device.modules import gradients_off
 from kindaware._errors import OutputError, RequestError, message
+from kindaware._execute.beat import Beat
 from kindaware._execute.stream_runner import StreamRunner
 from kindaware._hooks.step_results import Done, Next, outcome_of
 from kindaware._tensors.bytes_arrays import Value, to_bytes
@@ -65,6 +66,10 @@ class StepRunner:
         yield Stage(COPY_OUT, self, "bring_back", lambda items, requests: requests)
         yield Stage(POSTPROCESS, self._output_stage, "finish")
 
+    def watch(self, beat: Beat) -> None:
+        """Tell since when the hooks run."""
+        self._stream_runner.beat = beat
+
     def keep(self, request: Request) -> Request:
         """Return the request with inputs that outlive `execute`; Triton reclaims its GPU memory then.
 
@@ -96,7 +101,8 @@ class StepRunner:
         Sync:
             Host with stream, for the inputs.
         """
-        prepared = self._preprocessor.run(request)
+        with self._stream_runner.beat:
+            prepared = self._preprocessor.run(request)
         placed = self._stream_runner.place(prepared)
         with self._stream_runner.scope(), RequestScope([request]):
             begun = self._stream_runner.call(placed, prepared)

@@ -33,11 +33,13 @@ class StreamRunner:
         device: device of the instance.
         counters: counters of the instance.
         output_stage: finishes the items.
+        beat: around each piece of work, for those who watch for one that does not return.
     """
 
     def __init__(self, plan: Plan, device: Device, counters: Counters) -> None:
         self.device = device
         self.counters = counters
+        self.beat: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         self._plan = plan
         self._hook_requests = HookRequests(plan.spec, plan.hooks)
         self.output_stage = OutputStage(plan, device.staging)
@@ -123,25 +125,28 @@ class StreamRunner:
 
     def counted(self, stage: str) -> _Counted:
         """Return what counts a block, for a stage."""
-        return _Counted(self.device, self.counters, stage)
+        return _Counted(self, stage)
 
 
 class _Counted:
     """Adds a block's seconds to a stage, and counts the bytes that it copies between host and device."""
 
-    __slots__ = ("_counters", "_device", "_num_in", "_num_out", "_stage", "_stopwatch")
+    __slots__ = ("_beat", "_counters", "_device", "_num_in", "_num_out", "_stage", "_stopwatch")
 
-    def __init__(self, device: Device, counters: Counters, stage: str) -> None:
-        self._device = device
-        self._counters = counters
+    def __init__(self, runner: StreamRunner, stage: str) -> None:
+        self._beat = runner.beat
+        self._device = runner.device
+        self._counters = runner.counters
         self._stage = stage
 
     def __enter__(self) -> None:
+        self._beat.__enter__()
         statistics = self._device.staging.statistics
         self._num_in, self._num_out = statistics.bytes_in, statistics.bytes_out
         self._stopwatch = Stopwatch(self._counters)
 
     def __exit__(self, *_: object) -> None:
+        self._beat.__exit__(None, None, None)
         self._stopwatch.lap(self._stage)
         statistics = self._device.staging.statistics
         self._counters.add_bytes(statistics.bytes_in - self._num_in, statistics.bytes_out - self._num_out)

@@ -245,7 +245,8 @@ class Streams:
             elif responses.is_cancelled():
                 failure = self._failures.cancelled(arrival)
             else:
-                request = self._preprocessor.run(arrival)
+                with self._runner.beat:
+                    request = self._preprocessor.run(arrival)
                 stage = "stream"
                 stream = OpenStream(request, responses)
                 failure = await self._send_items(stream, is_placed)

@@ -27,12 +27,13 @@ _HINTS = (
 """What a reason of the server's leaves open, and what to do about it; a name in it is filled in."""
 
 
-def diagnose(got: str, log: str) -> ServerError:
+def diagnose(got: str, log: str, kind: type[ServerError] = ServerError) -> ServerError:
     """Return the error about a server that did not become ready.
 
     Args:
         got: what happened instead.
         log: all that the server printed.
+        kind: of error.
     """
     unfinished = _log.read_unfinished(log)
     models = _log.read_failures(log)
@@ -64,7 +65,7 @@ def diagnose(got: str, log: str) -> ServerError:
     parts += [f"model {name!r}: {_explain(reason)}" for name, reason in models.items()]
     if ending:
         parts.append("the log ends:\n" + ending)
-    return ServerError("\n\n".join(parts), models=models, log=log)
+    return kind("\n\n".join(parts), models=models, log=log)
 
 
 def _explain(reason: str) -> str:

@@ -37,6 +37,7 @@ class Drain:
         end_streams: a file whose appearance is the word for the third step.
         seconds: for the first two steps.
         notice_seconds: between the first and the second step.
+        dead: models whose process has died: the server never gives one back that failed a request then.
         is_cut_short: asked again and again; once it returns True, the rest is left out.
         on_wait: called with the models that are waited for for more than a second, whenever these change.
     """
@@ -49,10 +50,12 @@ class Drain:
         *,
         seconds: float,
         notice_seconds: float = 0.0,
+        dead: Collection[str] = (),
         is_cut_short: Callable[[], bool] = lambda: False,
         on_wait: Callable[[Collection[str]], None] = lambda models: None,
     ) -> None:
         self._endpoint = endpoint
+        self._dead = frozenset(dead)
         self._folders = folders
         self._end_streams = end_streams
         self._deadline = time.monotonic() + seconds
@@ -104,8 +107,8 @@ class Drain:
         return not held
 
     def _held(self) -> list[str]:
-        """Return the models that are loaded, or are being unloaded."""
-        return sorted({one.name for one in self._endpoint.index() if one.state in _HELD})
+        """Return the models that are loaded, or are being unloaded, and not dead."""
+        return sorted({one.name for one in self._endpoint.index() if one.state in _HELD} - self._dead)
 
     def _wait_for(self, is_done: Callable[[], bool], until: float) -> bool:
         """Wait until it is done; returns False where the time is up first, or the rest is left out."""

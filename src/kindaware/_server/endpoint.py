@@ -16,6 +16,7 @@ from kindaware._errors import message
 from kindaware._server.failure import ServerError
 
 _POLL_SECONDS = 0.05
+_SECONDS = 30.0
 _LONG = 300
 """More characters than that are not all told within a sentence."""
 
@@ -69,8 +70,11 @@ class Endpoint:
         """Return the server's version, such as `2.51.0`."""
         return str(self._ask("server", "/v2")["version"])
 
-    def index(self) -> list[ModelStatus]:
+    def index(self, timeout_seconds: float = _SECONDS) -> list[ModelStatus]:
         """Return every version of every model of the repositories, with its state."""
+        entries = self._ask(
+            "model repository index", "/v2/repository/index", body={}, timeout_seconds=timeout_seconds
+        )
         return [
             ModelStatus(
                 name=entry["name"],
@@ -78,7 +82,7 @@ class Endpoint:
                 state=entry.get("state", ""),
                 reason=entry.get("reason", ""),
             )
-            for entry in self._ask("model repository index", "/v2/repository/index", body={})
+            for entry in entries
         ]
 
     def state(self, model: str) -> str:
@@ -95,12 +99,17 @@ class Endpoint:
             )
         return "READY" if "READY" in states else states[0]
 
-    def config(self, model: str) -> dict[str, Any]:
+    def config(self, model: str, timeout_seconds: float = _SECONDS) -> dict[str, Any]:
         """Return the configuration of a ready model, completed by the server."""
+        path = f"/v2/models/{_quote(model)}/config"
         config: dict[str, Any] = self._ask(
-            f"configuration of model '{model}'", f"/v2/models/{_quote(model)}/config"
+            f"configuration of model '{model}'", path, timeout_seconds=timeout_seconds
         )
         return config
+
+    def metrics(self) -> str:
+        """Return the metrics, of a server that has them at this address."""
+        return self._read("metrics", "/metrics", timeout_seconds=2.0).decode(errors="replace")
 
     def load(self, model: str, config: str | None = None, files: Mapping[str, str] | None = None) -> None:
         """Load a model; waits without a limit until it is ready.
@@ -115,9 +124,10 @@ class Endpoint:
         path = f"/v2/repository/models/{_quote(model)}/load"
         self._ask(f"load of model '{model}'", path, body=body, timeout_seconds=None)
 
-    def begin_unload(self, model: str) -> None:
+    def begin_unload(self, model: str, timeout_seconds: float = _SECONDS) -> None:
         """Have a model take no more requests, and be unloaded once it has answered those that it has."""
-        self._ask(f"unload of model '{model}'", f"/v2/repository/models/{_quote(model)}/unload", body={})
+        path = f"/v2/repository/models/{_quote(model)}/unload"
+        self._ask(f"unload of model '{model}'", path, body={}, timeout_seconds=timeout_seconds)
 
     def unload(self, model: str, timeout_seconds: float) -> None:
         """Unload a model; waits until it is gone."""
@@ -149,29 +159,41 @@ class Endpoint:
         path: str,
         *,
         body: dict[str, Any] | None = None,
-        timeout_seconds: float | None = 30.0,
+        timeout_seconds: float | None = _SECONDS,
     ) -> Any:
         """Send one request, and return the JSON of the answer, or None if it has no body."""
+        text = self._read(subject, path, body=body, timeout_seconds=timeout_seconds)
+        return json.loads(text) if text else None
+
+    def _read(
+        self,
+        subject: str,
+        path: str,
+        *,
+        body: dict[str, Any] | None = None,
+        timeout_seconds: float | None,
+    ) -> bytes:
+        """Send one request, and return the body of the answer."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://{self._address}{path}", data=data, headers=self._headers)
         try:
             with self._opener.open(request, timeout=timeout_seconds) as response:
-                text = response.read()
+                return bytes(response.read())
         except urllib.error.HTTPError as error:
             with error:
-                raise self._refusal(
-                    subject, _error_text(error.read()), "the server's log has more"
+                raise refusal(
+                    subject, self._address, _error_text(error.read()), "the server's log has more"
                 ) from error
         except (OSError, http.client.HTTPException) as error:
             reason = f"{type(error).__name__}: {error}"
-            raise self._refusal(subject, reason, "check that the server runs") from error
-        return json.loads(text) if text else None
+            raise refusal(subject, self._address, reason, "check that the server runs") from error
 
-    def _refusal(self, subject: str, reason: str, remedy: str) -> ServerError:
-        """Return the error about an answer; the whole reason follows where it has several lines."""
-        first, *further = reason.splitlines() or [""]
-        text = message(subject, expected=f"an answer from {self._address}", got=first, remedy=remedy)
-        return ServerError(f"{text}\n\n{reason}" if further or len(first) > _LONG else text)
+
+def refusal(subject: str, address: str, reason: str, remedy: str) -> ServerError:
+    """Return the error about an answer; the whole reason follows where it has several lines."""
+    first, *further = reason.splitlines() or [""]
+    text = message(subject, expected=f"an answer from {address}", got=first, remedy=remedy)
+    return ServerError(f"{text}\n\n{reason}" if further or len(first) > _LONG else text)
 
 
 def _error_text(body: bytes) -> str:

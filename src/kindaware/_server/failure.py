@@ -33,3 +33,7 @@ class ServerError(KindAwareError):
 
 class ServerOptionError(ServerError, OptionError):
     """The server was asked for with options that it can't have."""
+
+
+class LostStubError(ServerError):
+    """The server waits for a process that has ended, and loads no model any more."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kindaware._execute.beat import BEATS
 from kindaware._server.access import Access
 from kindaware._server.command import prepare_launch, read_option
 from kindaware._server.config_changes import ConfigChanges, parse_settings
@@ -54,6 +55,7 @@ class ServerOptions:
         access: who may use which API.
         metrics_host: the address at which the metrics listen, or None for `host`.
         max_request_bytes: of a request over HTTP, or None for what the server sets.
+        has_beats: whether instances tell since when their code runs.
     """
 
     repository: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -73,6 +75,7 @@ class ServerOptions:
     access: Access = field(default_factory=Access)
     metrics_host: str | None = None
     max_request_bytes: int | None = None
+    has_beats: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class StartedServer:
         repositories: the user's, checked.
         links: what it has got in place of them.
         end_streams: a file that kindaware's instances take for the word to end their streams.
+        beats: the folder in which instances tell since when their code runs, if they do.
     """
 
     process: ServerProcess
@@ -96,6 +100,7 @@ class StartedServer:
     repositories: Sequence[str]
     links: RepositoryLinks
     end_streams: Path
+    beats: Path
 
 
 def launch_server(options: ServerOptions) -> StartedServer:
@@ -135,6 +140,11 @@ def launch_server(options: ServerOptions) -> StartedServer:
     try:
         links = RepositoryLinks(repositories, directory, changes)
         end_streams = directory / "end-streams"
+        environment = _merge_environment({**options.env, VARIABLE: str(end_streams)})
+        beats = directory / "beats"
+        if options.has_beats:
+            beats.mkdir()
+            environment[BEATS] = str(beats)
         launch = prepare_launch(
             location,
             interpreter,
@@ -142,7 +152,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
             links=links,
             options=_write_options(options, ports),
             args=options.args,
-            environment=_merge_environment({**options.env, VARIABLE: str(end_streams)}),
+            environment=environment,
         )
         log_path = options.log_path or directory / "server.log"
         note = describe_moves(repositories) if options.on_cpu else ""
@@ -157,7 +167,7 @@ def launch_server(options: ServerOptions) -> StartedServer:
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return StartedServer(process, location, ports, log_path, repositories, links, end_streams)
+    return StartedServer(process, location, ports, log_path, repositories, links, end_streams, beats)
 
 
 def _check_models(options: ServerOptions, location: Location, repositories: Sequence[str]) -> None:

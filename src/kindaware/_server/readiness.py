@@ -9,7 +9,7 @@ from collections.abc import Callable
 from kindaware._server import log as _log
 from kindaware._server.diagnosis import diagnose
 from kindaware._server.endpoint import Endpoint
-from kindaware._server.failure import ServerError
+from kindaware._server.failure import LostStubError, ServerError
 from kindaware._server.process import ServerProcess
 from kindaware._server.stub_watch import StubWatch
 
@@ -17,6 +17,34 @@ _POLL_SECONDS = 0.05
 _HELD_SECONDS = 10.0
 """How long a stub may take to end after it has said that it failed."""
 _UNSETTLED = ("LOADING", "UNLOADING")
+
+
+def watch_load(load: Callable[[], None], model: str, check: Callable[[], None]) -> None:
+    """Load a model; waits without a limit until it is ready, or something is wrong.
+
+    Args:
+        load: loads it, and raises a ServerError with the server's words.
+        model: its name.
+        check: raises a ServerError when the server waits in vain; it is called again and again.
+
+    Raises:
+        ServerError: of one of the two.
+    """
+    failed: list[ServerError] = []
+
+    def ask() -> None:
+        try:
+            load()
+        except ServerError as error:
+            failed.append(error)
+
+    asking = threading.Thread(target=ask, name=f"kindaware load {model}", daemon=True)
+    asking.start()
+    while asking.is_alive():
+        check()
+        asking.join(_POLL_SECONDS)
+    if failed:
+        raise failed[0]
 
 
 class LoadWatch:
@@ -27,6 +55,7 @@ class LoadWatch:
         grace_seconds: how long the server may take to notice that a stub has ended.
         exit_on_error: whether the server ends when a model fails.
         read_log: returns all that the server has printed.
+        is_others: tells of a child whether it belongs to a model that isn't being loaded.
     """
 
     def __init__(
@@ -36,9 +65,10 @@ class LoadWatch:
         grace_seconds: float,
         exit_on_error: bool,
         read_log: Callable[[], str],
+        is_others: Callable[[int], bool] = lambda pid: False,
     ) -> None:
         self._process = process
-        self._stubs = StubWatch(process.pid, grace_seconds)
+        self._stubs = StubWatch(process.pid, grace_seconds, is_others)
         self._exit_on_error = exit_on_error
         self._read_log = read_log
         self._log_length = -1
@@ -66,27 +96,17 @@ class LoadWatch:
                 raise diagnose(f"none within {timeout_seconds:g} s", self._read_log())
             time.sleep(_POLL_SECONDS)
 
-    def load(self, endpoint: Endpoint, model: str, config: str | None) -> None:
+    def load(self, load: Callable[[], None], model: str) -> None:
         """Load a model; waits without a limit, unless the model's stub has ended.
+
+        Args:
+            load: loads it, and raises a ServerError with the server's words.
+            model: its name.
 
         Raises:
             ServerError: with the server's words, or it waits for a stub that has ended.
         """
-        failed: list[ServerError] = []
-
-        def ask() -> None:
-            try:
-                endpoint.load(model, config)
-            except ServerError as error:
-                failed.append(error)
-
-        asking = threading.Thread(target=ask, name=f"kindaware load {model}", daemon=True)
-        asking.start()
-        while asking.is_alive():
-            self._check_stubs()
-            asking.join(_POLL_SECONDS)
-        if failed:
-            raise failed[0]
+        watch_load(load, model, self._check_stubs)
 
     def _check_process(self) -> None:
         """Raise when the server has ended."""
@@ -116,6 +136,7 @@ class LoadWatch:
         if self._stubs.has_lost_stub():
             words = _log.read_stub_failure(log)
             said = "" if words is None else f" ({words})"
-            raise diagnose(f"the end of a stub{said} that the server goes on waiting for", log)
+            got = f"the end of a stub{said} that the server goes on waiting for"
+            raise diagnose(got, log, LostStubError)
         if self._held_since is not None and time.monotonic() - self._held_since > _HELD_SECONDS:
             raise diagnose("a stub that failed and does not end", log)

@@ -13,8 +13,16 @@ from kindaware._server.access import Access
 from kindaware._server.command import read_option
 from kindaware._server.drain import Drain
 from kindaware._server.endpoint import Endpoint, ModelStatus
-from kindaware._server.failure import ServerError
-from kindaware._server.launcher import ServerOptions, StartedServer, launch_server
+from kindaware._server.failure import ServerError, ServerOptionError
+from kindaware._server.grpc_load import check_grpc, load_over_grpc
+from kindaware._server.healing.budget import MAX_HEALS, WINDOW_SECONDS, HealLimit
+from kindaware._server.healing.control import check_can_load
+from kindaware._server.healing.events import HealEvents, LoggedEvents
+from kindaware._server.healing.guard import Guard, GuardOptions
+from kindaware._server.healing.health import HealthBook, ModelHealth
+from kindaware._server.healing.health_page import HealthPage
+from kindaware._server.healing.stuck_models import StuckModels
+from kindaware._server.launcher import ALL_MODELS, ServerOptions, StartedServer, launch_server
 from kindaware._server.location import Location
 from kindaware._server.readiness import LoadWatch
 from kindaware._server.repository import check_models, find_models
@@ -63,6 +71,16 @@ class TritonServer:
             gRPC in `triton-grpc-protocol-authorization`.
         metrics_host: the address at which the metrics listen, which need no token; `host` by default.
         max_request_bytes: largest request over HTTP, on servers since mid-2025; 64 MiB by default there.
+        heal: unload a model at once when one of its processes dies, and load it again; turns explicit model
+            control on, with all models if `models` is None.
+        max_heals: how often within `heal_window_seconds`; the next time the model is given up and stays
+            unloaded, see `given_up`.
+        heal_window_seconds: as above.
+        hang_seconds: with `heal`, how long a call of a model's code may take until its process is killed; by
+            default any time.
+        health_port: with `heal`, where `/livez`, `/readyz`, `/healthz` and `/metrics` tell of the models'
+            health; 0 picks a free one, see `health_url`.
+        heal_events: is told what happens; by default the logger `kindaware.server`.
     """
 
     def __init__(
@@ -89,6 +107,12 @@ class TritonServer:
         token: str | None = None,
         metrics_host: str | None = None,
         max_request_bytes: int | None = None,
+        heal: bool = False,
+        max_heals: int = MAX_HEALS,
+        heal_window_seconds: float = WINDOW_SECONDS,
+        hang_seconds: float | None = None,
+        health_port: int | None = None,
+        heal_events: HealEvents | None = None,
     ) -> None:
         if kind not in (None, "CPU"):
             raise ServerError.of(
@@ -97,6 +121,21 @@ class TritonServer:
                 got=repr(kind),
                 remedy="for other kinds change the instance_group of config.pbtxt",
             )
+        if heal:
+            check_can_load(args)
+            check_grpc()
+            if models is None and read_option(args, "--model-control-mode") is None:
+                models = [ALL_MODELS]
+        elif hang_seconds is not None or health_port is not None:
+            raise ServerOptionError.of(
+                "hang_seconds" if health_port is None else "health_port",
+                expected="heal=True with it",
+                got="heal=False",
+                remedy="add it",
+            )
+        self._guard_limits = (HealLimit(max_heals, heal_window_seconds), hang_seconds) if heal else None
+        self._health_port = health_port
+        self._heal_events = heal_events or LoggedEvents()
         self._options = ServerOptions(
             repository=repository if isinstance(repository, (str, os.PathLike)) else tuple(repository),
             tritonserver=tritonserver,
@@ -115,9 +154,13 @@ class TritonServer:
             access=Access(tuple(restricted_apis), token),
             metrics_host=metrics_host,
             max_request_bytes=max_request_bytes,
+            has_beats=hang_seconds is not None,
         )
         self._startup_timeout_seconds = startup_timeout_seconds
         self._server: StartedServer | None = None
+        self._guard: Guard | None = None
+        self._page: HealthPage | None = None
+        self._health = HealthBook()
         self._ports: dict[str, int] = {}
         self._log = ""
         self._end_seconds: float | None = None
@@ -163,6 +206,11 @@ class TritonServer:
                 self.stop()
                 if attempt == _ATTEMPTS or not self._lost_a_port(error):
                     raise
+        try:
+            self._start_guard(self._running())
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def stop(self, *, drain_seconds: float | None = None, drain_notice_seconds: float = 0.0) -> None:
@@ -183,8 +231,13 @@ class TritonServer:
             return
         if drain_seconds is not None and self.poll() is None:
             self.drain(drain_seconds, notice_seconds=drain_notice_seconds)
+        num_stuck, loads = self._end_guard("the server ends")
+        if self._page is not None:
+            self._page.close()
+            self._page = None
         try:
-            self.returncode = server.process.end(self._end_seconds)
+            with StuckModels(num_stuck, loads, server.process.pid, server.log_path):
+                self.returncode = server.process.end(self._end_seconds)
             self._log = _read_log(server)
         finally:
             self._server = None
@@ -224,6 +277,7 @@ class TritonServer:
                 got=f"one with --model-control-mode={self._control_mode() or 'none'}",
                 remedy="name its models: TritonServer(..., models=[...])",
             )
+        self._end_guard("the server is draining")
         folders = find_models(server.repositories)
         drain = Drain(
             self._endpoint(),
@@ -231,11 +285,26 @@ class TritonServer:
             server.end_streams,
             seconds=seconds,
             notice_seconds=notice_seconds,
+            dead=() if self._guard is None else self._guard.dead,
             is_cut_short=is_cut_short,
             on_wait=on_wait,
         )
         self._end_seconds = _DRAINED_SECONDS
         return drain.run()
+
+    def _end_guard(self, why: str) -> tuple[int, bool]:
+        """Heal no more.
+
+        Returns:
+            How many dead models the server can't give back, and whether one was being loaded.
+        """
+        if self._guard is None:
+            return 0, False
+        self._guard.close()
+        self._health.note_server(why)
+        found = self._guard.count_stuck(), self._guard.loads
+        self._guard.end_loads()
+        return found
 
     def wait_ready(self, timeout_seconds: float | None = None) -> None:
         """Wait until the server is live and loading is over; models that say they are not ready are loaded.
@@ -289,6 +358,11 @@ class TritonServer:
         return self._options.access.headers()
 
     @property
+    def health_url(self) -> str:
+        """Host and port of the health page; empty without `health_port`."""
+        return "" if self._page is None else _join(self._options.host, self._page.port)
+
+    @property
     def location(self) -> Location:
         """Which server it is, and how it was found."""
         return self._running().location
@@ -334,6 +408,20 @@ class TritonServer:
         """Return the configuration of a ready model, as the server has completed it."""
         return self._endpoint().config(name)
 
+    @property
+    def heals(self) -> bool:
+        """Whether dead models are loaded again."""
+        return self._guard_limits is not None
+
+    @property
+    def given_up(self) -> dict[str, str]:
+        """Why each model that died too often was left unloaded, by name; with `heal`."""
+        return {} if self._guard is None else self._guard.given_up
+
+    def health(self) -> dict[str, ModelHealth]:
+        """Return the health of each model that is served, or ought to be, by name; with `heal`."""
+        return self._health.models()
+
     def load(self, name: str, config: str | None = None) -> None:
         """Load or reload a model; needs explicit model control. Waits until it is ready.
 
@@ -348,7 +436,8 @@ class TritonServer:
         server.links.renew(name)
         if config is None:
             check_models(server.repositories, [name], code_only=True)
-        self._watch().load(self._endpoint(), name, config)
+        endpoint = self._endpoint()
+        self._watch(name).load(lambda: endpoint.load(name, config), name)
 
     def unload(self, name: str, timeout_seconds: float = 60.0) -> None:
         """Unload a model; needs explicit model control. Waits until it is gone.
@@ -377,14 +466,51 @@ class TritonServer:
             )
         return self._server
 
-    def _watch(self) -> LoadWatch:
-        """Return what watches the server while it loads models."""
+    def _start_guard(self, server: StartedServer) -> None:
+        """Begin to heal models, if that is wanted."""
+        if self._guard_limits is None:
+            return
+        limit, hang_seconds = self._guard_limits
+        endpoint = self._endpoint()
+        self._health = HealthBook()
+        self._guard = Guard(
+            server.process.pid,
+            endpoint,
+            self._load_again,
+            GuardOptions(limit, hang_seconds, server.beats),
+            self._heal_events,
+            self._health,
+            Endpoint(self.metrics_url).metrics,
+        )
+        self._guard.start()
+        if self._health_port is not None:
+            self._page = HealthPage(self._options.host, self._health_port, self._health)
+            self._page.start()
+
+    def _load_again(self, name: str) -> None:
+        """Load a model that was unloaded, with the configuration that it had."""
         server = self._running()
+        check_models(server.repositories, [name], code_only=True)
+        # The log may have grown for months.
+        watch = self._watch(name, log_start=server.log_path.stat().st_size)
+        address = self.grpc_url
+        headers = self.headers
+        watch.load(lambda: load_over_grpc(address, name, headers), name)
+
+    def _watch(self, model: str = "", log_start: int = 0) -> LoadWatch:
+        """Return what watches the server while it loads models, or one model.
+
+        Args:
+            model: the one.
+            log_start: how much of the log was written before.
+        """
+        server, guard = self._running(), self._guard
         return LoadWatch(
             server.process,
             grace_seconds=GRACE_SECONDS if server.location.is_wheel else LONG_GRACE_SECONDS,
             exit_on_error=self._options.exit_on_error,
-            read_log=self.log_text,
+            read_log=lambda: _read_log(server, log_start),
+            is_others=lambda pid: guard is not None and guard.owner(pid) not in (None, model),
         )
 
     def _address(self, option: str) -> str:
@@ -392,9 +518,7 @@ class TritonServer:
         host = self._options.host
         if option == "--metrics-port":
             host = self._options.metrics_host or host
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        port = self._running().ports[option]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return _join(host, self._running().ports[option])
 
     def _lost_a_port(self, error: BaseException) -> bool:
         """Return whether another program took a port that we had chosen, before the server could bind it."""
@@ -407,9 +531,17 @@ class TritonServer:
         )
 
 
-def _read_log(server: StartedServer) -> str:
-    """Return what is in the log file."""
+def _join(host: str, port: int) -> str:
+    """Return host and port of an address that can be connected to."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _read_log(server: StartedServer, start: int = 0) -> str:
+    """Return what is in the log file from a byte on."""
     try:
-        return server.log_path.read_text(errors="replace")
+        with server.log_path.open("rb") as log:
+            log.seek(start)
+            return log.read().decode(errors="replace")
     except OSError:
         return ""

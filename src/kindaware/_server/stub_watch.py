@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from kindaware._server.keeper import list_children
 
@@ -23,11 +24,18 @@ class StubWatch:
     Args:
         pid: of the server.
         grace_seconds: how long it may take to notice.
+        is_others: tells of a child whether it belongs to a model that isn't being loaded.
     """
 
-    def __init__(self, pid: int, grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        pid: int,
+        grace_seconds: float = GRACE_SECONDS,
+        is_others: Callable[[int], bool] = lambda pid: False,
+    ) -> None:
         self._pid = pid
         self._grace_seconds = grace_seconds
+        self._is_others = is_others
         self._forgiven: set[int] = set()
         self._dead_since: dict[int, float] = {}
         self._next_look = 0.0
@@ -42,7 +50,9 @@ class StubWatch:
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + _INTERVAL_SECONDS
-            dead = [pid for pid in self._list_dead() if pid not in self._forgiven]
+            dead = [
+                pid for pid in self._list_dead() if pid not in self._forgiven and not self._is_others(pid)
+            ]
             self._dead_since = {pid: self._dead_since.get(pid, now) for pid in dead}
         return any(now - since > self._grace_seconds for since in self._dead_since.values())
 

@@ -21,6 +21,7 @@ from kindaware.cli.profile import profile
 from kindaware.cli.run import run as run_command
 from kindaware.cli.serve import serve
 from kindaware.cli.size import size
+from kindaware.cli.watch import watch
 
 _DEBUG = "--debug"
 
@@ -164,8 +165,22 @@ _COMMANDS: dict[str, _Command] = {
         ],
         {
             0: "stopped by Ctrl-C or SIGTERM",
-            1: "the server did not start, or ended by itself",
+            1: "the server did not start, or ended by itself, or a model was given up",
             130: "Ctrl-C before the server is started",
+        },
+    ),
+    "watch": _Command(
+        watch,
+        "Load dead models of a running server again.",
+        [
+            "kindaware watch localhost:8000",
+            "kindaware watch localhost:8000 --host 0.0.0.0 --hang-seconds 30",
+            "kindaware watch localhost:8000 --no-heal   # only /healthz",
+        ],
+        {
+            0: "stopped by Ctrl-C or SIGTERM",
+            1: "the server can't be watched, or with --exit-on-give-up a model was given up",
+            130: "Ctrl-C before it listens",
         },
     ),
     "infer": _Command(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from kindaware._server.access import is_loopback
+from kindaware._server.instances import list_instances
 from kindaware._server.log import InstanceReport
 from kindaware._server.server import TritonServer
 from kindaware.cli._table import align
@@ -31,8 +31,10 @@ def write_block(server: TritonServer, settings: Sequence[str] = (), *, has_all_e
         ("http", server.http_url),
         ("grpc", server.grpc_url),
         ("metrics", f"{server.metrics_url}/metrics"),
+        *([("health", f"{server.health_url}/healthz")] if server.health_url else []),
         ("server", f"Triton {server.server_version} {location.origin}: {location.path}"),
         ("log", str(server.log_path)),
+        *([] if server.heals else [("heal", "off: a model whose process dies stays dead")]),
         *(("set", one) for one in settings),
     ]
     rows = list_rows(server)
@@ -104,7 +106,7 @@ def list_rows(server: TritonServer) -> list[tuple[str, ...]]:
     rows = [
         (status.name, status.version, instance, kind)
         for status in sorted(ready, key=lambda status: (status.name, status.version))
-        for instance, kind in list_instances(configs[status.name])
+        for instance, kind in list_instances(configs[status.name]) or [("-", "-")]
     ]
     devices = assign_devices(rows, server.instances())
     return [(*row, device) for row, device in zip(rows, devices, strict=True)]
@@ -117,19 +119,6 @@ def list_not_ready(server: TritonServer) -> list[str]:
         for status in server.models()
         if status.state == "READY" and not server.is_model_ready(status.name, status.version)
     ]
-
-
-def list_instances(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return name and kind of each instance of a model, read from its completed configuration.
-
-    A group on several GPUs has `count` instances on each, which share their names.
-    """
-    found = []
-    for group in config.get("instance_group", ()):
-        kind = str(group["kind"]).removeprefix("KIND_")
-        for _ in group.get("gpus") or [None]:
-            found += [(f"{group['name']}_{number}", kind) for number in range(int(group["count"]))]
-    return found or [("-", "-")]
 
 
 def assign_devices(rows: Sequence[tuple[str, str, str, str]], reports: Iterable[InstanceReport]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kindaware._errors import OptionError
+from kindaware._server.healing.budget import MAX_HEALS, WINDOW_SECONDS
 from kindaware.cli._kind import ServerKind
 from kindaware.cli.serve._access import TOKEN_VARIABLE, read_access
 from kindaware.cli.serve._session import ServeOptions, run_server
@@ -106,6 +107,42 @@ def serve(
     is_watched: Annotated[
         bool, typer.Option("--watch", help="Reload a model when one of its files changes.")
     ] = False,
+    heals: Annotated[
+        bool | None,
+        typer.Option(
+            "--heal/--no-heal",
+            help="Load a model again when one of its processes has died.",
+            show_default="--heal, unless what follows -- sets another --model-control-mode than explicit",
+        ),
+    ] = None,
+    max_heals: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="How often within --heal-window; then the command ends with status 1."
+        ),
+    ] = MAX_HEALS,
+    heal_window: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="The time in which heals are counted.")
+    ] = WINDOW_SECONDS,
+    hang_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="How long a call of a model's code may take; then its process is killed.",
+            show_default="any time",
+        ),
+    ] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            metavar="PORT",
+            help="Port for /livez, /readyz and /healthz; 0 picks a free one.",
+            show_default="none",
+        ),
+    ] = None,
     has_examples: Annotated[
         bool, typer.Option("--examples", help="Print requests with curl and Python for every model.")
     ] = False,
@@ -187,6 +224,11 @@ def serve(
             kind=None if kind is None else kind.value,
             settings=tuple(settings or ()),
             is_watched=is_watched,
+            heals=heals,
+            max_heals=max_heals,
+            heal_window_seconds=heal_window,
+            hang_seconds=hang_seconds,
+            health_port=health_port,
             has_examples=has_examples,
             startup_seconds=startup_timeout,
             log_file=log_file,

@@ -14,10 +14,12 @@ from typing import Any
 
 from kindaware._errors import KindAwareError
 from kindaware._server.failure import ServerError
+from kindaware._server.healing.events import HealEvents
 from kindaware._server.log import is_load_failure
 from kindaware._server.log_entries import Entry, EntryReader
 from kindaware._server.request_failures import FailedRequests, read_failed_requests, write_load_failure
 from kindaware._server.server import TritonServer
+from kindaware.cli._heal_lines import HealJson
 from kindaware.cli.serve._block import HEADER, list_notes, list_rows
 from kindaware.cli.serve._progress import Display
 from kindaware.cli.serve._view import LogLines, TextView
@@ -68,6 +70,10 @@ class EventView:
         """Return what makes events of errors and warnings."""
         return LogEvents()
 
+    def open_heals(self) -> HealEvents:
+        """Return what prints an event for each."""
+        return HealJson(lambda event, **fields: print_lines(write_event(event, **fields)))
+
     def ready(self, server: TritonServer) -> None:
         """Print addresses and instances."""
         location = server.location
@@ -76,11 +82,13 @@ class EventView:
             http=server.http_url,
             grpc=server.grpc_url,
             metrics=f"{server.metrics_url}/metrics",
+            health=server.health_url or None,
             server=str(location.path),
             server_version=server.server_version,
             log=str(server.log_path),
             settings=list(self._settings),
             notes=list_notes(server),
+            heals=server.heals,
             instances=[dict(zip(HEADER, row, strict=True)) for row in list_rows(server)],
         )
         print_lines(found)

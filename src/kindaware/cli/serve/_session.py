@@ -16,6 +16,7 @@ import typer
 from kindaware._errors import KindAwareError
 from kindaware._server.command import read_option
 from kindaware._server.failure import ServerError
+from kindaware._server.healing.control import read_obstacle
 from kindaware._server.launcher import ALL_MODELS
 from kindaware._server.repository import find_models, list_repositories
 from kindaware._server.server import STOP_SECONDS, TritonServer
@@ -53,6 +54,11 @@ class ServeOptions:
         kind: of every instance, or None.
         settings: `MODEL.KEY=VALUE` each.
         is_watched: whether models are reloaded when their files change.
+        heals: whether models are loaded again when they die; None where the server can.
+        max_heals: how often within `heal_window_seconds`.
+        heal_window_seconds: as above.
+        hang_seconds: how long a call of a model's code may take, or None.
+        health_port: of the health page, or None.
         has_examples: whether requests are printed for every model.
         startup_seconds: how long loading may take.
         log_file: where the log goes and stays, or None.
@@ -72,6 +78,11 @@ class ServeOptions:
     kind: str | None
     settings: tuple[str, ...]
     is_watched: bool
+    heals: bool | None
+    max_heals: int
+    heal_window_seconds: float
+    hang_seconds: float | None
+    health_port: int | None
     has_examples: bool
     startup_seconds: float
     log_file: Path | None
@@ -130,6 +141,7 @@ class Session:
         self._log_path = log_path
         self._repositories: list[str] = []
         self._ports = options.ports
+        self._health_port = options.health_port
         self._server: TritonServer | None = None
         self._follower: LogFollower | None = None
         self._watch: ModelWatch | None = None
@@ -148,6 +160,8 @@ class Session:
         self._view.ready(server)
         while (returncode := server.poll()) is None:
             server = self._follow_changes(server)
+            for reason in server.given_up.values():
+                raise ServerError(reason)
             time.sleep(_POLL_SECONDS)
         raise ServerError.of(
             "tritonserver",
@@ -242,7 +256,19 @@ class Session:
             kind=options.kind,
             settings=options.settings,
             models=self._list_models(),
+            heal=self._heals,
+            max_heals=options.max_heals,
+            heal_window_seconds=options.heal_window_seconds,
+            hang_seconds=options.hang_seconds,
+            health_port=self._health_port,
+            heal_events=self._view.open_heals(),
         )
+
+    @property
+    def _heals(self) -> bool:
+        """Whether models are healed: unless the user has said no, or has given the server another mode."""
+        wanted = self._options.heals
+        return not read_obstacle(self._options.args) if wanted is None else wanted
 
     def _list_models(self) -> list[str] | None:
         """Return the models to load; None where the user has said how they are loaded."""
@@ -264,6 +290,8 @@ class Session:
 
     def _restart(self, server: TritonServer, watch: ModelWatch) -> TritonServer:
         """Start another server at the same ports, after each change until one does start."""
+        if server.health_url:
+            self._health_port = int(server.health_url.rpartition(":")[2])
         urls = (server.http_url, server.grpc_url, server.metrics_url)
         self._ports = tuple(int(url.rpartition(":")[2]) for url in urls)  # type: ignore[assignment]  # three
         while True:

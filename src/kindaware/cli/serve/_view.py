@@ -10,7 +10,9 @@ from typing import Protocol
 import typer
 
 from kindaware._errors import KindAwareError
+from kindaware._server.healing.events import HealEvents
 from kindaware._server.server import TritonServer
+from kindaware.cli._heal_lines import HealText
 from kindaware.cli.serve._block import write_block
 from kindaware.cli.serve._error_lines import ErrorLines
 from kindaware.cli.serve._progress import Bars, Display, Lines
@@ -40,6 +42,9 @@ class View(Protocol):
 
     def open_errors(self) -> LogLines:
         """Return what picks errors and warnings out of the log."""
+
+    def open_heals(self) -> HealEvents:
+        """Return where deaths and heals of models are shown."""
 
     def ready(self, server: TritonServer) -> None:
         """The server is ready for the first time."""
@@ -96,6 +101,10 @@ class TextView:
     def open_errors(self) -> LogLines:
         """Return what shows a line for each failed request, and not the same one all the time."""
         return ErrorLines()
+
+    def open_heals(self) -> HealEvents:
+        """Return what prints a line for each."""
+        return HealText(self.say)
 
     def starting(self, repositories: Sequence[str]) -> None:
         """Show nothing: progress follows."""

@@ -1,0 +1,1 @@
+"""Models whose processes have died or hang: found, loaded again, and given up when that doesn't help."""
