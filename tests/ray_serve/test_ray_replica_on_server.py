@@ -237,6 +237,10 @@ def test_file_of_the_command_is_served(port, repository, tmp_path):
     command = [program, "run", "--non-blocking", "--address", address, tmp_path / "out" / "serve.yaml"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    deadline = time.monotonic() + 120  # the command doesn't wait
+    while serve.status().applications["file"].status == "DEPLOYING" and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert serve.status().applications["file"].status == "RUNNING"
     with ModelClient(f"http://127.0.0.1:{port}/file", "echo") as model:
         np.testing.assert_array_equal(model.infer(X=[1, 2])["Y"], [2, 4])
     status = serve.status().applications["file"].deployments["TritonReplica"]
