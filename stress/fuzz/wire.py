@@ -59,10 +59,13 @@ class Wire:
         self._channel = grpc.insecure_channel(grpc_url)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._local = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
 
     def close(self) -> None:
-        """Close the channel of gRPC; the connections of HTTP end with their threads."""
+        """Close all connections; no thread may use them any more."""
         self._channel.close()
+        for connection in self._connections:
+            connection.close()
 
     def send(self, case: Case) -> Outcome:
         """Send a case, and wait for its end."""
@@ -77,6 +80,7 @@ class Wire:
         if connection is None:
             connection = http.client.HTTPConnection(self._http_url, timeout=TIMEOUT_SECONDS)
             self._local.connection = connection
+            self._connections.append(connection)
         try:
             _write_http(connection, case)
             if not case.is_whole:
@@ -99,6 +103,7 @@ class Wire:
 
     def _forget(self) -> None:
         connection, self._local.connection = self._local.connection, None
+        self._connections.remove(connection)
         connection.close()
 
     def _unary(self, case: Case) -> Outcome:
