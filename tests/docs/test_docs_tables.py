@@ -318,7 +318,8 @@ def test_command_is_one_that_exists(command, targets, extras, command_help):
         }
     elif words[0] == "kindaware":
         names = words[1:3] if words[1] in GROUPS else words[1:2]
-        options = [word.split("=")[0] for word in words[2:] if word.startswith("-")]
+        own = words[: words.index("--")] if "--" in words else words  # the rest is tritonserver's
+        options = [word.split("=")[0] for word in own[2:] if word.startswith("-")]
         assert words[1].startswith("-") or [one for one in options if one not in command_help(*names)] == []
     elif words[0] == "pip":
         assert words[1] in ("install", "uninstall")
@@ -337,7 +338,12 @@ def test_command_is_one_that_exists(command, targets, extras, command_help):
             "hf download ",
             "curl -s ",
             "scripts/gpu-day ",
-            "hf download ",
+            "promtool check config ",
+            "prometheus --config.file=",
+            "envoy -c ",
+            "tritonserver --model-repository=",
+            "export OTEL_EXPORTER_OTLP_ENDPOINT=",
+            "export KINDAWARE_TOKEN=$(python3 -c ",
             "HF_HOME=/cache HF_HUB_OFFLINE=1 kindaware serve ",
         )
         known += (f"python -c '{own}'", f"MYPYPATH=$(python -c '{own}') mypy models/")
