@@ -167,6 +167,8 @@ def _read_http(response: http.client.HTTPResponse, body: bytes, case: Case) -> O
     split = int(response.headers.get("Inference-Header-Content-Length", len(body)))
     # A client that sends text that isn't UTF-8 gets it back.
     text = body[:split].decode("utf-8", "surrogateescape")
+    if case.protocol == "generate":  # generate_stream sends errors as events, too
+        text = text.removeprefix("data: ")
     answer = json.loads(text) if text else {}
     if response.status != 200:
         return Outcome("error", status, answer.get("error", "") if isinstance(answer, dict) else text)
