@@ -52,7 +52,8 @@ def _judge_items(case: Case, outcome: Outcome) -> str | None:
     if not is_known or None in sent.values():
         return None
     # HTTP leaves out an empty one.
-    if outcome.items and case.protocol in ("grpc", "stream") and outcome.request_id != case.request_id:
+    known_as = case.request_id.partition("\0")[0]  # the server's ids end at a zero byte
+    if outcome.items and case.protocol in ("grpc", "stream") and outcome.request_id != known_as:
         return f"id {outcome.request_id!r}"
     if case.model in STREAMING:
         return _judge_stream(case, outcome, sent["KEY"], sent["COUNT"])
