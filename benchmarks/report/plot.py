@@ -61,6 +61,8 @@ def plot_streams(points: Sequence[dict[str, Any]], path: Path) -> None:
         axis.set_xscale("log", base=2)
         axis.set_xticks(numbers, [str(number) for number in numbers])
         axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
         axis.set_xlabel("streams at once")
         axis.set_ylabel(measure)
         axis.grid(visible=True, alpha=0.3)
