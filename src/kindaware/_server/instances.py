@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def count_instances(config: Mapping[str, Any]) -> int:
+    """Return the number of instances of one version of a model, read from its completed configuration."""
+    groups = config.get("instance_group", ())
+    return sum(int(group.get("count", 1)) * len(group.get("gpus") or [None]) for group in groups)
+
+
 def list_instances(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return name and kind of each instance of a model, read from its completed configuration.
 

@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Mapping
 from logging import Logger
-from pathlib import Path
 from types import ModuleType
 
 from kindaware._config.args import InstanceArgs
 from kindaware._config.settings import RELOADS
 from kindaware._errors import ConfigError, describe, message
 from kindaware._triton.module import is_stand_in
+from kindaware._triton.server_process import read_server_option
 
 MAX_RELOADS = 3
 """Maximum number of reloads in a row, each within `CALM_SECONDS` of the previous one."""
@@ -139,13 +139,7 @@ def read_model_control(server_pid: int) -> str:
         server_pid: process id of the server; a stub is a child process of its server.
             Source: python_backend `stub_launcher.cc`, StubLauncher::Launch.
     """
-    try:
-        command = Path(f"/proc/{server_pid}/cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
-    # Arguments in /proc are separated by NULs; of a repeated option the last one counts.
-    values = re.findall(r"\0--model-control-mode[=\0]([^\0]*)", command)
-    return values[-1] if values else ""
+    return read_server_option(server_pid, "--model-control-mode")
 
 
 def _read_counts(parameters: Mapping[str, str]) -> tuple[int, int]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kindaware._server import instances
+from kindaware._server.healing.hangs import read_progress
 from kindaware.ray._autoscaling import BUSY, PENDING
 
-_PENDING = re.compile(r"^nv_inference_pending_request_count\{[^}]*\} ([\d.e+-]+)$", re.MULTILINE)
 _TIMED = ("compute_input", "compute_infer", "compute_output")
 
 
@@ -45,15 +45,14 @@ class LoadMeter:
             if passed > 0
         ]
         return {
-            PENDING: sum(map(float, _PENDING.findall(metrics))),
+            PENDING: sum(num_waiting for num_waiting, _ in read_progress(metrics).values()),
             BUSY: min(1.0, max(busy, default=0.0)),
         }
 
 
 def count_instances(config: Mapping[str, Any]) -> int:
-    """Return the number of instances of a model, from its configuration as the server has completed it."""
-    groups = config.get("instance_group", ())
-    return max(1, sum(int(one.get("count", 1)) * max(1, len(one.get("gpus", ()))) for one in groups))
+    """Return the number of instances of a model, from its completed configuration; at least 1."""
+    return max(1, instances.count_instances(config))
 
 
 def _seconds_by_model(statistics: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -321,7 +322,7 @@ class Guard:
         try:
             self._unload(model)
             self._events.died(model, reason)
-            for number in range(1_000_000):
+            for number in itertools.count():
                 if self._closed.is_set():
                     return
                 if not self._budget.take(model):

@@ -9,7 +9,7 @@ from typing import Any
 
 from kindaware._server.endpoint import ModelStatus
 from kindaware._server.healing.stubs import Stub
-from kindaware._server.instances import list_instances
+from kindaware._server.instances import count_instances
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,5 @@ class LossFinder:
         if anew or model not in self._num_instances:
             config = self._read_config(model)
             runs_python = config.get("backend") == "python" or model in self._has_stubs
-            self._num_instances[model] = len(list_instances(config)) if runs_python else 0
+            self._num_instances[model] = count_instances(config) if runs_python else 0
         return self._num_instances[model]

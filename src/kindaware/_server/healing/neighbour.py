@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from kindaware._server.failure import ServerError
 from kindaware._server.healing.control import OPTION
 from kindaware._server.healing.stubs import is_running
+from kindaware._triton.server_process import read_server_option
 
 _NAME = "tritonserver"
 _DEFAULT_PORT = "8000"
@@ -33,17 +33,6 @@ def find_server(port: int) -> int | None:
             remedy="name one with --pid",
         )
     return found[0] if found else None
-
-
-def read_server_option(pid: int, name: str) -> str:
-    """Return an option on the command line of a process; empty where it isn't given."""
-    try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return ""
-    # Arguments in /proc are separated by NULs; of a repeated option the last one counts.
-    values = re.findall(rf"\0{re.escape(name)}[=\0]([^\0]*)", command)
-    return values[-1] if values else ""
 
 
 def check_server(pid: int, *, heals: bool) -> None:

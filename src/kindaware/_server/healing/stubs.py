@@ -65,16 +65,15 @@ def read_stub(pid: int) -> Stub | None:
 def is_running(pid: int) -> bool:
     """Return whether a process has not ended."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        return _read_stat(pid)[0] not in "ZX"
     except OSError:
         return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def describe_end(pid: int) -> str:
     """Return how a process ended that nobody has waited for; empty where that can't be told."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = _read_stat(pid)
         status = int(fields[_EXIT_CODE])
     except (OSError, IndexError, ValueError):
         return ""
@@ -87,6 +86,11 @@ def describe_end(pid: int) -> str:
         name = signal.Signals(number).name
         return f"by {name}" + (", as the system does when memory runs out" if name == "SIGKILL" else "")
     return f"by signal {number}"
+
+
+def _read_stat(pid: int) -> list[str]:
+    """Return the fields of a process's status after its name, which may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 class StubTable:

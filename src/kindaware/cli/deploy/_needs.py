@@ -13,6 +13,7 @@ from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._deployment.workload import MIB
 from kindaware._errors import ConfigError, OptionError
 from kindaware._placement.versions import count_versions
+from kindaware._server.instances import count_instances
 from kindaware.cli._machine import Machine
 from kindaware.cli._shared_memory import count_batch_bytes
 from kindaware.cli.check._session import find_models
@@ -159,10 +160,7 @@ def _find_model_needs(subject: Subject, sizes: Sizes, num_gpus: int) -> ModelNee
     config = _complete(subject, num_gpus)
     spec = ModelSpec.from_config(config)
     versions = count_versions(str(subject.folder), config)
-    instances = versions * sum(
-        max(1, int(group["count"])) * max(1, len(group.get("gpus", [])))
-        for group in config.get("instance_group", ())
-    )
+    instances = versions * count_instances(config)
     if subject.is_ensemble:
         instances = 0
     elif not subject.is_python and (sizes.memory_bytes is None):
