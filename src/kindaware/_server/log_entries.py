@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from kindaware._server.keeper import CONTINUATION
@@ -44,3 +45,22 @@ class EntryReader:
         if not lines:
             return []
         return [Entry("\n".join(lines) + "\n", next(read_records("\n".join(lines))))]
+
+
+class EntryLines(ABC):
+    """Turns the text of a growing log into what is shown of it, entry by entry."""
+
+    def __init__(self) -> None:
+        self._reader = EntryReader()
+
+    def feed(self, text: str) -> str:
+        """Return what to show of the next piece of a log; with an empty one, of what has come before."""
+        return "".join(map(self.write, self._reader.feed(text) if text else self._reader.flush()))
+
+    def close(self) -> str:
+        """Return the rest."""
+        return "".join(map(self.write, self._reader.flush()))
+
+    @abstractmethod
+    def write(self, entry: Entry) -> str:
+        """Return an entry as it is shown; empty for one that is left out."""

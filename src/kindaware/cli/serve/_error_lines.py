@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kindaware._server.log import is_load_failure
-from kindaware._server.log_entries import Entry, EntryReader
+from kindaware._server.log_entries import Entry, EntryLines
 from kindaware._server.request_failures import FailedRequests, read_failed_requests, write_error, write_failed
 
 SECONDS = 10.0
@@ -30,7 +30,7 @@ class _Repeated:
     count: int = 0
 
 
-class ErrorLines:
+class ErrorLines(EntryLines):
     """Turns the text of a log into what is worth a look.
 
     Args:
@@ -38,20 +38,19 @@ class ErrorLines:
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._reader = EntryReader()
+        super().__init__()
         self._now = now
         self._shown: dict[tuple[str, str, str], _Repeated] = {}
 
     def feed(self, text: str) -> str:
         """Return what to show of the next piece of a log; with an empty one, of what has come before."""
-        entries = self._reader.feed(text) if text else self._reader.flush()
-        return "".join(map(self._show, entries)) + self._count_repeated(SECONDS)
+        return super().feed(text) + self._count_repeated(SECONDS)
 
     def close(self) -> str:
         """Return the rest."""
-        return "".join(map(self._show, self._reader.flush())) + self._count_repeated(0.0)
+        return super().close() + self._count_repeated(0.0)
 
-    def _show(self, entry: Entry) -> str:
+    def write(self, entry: Entry) -> str:
         """Return an entry as it is shown; empty for one that is left out."""
         if entry.record.level not in ("E", "W") or is_load_failure(entry.record):
             return ""

@@ -16,7 +16,7 @@ from kindaware._errors import KindAwareError
 from kindaware._server.failure import ServerError
 from kindaware._server.healing.events import HealEvents
 from kindaware._server.log import is_load_failure
-from kindaware._server.log_entries import Entry, EntryReader
+from kindaware._server.log_entries import Entry, EntryLines
 from kindaware._server.request_failures import FailedRequests, read_failed_requests, write_load_failure
 from kindaware._server.server import TritonServer
 from kindaware.cli._heal_lines import HealJson
@@ -151,30 +151,18 @@ class LoadEvents:
         """Nothing is left to do."""
 
 
-class LogEvents:
+class LogEvents(EntryLines):
     """Turns the text of a log into events: one for each error of a model's code, warning and other error."""
 
-    def __init__(self) -> None:
-        self._reader = EntryReader()
-
-    def feed(self, text: str) -> str:
-        """Return the events of the next piece of a log; with an empty one, of what has come before."""
-        return "".join(map(_write_entry, self._reader.feed(text) if text else self._reader.flush()))
-
-    def close(self) -> str:
-        """Return the rest."""
-        return "".join(map(_write_entry, self._reader.flush()))
-
-
-def _write_entry(entry: Entry) -> str:
-    """Return the event of an entry; empty for one that is left out."""
-    record = entry.record
-    if record.level not in _LEVELS or is_load_failure(record):
-        return ""
-    failed = read_failed_requests(record)
-    if failed is None:
-        return write_event("log", level=_LEVELS[record.level], source=record.source, text=record.text)
-    return write_event("request_failed", **_describe(failed))
+    def write(self, entry: Entry) -> str:
+        """Return the event of an entry; empty for one that is left out."""
+        record = entry.record
+        if record.level not in _LEVELS or is_load_failure(record):
+            return ""
+        failed = read_failed_requests(record)
+        if failed is None:
+            return write_event("log", level=_LEVELS[record.level], source=record.source, text=record.text)
+        return write_event("request_failed", **_describe(failed))
 
 
 def _describe(failed: FailedRequests) -> dict[str, Any]:

@@ -7,41 +7,30 @@ import re
 from datetime import datetime, timezone
 
 from kindaware._server.keeper import RECORD_HEADER
-from kindaware._server.log_entries import Entry, EntryReader
+from kindaware._server.log_entries import Entry, EntryLines
 from kindaware.cli.serve._view import TextView
 
 _LEVELS = {"E": "error", "W": "warning", "I": "info", "V": "debug"}
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(?=Z )")
 
 
-class JsonLog:
+class JsonLog(EntryLines):
     """Turns the text of a log into lines of JSON."""
 
-    def __init__(self) -> None:
-        self._reader = EntryReader()
+    def write(self, entry: Entry) -> str:
+        """Return an entry as a line of JSON; empty for an empty line.
 
-    def feed(self, text: str) -> str:
-        """Return the lines of the next piece of a log; with an empty one, of what has come before."""
-        return "".join(map(write_line, self._reader.feed(text) if text else self._reader.flush()))
-
-    def close(self) -> str:
-        """Return the rest."""
-        return "".join(map(write_line, self._reader.flush()))
-
-
-def write_line(entry: Entry) -> str:
-    """Return an entry as a line of JSON; empty for an empty line.
-
-    What is printed without a level, such as by a model's print(), has the level `info` and the present time.
-    """
-    record = entry.record
-    if not record.text.strip():
-        return ""
-    # An instance has written it in JSON already.
-    if record.level and not re.match(RECORD_HEADER, entry.raw):
-        return entry.raw
-    source = {"source": record.source} if record.source else {}
-    return _write(_time_of(entry.raw), _LEVELS.get(record.level, "info"), record.text, **source)
+        What is printed without a level, such as by a model's print(), has the level `info` and the present
+        time.
+        """
+        record = entry.record
+        if not record.text.strip():
+            return ""
+        # An instance has written it in JSON already.
+        if record.level and not re.match(RECORD_HEADER, entry.raw):
+            return entry.raw
+        source = {"source": record.source} if record.source else {}
+        return _write(_time_of(entry.raw), _LEVELS.get(record.level, "info"), record.text, **source)
 
 
 def _write(time: datetime, level: str, message: str, **more: str) -> str:
