@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kindaware.cli._kind import ServerKind
+from kindaware.cli._shared_options import Inputs, OwnSettings, Shapes
 
 
 def bench(
@@ -60,24 +61,8 @@ def bench(
         ),
     ] = None,
     rows: Annotated[int, typer.Option("--rows", "-b", min=1, metavar="N", help="Rows per request.")] = 1,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="NAME=VALUE",
-            help="As in kindaware infer; other inputs are random.",
-            show_default=False,
-        ),
-    ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=3x224x224",
-            help="Sizes of one row of an input whose dims have -1.",
-            show_default=False,
-        ),
-    ] = None,
+    inputs: Inputs = None,
+    shape: Shapes = None,
     version: Annotated[
         str, typer.Option(metavar="N", help="Version of the model.", show_default="the server chooses")
     ] = "",
@@ -87,15 +72,7 @@ def bench(
             metavar="CPU", help="Put every instance of a started server on the CPU.", show_default=False
         ),
     ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A setting of a started server's model, such as kindaware.num_threads=2.",
-            show_default=False,
-        ),
-    ] = None,
+    setting: OwnSettings = None,
     http: Annotated[bool, typer.Option("--http", help="Use HTTP for a started server.")] = False,
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long answers may take.")

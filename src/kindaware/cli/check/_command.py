@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kindaware.cli._kind import Kind
+from kindaware.cli._shared_options import PrintsDocument
 
 
 def check(
@@ -45,7 +46,7 @@ def check(
         float,
         typer.Option(min=1, metavar="SECONDS", help="Seconds that loading a model and its request may take."),
     ] = 300.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one document of JSON.")] = False,
+    as_json: PrintsDocument = False,
 ) -> None:
     """Say what is wrong with a model, without a server: load it, send it a request, and read its files."""
     # Here, since `kindaware serve` imports this file too, and has no use for the harness.

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from kindaware.cli._shared_options import PrintsLine
+
 
 def config(
     model_dir: Annotated[
@@ -24,7 +26,7 @@ def config(
     full: Annotated[
         bool, typer.Option("--full", help="Print the whole configuration instead of the difference.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    as_json: PrintsLine = False,
     timeout: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="Seconds that the import of model.py may take.")
     ] = 120.0,

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from kindaware.cli._shared_options import OutputFolder, Overwrites, PrintsLine
+
 
 class Processor(str, Enum):
     """What --machine takes."""
@@ -23,12 +25,7 @@ def deploy_containerfile(
             metavar="REPOSITORY", help="The models, which the image gets a copy of.", show_default=False
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="FOLDER", help="Where to write the files.", show_default=False
-        ),
-    ],
+    output: OutputFolder,
     triton: Annotated[
         str, typer.Option(metavar="YY.MM", help="Release of NVIDIA's image; it says which Python and numpy.")
     ] = "26.07",
@@ -62,10 +59,8 @@ def deploy_containerfile(
         ),
     ] = None,
     machine: Annotated[Processor, typer.Option(help="The image's processor.")] = Processor.X86_64,
-    is_forced: Annotated[
-        bool, typer.Option("--force", help="Overwrite these files; others in FOLDER stay.")
-    ] = False,
-    is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    is_forced: Overwrites = False,
+    is_json: PrintsLine = False,
 ) -> None:
     """Write a Containerfile on NVIDIA's image, and lock the packages that go into it."""
     # Here, since the help does without them.

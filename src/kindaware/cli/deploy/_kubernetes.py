@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from kindaware.cli._shared_options import OutputFolder, Overwrites, PrintsDocument
+
 
 class AutoscalerKind(str, Enum):
     """What --autoscaler takes."""
@@ -27,12 +29,7 @@ def deploy_kubernetes(
     image: Annotated[
         str, typer.Option(metavar="NAME", help="The image, with its registry and tag.", show_default=False)
     ],
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output", "-o", metavar="FOLDER", help="Where to write the files.", show_default=False
-        ),
-    ],
+    output: OutputFolder,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the objects.", show_default="the image's")
     ] = None,
@@ -129,10 +126,8 @@ def deploy_kubernetes(
         float,
         typer.Option(min=1, metavar="SECONDS", help="Seconds that loading a model and its request may take."),
     ] = 300.0,
-    is_forced: Annotated[
-        bool, typer.Option("--force", help="Overwrite these files; others in FOLDER stay.")
-    ] = False,
-    is_json: Annotated[bool, typer.Option("--json", help="Print one document of JSON.")] = False,
+    is_forced: Overwrites = False,
+    is_json: PrintsDocument = False,
 ) -> None:
     """Write a kustomize base with all that a server needs, and overlays for GPUs and KServe."""
     # Here, since the help does without the harness and a YAML library.

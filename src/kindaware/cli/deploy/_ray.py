@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kindaware.cli._kind import ServerKind
+from kindaware.cli._shared_options import PrintsLine
 
 
 def deploy_ray(
@@ -89,7 +90,7 @@ def deploy_ray(
     is_forced: Annotated[
         bool, typer.Option("--force", help="Overwrite serve.yaml; other files of FOLDER stay.")
     ] = False,
-    is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    is_json: PrintsLine = False,
 ) -> None:
     """Write a Serve config whose replicas each run a tritonserver with the models."""
     # Here, since the help does without a YAML library.

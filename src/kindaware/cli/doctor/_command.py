@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
+from kindaware.cli._shared_options import PrintsDocument
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one document of JSON.")] = False,
+    as_json: PrintsDocument = False,
 ) -> None:
     """Say what this machine has for serving models, and what to do where something is missing."""
     # Here, since the help does without torch.

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from kindaware.cli._shared_options import PrintsLine
+
 
 class TaskName(str, Enum):
     """What --task takes."""
@@ -54,7 +56,7 @@ def new(
     is_forced: Annotated[
         bool, typer.Option("--force", help="Overwrite files that the command writes; keep all others.")
     ] = False,
-    is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    is_json: PrintsLine = False,
 ) -> None:
     """Make a model's directory: config.pbtxt, 1/model.py, a test, a client, and a README."""
     # Here, since the other commands have no use for it.

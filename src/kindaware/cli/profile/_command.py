@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kindaware.cli._kind import Kind, read_device_id
+from kindaware.cli._shared_options import PrintsLine
 
 
 def profile(
@@ -74,7 +75,7 @@ def profile(
             metavar="NAME=VALUE", help="Override a parameter of the configuration.", show_default=False
         ),
     ] = None,
-    is_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+    is_json: PrintsLine = False,
 ) -> None:
     """Show where execute spends its time, without a server: a table of stages, and a trace for Perfetto."""
     # Here, since `kindaware serve` imports this file too, and has no use for the harness.

@@ -11,6 +11,7 @@ import typer
 from kindaware._errors import OptionError
 from kindaware._server.healing.budget import MAX_HEALS, WINDOW_SECONDS
 from kindaware.cli._kind import ServerKind
+from kindaware.cli._shared_options import HangSeconds, HealWindow, PrintsEvents
 from kindaware.cli.serve._access import TOKEN_VARIABLE, read_access
 from kindaware.cli.serve._session import ServeOptions, run_server
 
@@ -121,18 +122,8 @@ def serve(
             min=0, metavar="N", help="How often within --heal-window; then the command ends with status 1."
         ),
     ] = MAX_HEALS,
-    heal_window: Annotated[
-        float, typer.Option(min=1, metavar="SECONDS", help="The time in which heals are counted.")
-    ] = WINDOW_SECONDS,
-    hang_seconds: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            metavar="SECONDS",
-            help="How long a call of a model's code may take; then its process is killed.",
-            show_default="any time",
-        ),
-    ] = None,
+    heal_window: HealWindow = WINDOW_SECONDS,
+    hang_seconds: HangSeconds = None,
     health_port: Annotated[
         int | None,
         typer.Option(
@@ -192,9 +183,7 @@ def serve(
             help="json prints the whole log, a line of JSON per entry, and lets the instances log so."
         ),
     ] = LogFormat.TEXT,
-    is_json: Annotated[
-        bool, typer.Option("--json", help="Print a line of JSON for each event, and no text.")
-    ] = False,
+    is_json: PrintsEvents = False,
 ) -> None:
     """Serve model repositories with a real tritonserver, in the foreground until Ctrl-C."""
     has_json_log = log_format is LogFormat.JSON

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from kindaware.cli._shared_options import Inputs, OwnSettings, PrintsDocument, Shapes
+
 
 def size(
     where: Annotated[
@@ -45,33 +47,9 @@ def size(
     cost_per_hour: Annotated[
         float, typer.Option(min=0.0, metavar="COST", help="Of a replica.", show_default=False)
     ] = 0.0,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="NAME=VALUE",
-            help="As in kindaware infer; other inputs are random.",
-            show_default=False,
-        ),
-    ] = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=3x224x224",
-            help="Sizes of one row of an input whose dims have -1.",
-            show_default=False,
-        ),
-    ] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A setting of a started server's model, such as kindaware.num_threads=2.",
-            show_default=False,
-        ),
-    ] = None,
+    inputs: Inputs = None,
+    shape: Shapes = None,
+    setting: OwnSettings = None,
     seconds: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long each load is measured.")
     ] = 3.0,
@@ -84,7 +62,7 @@ def size(
             help="Then send a replica's part of the load for so long, and compare; 0 leaves it out.",
         ),
     ] = 0.0,
-    is_json: Annotated[bool, typer.Option("--json", help="Print one document of JSON.")] = False,
+    is_json: PrintsDocument = False,
 ) -> None:
     """Say how many instances and replicas a load needs, and what they cost, from measured times."""
     # Here, since the help does without numpy and a client.

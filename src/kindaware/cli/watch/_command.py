@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kindaware._server.healing.budget import MAX_HEALS, WINDOW_SECONDS
+from kindaware.cli._shared_options import HangSeconds, HealWindow, PrintsEvents
 from kindaware.cli.watch._session import WatchOptions, watch_server
 
 
@@ -37,18 +38,8 @@ def watch(
         int,
         typer.Option(min=0, metavar="N", help="How often within --heal-window; then a model is given up."),
     ] = MAX_HEALS,
-    heal_window: Annotated[
-        float, typer.Option(min=1, metavar="SECONDS", help="The time in which heals are counted.")
-    ] = WINDOW_SECONDS,
-    hang_seconds: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            metavar="SECONDS",
-            help="How long a call of a model's code may take; then its process is killed.",
-            show_default="any time",
-        ),
-    ] = None,
+    heal_window: HealWindow = WINDOW_SECONDS,
+    hang_seconds: HangSeconds = None,
     beats: Annotated[
         Path | None,
         typer.Option(
@@ -84,9 +75,7 @@ def watch(
             "--exit-on-give-up", help="End with status 1 when a model is given up, not only /livez with 503."
         ),
     ] = False,
-    is_json: Annotated[
-        bool, typer.Option("--json", help="Print a line of JSON for each event, and no text.")
-    ] = False,
+    is_json: PrintsEvents = False,
 ) -> None:
     """Load dead models of a tritonserver on this machine again, and tell over HTTP which are healthy."""
     watch_server(
