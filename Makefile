@@ -8,6 +8,8 @@ INSTALLED := $(VENV)/.installed
 WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST := $(BIN)/python -m pytest
 IN_WORKERS = -n $(WORKERS) --maxprocesses 4
+# Else each worker, stub and command compiles the package and its tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-fast test-gpu coverage mutants fuzz soak check bench bench-gpu docs dist clean
 

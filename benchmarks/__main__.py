@@ -20,6 +20,7 @@ from benchmarks.parts.padding import run_padding
 from benchmarks.parts.serving import run_serving
 from benchmarks.parts.sharing import run_sharing
 from benchmarks.parts.stages import run_stages
+from benchmarks.parts.starts import run_starts
 from benchmarks.parts.step import run_step
 from benchmarks.parts.threads import run_threads
 from benchmarks.parts.tracing import run_tracing
@@ -41,13 +42,14 @@ PARTS = {
     "padding": run_padding,
     "memory": run_memory,
     "sharing": run_sharing,
+    "starts": run_starts,
     "threads": run_threads,
     "gains": run_gains,
     "step": run_step,
     "tracing": run_tracing,
     "overlap": run_overlap,
 }
-DEFAULT_PARTS = tuple(PARTS)[:-6]
+DEFAULT_PARTS = ("serving", "turns", "overhead", "growth", "imports", "stages", "curve")
 EVERYTHING, PAGE = "all", "page"
 PACKAGES = ("kindaware", "torch", "torchvision", "numpy", "nvidia-pytriton", "tritonclient", "grpcio")
 
@@ -81,7 +83,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--networks",
         type=lambda text: text.split(","),
         default=["mlp", "transformer", "efficientnet_lite0", "resnet50"],
-        help="those of serving, curve, threads and gains; with commas",
+        help="those of serving, curve, threads, gains and starts; with commas",
     )
     args = parser.parse_args(arguments)
     base = "-".join(args.parts) or "bench"

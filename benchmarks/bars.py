@@ -48,12 +48,18 @@ DIVIDED = "rate: auto / one batch"
 MEMORY_OF_FOUR = "memory: 4 instances / 1, load_weights"
 MEMORY_OF_FOUR_BF16 = "memory: 4 instances / 1, load_weights, bf16-true"
 LOAD_WITH_COPY = "load: with the copy / writing it, bf16-true"
+FROM_CACHE = "ready: compiled, second start / as it is"
 AUTO_THREADS = "rate: auto / the better of one thread and all"
 
 
 def threads_scenario(network: str, instances: int) -> str:
     """Return the name of a scenario of the part `threads`."""
     return f"threads, {network}, {instances} instance{'s' if instances > 1 else ''}"
+
+
+def starts_scenario(network: str) -> str:
+    """Return the name of a scenario of the part `starts`."""
+    return f"starts, {network}"
 
 
 BARS = (
@@ -87,6 +93,10 @@ BARS = (
     Bar("sharing", MEMORY_OF_FOUR, 1.3, is_least=False),
     Bar("sharing", MEMORY_OF_FOUR_BF16, 1.3, is_least=False),
     Bar("sharing", LOAD_WITH_COPY, 0.3, is_least=False),
+    *(
+        Bar(starts_scenario(network), FROM_CACHE, 1.3, is_least=False)
+        for network in ("mlp", "transformer", "efficientnet_lite0", "resnet50")
+    ),
 )
 
 FLOOR_SHARE = "(host copy + bare forward, bf16) / kindaware, bf16"

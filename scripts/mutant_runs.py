@@ -152,6 +152,8 @@ class MutantRuns:
         for module in {one.module for one in self._mutations}:
             importlib.import_module(f"{self._package.name}.{module.replace('/', '.')}")  # some come late
         gc.collect()
+        # The tests' own set-up freezes what it has imported, which is not among the objects then.
+        gc.unfreeze()
         functions = [one for one in gc.get_objects() if type(one) is FunctionType]
         gc.freeze()  # or each fork would copy the pages of what a collection looks at
         num_bits = 0

@@ -192,8 +192,14 @@ def run_in_copy(mutation: Mutation, files: list[str]) -> Result:
 
 def run_all(mutations: list[Mutation], files: list[str], jobs: int, per_path: int | None) -> Iterator[Result]:
     """Run mutants, so many at a time; gives what became of each when it is known."""
+    not_in_place: list[Mutation] = []
     for one in run_in_forks(mutations, files, jobs, per_path):
-        yield one if isinstance(one, Result) else run_in_copy(one, files)
+        if isinstance(one, Result):
+            yield one
+        else:
+            not_in_place.append(one)
+    # Last, since each takes long, and what is known by then is kept.
+    yield from (run_in_copy(one, files) for one in not_in_place)
 
 
 def shown(results: Iterator[Result], kept: Kept) -> Iterator[Result]:

@@ -65,8 +65,10 @@ MODULES = {
     "_execute/stream_arrivals": frozenset({LOGIC}),
     "_execute/stream_runner": BOTH,
     "_execute/streams": BOTH,
+    "_execute/step_graphs": BOTH,
     "_execute/step_isolation": BOTH,
     "_execute/step_runner": BOTH,
+    "_execute/begins": BOTH,
     "_execute/steps": BOTH,
     "_instance": BOTH,
 }
@@ -79,10 +81,21 @@ EQUIVALENT = {
     "isinstance(one, torch.Tensor)": "it raises, and the items are taken apart then",
     "_execute/step_runner.py StepRunner._join: isinstance(one, torch.Tensor) and (not one.is_n...: without "
     "not one.is_nested": "a nested tensor has no shape, and the items are taken apart then",
+    "_execute/step_runner.py StepRunner._join: one.ndim != rank or len(one) != request.rows: without "
+    "one.ndim != rank": "concatenated, items of a wrong rank fail their check, and are taken apart then",
+    "_execute/step_runner.py StepRunner._join: if len({one.shape[1:] for one in values}) > 1: always False": (
+        "concatenating raises, and the items are taken apart then"
+    ),
+    "_execute/step_runner.py StepRunner._join: if output.dtype.torch is None: always False": (
+        "an array has no device, and the items are taken apart then"
+    ),
     "_device/weights.py _tied: for all, not only if len(group) > 1": (
         "a tensor with one name takes its own place, later"
     ),
     "_device/weights.py _tied: len(group) > 1: GtE": "a tensor with one name takes its own place, later",
+    "_device/staging.py OverlappingStaging.begin_call: if self._flight is None: always True": (
+        "a call that begins has no buffers for outputs, unless an error left some, whose copies are pending"
+    ),
     "_device/staging.py _is_on_host: isinstance(value, (list, tuple)) and value and ...: without "
     "isinstance(value[0], torch.Tensor)": "a list of texts has no tensor either, found one by one",
     "_execute/sequence_state.py SequenceState.__getitem__: sequence not in self._changed and "
@@ -105,9 +118,6 @@ EQUIVALENT = {
     "_batch/preprocess.py Preprocessor.run: if not self.has_hooks: always False": (
         "without hooks the request comes back as it is, later"
     ),
-    "_batch/preprocess.py Preprocessor._preprocess: if not self._runtime.is_host: always True": (
-        "the staging of a host expects nothing"
-    ),
     "_batch/outputs.py name_outputs: if isinstance(returned, torch.Tensor) and len(spec...: always False": (
         "it is named like any other form, later"
     ),
@@ -116,13 +126,14 @@ EQUIVALENT = {
     "_batch/runner.py BatchRunner.run: if not self.device.runtime.is_host: always True": (
         "nothing is copied on the host, so that 0 bytes are added"
     ),
-    "_batch/runner.py BatchRunner._may_be_of_collate: self._plan.hooks.collate is not None and (not s...: "
-    "without self._plan.hooks.collate is not None": "without collate there is nothing to blame it for",
     "_batch/runner.py BatchRunner._extras: if not self._plan.hooks.call.extras: always False": (
         "forward gets nothing that it doesn't name, later"
     ),
     "_batch/runner.py BatchRunner._forward: if self._converts: always True": (
         "prepare_input gives each input as it is, later"
+    ),
+    "_tuning/optimizer.py _error: if ours.shape != theirs.shape: always False": (
+        "arrays of different shapes are not equal in which values are finite, nor in their values, later"
     ),
     "_batch/pipeline.py Pipeline._preprocess: if not self._preprocessor.has_hooks: always False": (
         "each request comes back as it is, later"
@@ -136,16 +147,14 @@ EQUIVALENT = {
     "_batch/pipeline.py Pipeline._shared: if self._is_uniform: always False": (
         "requests of a uniform model have one shape, so that they are one group, later"
     ),
+    "_execute/streams.py Streams._send_all: stream.unsent or self._failures.cancelled(request): without "
+    "stream.unsent": "who sends the end sends `unsent` in place of any other failure",
     "_execute/streams.py Streams._count: if isinstance(arrival, Request): always True": (
         "what could not be read has a failure"
     ),
     "_instance.py Instance._call: self._loop is None or not is_asynchronous(hook): without "
     "self._loop is None": "without a loop no hook is asynchronous",
-    "_execute/fast_path.py FastPath._check: if type(returned) is torch.Tensor: always False": (
-        "check_outputs says the same, later"
-    ),
-    "_execute/fast_path.py FastPath._check: if fits and array.flags.c_contiguous: always False": (
-        "check_outputs says the same, later"
-    ),
+    "_execute/overlapping_executor.py OverlappingExecutor._respond_late: if self._may_have_parameters: "
+    "always True": "where no hook gets requests, none has parameters",
 }
 """Mutants that no test can notice, by `Mutation.key`, and why. One that fails or is gone is an error."""

@@ -1,32 +1,37 @@
 """What all tests share: which of them run where and when, how long they search, what is said at the end."""
 
+import gc
 import importlib.util
 import os
 
 import pytest
 
 from searches import register_profiles
+from server_reports import describe_servers
 from slow_tests import is_slow
 from taking_turns import take_turn
 from tally import TALLY
 from triton_version import OTHER_SERVER, skip_on_other_server
+from unit_servers import UnitServers
 from work_units import in_order, make_scheduler
 
 REQUIRE_SERVER = "KINDAWARE_REQUIRE_SERVER"
 CONTAINERS = "KINDAWARE_CONTAINERS"
+UNIT_SERVERS = UnitServers()
 
 register_profiles()  # before the modules of the tests ask for one
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the workers of pytest-xdist share the machine: each has ports and cores of its own."""
+    """Have the workers of pytest-xdist share the machine: each has ports, cores and memory of its own."""
     if worker := getattr(config, "workerinput", None):
         import torch
 
-        from kindaware._server import ports
+        from kindaware._server import command, ports
 
         number, num_workers = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
         ports.CHOICE = ports.CHOICE[number::num_workers]  # a server listens only seconds after it chose
+        command.MOST_SHM_BYTES = 8 * 2**20  # of each of some hundred instances
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // num_workers))
 
 
@@ -56,11 +61,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage among what is imported for good: each time that would take a fifth of a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory):
-    """Keep the tests, and the servers that they start, out of the user's cache."""
+def _away_from_the_user(tmp_path_factory: pytest.TempPathFactory):
+    """Keep the tests, and the servers that they start, out of the user's cache and collector of traces."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KINDAWARE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OTEL_TRACES_EXPORTER", "none")  # a model with `tracing` on would look for a collector
         yield
 
 
@@ -79,6 +97,32 @@ def pytest_runtest_protocol(item: pytest.Item):
         return (yield)
     with take_turn(is_alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef, request: pytest.FixtureRequest):
+    """Note the servers that a worker starts for all tests of a unit."""
+    value = yield
+    if fixturedef.scope == "session" and hasattr(request.config, "workerinput"):
+        UNIT_SERVERS.note(value)
+    return value
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None):
+    """End the servers of a unit after its last test."""
+    result = yield
+    UNIT_SERVERS.end_after(item.nodeid, None if nextitem is None else nextitem.nodeid)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """Say of a failed test what became of its servers."""
+    report = yield
+    if report.failed:
+        report.sections += describe_servers(getattr(item, "funcargs", {}).values())
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from benchmarks.bars import LOAD_WITH_COPY, MEMORY_OF_FOUR, MEMORY_OF_FOUR_BF16
 from benchmarks.networks import NETWORKS
 from benchmarks.parts.memory import command_of, descendants
 from benchmarks.run import Run
+from benchmarks.servers.cache_folder import cache_in
 from benchmarks.servers.repository import Served
 from benchmarks.servers.triton import tritonserver
 from kindaware.cli.bench._stats import paired_ratio, spreads
@@ -27,6 +26,15 @@ PARAMETERS: Mapping[str, dict[str, str]] = {
     NOTHING: {"way": "none"},
 }
 COUNTS = (1, 4)
+
+
+class _OfAnyNumber(Served):
+    """A model with one name for any number of instances, since copies in the cache are a model's."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return f"{self.network}_{self.label}"
 
 
 def run_sharing(run: Run) -> dict[str, Any]:
@@ -43,7 +51,7 @@ def run_sharing(run: Run) -> dict[str, Any]:
     rounds: list[dict[str, dict[str, float]]] = []
     for number in range(run.rounds(10, 2)):
         run.say(f"sharing: round {number + 1}")
-        with tempfile.TemporaryDirectory(prefix="kindaware-bench-") as folder, _cache_in(folder):
+        with tempfile.TemporaryDirectory(prefix="kindaware-bench-") as folder, cache_in(folder):
             torch.save(NETWORKS["wide"].build().state_dict(), Path(folder) / "weights.pt")
             rounds.append(
                 {f"{form}, {count}": one for count in COUNTS for form, one in _start(folder, count)}
@@ -77,17 +85,16 @@ def run_sharing(run: Run) -> dict[str, Any]:
 def _start(folder: str, count: int) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield, by form, MiB of weights that the instances hold together, and the longest load."""
     path = Path(folder) / "weights.pt"
-    models = {
-        form: Served("weights", "wide", count, f"form_{number}", {"path": str(path), **parameters})
-        for number, (form, parameters) in enumerate(PARAMETERS.items())
-    }
-    with tritonserver(models.values(), lambda _: None) as server:
-        held = {form: _held(server.pid, served.name) for form, served in models.items()}
-        instances = server.instances()
-    for form, served in models.items():
+    held, seconds = {}, {}
+    for number, (form, parameters) in enumerate(PARAMETERS.items()):
+        served = _OfAnyNumber("weights", "wide", count, f"form_{number}", {"path": str(path), **parameters})
+        # Alone on its server: others that load at the same time would take its cores.
+        with tritonserver([served], lambda _: None) as server:
+            held[form] = _held(server.pid, served.name)
+            seconds[form] = max(one.load_seconds for one in server.instances())
+    for form in PARAMETERS:
         if form != NOTHING:
-            loads = [one.load_seconds for one in instances if one.name.startswith(f"{served.name}_")]
-            yield form, {"mib": held[form] - held[NOTHING], "seconds": max(loads)}
+            yield form, {"mib": held[form] - held[NOTHING], "seconds": seconds[form]}
 
 
 def _held(server: int, model: str) -> float:
@@ -98,16 +105,3 @@ def _held(server: int, model: str) -> float:
 def _pss(pid: int) -> float:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-
-
-@contextmanager
-def _cache_in(folder: str) -> Iterator[None]:
-    before = os.environ.get("KINDAWARE_CACHE")
-    os.environ["KINDAWARE_CACHE"] = f"{folder}/cache"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["KINDAWARE_CACHE"]
-        else:
-            os.environ["KINDAWARE_CACHE"] = before

@@ -197,7 +197,8 @@ def _gains(found: dict[str, Any]) -> Iterator[str]:
             titles.append(f"Same best class as FP32, of {agreement['pictures']} pictures")
             columns.append({name: f"{one:.1%}" for name, one in agreement["same_best_class"].items()})
         yield from ("", f"`{network}`")
-        yield from _table(titles, ([name, *(one[name] for one in columns)] for name in measured["ratios"]))
+        rows = ([name, *(one.get(name, "not measured") for one in columns)] for name in measured["ratios"])
+        yield from _table(titles, rows)
         for compared in measured.get("optimized", {}).values():
             ratio = _text(compared["ratio"])
             yield from ("", f"`optimize` `auto` reached {ratio} times the rate of `{compared['name']}`.")
@@ -233,6 +234,9 @@ def _padding(found: dict[str, Any]) -> Iterator[str]:
             ["`max_padding`", "Requests per second", "Over one batch"],
             ([name, *(column[name] for column in columns)] for name in one["rates"]),
         )
+    if found["scenarios"]:
+        yield ""
+        yield "![Requests per second, by how much may be padding](../_static/padding.svg)"
     yield from _missing(found)
 
 
@@ -258,10 +262,20 @@ def _step(found: dict[str, Any]) -> Iterator[str]:
 
 def _overlap(found: dict[str, Any]) -> Iterator[str]:
     yield from _scenarios("Calls that overlap, on a simulated GPU", found)
+    if found.get("timeline"):
+        yield ""
+        yield "![What host and GPU do when, with overlap_calls and without](../_static/overlap_timeline.svg)"
 
 
 def _sharing(found: dict[str, Any]) -> Iterator[str]:
     yield from _scenarios("Weights of one and of four instances", found)
+    if found["scenarios"]:
+        yield ""
+        yield "![Memory and load time of one and of four instances, by how they load](../_static/sharing.svg)"
+
+
+def _starts(found: dict[str, Any]) -> Iterator[str]:
+    yield from _scenarios("Starts of a compiled model", found)
 
 
 def _scenarios(title: str, found: dict[str, Any]) -> Iterator[str]:
@@ -300,6 +314,7 @@ TABLES: MappingProxyType[str, Callable[[dict[str, Any]], Iterator[str]]] = Mappi
         "memory": _memory,
         "step": _step,
         "sharing": _sharing,
+        "starts": _starts,
         "overlap": _overlap,
     }
 )

@@ -1,9 +1,11 @@
 """Kill a model's process on a real server under load, and measure what clients see until it serves again.
 
-    python examples/scale_out/kill_a_stub.py --plot heal.svg
+    python kill_a_stub.py --rounds 5 --output kill
+    python kill_a_stub.py --quick --output kill    # one round, in half a minute
 
 `kindaware serve` starts the server with two models. Each gets requests at a fixed rate, whether or not the
-ones before are answered. Then the process of one of them is killed with SIGKILL.
+ones before are answered. Then the process of one of them is killed with SIGKILL. Each round has a server of
+its own. It writes kill/kill.json, and kill/kill.svg with the latency through the round of median length.
 """
 
 import argparse
@@ -11,7 +13,6 @@ import contextlib
 import http.client
 import json
 import os
-import platform
 import re
 import signal
 import statistics
@@ -24,6 +25,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+from machine import describe_run
 
 VICTIM, OTHER = "victim", "other"
 MODEL = """
@@ -229,19 +232,19 @@ def rehearse(rate, calm_seconds, folder):
         (models / model / "1" / "model.py").write_text(MODEL)
         (models / model / "config.pbtxt").write_text(CONFIG)
     server = Server(models, folder / "server.log")
+    loads = [Load(server.http, model, rate) for model in (VICTIM, OTHER)]
+    readiness = Readiness(server.http)
     try:
-        loads = [Load(server.http, model, rate) for model in (VICTIM, OTHER)]
-        readiness = Readiness(server.http)
         time.sleep(calm_seconds)
         os.kill(find_process(VICTIM), signal.SIGKILL)
         killed = time.monotonic()
         healed = server.wait_for("healed")["seen"]
         time.sleep(calm_seconds)
+    finally:
         for one in (*loads, readiness):
             one.end()
-        load_seconds = read_load_seconds(server.log, VICTIM)
-    finally:
         server.close()
+    load_seconds = read_load_seconds(server.log, VICTIM)
     victim, other = (one.answers for one in loads)
     first = next(one for one in victim if one.sent > killed and not one.error)
     phases = {
@@ -282,6 +285,7 @@ def plot(victim, other, killed, path):
     """Draw the latency of each request over time."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     matplotlib.rcParams["svg.hashsalt"] = "kindaware"
     figure = Figure(figsize=(9, 4.5), layout="constrained")
@@ -302,6 +306,7 @@ def plot(victim, other, killed, path):
         )
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(ScalarFormatter())
     axis.set_xlabel("seconds after the process was killed")
     axis.set_ylabel("time until the answer, ms")
     axis.grid(visible=True, alpha=0.3)
@@ -309,30 +314,56 @@ def plot(victim, other, killed, path):
     figure.savefig(path, metadata={"Date": None})
 
 
+def summarize(rounds):
+    """Return median, least and most of each figure over the rounds."""
+    other = [one["other"] for one in rounds]
+    figures = {
+        "not ready after, s": [one["not_ready_after_seconds"] for one in rounds],
+        "served again after, s": [one["served_again_after_seconds"] for one in rounds],
+        "loading took, s": [one["load_seconds"] for one in rounds],
+        "longest wait for an error, s": [one["victim"]["longest_error_seconds"] for one in rounds],
+        "requests to the killed model that failed": [one["victim"]["failed"] for one in rounds],
+        "requests to the other model that failed": [
+            sum(phase["failed"] for phase in one.values()) for one in other
+        ],
+        **{
+            f"p99 of the other model {phase}, ms": [one[phase]["p99_ms"] for one in other]
+            for phase in other[0]
+        },
+    }
+    spread = {"median": statistics.median, "least": min, "most": max}
+    return {
+        name: {word: round(of(values), 2) for word, of in spread.items()} for name, values in figures.items()
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("kill"), help="a folder for what is found")
     parser.add_argument("--rate", type=float, default=50, help="requests per second to each model")
     parser.add_argument(
         "--seconds", type=float, default=10, help="of load before the kill and after the heal"
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round, with 2 s before and after")
-    parser.add_argument("--plot", type=Path, help="an SVG or PNG file for the last round")
-    parser.add_argument("--json", type=Path, help="a file for the figures")
     options = parser.parse_args()
     num_rounds, seconds = (1, 2.0) if options.quick else (options.rounds, options.seconds)
-    rounds, missed = [], []
+    facts = describe_run()
+    options.output.mkdir(parents=True, exist_ok=True)
+    rounds, drawn, missed = [], [], []
     for _ in range(num_rounds):
         with tempfile.TemporaryDirectory(prefix="kindaware-kill-") as folder:
-            found, *drawn = rehearse(options.rate, seconds, Path(folder))
+            found, *answers = rehearse(options.rate, seconds, Path(folder))
         rounds.append(found)
+        drawn.append(answers)
         missed += check(found)
         print(json.dumps(found, indent=2), flush=True)
-    machine = {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
-    if options.json:
-        options.json.write_text(json.dumps({"machine": machine, "rounds": rounds}, indent=2) + "\n")
-    if options.plot:
-        plot(*drawn, options.plot)
+    figures = {**facts, "summary": summarize(rounds), "rounds": rounds}
+    (options.output / "kill.json").write_text(json.dumps(figures, indent=1) + "\n")
+    by_length = sorted(range(num_rounds), key=lambda n: rounds[n]["served_again_after_seconds"])
+    plot(*drawn[by_length[num_rounds // 2]], options.output / "kill.svg")
+    for name, one in figures["summary"].items():
+        print(f"{name}: {one['median']:g} ({one['least']:g} to {one['most']:g})")
     for text in missed:
         print(f"MISSED: {text}")
     raise SystemExit(1 if missed else 0)

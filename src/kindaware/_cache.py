@@ -2,7 +2,8 @@
 
 An instance that finds no file makes it, under a lock that the others wait for. A file gets its name only once
 it is complete, and is never changed after that, so that processes may map it. Its name ends in its checksum:
-a damaged file is made anew.
+a damaged file is made anew. A note beside it spares the processes that follow the reading of a file that one
+of them has checked, until the file changes or the machine restarts.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from kindaware._errors import ConfigError, describe
 
 FOLDER = "KINDAWARE_CACHE"
 """Environment variable that names the folder."""
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_CLOCK_NS = 20_000_000
+"""Longer than the clock of a file system stands still: Linux moves it on with each tick, of up to 10 ms."""
 
 _PIECE_BYTES = 2**20
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -124,12 +129,14 @@ class Cache:
             write(part)
             path = self.folder / f"{entry.name}{_checksum(part):08x}{entry.suffix}"
             part.replace(path)
+            _note(path)
         finally:
             part.unlink(missing_ok=True)
         for other in self._files(f"{entry.slot_name}-"):
             if other != path:
                 # A process that has mapped it keeps its pages.
                 other.unlink(missing_ok=True)
+                _note_of(other).unlink(missing_ok=True)
         return path
 
     def _files(self, start: str) -> list[Path]:
@@ -169,9 +176,47 @@ def _digest(facts: Mapping[str, object]) -> str:
 
 def _is_intact(path: Path) -> bool:
     try:
-        return path.stem.endswith(f"-{_checksum(path):08x}")
+        if _is_noted(path):
+            return True
+        is_intact = path.stem.endswith(f"-{_checksum(path):08x}")
     except FileNotFoundError:  # replaced meanwhile
         return False
+    if is_intact:
+        _note(path)
+    return is_intact
+
+
+def _note_of(path: Path) -> Path:
+    # With a dot in front, so that it is not taken for a file of the entry.
+    return path.with_name(f".{path.name}.intact")
+
+
+def _note(path: Path) -> None:
+    """Write down that a file is intact, for processes that find it later; a folder may be read-only."""
+    with contextlib.suppress(OSError):
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.write_text(_state(path))
+        part.replace(_note_of(path))
+
+
+def _is_noted(path: Path) -> bool:
+    note = _note_of(path)
+    try:
+        # A file that was written just before its note could change once more at the same time of the clock.
+        is_later = note.stat().st_mtime_ns - path.stat().st_mtime_ns > _CLOCK_NS
+        return is_later and note.read_text() == _state(path)
+    except OSError:
+        return False
+
+
+def _state(path: Path) -> str:
+    """Return what changes with a file, and with a restart, after which a disk may have lost what was written.
+
+    Raises:
+        OSError: the file is gone, or the system doesn't tell which start this is.
+    """
+    found = path.stat()
+    return f"{_BOOT_ID.read_text().strip()} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
 
 def _checksum(path: Path) -> int:

@@ -39,8 +39,9 @@ from kindaware._execute.executor import Executor
 from kindaware._execute.sequences import Sequences
 from kindaware._hooks.binding import Call
 from kindaware._hooks.blame import blamed, report
-from kindaware._hooks.class_rules import check_transaction_policy, is_asynchronous
+from kindaware._hooks.class_rules import check_graphs, check_transaction_policy, is_asynchronous
 from kindaware._hooks.event_loop import EventLoop, awaited
+from kindaware._hooks.graphed import graphed_methods
 from kindaware._hooks.hooks import HOOKS, HOOKS_OF_INSTANCE, Hooks
 from kindaware._hooks.interruption import is_stub, stops_test
 from kindaware._hooks.overdue import Overdue
@@ -64,6 +65,7 @@ from kindaware._triton.module import (
 from kindaware._triton.reload import Reload
 
 if TYPE_CHECKING:  # most instances do without them
+    from kindaware._execute.step_graphs import StepGraphs
     from kindaware._execute.steps import Steps
     from kindaware._execute.streams import Streams
     from kindaware._tracing.tracing import Tracing
@@ -87,6 +89,7 @@ class Instance(PlacedInstance):
         model_logger: writes those of the model.
         calls: the calls of other models that the hooks make.
         sequences: state of the sequences, once the hooks are bound; None if requests belong to none.
+        graphs: the CUDA graphs of a model with `step`, once the hooks are bound.
 
     Raises:
         ConfigError: the settings or the configuration can't be served as they are.
@@ -118,6 +121,7 @@ class Instance(PlacedInstance):
         check_response_cache(self.args.config, self.spec.name, is_allowed=self.settings.allow_response_cache)
         self.calls = Calls(self.spec.name)
         self.sequences: Sequences | None = None
+        self.graphs: StepGraphs | None = None
         self._device = Device.open(self.runtime, self.settings, self.spec.name, self.logger)
         self._counters = Counters()
         self._metrics: Metrics | None = None
@@ -286,6 +290,7 @@ class Instance(PlacedInstance):
         name = self._hook_of_requests = check_transaction_policy(type(self._model), self.spec)
         has_preprocess = self._hook("preprocess") is not None
         subject = f"model {self.spec.name!r}"
+        check_graphs(type(self._model), subject, self.settings.cuda_graphs)
         return Call.bind(self._hook(name), self.spec, subject, hook=name, has_preprocess=has_preprocess)
 
     def _load(self) -> None:
@@ -399,6 +404,7 @@ class Instance(PlacedInstance):
             if self._beat is not None:
                 step_runner.watch(self._beat)
             self._steps = Steps(plan, step_runner)
+            self.graphs = step_runner.graphs
             self._steps.after_round = self._flush_metrics_if_due
         elif self.spec.decoupled:
             from kindaware._execute.stream_runner import StreamRunner
@@ -581,7 +587,8 @@ class Instance(PlacedInstance):
             Compiler(
                 self.spec,
                 self.settings,
-                facts={"model": self.args.repository, "version": self.args.model_version, **self.parameters},
+                repository=self.args.repository,
+                facts={"version": self.args.model_version, **self.parameters},
                 logger=self.logger,
                 environment=os.environ,
             ).compile(modules_of(self._model))
@@ -591,12 +598,20 @@ class Instance(PlacedInstance):
     def _warm_up(self) -> str:
         """Run the forwards that no client should wait for; return a phrase for the log."""
         make_inputs, has_step = self._make_warm_up_inputs(), self._steps is not None
-        warm_up = WarmUp.plan(self.spec, self.settings, self.placement, make_inputs, has_step=has_step)
+        warm_up = WarmUp.plan(
+            self.spec,
+            self.settings,
+            self.placement,
+            make_inputs,
+            has_step=has_step,
+            begins_together=self._plan.hooks.begin_batch is not None,
+        )
         if self._pipeline is not None:
             self._choose_threads(warm_up, self._pipeline)
         self._compile()
         if self._steps is not None:
-            phrase = warm_up.run(self._timed(self._steps.warm_up), lambda _: ())
+            steps, marks = self._steps, graphed_methods(self._model)
+            phrase = warm_up.run(self._timed(steps.warm_up), lambda _: steps.record_graphs(marks))
         elif self._streams is not None:
             streams = self._streams
             phrase = warm_up.run(self._timed(lambda request, _: streams.warm_up(request)), lambda _: ())

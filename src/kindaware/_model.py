@@ -68,6 +68,9 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
             together. `begin` takes the same arguments as stream and returns the state of one request. `step`
             takes the states of all open streams and returns a list of one result per state: an item, None for
             none, `Next(state, item)` or `Done(item)`.
+        begin_batch(self, inputs): beside `begin`, to begin several requests with one forward. Takes a list of
+            a mapping of inputs per request, and returns a list of what `begin` would return for each, or
+            `RequestError`.
         end(self, state): runs when a stream that `begin` has begun has ended, for whatever reason.
 
     Optional:
@@ -109,6 +112,7 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
     forward: Callable[..., Any]
     stream: Callable[..., Iterator[Any] | AsyncIterator[Any]]
     begin: Callable[..., Any]
+    begin_batch: Callable[..., Sequence[Any]]
     step: Callable[..., Sequence[Any]]
     end: Callable[[Any], None]
     model: nn.Module
@@ -187,7 +191,9 @@ class KindAwareModel(ModelCalls, SequenceMixin, ModelSettings, DevicePlacement):
 
         instance = _instance_of(self, "self.load_weights")
         paths = [instance.args.resolve(one) for one in (path, *further)]
-        weights = Weights(instance.spec.name, paths, key=key, prefix=prefix, strict=strict)
+        weights = Weights(
+            instance.spec.name, instance.args.repository, paths, key=key, prefix=prefix, strict=strict
+        )
         with instance.runtime.scope():
             return weights.load(network, instance.placement, instance.settings, os.environ)
 

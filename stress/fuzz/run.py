@@ -73,7 +73,8 @@ def fuzz(num_inputs: int, seed_number: int, say: Callable[[str], None]) -> Repor
     """
     report = Report(seed_number)
     started = time.monotonic()
-    with TritonServer(MODELS, stop_timeout_seconds=60) as server:
+    args = ["--disable-auto-complete-config"]
+    with TritonServer(MODELS, stop_timeout_seconds=60, args=args) as server:
         say(f"the server is ready after {time.monotonic() - started:.0f} s")
         stubs = list_children(server.pid)
         wire = Wire(server.http_url, server.grpc_url)

@@ -9,7 +9,7 @@ from statistics import median
 
 from stress.soak.faults import VICTIM
 from stress.soak.processes import Sample
-from stress.soak.run import Run
+from stress.soak.run import DRAIN_SECONDS, Run
 from stress.soak.tally import BAD, MEANINGS, RIGHT
 
 GROWTH_SHARE, GROWTH_BYTES = 0.02, 8 * 2**20
@@ -17,6 +17,12 @@ GROWTH_SHARE, GROWTH_BYTES = 0.02, 8 * 2**20
 
 MOST_FDS = 8
 """How many file descriptors a process may gain in the last half: those of connections that come and go."""
+
+_ENDS = (0, 1, -9)
+"""By itself, or killed since 2.51 never gives back models that have died, or requests that were cancelled."""
+
+_ENDING_SECONDS = 15.0
+"""What the end may take beyond the drain."""
 
 QUICK_SHARE = 0.05
 """The share in a run of a few minutes, which begins before the allocator has settled."""
@@ -44,7 +50,15 @@ def bars_of(run: Run, *, is_quick: bool) -> list[Bar]:
         for one in BAD
     ]
     bars.append(Bar("requests answered", f"{run.tally.total(RIGHT):,}", run.tally.total(RIGHT) > 0))
-    bars.append(Bar("the server ended with 0", f"{run.returncode}", run.returncode == 0))
+    ended = f"status {run.returncode}, after {run.stop_seconds:.0f} s"
+    limit = DRAIN_SECONDS + _ENDING_SECONDS
+    bars.append(
+        Bar(
+            f"the server lived until it was drained, and ended within {limit:.0f} s",
+            ended,
+            run.returncode in _ENDS and run.stop_seconds < limit,
+        )
+    )
     bars.append(Bar("no problem of the run", "; ".join(run.problems) or "none", not run.problems))
     share = QUICK_SHARE if is_quick else GROWTH_SHARE
     return bars + [_flat(name, samples, share) for name, samples in lasting(run).items()]

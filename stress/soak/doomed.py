@@ -16,7 +16,7 @@ NUMBER = 1000
 
 def main() -> None:
     """Say a word when the requests begin."""
-    client = Client(sys.argv[1], NUMBER, lambda model: True, Tally(time.time()))
+    client = Client(sys.argv[1], NUMBER, lambda model, since: True, Tally(time.time()))
     print("begins", flush=True)
     asyncio.run(client.run(math.inf, at_once=40, per_second=1000.0))
 

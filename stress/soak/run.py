@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kindaware.testing import TritonServer
+from kindaware.testing import ServerError, TritonServer
 from stress.soak.client import Client
-from stress.soak.faults import VICTIM, Fault, Faults
+from stress.soak.faults import KILL, KILL_CLIENT, KINDS, VICTIM, Fault, Faults
 from stress.soak.processes import Sample, sample
 from stress.soak.tally import Tally
 
@@ -22,6 +24,11 @@ MODELS = Path(__file__).resolve().parents[1] / "models"
 NAMES = ("batched", "pipeline", "sequence", "step", "streaming", VICTIM)
 NUM_CLIENTS = 2
 AT_ONCE = 24
+DRAIN_SECONDS = 20.0
+_ABORT = "lock_exception"
+_MAX_HEALS = 1_000
+"""That none is given up: each is killed on purpose."""
+
 _END_SECONDS = 90.0
 """How long a client may take to end after the last request has begun: longer than one counts as hung."""
 
@@ -37,6 +44,7 @@ class Run:
         samples: of the processes.
         problems: what went wrong with the run itself, such as a model that was not healed.
         returncode: the server's exit status.
+        stop_seconds: how long its end took.
     """
 
     seconds: float
@@ -45,6 +53,7 @@ class Run:
     samples: list[Sample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     returncode: int | None = None
+    stop_seconds: float = 0.0
 
 
 def soak(
@@ -52,6 +61,8 @@ def soak(
     per_second: float,
     fault_every_seconds: float,
     seed: int,
+    cancels: bool,
+    log_path: Path,
     say: Callable[[str], None],
 ) -> Run:
     """Load a server of its own for some time.
@@ -61,14 +72,18 @@ def soak(
         per_second: most requests a second; an item of a stream counts as a quarter of one.
         fault_every_seconds: time between two faults.
         seed: decides about requests and faults.
+        cancels: whether requests are cancelled, and clients killed with requests open.
+        log_path: where the server's log goes.
         say: gets a line from time to time.
     """
     # Processes that don't share the threads of gRPC.
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         _write_models(Path(folder))
-        server = TritonServer(folder, models=NAMES)
-        with server:
+        server = TritonServer(folder, models=NAMES, heal=True, max_heals=_MAX_HEALS, log_path=log_path)
+        _start(server, say)
+        with contextlib.ExitStack() as stack:
+            stack.callback(server.stop)
             started = time.time()
             run = Run(seconds, Tally(started))
             disturbed_until = context.Array("d", len(NAMES), lock=False)
@@ -76,29 +91,49 @@ def soak(
             clients = [
                 context.Process(
                     target=_send,
+                    daemon=True,
                     args=(
                         server.grpc_url,
                         seed * 100 + n + 1,
                         started,
                         started + seconds,
                         per_second / NUM_CLIENTS,
+                        cancels,
                         disturbed_until,
                         results,
                     ),
                 )
                 for n in range(NUM_CLIENTS)
             ]
-            faults = Faults(server, NAMES, disturbed_until, seconds, fault_every_seconds, seed)
+            kinds = [one for one in KINDS if cancels or one != KILL_CLIENT]
+            faults = Faults(
+                server, Path(folder), NAMES, disturbed_until, seconds, fault_every_seconds, seed, kinds
+            )
             for one in (*clients, faults):
                 one.start()
             _watch(run, server, started, say)
             faults.join()
             _collect(run, clients, results)
             run.faults, run.problems = faults.made, [*run.problems, *faults.errors]
+            run.problems += _list_deaths(server, run.faults)
             if server.poll() is not None:
                 run.problems.append("the server has ended")
-        run.returncode = server.returncode
+            stopped = time.time()
+            # As `kindaware serve` ends: what 2.51 never gives back doesn't hold it.
+            server.stop(drain_seconds=DRAIN_SECONDS)
+        run.returncode, run.stop_seconds = server.returncode, time.time() - stopped
     return run
+
+
+def _start(server: TritonServer, say: Callable[[str], None]) -> None:
+    """Start the server; once more if it aborts, as 2.51 does now and then while many stubs start."""
+    try:
+        server.start()
+    except ServerError as error:
+        if _ABORT not in str(error):
+            raise
+        say(f"the server is started once more, after {_ABORT}")
+        server.start()
 
 
 def _write_models(folder: Path) -> None:
@@ -121,6 +156,14 @@ def _watch(run: Run, server: TritonServer, started: float, say: Callable[[str], 
             said = second
             say(f"{second:.0f} s of {run.seconds:.0f}")
         time.sleep(interval)
+
+
+def _list_deaths(server: TritonServer, faults: Sequence[Fault]) -> Iterator[str]:
+    """Yield which models have died more often than they were killed."""
+    kills = Counter(one.model for one in faults if one.kind == KILL)
+    for model, health in server.health().items():
+        if health.num_deaths > kills[model]:
+            yield f"{model} has died {health.num_deaths} times, and was killed {kills[model]} times"
 
 
 def _collect(run: Run, clients: Sequence[Any], results: Any) -> None:
@@ -146,15 +189,16 @@ def _send(
     started: float,
     until: float,
     per_second: float,
+    cancels: bool,
     disturbed_until: Sequence[float],
     results: Any,
 ) -> None:
     """Be a client, in a process of its own."""
     counts = Tally(started)
 
-    def is_disturbed(model: str) -> bool:
-        return time.time() < disturbed_until[NAMES.index(model)]
+    def is_disturbed(model: str, since: float) -> bool:
+        return disturbed_until[NAMES.index(model)] >= since
 
-    client = Client(url, number, is_disturbed, counts)
+    client = Client(url, number, is_disturbed, counts, cancels=cancels)
     asyncio.run(client.run(until, AT_ONCE, per_second))
     results.put(counts)

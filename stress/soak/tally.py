@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 RIGHT, REFUSED, CANCELLED = "right", "refused", "cancelled"
-UNLUCKY, UNAVAILABLE = "unlucky", "unavailable"
+UNLUCKY, UNAVAILABLE, ORPHANED = "unlucky", "unavailable", "orphaned"
 WRONG, SWAPPED, HUNG, UNEXPECTED = "wrong", "swapped", "hung", "unexpected"
 
 MEANINGS = {
@@ -15,7 +15,8 @@ MEANINGS = {
     REFUSED: "faulty, and answered with an error",
     CANCELLED: "cancelled by the client on the way",
     UNLUCKY: "right, and answered with an error since a faulty one shared its batch",
-    UNAVAILABLE: "right, and answered with an error while its model was killed or reloaded",
+    UNAVAILABLE: "answered with an error since its model was killed or reloaded",
+    ORPHANED: "a stream of a process that was killed, which server 2.51 leaves open until its deadline",
     WRONG: "answered with something else than the request asks for",
     SWAPPED: "answered with what another request asks for",
     HUNG: "not answered in time",
@@ -32,7 +33,8 @@ class Tally:
     Attributes:
         started: when counting began, in seconds of `time.time`.
         outcomes: how many had which outcome, by model.
-        seconds: for each second since then, the latencies of the right answers.
+        seconds: for each second since then, the latencies of the right answers; of a stream, until its first
+            item.
         examples: of what must not be.
     """
 
@@ -41,7 +43,9 @@ class Tally:
     seconds: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     examples: list[str] = field(default_factory=list)
 
-    def note(self, model: str, outcome: str, began: float, detail: str = "") -> None:
+    def note(
+        self, model: str, outcome: str, began: float, detail: str = "", answered: float | None = None
+    ) -> None:
         """Count a request.
 
         Args:
@@ -49,11 +53,12 @@ class Tally:
             outcome: one of `MEANINGS`.
             began: when it was sent, in seconds of `time.time`.
             detail: what came, if that must not be.
+            answered: when the first answer came; now unless said.
         """
         now = time.time()
         self.outcomes[model][outcome] += 1
         if outcome == RIGHT:
-            self.seconds[int(now - self.started)].append(now - began)
+            self.seconds[int(now - self.started)].append((answered or now) - began)
         if outcome in BAD and len(self.examples) < MOST_EXAMPLES:
             self.examples.append(f"{now - self.started:.1f} s, {model}, {outcome}: {detail[:600]}")
 

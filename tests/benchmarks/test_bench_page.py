@@ -84,8 +84,8 @@ PARTS = {
         "concurrency": 8,
         "networks": {
             "efficientnet_lite0": {
-                "rates": {"bf16-true": SPREAD},
-                "ratios": {"bf16-true": SPREAD},
+                "rates": {"bf16-true": SPREAD, "optimize auto": SPREAD},
+                "ratios": {"bf16-true": SPREAD, "optimize auto": SPREAD},
                 "optimized": {"best": {"name": "channels_last", "ratio": SPREAD}},
                 "agreement": {"pictures": 234, "same_best_class": {"bf16-true": 0.982}},
             }
@@ -140,6 +140,16 @@ PARTS = {
         ],
         "not_measured": [],
     },
+    "starts": {
+        "scenarios": [
+            {
+                "name": "starts, mlp",
+                "measures": {"Ready, s": {"compiled, second start": SPREAD}},
+                "ratios": {"ready: compiled, second start / as it is": SPREAD},
+            }
+        ],
+        "not_measured": [],
+    },
     "overlap": {
         "simulated": True,
         "scenarios": [
@@ -150,7 +160,13 @@ PARTS = {
                 "rounds": [],
             }
         ],
-        "timeline": {},
+        "timeline": {
+            form: [
+                {"lane": "host: read", "start_ms": 0.0, "end_ms": 1.0},
+                {"lane": "compute", "start_ms": 1.5, "end_ms": 11.5},
+            ]
+            for form in ("overlap_calls", "one call at a time")
+        },
         "not_measured": [],
     },
 }
@@ -198,6 +214,7 @@ def run_of(parts, date="2026-01-02T00:00:00+00:00", **more):
         ("threads", "| mlp, 2 instances | 1, 1 | 2 (1.5 to 2.5) | 2 (1.5 to 2.5) |"),
         ("threads", "| mlp | 9 x 1 (measured); 1 x 2 (busy) | 2 (1.5 to 2.5) |"),
         ("gains", "| bf16-true | 2 (1.5 to 2.5) | 2 (1.5 to 2.5) | 98.2% |"),
+        ("gains", "| optimize auto | 2 (1.5 to 2.5) | 2 (1.5 to 2.5) | not measured |"),
         ("gains", "`optimize` `auto` reached 2 (1.5 to 2.5) times the rate of `channels_last`."),
         ("gains", "Not measured: gains of resnet50: no memory"),
         ("step", "### Streams, over HTTP"),
@@ -206,8 +223,12 @@ def run_of(parts, date="2026-01-02T00:00:00+00:00", **more):
         ("step", "Not measured: litserve: can't be installed"),
         ("overlap", "### Calls that overlap, on a simulated GPU"),
         ("overlap", "| rate: overlap_calls / one call at a time | 1.75 (1.5 to 2.5) |"),
+        ("overlap", "(../_static/overlap_timeline.svg)"),
+        ("starts", "| ready: compiled, second start / as it is | 2 (1.5 to 2.5) |"),
         ("padding", "Texts of different length, 32 requests in flight"),
         ("padding", "| auto | 2 (1.5 to 2.5) | 1.75 (1.5 to 2.5) |"),
+        ("padding", "(../_static/padding.svg)"),
+        ("sharing", "(../_static/sharing.svg)"),
         ("padding", "Not measured: texts of 64 tokens: no memory"),
         ("memory", "| 5000 | 300.2 | 200.0 |"),
         ("memory", "grew by +0.5 MiB"),
@@ -256,7 +277,8 @@ def test_update_replaces_the_block_and_leaves_the_rest(tmp_path, monkeypatch):
     written = list(update([run_of(PARTS)]))
 
     text = page.PAGE.read_text()
-    plots = [tmp_path / "pictures" / name for name in ("throughput_latency.svg", "streams.svg")]
+    names = ("throughput_latency.svg", "streams.svg", "padding.svg", "sharing.svg", "overlap_timeline.svg")
+    plots = [tmp_path / "pictures" / name for name in names]
     assert written == [tmp_path / "page.md", *plots]
     assert text.startswith(f"before\n{BEGIN}\n\n### Bars")
     assert text.endswith(f"\n{END}\nafter\n")
@@ -269,7 +291,8 @@ def test_page_has_the_figures_of_the_results_that_are_kept():
     block = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
 
     assert block == f"\n{make_block(runs)}\n"
-    for part, name in (("curve", "throughput_latency"), ("step", "streams")):
+    pictures = {"curve": "throughput_latency", "step": "streams", "overlap": "overlap_timeline"}
+    for part, name in {**pictures, "padding": "padding", "sharing": "sharing"}.items():
         assert (PICTURES / f"{name}.svg").exists() == (part in newest(runs))
 
 

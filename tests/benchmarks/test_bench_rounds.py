@@ -1,7 +1,7 @@
 """Turns, ratios, bars, and the fit: what the figures are made of."""
 
 import pytest
-from benchmarks.bars import BARS, OVERHEAD, Bar, threads_scenario
+from benchmarks.bars import BARS, OVERHEAD, Bar, starts_scenario, threads_scenario
 from benchmarks.parts import padding, threads
 from benchmarks.parts.overhead import fit_line
 from benchmarks.parts.scenarios import CANDIDATE, SCENARIOS
@@ -60,7 +60,8 @@ def test_verdict_without_a_measurement_is_not_met():
 def test_bars_are_about_what_is_measured():
     stepped = (SIDE_BY_SIDE, BESIDE_THE_LOOP, FIRST_ITEMS)
     auto_threads = [threads_scenario(network, count) for network in threads.SECONDS for count in (1, 2)]
-    measured = ("overhead", "imports", "sharing", *stepped, *padding.SCENARIOS, *auto_threads)
+    starts = [starts_scenario(network) for network in threads.SECONDS]
+    measured = ("overhead", "imports", "sharing", *stepped, *padding.SCENARIOS, *auto_threads, *starts)
     forms = {scenario.name: scenario.forms for scenario in SCENARIOS}
     for bar in BARS:
         if bar.subject in forms:

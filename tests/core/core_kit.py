@@ -77,7 +77,16 @@ def written_config(width=1, **changes):
     }
 
 
-def make_args(config=None, *, kind="CPU", device_id=0, instance="m_0_0", parameters=None, **changes):
+def make_args(
+    config=None,
+    *,
+    kind="CPU",
+    device_id=0,
+    instance="m_0_0",
+    repository="/models/m",
+    parameters=None,
+    **changes,
+):
     """The dict of seven strings that Triton hands to `initialize`."""
     config = make_config(**changes) if config is None else config
     if parameters is not None:
@@ -87,7 +96,7 @@ def make_args(config=None, *, kind="CPU", device_id=0, instance="m_0_0", paramet
         "model_instance_kind": kind,
         "model_instance_device_id": str(device_id),
         "model_instance_name": instance,
-        "model_repository": "/models/m",
+        "model_repository": str(repository),
         "model_version": "1",
         "model_name": "m",
     }
@@ -133,7 +142,7 @@ def make_spec(*, inputs=None, outputs=None, max_batch_size=64):
 def make_plan(forward, *, spec=None, collate=None, **settings):
     """A plan around a function, with the hooks and settings that are named."""
     spec = spec or make_spec()
-    optional = ("preprocess", "row_cost", "postprocess", "step")
+    optional = ("preprocess", "row_cost", "postprocess", "begin_batch", "step")
     hooks = {name: settings.pop(name) for name in optional if name in settings}
     call = Call.bind(forward, spec, "model 'm'", has_preprocess="preprocess" in hooks)
     hooks = Hooks(forward, call, collate=collate, **hooks)
@@ -182,6 +191,16 @@ def make_request(name, values, rows=1, width=2, batches=True):
     """A request whose rows all hold the same number."""
     shape = (rows, width) if batches else (width,)
     return Request(str(name), {"X": torch.full(shape, float(values))}, rows if batches else None)
+
+
+class Clock:
+    """A clock that a test turns."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
 
 
 BAD = -1.0

@@ -46,9 +46,19 @@ class Connected(Doubler):
         await self.client.close()
 
 
+@pytest.fixture(autouse=True)
+def _threads_of_others():
+    """Note the threads that earlier tests have left, such as those of a hook that never returns."""
+    OF_OTHERS.clear()
+    OF_OTHERS.update(threading.enumerate())
+
+
+OF_OTHERS = set()
+
+
 def loop_threads():
     """Threads of event loops, and not those that read up what another test has left of a stream."""
-    names = [one.name for one in threading.enumerate()]
+    names = [one.name for one in threading.enumerate() if one not in OF_OTHERS]
     return [name for name in names if name.startswith("kindaware-") and name != "kindaware-drain"]
 
 

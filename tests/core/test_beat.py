@@ -7,55 +7,55 @@ import sys
 import time
 
 import pytest
+from stream_kit import CONFIG, Model, open_harness
 
+from kindaware import Done
 from kindaware._errors import ConfigError
 from kindaware._execute.beat import BEATS, Beat, open_beat, read_beat
 
-OWN = os.getpid()
-
 
 def test_beat_is_the_time_at_which_the_work_began_and_0_while_there_is_none(tmp_path):
-    beat = Beat(tmp_path, OWN)
-    assert read_beat(tmp_path, OWN) == 0.0
+    beat = Beat(tmp_path, os.getpid())
+    assert read_beat(tmp_path, os.getpid()) == 0.0
     before = time.monotonic()
     with beat:
-        assert before <= read_beat(tmp_path, OWN) <= time.monotonic()
-    assert read_beat(tmp_path, OWN) == 0.0
+        assert before <= read_beat(tmp_path, os.getpid()) <= time.monotonic()
+    assert read_beat(tmp_path, os.getpid()) == 0.0
 
 
 def test_beat_begins_anew_with_each_part_of_the_work(tmp_path):
-    beat = Beat(tmp_path, OWN)
+    beat = Beat(tmp_path, os.getpid())
     with beat:
-        outer = read_beat(tmp_path, OWN)
+        outer = read_beat(tmp_path, os.getpid())
         with beat:
-            inner = read_beat(tmp_path, OWN)
-        after = read_beat(tmp_path, OWN)
+            inner = read_beat(tmp_path, os.getpid())
+        after = read_beat(tmp_path, os.getpid())
     assert 0 < outer < inner < after
-    assert read_beat(tmp_path, OWN) == 0.0
+    assert read_beat(tmp_path, os.getpid()) == 0.0
 
 
 def test_beat_around_a_call_that_raises_ends(tmp_path):
     def work(value):
-        assert read_beat(tmp_path, OWN)
+        assert read_beat(tmp_path, os.getpid())
         return 1 / value
 
-    watched = Beat(tmp_path, OWN).around(work)
+    watched = Beat(tmp_path, os.getpid()).around(work)
     assert watched(2) == 0.5
     with pytest.raises(ZeroDivisionError):
         watched(0)
-    assert read_beat(tmp_path, OWN) == 0.0
+    assert read_beat(tmp_path, os.getpid()) == 0.0
 
 
 def test_read_beat_of_a_process_without_one_is_none(tmp_path):
-    assert read_beat(tmp_path, OWN) is None
-    (tmp_path / str(OWN)).write_text("short")
-    assert read_beat(tmp_path, OWN) is None
+    assert read_beat(tmp_path, os.getpid()) is None
+    (tmp_path / str(os.getpid())).write_text("short")
+    assert read_beat(tmp_path, os.getpid()) is None
 
 
 def test_read_beat_of_an_earlier_process_with_the_same_id_is_none(tmp_path):
-    with Beat(tmp_path, OWN):
-        (tmp_path / "1").write_bytes((tmp_path / str(OWN)).read_bytes())
-        assert read_beat(tmp_path, OWN)
+    with Beat(tmp_path, os.getpid()):
+        (tmp_path / "1").write_bytes((tmp_path / str(os.getpid())).read_bytes())
+        assert read_beat(tmp_path, os.getpid())
         assert read_beat(tmp_path, 1) is None
 
 
@@ -71,7 +71,7 @@ def test_open_beat_writes_only_where_somebody_watches(tmp_path, monkeypatch):
     assert open_beat({}) is None
     assert open_beat({BEATS: ""}) is None
     assert open_beat({BEATS: str(tmp_path)}) is not None
-    assert read_beat(tmp_path, OWN) == 0.0
+    assert read_beat(tmp_path, os.getpid()) == 0.0
 
 
 def test_signal_has_the_process_print_its_stacks(tmp_path):
@@ -94,3 +94,50 @@ def test_signal_has_the_process_print_its_stacks(tmp_path):
         assert line
     process.kill()
     process.communicate()
+
+
+class Watched(Model):
+    """Notes the beat in a hook."""
+
+    def load(self):
+        self.beats = []
+
+    def note(self, value):
+        self.beats.append(self.read())
+        return value
+
+
+class Forward(Watched):
+    def forward(self, N):
+        return self.note(N)
+
+
+class Stream(Watched):
+    def stream(self, N):
+        yield self.note(N)
+
+
+class Step(Watched):
+    def begin(self, N):
+        return N
+
+    def step(self, states):
+        return self.note([Done(state) for state in states])
+
+
+BATCHED = {key: value for key, value in CONFIG.items() if key != "model_transaction_policy"}
+
+
+@pytest.mark.parametrize("is_stub", [True, False])
+@pytest.mark.parametrize("model_class", [Forward, Stream, Step])
+def test_hooks_of_an_instance_on_a_server_that_is_watched_beat(model_class, is_stub, tmp_path, monkeypatch):
+    monkeypatch.setenv(BEATS, str(tmp_path))
+    monkeypatch.setattr("kindaware._instance.is_stub", lambda: is_stub)
+    monkeypatch.setattr(model_class, "read", lambda self: read_beat(tmp_path, os.getpid()), raising=False)
+    started = time.monotonic()
+    with open_harness(model_class, config=BATCHED if model_class is Forward else CONFIG) as model:
+        results = [model.infer(N=[[7]])] if model_class is Forward else list(model.stream(N=[[7]]))
+        beats = model.instance.beats
+    assert [one.error for one in results] == [None]
+    assert [beat is not None and beat >= started for beat in beats] == [is_stub]
+    assert read_beat(tmp_path, os.getpid()) == (0.0 if is_stub else None)

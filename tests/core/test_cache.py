@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kindaware import _cache
 from kindaware._cache import Cache, CacheError, Entry, locate
 
 ENTRY = Entry("net", {"precision": "bf16"}, {"size": 1}, ".bin")
@@ -77,6 +78,81 @@ def test_obtain_replaces_a_damaged_file_by_another(cache):
     assert not damaged.exists()
 
 
+@pytest.fixture
+def checksums(monkeypatch):
+    """Paths of which a checksum was made."""
+    made = []
+    whole = _cache._checksum
+    monkeypatch.setattr(_cache, "_checksum", lambda path: made.append(path) or whole(path))
+    return made
+
+
+def age(path):
+    """Let a file's content be a second older, as its note knows."""
+    found = path.stat()
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns - 10**9))
+
+
+def test_find_reads_a_file_once(cache, checksums):
+    path = cache.obtain(ENTRY, write(b"abc"))
+    age(path)
+    checksums.clear()
+
+    assert [cache.find(ENTRY) for _ in range(3)] == [path] * 3
+    assert checksums == [path]
+
+
+def test_find_reads_a_file_again_that_is_as_old_as_its_note(cache, checksums):
+    path = cache.obtain(ENTRY, write(b"abc"))
+    now = path.stat().st_mtime_ns
+    for one in cache.folder.iterdir():
+        os.utime(one, ns=(now, now))
+    checksums.clear()
+
+    assert cache.find(ENTRY) == cache.find(ENTRY) == path
+    assert len(checksums) == 2
+
+
+def test_find_after_a_restart_reads_a_file_again(cache, checksums, monkeypatch, tmp_path):
+    path = cache.obtain(ENTRY, write(b"abc"))
+    age(path)
+    cache.find(ENTRY)
+    (tmp_path / "boot_id").write_text("another")
+    monkeypatch.setattr(_cache, "_BOOT_ID", tmp_path / "boot_id")
+    checksums.clear()
+
+    assert cache.find(ENTRY) == path
+    assert checksums == [path]
+
+
+def test_find_in_a_system_without_a_number_of_its_start_reads_the_file_each_time(
+    cache, checksums, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(_cache, "_BOOT_ID", tmp_path / "missing")
+    path = cache.obtain(ENTRY, write(b"abc"))
+    checksums.clear()
+
+    assert cache.find(ENTRY) == cache.find(ENTRY) == path
+    assert len(checksums) == 2
+
+
+def test_find_of_a_file_that_is_damaged_after_it_was_read_returns_none(cache):
+    path = cache.obtain(ENTRY, write(b"abc"))
+    age(path)
+    assert cache.find(ENTRY) == path
+
+    path.write_bytes(b"abx")
+
+    assert cache.find(ENTRY) is None
+
+
+def test_obtain_from_another_source_leaves_no_note_of_the_old_file(cache):
+    cache.obtain(ENTRY, write(b"old"))
+    new = cache.obtain(Entry("net", ENTRY.slot, {"size": 2}, ".bin"), write(b"new"))
+
+    assert [one.name for one in cache.folder.glob(".*")] == [f".{new.name}.intact"]
+
+
 def test_obtain_where_writing_fails_leaves_no_file(cache):
     def fails(path):
         path.write_bytes(b"half of it")
@@ -99,7 +175,7 @@ def test_obtain_overwrites_what_a_killed_process_left(cache):
     (cache.folder / f"{ENTRY.slot_name}.part.bin").write_bytes(b"left" * 100)
     path = cache.obtain(ENTRY, write(b"abc"))
     assert path.read_bytes() == b"abc"
-    assert sorted(one.suffix for one in cache.folder.iterdir()) == [".bin", ".lock"]
+    assert sorted(one.suffix for one in cache.folder.glob("[!.]*")) == [".bin", ".lock"]
 
 
 def test_obtain_where_another_process_was_faster_takes_its_file(cache):

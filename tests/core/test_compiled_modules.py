@@ -1,8 +1,10 @@
 """`compile_cache`: one process compiles a module, the others load that; never for another module."""
 
+import os
 import subprocess
 import sys
 import textwrap
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 from kindaware import ConfigError, KindAwareModel
 from kindaware._device import compiled_modules
 from kindaware._device.module_call import ModuleCall
-from kindaware._device.module_facts import digest_state
+from kindaware._device.module_facts import digest_code, digest_state
 from kindaware.testing.accelerator import SimulatedAccelerator
 
 CACHED = {"kindaware.compile": "default", "kindaware.compile_cache": "true"}
@@ -128,6 +130,37 @@ def test_compile_cache_of_other_code_or_state_compiles_anew(compiled, monkeypatc
     assert len(compiled.calls) == 2
 
 
+def test_digest_of_code_is_of_what_files_contain_and_not_of_their_times(tmp_path, monkeypatch):
+    path = tmp_path / "layers.py"
+    path.write_text("FACTOR = 2")
+    module = ModuleType("layers")
+    module.__file__ = str(path)
+    monkeypatch.setitem(sys.modules, "layers", module)
+    before = digest_code()
+
+    os.utime(path, ns=(0, 0))
+    assert digest_code() == before
+
+    path.write_text("FACTOR = 3")
+    os.utime(path, ns=(0, 0))
+    assert digest_code() != before
+
+
+def test_digest_of_code_asks_no_more_than_the_size_of_a_library(tmp_path, monkeypatch):
+    path = tmp_path / "layers.so"
+    path.write_bytes(b"12")
+    module = ModuleType("layers")
+    module.__file__ = str(path)
+    monkeypatch.setitem(sys.modules, "layers", module)
+    before = digest_code()
+
+    path.write_bytes(b"34")
+    assert digest_code() == before
+
+    path.write_bytes(b"345")
+    assert digest_code() != before
+
+
 def test_compile_cache_of_another_attribute_compiles_anew(compiled):
     load(Scale)
     module = load(lambda: Scale(factor=3.0))
@@ -137,7 +170,7 @@ def test_compile_cache_of_another_attribute_compiles_anew(compiled):
 
 def test_compile_cache_that_answers_otherwise_is_compiled_anew(compiled, monkeypatch, caplog):
     """What the digests don't tell, as where a forward reads a file or a variable."""
-    monkeypatch.setattr(compiled_modules, "digest_state", lambda _: "same")
+    monkeypatch.setattr(compiled_modules, "digest_state", lambda *_: "same")
     load(Scale)
     module = load(lambda: Scale(factor=3.0))
     torch.testing.assert_close(module(torch.ones(1, 4)), module.linear(torch.ones(1, 4)) * 3)
@@ -189,10 +222,24 @@ def test_digest_state_tells_attributes_and_forms_and_no_weights():
 
     first, second = Scale(), Scale()
     first.config, second.config = Config(), Config()
-    assert digest_state(first) == digest_state(second)
+    assert digest_state(first, "") == digest_state(second, "")
     second.factor = 3.0
-    assert digest_state(first) != digest_state(second)
-    assert digest_state(Scale().bfloat16()) != digest_state(Scale())
+    assert digest_state(first, "") != digest_state(second, "")
+    assert digest_state(Scale().bfloat16(), "") != digest_state(Scale(), "")
+
+
+def test_compile_cache_finds_what_was_made_in_a_repository_that_was_downloaded_elsewhere(compiled, tmp_path):
+    for download in ("first", "second"):
+        folder = tmp_path / download / "net"
+
+        class Named(Scale):
+            def __init__(self, folder=folder):
+                super().__init__()
+                self.name_or_path = f"{folder}/1/tokenizer"
+
+        Named.__qualname__ = "Named"
+        load(Named, repository=folder)
+    assert len(compiled.calls) == 1
 
 
 PROGRAM = """
@@ -259,6 +306,7 @@ print("compiler" if is_compiler_loaded else "no compiler")
 """
 
 
+@pytest.mark.timeout(300)  # it compiles: the mutants are given less
 @pytest.mark.parametrize("precision", ["32-true"])
 def test_compile_cache_in_a_second_process_loads_no_compiler(tmp_path, monkeypatch, precision):
     monkeypatch.setenv("KINDAWARE_CACHE", str(tmp_path / "cache"))

@@ -38,6 +38,13 @@ class Plain(KindAwareModel):
             yield number(value)
 
 
+class Waiting(Asynchronous):
+    async def stream(self, N):
+        for value in range(3):
+            yield number(value)
+        await asyncio.sleep(60)
+
+
 @pytest.fixture
 def word(tmp_path, monkeypatch):
     """The file whose appearance is the word."""
@@ -46,7 +53,7 @@ def word(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("model_class", [Steps, Asynchronous, Plain])
+@pytest.mark.parametrize("model_class", [Steps, Asynchronous, Waiting, Plain])
 def test_streams_that_are_open_at_the_word_end_with_unavailable(model_class, word):
     with open_harness(model_class, parameters={"kindaware.warmup": "off"}) as model:
         threading.Timer(0.2, word.touch).start()
@@ -93,3 +100,13 @@ def test_model_without_streams_waits_for_no_word(word):
 
     assert model._kindaware_instance._end_of_server is None
     assert torch.is_tensor(model.forward(torch.ones(1)))
+
+
+def test_instance_that_has_ended_waits_for_no_word(word):
+    with open_harness(Plain, parameters={"kindaware.warmup": "off"}):
+        assert is_waited_for()
+    until(lambda: not is_waited_for())
+
+
+def is_waited_for():
+    return any(one.name == "kindaware-end-of-server" for one in threading.enumerate())

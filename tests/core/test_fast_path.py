@@ -21,6 +21,7 @@ from kindaware._device.modules import Precision
 from kindaware._execute.fast_path import FastPath
 from kindaware._hooks.binding import Call
 from kindaware._hooks.hooks import Hooks
+from kindaware._triton.request import RequestContexts
 
 pytestmark = pytest.mark.usefixtures("constant_error_ids")
 
@@ -350,3 +351,10 @@ def test_suits_no_model_with_a_setting_that_it_does_not_know(monkeypatch):
 )
 def test_suits_no_model_for_which_there_is_more_to_do(differing):
     assert not suits(**differing)
+
+
+def test_requests_are_let_go_of_when_the_call_is_over(request_of):
+    contexts = RequestContexts([request_of(5)], 0.0)
+    assert [one.request_id for one in contexts] == ["5"]
+    contexts.end()
+    assert list(contexts) == []

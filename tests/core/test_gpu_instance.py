@@ -1,5 +1,6 @@
 """A GPU instance, with the CUDA runtime as it is, on simulated GPUs: order, memory, who owns what."""
 
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from kindaware import KindAwareModel
+from kindaware import Done, KindAwareModel
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure
 from kindaware._device import staging as _staging
@@ -79,6 +80,51 @@ def test_initialize_keeps_memory_of_the_host_on_the_cpu_alone(accelerator, monke
     )
     start(Identity, kind=kind, parameters={"kindaware.keep_memory": "on"})
     assert plans == [told]
+
+
+class Async(Identity):
+    async def forward(self, X):
+        return X
+
+
+class Stepping(KindAwareModel):
+    def load(self):
+        """Make nothing."""
+
+    def begin(self, X):
+        return X
+
+    def step(self, states):
+        return [Done(state) for state in states]
+
+
+DECOUPLED = {"model_transaction_policy": {"decoupled": True}}
+
+
+@pytest.mark.parametrize(
+    ("model_class", "changes", "told"),
+    [
+        (Identity, {}, ["keep"]),
+        (Async, {}, ["share_arena", "keep"]),
+        (Stepping, DECOUPLED, ["share_arena", "keep"]),
+    ],
+)
+def test_initialize_shares_the_arena_before_it_starts_threads_and_keeps_memory_after_load(
+    monkeypatch, model_class, changes, told
+):
+    calls = []
+    plan = SimpleNamespace(
+        **{name: functools.partial(calls.append, name) for name in ("keep", "share_arena")}
+    )
+    monkeypatch.setattr("kindaware._instance.plan_malloc", lambda *_: plan)
+
+    class Loads(model_class):
+        def load(self):
+            calls.append("load")
+
+    model = start(Loads, **changes)
+    assert calls == [*told[:-1], "load", told[-1]]
+    model.finalize()
 
 
 @pytest.mark.parametrize("stream", ["default", "own"])

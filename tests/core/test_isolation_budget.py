@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from core_kit import BAD, Forward, answers_of, make_pipeline, make_spec, run, without_id
+from core_kit import BAD, Clock, Forward, answers_of, make_pipeline, make_spec, run, without_id
 
 from kindaware import RequestError, TensorSpec
 from kindaware._batch.isolation_budget import BURST_SECONDS, IsolationBudget
@@ -12,16 +12,6 @@ UNSEARCHED = (
     "model 'm' request '{}': expected time to find the request that forward raises for, got more than 0.5 of "
     "it spent on such searches (max_isolation); send it again, or see error ID in the server's log"
 )
-
-
-class Clock:
-    """A clock that a test turns."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

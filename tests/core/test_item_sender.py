@@ -5,6 +5,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+import torch
 from core_kit import make_plan
 
 from kindaware import RequestError
@@ -46,6 +47,18 @@ class Responses:
         return self._is_cancelled
 
 
+class Halting(Responses):
+    """Lets nothing be sent, of any stream, until it is told to."""
+
+    def __init__(self):
+        self.has_begun, self.may_go_on = threading.Event(), threading.Event()
+        super().__init__(wait=self.halt)
+
+    def halt(self):
+        self.has_begun.set()
+        assert self.may_go_on.wait(20)
+
+
 def make_stream(responses, rows=3):
     return OpenStream(Request("r", {}, rows), responses)
 
@@ -59,6 +72,25 @@ def counters():
 def sender(counters):
     sender = ItemSender(make_plan(lambda X: X, step=len), counters)
     yield sender
+    sender.close()
+
+
+@pytest.fixture
+def sharing(counters):
+    """A sender that joins up to four items of a stream, if they wait."""
+    sender = ItemSender(make_plan(lambda X: X, step=len, items_per_response=4), counters)
+    yield sender
+    sender.close()
+
+
+def send_together(sender, deliveries):
+    """Have all of these wait before the first of them is sent."""
+    halting = Halting()
+    sender.send([Delivery(make_stream(halting), {"Y": torch.zeros(1)})])
+    assert halting.has_begun.wait(20)
+    for one in deliveries:
+        sender.send([one])
+    halting.may_go_on.set()
     sender.close()
 
 
@@ -157,6 +189,26 @@ def test_item_of_a_stream_that_has_ended_is_not_sent(sender):
     sender.send([Delivery(stream, {"Y": 1})])
     sender.close()
     assert responses.sent == [None]
+
+
+@pytest.mark.parametrize("late", [{"outputs": {"Y": torch.ones(1)}}, {"is_last": True}])
+@pytest.mark.parametrize("failure", [GONE, None])
+def test_what_a_hook_returns_after_its_stream_has_ended_changes_nothing(sharing, counters, failure, late):
+    responses = Responses()
+    stream = make_stream(responses)
+    send_together(sharing, [Delivery(stream, is_last=True, failure=failure), Delivery(stream, **late)])
+    assert responses.sent == [failure]
+    assert (counters.batches, dict(counters.errors)) == ((0, {"CANCELLED": 1}) if failure else (1, {}))
+
+
+def test_items_that_wait_are_joined_and_the_end_behind_them_keeps_its_error(sharing, counters):
+    responses = Responses()
+    stream = make_stream(responses)
+    items = [Delivery(stream, {"Y": torch.tensor([n])}) for n in (1, 2, 3)]
+    send_together(sharing, [*items, Delivery(stream, is_last=True, failure=GONE)])
+    (outputs, _), end = responses.sent
+    assert (outputs["Y"].tolist(), end) == ([1, 2, 3], GONE)
+    assert (counters.items, dict(counters.errors)) == (4, {"CANCELLED": 1})
 
 
 def test_end_that_can_not_be_sent_is_logged_and_holds_up_no_other(sender, caplog):

@@ -5,11 +5,11 @@ import time
 
 import pytest
 import torch
-from step_kit import CONFIG, InPlace, Values, number, open_harness, until
+from step_kit import CONFIG, InPlace, Values, open_harness, until
 from stream_kit import CONFIG as STREAM_CONFIG
 from stream_kit import Async, Plain
 
-from kindaware import Done, KindAwareModel, Next
+from kindaware import Done, KindAwareModel, Next, RequestError
 from kindaware._execute.step_runner import StepRunner
 from kindaware._triton.response_sender import ResponseSender
 from kindaware.testing import ModelLoadError
@@ -232,6 +232,17 @@ def test_generator_that_raises_ends_with_its_error_behind_its_items(gate, model_
         assert (counters.items, counters.batches) == (0, 0)
 
 
+@pytest.mark.parametrize("model_class", [Plain, Async])
+def test_request_that_preprocess_refuses_is_answered_though_its_stream_never_began(model_class):
+    class Refusing(model_class):
+        def preprocess(self, inputs):
+            raise RequestError("not this one")
+
+    with open_harness(Refusing, parameters=SHARED) as model:
+        [refused] = model.stream(N=[[9]])
+        assert refused.error.message() == "not this one"
+
+
 NOT_BATCHED = {**CONFIG, "max_batch_size": 0}
 
 
@@ -259,15 +270,25 @@ def test_outputs_without_a_first_dimension_of_fixed_size_are_refused(dims):
         """Nothing is served."""
 
 
-def test_items_on_a_gpu_keep_responses_of_their_own(gate):
-    class OnGpu(InPlace):
+def test_items_on_a_gpu_keep_responses_of_their_own_and_are_not_joined_to_those_on_the_host(gate):
+    class OnGpuAtFirst(InPlace):
         def result(self, state):
             item = super().result(state)
-            return item if isinstance(item, Done) else number(int(item)).to(self.device)
+            return item if isinstance(item, Done) or item > 2 else item.to(self.device)
 
     parameters = {**SHARED, "kindaware.output_device": "instance"}
-    with open_harness(OnGpu, kind="GPU", accelerator="simulated", parameters=parameters) as model:
-        stream = model.stream(N=[[4]])
-        until(lambda: len(model.instance.sizes) >= 4)
+    with open_harness(OnGpuAtFirst, kind="GPU", accelerator="simulated", parameters=parameters) as model:
+        stream = model.stream(N=[[5]])
+        waiting = model.instance._kindaware_instance._steps._sender._steps
+        until(lambda: len(waiting) >= 4)
         gate.set()
-        assert [len(one) for one in items_of(stream)] == [1] * 4
+        assert items_of(stream) == [[[0]], [[1]], [[2]], [[3], [4]]]
+
+
+@pytest.mark.parametrize("model_class", [Plain, Async])
+def test_instance_that_ends_has_the_thread_that_sends_ended(model_class):
+    with open_harness(model_class, parameters=SHARED) as model:
+        assert [one.outputs["I"].item() for one in model.stream(N=[[1]])] == [0]
+        thread = model.instance._kindaware_instance._streams._sender._thread._thread
+        assert thread.is_alive()
+    assert not thread.is_alive()

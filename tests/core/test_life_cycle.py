@@ -183,6 +183,50 @@ def test_pool_that_waits_for_work_is_not_named_and_one_that_works_is(monkeypatch
     assert "'idle_0' at" not in log
 
 
+class StepWithoutZeros(Doubler):
+    forward = None
+
+    def begin(self, X):
+        raise ValueError("no zeros")
+
+    def step(self, states):
+        """Nothing begins."""
+
+
+class StreamWithoutZeros(Doubler):
+    forward = None
+
+    def stream(self, X):
+        raise ValueError("no zeros")
+        yield
+
+
+class ForwardWithoutZeros(Doubler):
+    def forward(self, X):
+        raise ValueError("no zeros")
+
+
+DECOUPLED = {"model_transaction_policy": {"decoupled": True}}
+GPU = {"kind": "GPU", "accelerator": "simulated"}
+
+
+@pytest.mark.parametrize(
+    ("model_class", "changes", "parameters", "options"),
+    [
+        (StepWithoutZeros, DECOUPLED, {}, {}),
+        (StreamWithoutZeros, DECOUPLED, {"kindaware.items_per_response": "4"}, {}),
+        (ForwardWithoutZeros, {}, {"kindaware.overlap_calls": "true"}, GPU),
+    ],
+)
+def test_warm_up_that_fails_leaves_no_thread_of_the_librarys(model_class, changes, parameters, options):
+    harness = ModelHarness(model_class, config={**CONFIG, **changes}, parameters=parameters, **options)
+    before = set(threading.enumerate())
+    with pytest.raises(ModelLoadError, match="no zeros"):
+        harness.__enter__()
+    started = set(threading.enumerate()) - before
+    assert [one.name for one in started if one.name.startswith("kindaware-")] == []
+
+
 class Source(Doubler):
     """Makes something of nothing."""
 

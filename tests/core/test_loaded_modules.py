@@ -99,6 +99,7 @@ def test_memory_format_default_leaves_both_contiguous():
     assert not module.notes["channels_last"]
 
 
+@pytest.mark.timeout(300)  # it compiles: the mutants are given less
 @pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
 def test_compile_default_compiles_for_every_batch_size_before_the_instance_is_ready(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))

@@ -28,7 +28,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 def forward():
-    return torch.ones(2**25).add_(1)
+    return torch.ones(2**24).add_(1)
 
 def first_and_later():
     before = faults()
@@ -47,7 +47,7 @@ malloc.keep()
 with ThreadPoolExecutor(1) as thread:
     print(*(thread.submit(first_and_later).result() if "thread" in sys.argv else first_and_later()))
 """
-PAGES = 2**25 * 4 / 4096
+PAGES = 2**24 * 4 / 4096
 
 
 def count_faults(setting, *where, **environment):

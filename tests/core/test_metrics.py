@@ -3,15 +3,19 @@
 import asyncio
 import math
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from step_kit import Values, seen
+from step_kit import open_harness as open_steps
 
 from kindaware import KindAwareModel, RequestError
 from kindaware._batch.counters import FAMILIES, Counters
+from kindaware._instance import Instance
 from kindaware._triton.metrics import Metrics
 from kindaware.testing import ModelHarness
 
@@ -228,3 +232,14 @@ def test_execute_hands_metrics_over_when_they_are_due_and_not_before(monkeypatch
         metrics.due_at = 7.0
         model.infer(**rows(1))
         assert flushed == [model.instance._kindaware_instance._counters]
+
+
+def test_counts_of_steps_are_handed_over_by_the_thread_that_makes_them(monkeypatch):
+    """It goes on while no request comes, and counters are not for two threads."""
+    handing = []
+    monkeypatch.setattr(
+        Instance, "_flush_metrics_if_due", lambda self: handing.append(threading.current_thread().name)
+    )
+    with open_steps(Values, parameters={"kindaware.warmup": "off"}) as model:
+        assert seen(model.stream(N=[[2]])) == [0, 1]
+    assert set(handing) == {"kindaware-step"}

@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -380,13 +381,14 @@ def test_outputs_to_expect_are_copies():
     assert array.tolist() == [1, 1]
 
 
-def test_choice_is_kept_for_the_next_start(server, caplog):
+@pytest.mark.parametrize("repository", ["/models/m", "/tmp/downloaded/m"])
+def test_choice_is_kept_for_the_next_start(server, caplog, repository):
     speeds, tried = server
     speeds |= {CHANNELS_LAST: 1.4}
     start(Convolution, **IMAGES)
     tried.clear()
     with caplog.at_level("INFO", logger="kindaware"):
-        model = start(Convolution, **IMAGES)
+        model = start(Convolution, **IMAGES, repository=repository)
     assert (tried, settings_of(model)[0], torch.get_num_threads()) == ([], "channels_last", 1)
     assert "(of an earlier start)" in caplog.text
 
@@ -464,3 +466,11 @@ def test_nothing_is_tried_outside_of_a_server(server, monkeypatch):
     monkeypatch.setattr("kindaware._instance.is_stub", lambda: False)
     start(Convolution, **IMAGES)
     assert tried == []
+
+
+def test_interruption_of_a_try_leaves_the_model_as_it_was():
+    optimizer = Mock(spec=Optimizer)
+    optimizer._try.side_effect = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        Optimizer._gain(optimizer, {"compile": "default"})
+    optimizer._leave.assert_called_once_with()

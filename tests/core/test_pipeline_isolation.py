@@ -311,3 +311,12 @@ def test_stages_have_preprocess_where_the_model_has(hooks):
     stages = [(one.name, one.method) for one in make_pipeline(Forward(), **hooks).stages()]
     assert (("preprocess", "run") in stages) == bool(hooks)
     assert stages[-1] == ("split", "split")
+
+
+def test_run_batch_that_fails_for_another_reason_than_memory_is_not_tried_again_whole():
+    forward = Forward()
+    pipeline = make_pipeline(forward)
+    rooms = iter([True])
+    pipeline.make_room = lambda: next(rooms, False)
+    assert answers_of(run(pipeline, [1.0, BAD])) == [2.0, "INTERNAL"]
+    assert forward.batches == [2, 1, 1]

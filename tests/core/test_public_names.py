@@ -36,6 +36,7 @@ def test_all_names_what_there_is():
         "Servable",
         "ServedModels",
         "TensorSpec",
+        "graphed",
         "place_module",
         "serve",
     ]

@@ -45,8 +45,9 @@ class Telling(KindAwareModel):
         return outputs
 
 
-def open_harness(model_class=Telling, config=CONFIG, server_version="current"):
-    return ModelHarness(model_class, config=config, raise_errors=False, server_version=server_version)
+def open_harness(model_class=Telling, config=CONFIG, server_version="current", **options):
+    options |= {"config": config, "server_version": server_version}
+    return ModelHarness(model_class, raise_errors=False, **options)
 
 
 def send(model, *values, **more):
@@ -183,6 +184,31 @@ def test_items_of_a_stream_have_the_parameters_of_their_time(version, last):
     assert errors == ([last] if last else [])
     told = [one.parameters for one in results if one.outputs]
     assert told == ([] if last else [{"number": number} for number in range(3)])
+
+
+SHARED = {"kindaware.items_per_response": "4", "kindaware.warmup": "off"}
+
+
+def test_items_that_share_a_response_keep_their_parameters():
+    with open_harness(Counting, STREAM_CONFIG, parameters=SHARED) as model:
+        told = [one.parameters for one in model.stream(N=np.full((1, 1), 3, np.int32)) if one.outputs]
+    assert [one["number"] for one in told] == [0, 1, 2]
+
+
+def test_stream_ends_when_what_its_items_say_can_not_be_sent():
+    class Endless(Counting):
+        def stream(self, N, requests):
+            self.num_items = 0
+            while self.num_items < 10_000:
+                requests[0].response_parameters["number"] = self.num_items
+                self.num_items += 1
+                yield N
+
+    with open_harness(Endless, STREAM_CONFIG, "24.10", parameters=SHARED) as model:
+        *_, last = model.stream(N=np.full((1, 1), 3, np.int32))
+        assert last.error.code().name == "UNSUPPORTED"
+        assert model.instance.num_items < 10_000
+        assert model.instance._kindaware_instance._counters.errors == {"UNSUPPORTED": 1}
 
 
 @pytest.mark.parametrize("said", [{"a": "\ud800"}, {"a\udc00": True}])

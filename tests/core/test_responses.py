@@ -144,9 +144,10 @@ def test_sender_is_asked_no_more_once_it_has_said_that_the_client_is_gone(host, 
     assert sender.num_asked == 1
 
 
-def test_sender_is_not_asked_behind_final(host):
+@pytest.mark.parametrize("end", [ResponseSender.end, lambda responses: responses.answer(None)])
+def test_sender_is_not_asked_behind_final(host, end):
     sender, responses = open_sender(host)
-    responses.end()
+    end(responses)
     assert not responses.is_cancelled()
     assert sender.num_asked == 0
 

@@ -1,6 +1,7 @@
 """The result of each request of a call: its answer, a refusal, or a failure that is logged once."""
 
 import logging
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from core_kit import REPORTER, make_request, without_id
 
 from kindaware import RequestError
-from kindaware._batch.results import Failure, Ledger, refusal_of
+from kindaware._batch.results import Failure, Ledger, Reporter, refusal_of
+from kindaware._errors import UnsearchedError
 from kindaware._tensors.rows import split
 
 UNREAD = Failure("unreadable", "INVALID_ARG")
@@ -121,3 +123,21 @@ def test_refusal_is_logged_only_where_it_has_a_cause(caplog):
     [record] = caplog.records
     assert without_id(record.getMessage()).startswith("model 'm': error ID failed 1 request(s), ids ['b']: ")
     assert "bad shape" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ValueError("no"), "INTERNAL"), (UnsearchedError("step", 0.1, ValueError("no")), "UNAVAILABLE")],
+)
+def test_error_is_logged_with_the_code_that_its_requests_get(error, code):
+    logger = Mock()
+    failures = Reporter("m", "message", logger).fail(error, ["a", "b"], "step")
+    assert [one.code for one in failures] == [code, code]
+    assert logger.error.call_args.kwargs["extra"]["code"] == code
+
+
+def test_error_that_clients_read_of_and_that_fails_no_request_is_not_logged(caplog):
+    ledger = open_ledger(make_request("a", 1.0))
+    ledger.disclose(ValueError("no"))
+    ledger.log()
+    assert caplog.records == []

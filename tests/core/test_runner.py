@@ -1,5 +1,6 @@
 """One batch on its device: what is current while `forward` runs, what is counted, whom an error blames."""
 
+import time
 import weakref
 
 import numpy as np
@@ -227,3 +228,20 @@ def test_stages_of_a_host_have_no_copy_to_a_device():
 def test_stages_of_a_device_have_its_copies_and_its_graphs():
     assert stages_of(on_device(lambda X: X))[1] == ("copy in", "put")
     assert stages_of(on_device(lambda X: X, cuda_graphs=(1,)))[3] == ("forward", "run")
+
+
+def test_time_of_a_batch_begins_when_the_one_before_it_was_done():
+    """Batches that overlap are told late of when each was done."""
+    done, seconds = [], []
+
+    class Late(HostStaging):
+        def then(self, note):
+            done.append(note)
+
+    runner = make_runner(lambda X: X, staging=Late())
+    runner.run(ONE, seconds.append)
+    runner.run(ONE, seconds.append)
+    later = time.perf_counter() + 10
+    for note, at in zip(done, (later, later + 5), strict=True):
+        note(at)
+    assert seconds == [pytest.approx(10, abs=2), pytest.approx(5)]

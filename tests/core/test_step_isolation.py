@@ -3,14 +3,16 @@
 from types import SimpleNamespace
 
 import pytest
-from core_kit import LOGGER, make_plan
+from core_kit import LOGGER, Clock, make_plan
 
 from kindaware import KindAwareError, RequestError
 from kindaware._batch.counters import Counters
+from kindaware._batch.isolation_budget import BURST_SECONDS, IsolationBudget
 from kindaware._batch.request import Request
 from kindaware._device.health import Health
 from kindaware._device.runtime import CpuRuntime
 from kindaware._errors import OutputError
+from kindaware._execute import step_isolation
 from kindaware._execute.open_stream import OpenStream
 from kindaware._execute.step_isolation import StepIsolation
 
@@ -18,16 +20,20 @@ from kindaware._execute.step_isolation import StepIsolation
 class Steps:
     """Streams with numbers as states, and a `step` that a function of these numbers stands for."""
 
-    def __init__(self, function, num_streams=8, *, isolates=True, is_mutable=False):
+    def __init__(self, function, num_streams=8, *, isolates=True, is_mutable=False, **settings):
         self.calls = []
         self.function = function
         self.counters = Counters()
         self.device = SimpleNamespace(health=Health(CpuRuntime(), "m", LOGGER))
         states = [[n] if is_mutable else (n,) for n in range(num_streams)]
         self.streams = [OpenStream(Request(str(n), {}, 1), None, state) for n, state in enumerate(states)]
-        plan = make_plan(lambda X: X, step=len, isolate_errors=isolates)
+        plan = make_plan(lambda X: X, step=len, isolate_errors=isolates, **settings)
+        self.isolation = StepIsolation(plan, self)
+        self.run()
+
+    def run(self):
         self.taken = []
-        self.stepped = StepIsolation(plan, self).run(self.streams, self.taken.extend)
+        self.stepped = self.isolation.run(self.streams, self.taken.extend)
 
     def step(self, states, requests):
         numbers = [state[0] for state in states]
@@ -124,6 +130,22 @@ def test_streams_are_not_searched_where_errors_are_not_isolated():
     error = ValueError("odd")
     steps = Steps(raises(error, over=[1]), 4, isolates=False)
     assert (steps.failed, steps.calls) == ([(error, [0, 1, 2, 3])], [[0, 1, 2, 3]])
+
+
+def test_steps_without_an_error_take_nothing_of_the_time_for_searches(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(step_isolation, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(IsolationBudget.__init__, "__defaults__", (clock,))
+
+    def long_step(numbers):
+        clock.now += 10 * BURST_SECONDS
+        return numbers
+
+    error = ValueError("odd")
+    steps = Steps(long_step, 2, max_isolation=0.5)
+    steps.function = raises(error, over=[1])
+    steps.run()
+    assert (steps.results, steps.failed) == ({0: 0}, [(error, [1])])
 
 
 def test_states_that_may_have_changed_are_not_stepped_again():

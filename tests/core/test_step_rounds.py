@@ -169,11 +169,12 @@ def test_round_begins_streams_steps_them_once_and_sends_each_its_item(make):
     assert (rounds.counters.open_streams, rounds.counters.waiting_streams) == (2, 0)
 
 
-def test_round_without_streams_steps_nothing_and_has_nothing_left(make):
+def test_round_without_streams_steps_nothing_and_has_nothing_left(make, caplog):
     rounds, seen = make(), []
     rounds.steps.after_round = lambda: seen.append("after")
     assert rounds.run() is False
     assert (rounds.runner.stepped, rounds.sender.watched, seen) == ([], [], ["after"])
+    assert caplog.messages == []
 
 
 def test_streams_that_are_done_end_with_or_without_an_item_and_leave_their_place(make):
@@ -461,11 +462,11 @@ def test_request_that_could_not_be_read_or_kept_is_refused_and_takes_no_place(ma
         raise OSError("no memory")
 
     rounds = make(max_streams=1, max_begins_per_step=1)
+    rounds.runner.on_keep = keep
     responses = Responses()
     for _ in range(3):
         rounds.steps.serve(None, [(REFUSED, responses)])
     assert rounds.sender.refused == [(responses, REFUSED)] * 3
-    rounds.runner.on_keep = keep
     rounds.serve("a", responses=responses)
     failure = rounds.sender.refused[-1][1]
     assert failure.code == "INTERNAL"
@@ -516,10 +517,11 @@ def test_one_stream_more_is_tried_after_some_good_steps_and_never_more_than_max_
 
 def test_begin_without_memory_waits_until_another_stream_has_ended(make):
     def begin(request):
-        if request.id == "b" and rounds.open:
+        if request.id == "b" and not has_room:
             raise MemoryError("too many")
         return Next((request.id, 0))
 
+    has_room = []
     rounds = make()
     rounds.runner.on_begin = begin
     rounds.serve("a", "b", "c")
@@ -528,6 +530,7 @@ def test_begin_without_memory_waits_until_another_stream_has_ended(make):
     assert (rounds.open, rounds.counters.waiting_streams, rounds.counters.preemptions) == (["a"], 2, 1)
     rounds.runner.result = lambda id, n: Done() if id == "a" else Next((id, n + 1), n)
     rounds.sender.sent.clear()
+    has_room.append(True)
     rounds.run(2)
     assert rounds.runner.begun == ["a", "b", "b"]
     assert rounds.open == ["b"]

@@ -82,6 +82,46 @@ def test_hooks_work_for_the_requests_of_their_streams(make):
     assert current_context() == RequestContext()
 
 
+@pytest.mark.parametrize("is_defined", [True, False])
+def test_stages_of_a_stream_have_the_hooks_that_the_class_defines(make, is_defined):
+    members = {"preprocess": lambda self, inputs: inputs} if is_defined else {"end": None}
+    model, _ = make(type("Defines", (Model,), members))
+    stages = [one.name for one in model._kindaware_instance.stages()]
+    assert ("preprocess" in stages, "end" in stages) == (is_defined, is_defined)
+
+
+def test_each_hook_runs_within_a_beat(make):
+    class Beat:
+        depth = 0
+
+        def __enter__(self):
+            self.depth += 1
+
+        def __exit__(self, *_):
+            self.depth -= 1
+
+    class Beating(Model):
+        def note(self, hook):
+            self.seen.append((hook, beat.depth > 0))
+
+        def preprocess(self, inputs):
+            self.note("preprocess")
+            return inputs
+
+        def end(self, state):
+            self.note("end")
+
+    beat = Beat()
+    model, runner = make(Beating)
+    runner.watch(beat)
+    begun = runner.begin(request("7", 1))
+    [stepped] = runner.step([begun.state], [request("7", 1)])
+    runner.bring_back([stepped.item], [request("7", 1)])
+    runner.end(begun.state)
+    assert model.seen == [(name, True) for name in ("preprocess", "begin", "step", "postprocess", "end")]
+    assert beat.depth == 0
+
+
 def test_steps_are_counted_and_so_is_the_time_of_hooks_and_copies(make):
     _, runner = make()
     before = dict(runner.counters.seconds)

@@ -6,14 +6,17 @@ import re
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from core_kit import without_id
+from step_kit import until
 from stream_kit import BOTH, CONFIG, Async, Model, Plain, open_harness, seen
 
 from kindaware import RequestError
+from kindaware._batch.request_context import current_context
 from kindaware._batch.results import Failure
 from kindaware._triton.response_sender import ResponseSender
 
@@ -378,18 +381,123 @@ def test_stream_of_text_gets_an_array():
         assert result.outputs["I"].tolist() == [[1], [5]]
 
 
-def test_stream_whose_error_can_not_be_logged_still_ends():
-    class Fails(Model):
-        async def stream(self, N):
-            yield N
-            raise ValueError("broken")
+class Fails(Model):
+    def stream(self, N):
+        yield N
+        raise ValueError("broken")
 
-    def refuse(*_):
+
+class AsyncFails(Model):
+    async def stream(self, N):
+        yield N
+        raise ValueError("broken")
+
+
+@pytest.mark.parametrize("model_class", [Fails, AsyncFails])
+def test_stream_whose_error_can_not_be_logged_still_ends_with_an_error(model_class):
+    def refuse(*_, **__):
         raise OSError("broken pipe")
 
-    with open_harness(Fails) as model:
-        model.instance._kindaware_instance._streams._logger = SimpleNamespace(error=refuse)
-        assert seen(model.stream(N=[[7]], empty_final=True)) == [7, "INTERNAL", "END"]
+    with open_harness(model_class) as model:
+        streams = model.instance._kindaware_instance._streams
+        streams._reporter = replace(streams._reporter, logger=SimpleNamespace(error=refuse))
+        item, failed, end = model.stream(N=[[7]], empty_final=True)
+        assert seen([item, failed, end]) == [7, "INTERNAL", "END"]
+        assert "got one that could not be written to the server's log" in failed.error.message()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_stream_that_raises_an_error_of_another_hook_is_named(is_async):
+    error = ValueError("again")
+
+    class Again(Model):
+        def preprocess(self, inputs):
+            if inputs["N"][0, 0] == 13:
+                raise error
+            return inputs
+
+        def stream(self, N):
+            raise error
+            yield
+
+    class AsyncAgain(Again):
+        async def stream(self, N):
+            raise error
+            yield
+
+    with open_harness(AsyncAgain if is_async else Again) as model:
+        for value, hook in ((13, "preprocess"), (1, "stream")):
+            [failed] = model.stream(N=[[value]])
+            assert f"expected {hook} to return, got ValueError: again" in failed.error.message()
+
+
+class Beat:
+    """Notes whether there is work."""
+
+    depth = 0
+
+    def __enter__(self):
+        self.depth += 1
+
+    def __exit__(self, *_):
+        self.depth -= 1
+
+
+@pytest.mark.parametrize("model_class", BOTH)
+def test_stream_hooks_run_within_a_beat(model_class):
+    beat, beats = Beat(), []
+
+    class Beating(model_class):
+        def preprocess(self, inputs):
+            beats.append(beat.depth)
+            return inputs
+
+        def postprocess(self, outputs):
+            beats.append(beat.depth)
+            return outputs
+
+    with open_harness(Beating) as model:
+        model.instance._kindaware_instance._streams._runner.beat = beat
+        assert seen(model.stream(N=[[2]])) == [0, 1]
+    assert [depth > 0 for depth in beats] == [True] * 3
+    assert beat.depth == 0
+
+
+@pytest.mark.parametrize("has_hook", [True, False])
+def test_stages_of_a_stream_have_preprocess_where_the_class_does(has_hook):
+    members = {"preprocess": lambda self, inputs: inputs} if has_hook else {}
+    with open_harness(type("Hooked", (Plain,), members)) as model:
+        stages = [one.name for one in model.instance._kindaware_instance.stages()]
+    assert ("preprocess" in stages) == has_hook
+
+
+@pytest.mark.parametrize(
+    ("parameters", "options", "is_beside"),
+    [
+        ({}, {}, False),
+        ({"items_per_response": "4"}, {}, True),
+        (
+            {"items_per_response": "4", "output_device": "instance"},
+            {"kind": "GPU", "accelerator": "simulated"},
+            False,
+        ),
+    ],
+)
+def test_stream_items_are_sent_by_another_thread_only_where_they_may_share_a_response(
+    parameters, options, is_beside, monkeypatch
+):
+    whole, threads = ResponseSender.send, []
+
+    def send(self, outputs, parameters):
+        threads.append(threading.current_thread())
+        whole(self, outputs, parameters)
+
+    monkeypatch.setattr(ResponseSender, "send", send)
+    parameters = {"kindaware.warmup": "off", **{f"kindaware.{name}": one for name, one in parameters.items()}}
+    with open_harness(Plain, parameters=parameters, **options) as model:
+        results = list(model.stream(N=[[3]]))
+    assert [value for one in results for value in one.outputs["I"].flatten().tolist()] == [0, 1, 2]
+    assert {one.name == "kindaware-send" for one in threads} == {is_beside}
 
 
 @pytest.mark.parametrize("model_class", BOTH)
@@ -427,6 +535,31 @@ def test_stream_preprocess_and_postprocess_apply():
             "model 's' request 'r2': expected preprocess to return, got ValueError: negative; see error ID "
             "in the server's log"
         )
+
+
+@pytest.mark.parametrize("model_class", BOTH)
+def test_stream_postprocess_runs_for_its_request(model_class):
+    class Asking(model_class):
+        def postprocess(self, outputs):
+            self.seen = current_context().request_id
+            return outputs
+
+    with open_harness(Asking) as model:
+        assert seen(model.stream(N=[[1]], request_id="r7")) == [0]
+        assert model.instance.seen == "r7"
+
+
+@pytest.mark.parametrize("model_class", BOTH)
+def test_request_that_could_not_be_read_has_its_error(model_class, monkeypatch):
+    responses = SimpleNamespace(failures=[])
+    responses.end = responses.failures.append
+    with open_harness(model_class) as model:
+        streams = model.instance._kindaware_instance._streams
+        unread = Failure("unreadable", "INVALID_ARG")
+        monkeypatch.setattr(streams.arrivals, "read", lambda *_: [(unread, responses)])
+        streams.serve(None, [])
+        until(lambda: responses.failures)
+    assert responses.failures == [unread]
 
 
 @pytest.mark.parametrize("model_class", BOTH)

@@ -21,6 +21,7 @@ from kindaware._tensors.rows import split
 from kindaware._triton.adapter import TritonAdapter
 from kindaware._triton.log import open_logger
 from kindaware._triton.module import check_pb_utils, find_pb_utils
+from kindaware._triton.response_sender import ResponseSender
 from kindaware._triton.tensor import TensorWrapper
 
 CODES = [
@@ -311,6 +312,15 @@ def test_respond_answer_that_cannot_be_built_fails_alone(host, make_adapter):
     assert (
         "expected building the response to return, got RuntimeError: Can't call numpy()" in failure_of(bad)[1]
     )
+
+
+def test_respond_answer_that_cannot_be_built_names_its_request_where_that_is_kept(host, make_adapter):
+    request = host.request("r7", X=floats([[1, 2]]))
+    responses, answer = make_adapter(make_spec()).responses, {"Y": torch.ones(1, 2, requires_grad=True)}
+    sender = ResponseSender(responses, request)
+    for one, shown in ((request, "'r7'"), (sender, "''")):
+        [response] = responses.respond([one], [answer])
+        assert f"request {shown}: expected building the response to return" in failure_of(response)[1]
 
 
 def test_execute_gives_one_response_per_request_in_order(pb_utils, host):

@@ -469,6 +469,13 @@ def test_run_sends_zeros_without_the_optional_inputs_and_records_no_graph_that_i
     assert said.endswith(" s (batch sizes 1, 2)")
 
 
+def test_run_warms_up_each_number_of_streams_of_a_model_without_batches():
+    spec, ran = ModelSpec("m", 0, (TensorSpec("X", "FP32", [2]),), ()), []
+    warm_up = WarmUp(spec, (1, 3), (), None, "", counts_streams=True)
+    warm_up.run(lambda request, size: ran.append((request.rows, size)), record_graphs=None)
+    assert ran == [(None, 1), (None, 3)]
+
+
 def test_is_ready_after_initialize_until_the_device_fails():
     model = Doubler()
     model.initialize(make_args())

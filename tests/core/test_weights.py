@@ -55,7 +55,7 @@ def path(trained, tmp_path):
     return tmp_path / "weights.pt"
 
 
-def load(network, *paths, parameters=None, **options):
+def load(network, *paths, parameters=None, repository="/models/m", **options):
     """Load a network in a model's `load`, and return the model."""
 
     class TritonPythonModel(KindAwareModel):
@@ -65,7 +65,7 @@ def load(network, *paths, parameters=None, **options):
         def forward(self, X):
             return X
 
-    return start(TritonPythonModel, parameters=parameters)
+    return start(TritonPythonModel, parameters=parameters, repository=repository)
 
 
 def mapped_files(module):
@@ -200,6 +200,29 @@ def test_load_weights_of_a_newer_checkpoint_replaces_the_copy(path, trained, cac
     model = load(Net, path, parameters=parameters).model
     assert model.conv.bias.tolist() == [3.0] * 4
     assert len(list(cache.glob("*.pt"))) == 1
+
+
+def test_load_weights_of_a_model_that_is_downloaded_anew_replaces_the_copy(trained, tmp_path, cache):
+    for download in ("first", "second"):
+        path = tmp_path / download / "net" / "1" / "weights.pt"
+        path.parent.mkdir(parents=True)
+        torch.save(trained.state_dict(), path)
+        load(Net, path, parameters={"kindaware.precision": "bf16-true"}, repository=path.parents[1])
+    assert len(list(cache.glob("*.pt"))) == 1
+
+
+@pytest.mark.parametrize("folders", [("1", "2"), ("encoder/v1", "decoder/v1")])
+@pytest.mark.parametrize("is_in_repository", [True, False])
+def test_load_weights_of_files_of_one_name_makes_a_copy_each(
+    trained, tmp_path, cache, folders, is_in_repository
+):
+    for folder in folders:
+        path = tmp_path / "net" / folder / "weights.pt"
+        path.parent.mkdir(parents=True)
+        torch.save(trained.state_dict(), path)
+        repository = tmp_path / "net" if is_in_repository else "/models/m"
+        load(Net, path, parameters={"kindaware.precision": "bf16-true"}, repository=repository)
+    assert len(list(cache.glob("*.pt"))) == 2
 
 
 def test_load_weights_with_a_damaged_copy_writes_it_anew(path, trained, cache):

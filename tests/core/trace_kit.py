@@ -10,15 +10,21 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 EXPORTER = InMemorySpanExporter()
 ON = {"kindaware.tracing": "true", "kindaware.warmup": "off"}
 _lock = threading.Lock()
+_providers = []
 
 
 def install():
-    """Install the provider, which OpenTelemetry allows once per process."""
+    """Have the process's provider export to memory; OpenTelemetry allows one per process.
+
+    A model of another test, which has `tracing` on, may have installed one.
+    """
     with _lock:
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            provider = TracerProvider()
+            trace.set_tracer_provider(TracerProvider())
+        provider = trace.get_tracer_provider()
+        if provider not in _providers:
             provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
-            trace.set_tracer_provider(provider)
+            _providers.append(provider)
 
 
 def traceparent(number):

@@ -1,5 +1,6 @@
 """Plain pytest in a folder, as users run it: in a fork of a process that has imported what takes seconds."""
 
+import gc
 import importlib
 import json
 import os
@@ -42,6 +43,7 @@ def work():
     import pytest
 
     importlib.import_module("kindaware.testing")  # and torch with it
+    gc.freeze()  # or pytest would look through all of it five times in the end
     for line in sys.stdin:
         folder, output, *arguments = json.loads(line)
         child = os.fork()

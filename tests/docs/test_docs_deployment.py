@@ -100,8 +100,8 @@ def test_folders_are_those_that_the_command_writes(written):
     _, document = written
     named = {code_in(row[0])[0] for row in table_with(KUBERNETES, "Folder")}
     found = {file.rpartition("/")[0] for file in document["files"]} - {""}
-    # The rest is for models with KIND_GPU.
-    assert named - found == {"overlays/gpu", "overlays/gpu-mig", "overlays/gpu-mps"}
+    # The rest is for models with KIND_GPU, and for --heal.
+    assert named - found == {"overlays/gpu", "overlays/gpu-mig", "overlays/gpu-mps", "components/heal"}
     assert found <= named
 
 

@@ -12,7 +12,7 @@ from docs_models import args_for, run
 from docs_pages import OUR_PAGES, blocks_of, code_in, name_of, without_blocks
 from torch import nn
 
-from kindaware import ConfigError, DevicePlacement, KindAwareError, KindAwareModel, TensorSpec
+from kindaware import ConfigError, DevicePlacement, KindAwareError, KindAwareModel, TensorSpec, graphed
 from kindaware._batch.request import Request
 from kindaware._triton.module import _check_shadow, check_pb_utils
 from kindaware.testing import InferenceError, ModelHarness, ModelLoadError
@@ -150,6 +150,8 @@ def load_weights(saved, network=None):
         load(load=lambda self: self.load_weights(network or (lambda: nn.Linear(4, 4)), path))
 
 
+STEPS = {"begin": lambda self, A: A, "step": lambda self, states: states}
+
 LOADS = [
     load_without_gpu,
     lambda: load(kind="MODEL"),
@@ -169,6 +171,9 @@ LOADS = [
         DECOUPLED, stream=items, collate=lambda self, name, tensors: tensors[0], without=["forward"]
     ),
     lambda: load(DECOUPLED, stream=items, parameters={"cuda_graphs": "8"}),
+    lambda: load(DECOUPLED, stream=items, parameters={"pad": "A=0"}),
+    lambda: load(DECOUPLED, **STEPS, without=["forward"], parameters={"cuda_graphs": "8"}),
+    lambda: load(double=graphed(lambda self, A: A)),
     lambda: load(preprocess=async_hook),
     lambda: load(forward=answers_later, parameters={"cuda_graphs": "8"}),
     lambda: load(TWO),

@@ -13,7 +13,9 @@ SCRIPT = Path(__file__).parents[2] / "examples" / "scale_out" / "kill_a_stub.py"
 
 @pytest.fixture(scope="module")
 def script():
-    return runpy.run_path(str(SCRIPT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPT.parent))
+        return runpy.run_path(str(SCRIPT))
 
 
 def test_describe_counts_errors_apart_from_latencies(script):
@@ -54,14 +56,33 @@ def test_check_names_the_bars_that_were_missed(script, changed, text):
     assert script["check"]({**found, **changed}) == text
 
 
+def test_summary_has_median_and_spread_over_the_rounds(script):
+    def round_of(served, p99):
+        phases = {"before": {"failed": 0, "p99_ms": p99}, "after": {"failed": 1, "p99_ms": 2.0}}
+        return {
+            "not_ready_after_seconds": 0.1,
+            "served_again_after_seconds": served,
+            "load_seconds": 3.0,
+            "victim": {"failed": 7, "longest_error_seconds": 1.0},
+            "other": phases,
+        }
+
+    summary = script["summarize"]([round_of(4.0, 9.0), round_of(6.0, 3.0), round_of(5.0, 4.0)])
+    assert summary["served again after, s"] == {"median": 5.0, "least": 4.0, "most": 6.0}
+    assert summary["p99 of the other model before, ms"] == {"median": 4.0, "least": 3.0, "most": 9.0}
+    assert summary["requests to the other model that failed"]["median"] == 1
+
+
 @pytest.mark.server
 @pytest.mark.alone
 def test_rehearsal_passes_and_draws(tmp_path):
-    figures, picture = tmp_path / "figures.json", tmp_path / "heal.svg"
-    command = [sys.executable, str(SCRIPT), "--quick", "--json", str(figures), "--plot", str(picture)]
+    command = [sys.executable, str(SCRIPT), "--quick", "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    [found] = json.loads(figures.read_text())["rounds"]
+    figures = json.loads((tmp_path / "kill.json").read_text())
+    [found] = figures["rounds"]
     assert found["victim"]["failed"] > 0
     assert all(one["failed"] == 0 for one in found["other"].values())
-    assert "killed model, an error" in picture.read_text()
+    longest = figures["summary"]["served again after, s"]["most"]
+    assert longest == pytest.approx(found["served_again_after_seconds"], abs=0.01)
+    assert "killed model, an error" in (tmp_path / "kill.svg").read_text()

@@ -1,6 +1,7 @@
 """The rehearsal in its quick form: two real servers behind Envoy, each replaced once under load."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,22 @@ import pytest
 pytest.importorskip("envoy", reason="Envoy's wheel is for x86_64 alone")
 
 FOLDER = Path(__file__).parents[2] / "examples" / "scale_out"
+
+
+def test_check_names_the_bars_that_were_missed(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    check = runpy.run_path(str(FOLDER / "rollout.py"))["check"]
+    part = json.loads((FOLDER / "results" / "rollout-2.json").read_text())
+    part["replaced"] = [{"seconds_to_end": 12.0}]
+    assert check(part) == []
+    part["grpc"]["lost"] = part["http"]["wrong"] = part["long_streams"]["without_end"] = 1
+    part["replaced"].append({"seconds_to_end": 15.6})
+    assert check(part) == [
+        "2 servers: no request is lost",
+        "2 servers: no answer is that of another request",
+        "2 servers: no stream ends early without an error",
+        "2 servers: a server ends within 15.5 s, and not in 15.6 s",
+    ]
 
 
 @pytest.mark.server

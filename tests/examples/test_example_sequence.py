@@ -102,7 +102,7 @@ def server(tmp_path_factory):
     assert serve == "kindaware serve models"
     environment = os.environ | {"KINDAWARE": str(EXAMPLE.parents[1])}
     subprocess.run(["bash", "-euc", copy], cwd=folder, env=environment, check=True, timeout=60)
-    with TritonServer(folder / "models") as running:
+    with TritonServer(folder / "models", args=["--disable-auto-complete-config"]) as running:
         yield running
 
 

@@ -22,7 +22,7 @@ STORY = (
 
 @pytest.fixture(scope="module")
 def server(examples):
-    with TritonServer(examples / "streaming" / "models") as server:
+    with TritonServer(examples / "streaming" / "models", args=["--disable-auto-complete-config"]) as server:
         yield server
     assert server.returncode == 0
     assert "Exit timeout expired" not in server.log_text()

@@ -28,7 +28,9 @@ def server(examples, tmp_path_factory):
     random = copy_resnet50(examples, tmp_path_factory.mktemp("repository"), "random")
     # Bits depend on the number of threads, which an instance on a server would otherwise measure.
     settings = [f"{model}.kindaware.num_threads=share" for model in ("resnet50", "efficientnet_lite0")]
-    with TritonServer([random, examples / "efficientnet_lite0" / "models"], settings=settings) as server:
+    repositories = [random, examples / "efficientnet_lite0" / "models"]
+    args = ["--disable-auto-complete-config"]
+    with TritonServer(repositories, settings=settings, args=args) as server:
         yield server
 
 

@@ -79,7 +79,8 @@ def test_installed_wheel_serves_resnet50_from_outside_the_checkout(installed):
     with (installed / "models/resnet50/config.pbtxt").open("a") as config:
         config.write('\nparameters { key: "weights" value { string_value: "random" } }\n')
 
-    with TritonServer(installed / "models", python=python) as server:
+    args = ["--disable-auto-complete-config"]
+    with TritonServer(installed / "models", python=python, args=args) as server:
         client = httpclient.InferenceServerClient(server.http_url)
         picture = httpclient.InferInput("INPUT", [1, 3, 224, 224], "FP32")
         picture.set_data_from_numpy(np.ones((1, 3, 224, 224), np.float32))

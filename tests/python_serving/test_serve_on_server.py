@@ -20,6 +20,7 @@ from torch import nn
 
 import kindaware
 from kindaware import ConfigError, KindAwareError, KindAwareModel, Servable, TensorSpec
+from kindaware._server.failure import ServerError
 from kindaware.client import ModelClient, ModelClientError
 
 pytestmark = pytest.mark.server
@@ -154,6 +155,31 @@ def _wait_until(condition, limit_seconds=30):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+class Mortal(Local):
+    def forward(self, X):
+        if bool((X < 0).any()):
+            os._exit(3)
+        return X + 1
+
+
+def test_model_that_dies_is_loaded_again_until_it_has_died_too_often(caplog):
+    with kindaware.serve(Mortal, max_heals=1) as served:
+        for num_deaths in (1, 2):
+            with pytest.raises(ModelClientError, match="not healthy"):
+                served.infer(X=-ROWS)
+            _wait_until(lambda n=num_deaths: len(caplog.messages) == 2 * n)
+            if num_deaths == 1:
+                assert (served.infer(X=ROWS)["Y"] == ROWS + 1).all()
+        assert caplog.messages[0] == "Mortal: its process ended with status 3"
+        assert caplog.messages[1].startswith("Mortal: ready again after ")
+        reason = r"model 'Mortal': expected at most 1 death\(s\) within 600 s, got one more death"
+        assert re.match(reason, served.given_up["Mortal"])
+        for use in (lambda: served.infer(X=ROWS), served.client, served.wait):
+            with pytest.raises(ServerError, match=reason):
+                use()
+        assert not served.is_running
 
 
 def test_stopped_server_says_so_and_keeps_its_log(tmp_path, monkeypatch):

@@ -21,6 +21,13 @@ from kindaware.ray import triton_app
 
 ray = pytest.importorskip("ray", reason="no Ray: pip install 'kindaware[ray]'")
 serve = pytest.importorskip("ray.serve", reason="no Ray Serve: pip install 'kindaware[ray]'")
+Cluster = pytest.importorskip("ray.cluster_utils").Cluster
+
+AGENTS = tuple(
+    f"{name}_port"
+    for name in ("metrics_agent", "metrics_export", "dashboard_agent_listen", "runtime_env_agent")
+)
+"""Ports that a node waits 15 s for unless they are given: too short on a busy machine, and then it ends."""
 
 pytestmark = [
     pytest.mark.server,
@@ -34,24 +41,30 @@ def port():
     """The HTTP port of Serve on a cluster of one node, which claims to have three GPUs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # what others take is no reason to kill a replica
         patch.setenv("RAY_agent_register_timeout_ms", "120000")  # the machine may be busy
-        ray.init(
-            address="local",
-            _node_ip_address="127.0.0.1",
-            num_cpus=4,
-            num_gpus=3,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="error",
-            object_store_memory=100 * 2**20,
-        )
+        patch.setenv("RAY_prestart_worker_first_driver", "0")  # nor need it start a process per CPU
+        # Serve kills a proxy that takes longer to start; by default longer than 5 s.
+        patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "120")
+        *agents, port = choose_ports("127.0.0.1", dict.fromkeys([*AGENTS, "--http-port"], 0)).values()
+        nodes = Cluster()
         try:
-            (port,) = choose_ports("127.0.0.1", {"--http-port": 0}).values()
-            serve.start(http_options={"host": "127.0.0.1", "port": port})
+            nodes.add_node(
+                node_ip_address="127.0.0.2",  # for 127.0.0.1 Ray would take the machine's own address
+                num_cpus=4,
+                num_gpus=3,
+                include_dashboard=False,
+                object_store_memory=100 * 2**20,
+                **dict(zip(AGENTS, agents, strict=True)),
+            )
+            ray.init(address=nodes.address, log_to_driver=False, logging_level="error")
+            serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
             yield port
         finally:
-            serve.shutdown()
-            ray.shutdown()
+            if ray.is_initialized():  # else Serve would start a cluster to shut down
+                serve.shutdown()
+                ray.shutdown()
+            nodes.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +250,7 @@ def test_file_of_the_command_is_served(port, repository, tmp_path):
     command = [program, "run", "--non-blocking", "--address", address, tmp_path / "out" / "serve.yaml"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    deadline = time.monotonic() + 120  # the command doesn't wait
+    deadline = time.monotonic() + 220  # the command doesn't wait
     while serve.status().applications["file"].status == "DEPLOYING" and time.monotonic() < deadline:
         time.sleep(0.2)
     assert serve.status().applications["file"].status == "RUNNING"

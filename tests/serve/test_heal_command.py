@@ -178,6 +178,7 @@ def test_serve_without_heal_leaves_a_dead_model_alone(tmp_path, write_model, run
     time.sleep(1)
     assert "not healthy" in ask(url, "net")
     assert command.process.poll() is None
+    os.kill(find_server_of(command), signal.SIGKILL)  # it would wait half a minute for the dead model
 
 
 @pytest.mark.server

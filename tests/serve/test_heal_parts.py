@@ -2,8 +2,10 @@
 
 import json
 import os
+import queue
 import signal
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -16,13 +18,14 @@ from kindaware._server.endpoint import ModelStatus
 from kindaware._server.failure import ServerError, ServerOptionError
 from kindaware._server.grpc_load import load_over_grpc, write_request
 from kindaware._server.healing.budget import HealBudget, HealLimit
-from kindaware._server.healing.control import read_obstacle
+from kindaware._server.healing.control import decide_to_heal, read_obstacle
 from kindaware._server.healing.hangs import HangFinder, read_progress
 from kindaware._server.healing.health import HealthBook
 from kindaware._server.healing.health_page import HealthPage, answer
 from kindaware._server.healing.losses import Loss, LossFinder
 from kindaware._server.healing.stubs import Stub
 from kindaware._server.healing.stuck_models import StuckModels, read_live
+from kindaware._server.own_thread import OwnThread, run_outside
 from kindaware.testing import TritonServer
 
 METRICS = """
@@ -310,6 +313,16 @@ def test_stuck_models_end_a_server_that_waits_for_nothing_else(tmp_path, num_mod
         server.wait()
 
 
+@pytest.mark.parametrize("is_own", [True, False])
+def test_run_outside_leaves_a_thread_of_the_servers_own(is_own):
+    ran = queue.Queue()
+    make = OwnThread if is_own else lambda target, name: threading.Thread(target=target, name=name)
+    thread = make(lambda: run_outside(lambda: ran.put(threading.current_thread())), "some")
+    thread.start()
+    thread.join()
+    assert (ran.get(timeout=10) is not thread) == is_own
+
+
 @pytest.mark.parametrize("name", ["net", "n" * 127, "n" * 128, "grün" * 5000])
 def test_load_request_is_what_protobuf_reads(name):
     from tritonclient.grpc.service_pb2 import RepositoryModelLoadRequest
@@ -336,3 +349,4 @@ def test_load_over_grpc_of_a_server_that_is_not_there_is_an_error():
 )
 def test_obstacle_to_healing_is_the_option_that_keeps_a_server_from_loading(args, obstacle):
     assert read_obstacle(args) == obstacle
+    assert [decide_to_heal(wanted, args) for wanted in (None, True, False)] == [not obstacle, True, False]

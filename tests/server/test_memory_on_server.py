@@ -46,11 +46,11 @@ def test_forward_gets_the_pages_of_the_one_before_unless_keep_memory_is_off(conn
     with serve_complete(tmp_path) as server:
         client = connect(server)
         last = {
-            name: [client.infer(name, X=np.ones((1, 1), np.float32))["Y"].item() for _ in range(10)][-5:]
+            name: [client.infer(name, X=np.ones((1, 1), np.float32))["Y"].item() for _ in range(30)][-15:]
             for name in ("kept", "given_back", "awaiting")
         }
 
-    # The median, since another allocation may once lie where the block was.
+    # The median, since another allocation may lie where the block was, and then for some calls.
     assert statistics.median(last["kept"]) < 0.01 * PAGES
     assert statistics.median(last["awaiting"]) < 0.01 * PAGES
     assert min(last["given_back"]) > 0.9 * PAGES

@@ -120,6 +120,19 @@ def test_step_of_a_thousand_streams_loses_none_and_mixes_none_up(step_server, mo
     assert [one for one in errors if AT_START not in one and "a stream that fails" not in one] == []
 
 
+def test_step_requests_that_wait_begin_together_and_one_that_cannot_fails_alone(step_server):
+    async def several(client):
+        streams = [stream(client, "stepper", **count(n, 20, 0 if n == 5 else NEVER)) for n in range(32)]
+        return await asyncio.gather(*streams)
+
+    for key, answer in enumerate(run(step_server, several)):
+        assert numbers(answer) == list(range(0 if key == 5 else 20))
+        assert {int(item["WHOSE"].item()) for item in answer.items} <= {key}
+        assert ["a stream that fails" in error for error in answer.errors] == [True] * (key == 5)
+    # As many as max_begins_per_step allows.
+    assert "4 streams have begun together" in step_server.log_text()
+
+
 def test_step_items_share_responses_and_none_is_lost_or_of_another(step_server):
     num_streams, num_items = 32, 200
 

@@ -165,7 +165,7 @@ def write_models(folder):
 
 
 FORWARD = "--{}-header-forward-pattern=(?i)traceparent|tracestate"
-SERVICE = {"OTEL_BSP_SCHEDULE_DELAY": "200", "KINDAWARE_LOG_FORMAT": "json"}
+SERVICE = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_BSP_SCHEDULE_DELAY": "200", "KINDAWARE_LOG_FORMAT": "json"}
 
 
 @pytest.fixture(scope="module")

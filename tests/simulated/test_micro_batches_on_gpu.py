@@ -156,6 +156,19 @@ def test_execute_outputs_that_stay_are_joined_before_the_call_returns():
     assert waits[-1] > joins[-1]
 
 
+def test_execute_outputs_that_stay_are_joined_on_the_stream_that_is_waited_for():
+    gpus = SimulatedAccelerator(2, cost=lambda name, num_bytes: 1e-4)  # only work that takes time is noted
+    with serve_limited("instance", accelerator=gpus) as harness:
+        sent = entries(5)
+        assert_answers(harness.infer_batch(sent), sent)
+        streams = {
+            name: {one.stream for one in harness.accelerator.history if one.name.startswith(f"aten::{name}")}
+            for name in ("mul", "cat")
+        }
+    assert len(streams["mul"]) == 1
+    assert streams["cat"] == streams["mul"]
+
+
 def test_execute_auto_measures_on_the_device():
     options = {"max_rows_per_forward": "auto", "warmup": "1"}
     with serve(Counting, config=CONFIG, **options) as harness:

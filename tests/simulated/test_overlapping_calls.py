@@ -1,5 +1,6 @@
 """Calls that overlap: one on the device while the next is copied in and the last is answered."""
 
+import sys
 import threading
 import time
 
@@ -30,7 +31,7 @@ LONG, SHORT = 0.15, 0.02
 
 
 def overlapping(model=Doubler, /, **options):
-    return serve(model, overlap_calls="true", **{"warmup": "off", **options})
+    return serve(model, **{"overlap_calls": "true", "warmup": "off", **options})
 
 
 def with_costs(**seconds):
@@ -176,12 +177,39 @@ def test_inputs_that_a_forward_keeps_are_its_own():
 
 
 @pytest.mark.parametrize("device", ["cuda:1", "cuda:0"])
-def test_inputs_on_a_gpu_are_read_before_execute_returns(device):
+def test_inputs_on_a_gpu_are_read_before_execute_returns(held, device):
     calls = calls_of(4, 1, 2, input_device=device)
+    calls += [entries(2, first=301, input_device=device)]  # a single request's tensor is not copied
     with overlapping(takes_gpu_inputs=True) as harness:
+        streams = send(harness, calls[:1])
+        held.set()
+        streams += send(harness, calls[1:])
+        for sent, of_call in zip(calls, streams, strict=True):
+            assert_answers(answers(of_call), sent)
+        assert harness.accelerator.violations == []
+        assert staging_of(harness)._borrowed == []  # else it would grow for ever
+
+
+def test_inputs_that_a_hook_computes_on_the_gpu_are_read_when_they_are_there():
+    class Computing(Doubler):
+        def preprocess(self, inputs):
+            return {"X": inputs["X"].to(self.device) * 1}
+
+    calls = calls_of(4, 1, 2)
+    with overlapping(Computing, accelerator=with_costs(**{KERNEL: SHORT})) as harness:
         for sent, streams in zip(calls, send(harness, calls), strict=True):
             assert_answers(answers(streams), sent)
         assert harness.accelerator.violations == []
+
+
+def test_request_that_is_cancelled_fails_alone():
+    (sent,) = calls_of(1, 1, 1, 1)
+    sent[0]["cancelled"] = True
+    with overlapping(takes_gpu_inputs=True, cancellation="on") as harness:
+        (streams,) = send(harness, [sent])
+        first, *others = answers(streams)
+        assert first.error.code().name == "CANCELLED"
+        assert_answers(others, sent[1:])
 
 
 class Picky(Doubler):
@@ -232,6 +260,32 @@ def test_memory_that_calls_before_hold_is_waited_for_before_a_batch_is_halved():
         for sent, streams in zip(calls, send(harness, calls), strict=True):
             assert_answers(answers(streams), sent)
         assert set(harness.instance.sizes) == {8}
+
+
+def test_wait_for_memory_that_raises_leaves_the_batch_to_be_halved(monkeypatch):
+    def make_room(self):
+        raise RuntimeError("CUDA error: invalid argument")
+
+    monkeypatch.setattr(_staging.OverlappingStaging, "make_room", make_room)
+    room = SimulatedAccelerator(2, memory_bytes=13 * ROW_BYTES)
+    (sent,) = calls_of(1, *[1] * 8, width=2048)
+    with overlapping(config=WIDE, accelerator=room) as harness:
+        (streams,) = send(harness, [sent])
+        assert_answers(answers(streams), sent)
+
+
+def test_device_that_fails_while_memory_is_waited_for_is_what_the_client_reads(monkeypatch):
+    room = SimulatedAccelerator(2, memory_bytes=13 * ROW_BYTES)
+
+    def make_room(self):
+        room.lose(1)
+        torch.cuda.synchronize(1)
+
+    monkeypatch.setattr(_staging.OverlappingStaging, "make_room", make_room)
+    (sent,) = calls_of(1, 8, width=2048)
+    with overlapping(config=WIDE, accelerator=room) as harness:
+        (streams,) = send(harness, [sent])
+        assert [one.error.code().name for one in answers(streams)] == ["UNAVAILABLE"]
 
 
 def test_batch_that_does_not_fit_is_halved():
@@ -292,8 +346,61 @@ def test_lost_device_answers_what_is_on_it_and_all_later_calls_with_unavailable(
         assert not harness.instance.is_ready()
 
 
+def test_lost_device_changes_nothing_for_a_request_that_was_refused_before(held):
+    sent = entries(1, 1, first=3)
+    with overlapping(Picky) as harness:
+        (streams,) = send(harness, [sent])
+        harness.accelerator.lose(1)
+        held.set()
+        assert [one.error.code().name for one in answers(streams)] == ["INVALID_ARG", "UNAVAILABLE"]
+
+
+def test_device_that_is_lost_before_its_outputs_are_sent_is_what_clients_read(monkeypatch):
+    whole = overlapping_executor.OverlappingExecutor._land
+
+    def land(self, call):
+        whole(self, call)
+        harness.accelerator.lose(1)
+
+    monkeypatch.setattr(overlapping_executor.OverlappingExecutor, "_land", land)
+    (sent,) = calls_of(1, 1, 2)
+    with overlapping(output_device="instance") as harness:
+        (streams,) = send(harness, [sent])
+        assert [one.error.code().name for one in answers(streams)] == ["UNAVAILABLE"] * 2
+        assert count_errors(harness) == {"UNAVAILABLE": 2}
+
+
+def test_responses_that_can_not_be_built_are_errors_of_their_requests(monkeypatch):
+    sent, later = calls_of(2, 1, 1)
+    sent[0]["inputs"]["X"][:] = 2
+    with overlapping(Picky) as harness:
+        builder = harness.instance._kindaware_instance._executor._responses
+        whole, failed = builder.respond, []
+
+        def respond(senders, results):
+            if not failed:
+                failed.append(senders)
+                raise SystemExit(3)
+            return whole(senders, results)
+
+        monkeypatch.setattr(builder, "respond", respond)
+        first, second = send(harness, [sent, later])
+        assert all("SystemExit" in one.error.message() for one in answers(first))
+        assert_answers(answers(second), later)
+        assert count_errors(harness) == {"INTERNAL": 2}
+
+
+def count_errors(harness):
+    """The errors of responses by code, when all calls are over."""
+    instance = harness.instance._kindaware_instance
+    instance._executor.close()
+    return dict(instance._counters.errors)
+
+
 def test_error_of_the_wait_fails_the_requests_of_its_call_alone():
-    calls = calls_of(3, 1)
+    calls = [
+        [{**one, "request_id": str(number)} for one in sent] for number, sent in enumerate(calls_of(3, 1))
+    ]
     with overlapping() as harness:
         harness.infer_batch(calls[0])
         gpus, num_waits = harness.accelerator, []
@@ -309,13 +416,20 @@ def test_error_of_the_wait_fails_the_requests_of_its_call_alone():
         assert "invalid argument" in results[0].error.message()
         assert_answers(results[1:], calls[2])
         assert harness.log_text().count("invalid argument") == 2  # the message, and its traceback
+        assert "failed 1 request(s), ids ['1']" in harness.log_text()
 
 
-def test_unload_answers_what_is_in_progress(held):
+def test_unload_comes_when_what_is_in_progress_is_answered(held):
+    class Closing(Doubler):
+        def unload(self):
+            self.was_answered = [bool(stream._pending.answers) for stream in streams]
+
     (sent,) = calls_of(1, 1, 2)
-    with overlapping() as harness:
+    with overlapping(Closing) as harness:
         (streams,) = send(harness, [sent])
+        model = harness.instance
         threading.Timer(0.2, held.set).start()
+    assert model.was_answered == [True, True]
     assert_answers([Result.of(stream._pending.answers[0], "") for stream in streams], sent)
 
 
@@ -368,6 +482,57 @@ def test_metrics_count_calls_that_are_over():
         assert dict(counters.errors) == {"INTERNAL": 2}
         assert all(counters.seconds[stage] > 0 for stage in ("read", "copy_in", "copy_out", "respond"))
         assert counters.bytes_copied["in"] == counters.bytes_copied["out"]
+
+
+def until_over(harness):
+    calls = harness.instance._kindaware_instance._executor._calls
+    until(lambda: all(one.flight.is_answered for one in calls))
+
+
+def test_call_that_is_over_is_counted_by_the_next():
+    with overlapping(Picky, metrics="false") as harness:
+        for sent in (entries(1, first=2), entries(1, first=5)):
+            (streams,) = send(harness, [sent])
+            answers(streams)
+            until_over(harness)
+        assert dict(harness.instance._kindaware_instance._counters.errors) == {"INTERNAL": 1}
+
+
+def test_call_whose_answers_can_not_be_sent_is_over_too(monkeypatch):
+    lost, later = entries(1, first=2), entries(1, first=5)
+    with overlapping(Picky, metrics="false") as harness:
+        instance, kept = harness.instance._kindaware_instance, []
+        builder = instance._executor._responses
+
+        def respond(senders, results):
+            kept.extend(senders)
+            raise RuntimeError("no shared memory")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(builder, "respond", respond)
+            send(harness, [lost])
+            until_over(harness)
+        (streams,) = send(harness, [later])
+        assert_answers(answers(streams), later)
+        assert dict(instance._counters.errors) == {"INTERNAL": 1}
+        assert "thread kindaware-answer: " in harness.log_text()
+        kept[0].answer(builder.answer({}, ()))
+
+
+def test_seconds_of_the_copy_out_have_the_wait_for_the_device():
+    (sent,) = calls_of(1, 2)
+    with overlapping(accelerator=with_costs(), metrics="false") as harness:
+        (streams,) = send(harness, [sent])
+        assert_answers(answers(streams), sent)
+        instance = harness.instance._kindaware_instance
+        instance._executor.close()
+        assert instance._counters.seconds["copy_out"] > LONG / 2
+
+
+def test_stages_of_a_call_have_one_that_responds():
+    with overlapping() as harness:
+        stages = list(harness.instance._kindaware_instance.stages())
+    assert [one.method for one in stages if one.name == "respond"] == ["_send"]
 
 
 def test_buffers_are_used_again_when_their_call_is_answered():
@@ -423,3 +588,23 @@ def test_each_request_is_told_of_when_its_response_is_sent(held):
         assert_answers(answers(streams), sent)
         executor.close()
         assert told == [1, 1]
+
+
+@pytest.fixture
+def switch_interval():
+    """Give back the interval at which threads take turns: it is the process's."""
+    before = sys.getswitchinterval()
+    yield before
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.parametrize(
+    ("options", "before", "after"),
+    [({}, 0.005, 0.001), ({}, 0.0005, 0.0005), ({"overlap_calls": "false"}, 0.005, 0.005)],
+    ids=["shorter", "short-already", "without"],
+)
+def test_threads_take_turns_more_often(switch_interval, options, before, after):
+    sys.setswitchinterval(before)
+
+    with overlapping(**options):
+        assert sys.getswitchinterval() == pytest.approx(after)

@@ -95,6 +95,22 @@ def test_step_on_a_gpu_has_device_and_stream_in_each_hook_and_waits_for_its_item
         assert model.accelerator.violations == []
 
 
+def test_begin_batch_on_a_gpu_has_the_instances_stream():
+    class Together(Counting):
+        def begin_batch(self, inputs):
+            self.note("begin_batch", inputs[0]["N"].device)
+            return [self.begin(**one) for one in inputs]
+
+        def step(self, states):
+            time.sleep(0.1 * (self.begun < self.num_streams))  # the others wait, and begin together
+            return super().step(states)
+
+    with serve(Together, config=CONFIG, max_begins_per_step="16") as model:
+        assert [items(one) for one in send(model)] == EXPECTED
+        hooks = ("begin", "begin_batch", "step", "end")
+        assert model.instance.seen == {(hook, ON_GPU, True) for hook in hooks}
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_step_on_a_gpu_gives_the_same_however_far_the_device_has_got(seed):
     gpus = SimulatedAccelerator(2, schedule=Seeded(seed))

@@ -1,10 +1,14 @@
 """What a soak must show: bars that can be missed, and a page that says so."""
 
+import json
 import time
 
 import pytest
+from stress.soak import docs_page
+from stress.soak.__main__ import KEPT, RESULTS
 from stress.soak.bars import bars_of
 from stress.soak.faults import VICTIM, Fault
+from stress.soak.figures import make_figures
 from stress.soak.processes import Sample
 from stress.soak.report import write_page
 from stress.soak.run import NAMES, Run
@@ -72,11 +76,52 @@ def test_end_of_the_server_and_problems_of_the_run_miss_a_bar():
     assert len(missed(run)) == 2
 
 
-def test_page_has_bars_outcomes_plots_and_faults():
+ABOUT = {
+    "command": "python -m stress.soak --minutes 20",
+    "date": "2026-11-29",
+    "commit": "0123456789ab",
+    "uncommitted_changes": False,
+    "machine": {"processor": "one", "cores": 2, "memory_gib": 8.0, "load_average": [1.5, 1.0, 1.0]},
+    "versions": {"torch": "2.14.1"},
+}
+
+
+@pytest.fixture(scope="module")
+def figures():
     run = make_run()
     run.tally.note("step", "swapped", time.time(), "<key 6>")
-    page = write_page(run, bars_of(run, is_quick=False), {"command": "python -m stress.soak"})
+    made = make_figures(run, bars_of(run, is_quick=False), ABOUT)
+    # As the file has them.
+    return json.loads(json.dumps(made))
+
+
+def test_page_has_bars_outcomes_plots_and_faults(figures):
+    page = write_page(figures)
     assert page.count("<svg") == 1
     assert "MISSED" in page
     assert "&lt;key 6&gt;" in page
     assert "<td>60</td><td>reload</td><td>victim</td><td>3.0</td>" in page
+    assert "<td>torch</td><td>2.14.1</td>" in page
+
+
+def test_answers_are_counted_in_parts_of_the_run_with_none_in_some(figures):
+    answers = figures["answers"]
+    assert len(answers["second"]) == 100
+    assert answers["per_second"][0] == len(NAMES)
+    assert 10 <= answers["p50_ms"][0] < 1000
+    assert (answers["per_second"][7], answers["p99_ms"][7]) == (0, None)
+
+
+def test_processes_of_one_model_have_a_line_each(figures):
+    names = [one["name"] for one in figures["processes"]]
+    assert names.count("step") == 1
+    assert names.count(VICTIM) == 100
+
+
+def test_block_of_the_docs_has_the_figures_of_the_kept_run(figures):
+    block = docs_page.make_block(figures)
+    assert "`python -m stress.soak --minutes 20`, on 2026-11-29; commit 0123456789\n" in block
+    assert "| 0 requests answered with what another request asks for | 1 | **missed** |" in block
+    kept = RESULTS / f"{KEPT}.json"
+    wanted = docs_page.make_block(json.loads(kept.read_text()) if kept.exists() else None)
+    assert wanted in docs_page.PAGE.read_text()

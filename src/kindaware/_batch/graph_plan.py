@@ -13,8 +13,12 @@ _OWN_GRAPHS = ("reduce-overhead", "max-autotune")
 """Modes of torch.compile that capture CUDA graphs themselves."""
 
 
-def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tuple[int, ...]:
+def graph_sizes(
+    spec: ModelSpec, settings: Settings, placement: Placement, *, has_step: bool = False
+) -> tuple[int, ...]:
     """Return the batch sizes that get a graph: those of the setting `cuda_graphs` on a GPU, none on the CPU.
+
+    With `step` they are numbers of rows of its graphed methods, about which the configuration says nothing.
 
     Raises:
         ConfigError: the model can't have graphs of these sizes. Raised on the CPU too, so that a model that
@@ -26,17 +30,17 @@ def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tu
     most, of = largest_batch(spec, settings)
     # The first obstacle is the one that is reported.
     expected = got = ""
-    if spec.decoupled:
-        expected, got = "a model that answers with forward", "a decoupled model"
-    elif not spec.batches:
+    if spec.decoupled and not has_step:
+        expected, got = "a model that answers with forward, or with step", "a decoupled model with stream"
+    elif not (spec.batches or has_step):
         expected, got = "a model with max_batch_size above 0", f"max_batch_size {spec.max_batch_size}"
-    elif sizes[-1] > most:
+    elif sizes[-1] > most and not has_step:
         expected, got = f"batch sizes up to {of} {most}", str(sizes[-1])
     elif settings.compile in _OWN_GRAPHS:
         expected, got = "compile 'off' or 'default'", f"{settings.compile!r}, which makes graphs of its own"
     elif len(placement.devices) > 1:
         expected, got = "an instance with one device", f"{len(placement.devices)} devices"
-    elif texts := [one.name for one in (*spec.inputs, *spec.outputs) if one.dtype.torch is None]:
+    elif not has_step and (texts := _texts(spec)):
         expected, got = "tensors that lie on the device", f"{texts[0]!r} of type BYTES"
     if expected:
         raise ConfigError.of(
@@ -46,6 +50,11 @@ def graph_sizes(spec: ModelSpec, settings: Settings, placement: Placement) -> tu
             remedy="correct it, or set cuda_graphs to 'off'",
         )
     return sizes if placement.uses_cuda else ()
+
+
+def _texts(spec: ModelSpec) -> list[str]:
+    """Return the names of the inputs and outputs that no graph can read or write."""
+    return [one.name for one in (*spec.inputs, *spec.outputs) if one.dtype.torch is None]
 
 
 def refuse_extras(spec: ModelSpec, settings: Settings, hooks: Hooks) -> None:
@@ -62,7 +71,7 @@ def refuse_extras(spec: ModelSpec, settings: Settings, hooks: Hooks) -> None:
             got="async def",
             remedy="define it with def, or set cuda_graphs to 'off'",
         )
-    if settings.cuda_graphs and hooks.call.extras:
+    if settings.cuda_graphs and hooks.step is None and hooks.call.extras:
         raise ConfigError.of(
             f"model {spec.name!r} setting 'cuda_graphs'",
             expected="a forward whose parameters are inputs, since a graph repeats none of its Python",

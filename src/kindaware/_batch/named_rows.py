@@ -16,6 +16,10 @@ def rows_of(error: Exception) -> Collection[int] | None:
     return rows if all(isinstance(row, int) and not isinstance(row, bool) for row in rows) else None
 
 
+_WHAT = {"forward": "rows of the batch", "step": "states", "begin_batch": "requests"}
+"""What the positions in an error are positions of, by the hook that raised it."""
+
+
 def refuse_other_mask(error: Exception, num_rows: int, hook: str = "forward") -> Exception:
     """Return the error; an `OutputError` in its place if its mask has a length other than the batch's."""
     length = attribute_of(error, "mask_length") if rows_of(error) is not None else None
@@ -24,9 +28,7 @@ def refuse_other_mask(error: Exception, num_rows: int, hook: str = "forward") ->
     return OutputError(
         message(
             hook,
-            expected=f"RequestError(rows=mask) with one boolean for each of the {num_rows} rows of the batch"
-            if hook == "forward"
-            else f"RequestError(rows=mask) with one boolean for each of the {num_rows} states",
+            expected=f"RequestError(rows=mask) with one boolean for each of the {num_rows} {_WHAT[hook]}",
             got=f"{length} booleans, for {text_of(error)[:80]!r}",
             remedy=f"make the mask of what {hook} got, or name the rows by number",
         )

@@ -272,7 +272,7 @@ class Pipeline:
                 rest = list(halve(part)) if len(part) > 1 and self._isolates(result) else []
             is_too_large = is_out_of_memory(result)
             # Memory that earlier batches still hold is not for want of room: all of it is tried again.
-            if is_too_large and not named and self.make_room():
+            if is_too_large and self.make_room():
                 pending.insert(0, part)
                 continue
             if rest and not (named or is_too_large):

@@ -61,7 +61,8 @@ class WarmUp:
         spec: spec of the model.
         sizes: batch sizes, in rows; a model that does not batch runs once if there is any. With `step`,
             numbers of streams, each of a request with one row.
-        graph_sizes: those of `sizes` that get a CUDA graph.
+        graph_sizes: those of `sizes` that get a CUDA graph. With `step`, the numbers of rows for which its
+            graphed methods get one.
         make_inputs: the hook `warmup_inputs`; None for zeros.
         reason: why nothing is run, for the log; empty if something is.
         counts_streams: whether the sizes are numbers of streams.
@@ -83,6 +84,7 @@ class WarmUp:
         make_inputs: MakeInputs | None,
         *,
         has_step: bool = False,
+        begins_together: bool = False,
     ) -> WarmUp:
         """Choose the batch sizes: those of the setting, else 1 and, on a GPU, the preferred batch sizes.
 
@@ -99,6 +101,9 @@ class WarmUp:
         sizes = settings.warmup
         if sizes is None:
             sizes = _default_sizes(spec, settings, placement, 2 if has_step else most)
+            if begins_together:
+                # Two streams, the fewest for which `begin_batch` is called.
+                sizes = (1, *(2,) * (most > 1))
         largest = max(sizes, default=0)
         if largest > most and (has_step or spec.batches):
             raise ConfigError.of(
@@ -115,9 +120,13 @@ class WarmUp:
                 got=f"input {dynamic[0]!r} with a dimension of -1, and no warmup_inputs",
                 remedy="define warmup_inputs(rows), or set cuda_graphs to 'off'",
             )
-        graphs = graph_sizes(spec, settings, placement)
-        # After the others, so that the sizes of the setting run in its order.
-        sizes = (*sizes, *(size for size in graphs if size not in sizes))
+        graphs = graph_sizes(spec, settings, placement, has_step=has_step)
+        if has_step:
+            # One step is enough to see what a graphed method gets.
+            sizes = sizes or (1,) * bool(graphs)
+        else:
+            # After the others, so that the sizes of the setting run in its order.
+            sizes = (*sizes, *(size for size in graphs if size not in sizes))
         if not sizes:
             return cls(spec, (), (), make_inputs, "off")
         if dynamic and make_inputs is None:
@@ -178,9 +187,14 @@ class WarmUp:
                 raise ConfigError(self._describe(error, size)) from raised
         graphs = ""
         if self.graph_sizes:
-            recorded = record_graphs([answered[size] for size in self.graph_sizes])
+            recorded = record_graphs(
+                list(answered.values())
+                if self.counts_streams
+                else [answered[size] for size in self.graph_sizes]
+            )
             named = ", ".join(map(str, recorded))
-            graphs = f", CUDA graphs for batch sizes {named}" if recorded else ", no CUDA graph"
+            of = "rows of a step" if self.counts_streams else "batch sizes"
+            graphs = f", CUDA graphs for {of} {named}" if recorded else ", no CUDA graph"
         named = ", ".join(map(str, self.sizes)) if has_sizes else "none"
         what = "numbers of streams" if self.counts_streams else "batch sizes"
         return f"warm-up {time.monotonic() - started:.2f} s ({what} {named}){graphs}"

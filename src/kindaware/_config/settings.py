@@ -47,7 +47,8 @@ class Settings:
             loads, and keep what is fastest; or `off`.
         tolerance: largest error of an output that `optimize` may accept of another precision, in parts of the
             output's largest value; None for FP32 only.
-        cuda_graphs: batch sizes, in rows, for which `forward` gets a CUDA graph, ascending; empty for `off`.
+        cuda_graphs: batch sizes, in rows, for which `forward`, or what `step` calls, gets a CUDA graph,
+            ascending; empty for `off`.
         output_device: `cpu`, or `instance` to leave the outputs of a GPU instance on its GPU.
         pinned_limit_bytes: maximum pinned host memory, in bytes, that a GPU instance keeps for staging.
         overlap_calls: whether a GPU instance reads the next call, and answers the last, while the device

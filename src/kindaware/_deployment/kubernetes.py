@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kindaware._deployment.autoscaling import ADAPTER_RULE, make_autoscaler, make_scaled_object
+from kindaware._deployment.healing import FOLDER, Healing, make_component
 from kindaware._deployment.kserve import make_inference_service, make_serving_runtime
-from kindaware._deployment.pod import CONTAINER, PROBE_CONFIG_MAP, SHM, Tree, make_pod
+from kindaware._deployment.pod import CONTAINER, PROBE_CONFIG_MAP, SHM, Tree, make_pod, patch_pod
 from kindaware._deployment.workload import PORTS, Workload
 
 Autoscaler = Literal["hpa", "keda", "none"]
@@ -15,7 +16,12 @@ GPU = "nvidia.com/gpu"
 
 
 def make_files(
-    workload: Workload, *, autoscaler: Autoscaler, prometheus: str, mig_profile: str
+    workload: Workload,
+    *,
+    autoscaler: Autoscaler,
+    prometheus: str,
+    mig_profile: str,
+    healing: Healing | None = None,
 ) -> dict[str, Any]:
     """Return what belongs into each file: an object, or the text of a file that is copied.
 
@@ -24,6 +30,7 @@ def make_files(
         autoscaler: `hpa` with prometheus-adapter, `keda`, or `none` for a fixed number of pods.
         prometheus: address of Prometheus in the cluster, for KEDA.
         mig_profile: the part of a GPU that a pod of the overlay gpu-mig gets, such as `1g.10gb`.
+        healing: of dead models, by a sidecar; None leaves them to the liveness probe.
     """
     base: dict[str, Tree] = {
         "deployment.yaml": make_deployment(workload, has_autoscaler=autoscaler != "none"),
@@ -37,17 +44,20 @@ def make_files(
     elif autoscaler == "keda":
         base["autoscaler.yaml"] = make_scaled_object(workload, prometheus)
     namespace = {"namespace": workload.namespace} if workload.namespace else {}
+    components = {} if healing is None else {"components": [f"../{FOLDER}"]}
     files: dict[str, Any] = {
         "probe/probe.py": Path(__file__).with_name("probe.py").read_text(),
         "probe/kustomization.yaml": _make_probe(),
         **{f"base/{file}": content for file, content in base.items()},
-        "base/kustomization.yaml": _customize(resources=["../probe", *base], **namespace),
+        "base/kustomization.yaml": _customize(resources=["../probe", *base], **components, **namespace),
         "overlays/kserve/runtime.yaml": make_serving_runtime(workload),
         "overlays/kserve/inference-service.yaml": make_inference_service(workload, prometheus),
         "overlays/kserve/kustomization.yaml": _customize(
             resources=["../../probe", "runtime.yaml", "inference-service.yaml"], **namespace
         ),
     }
+    if healing is not None:
+        files |= {f"{FOLDER}/{name}": content for name, content in make_component(workload, healing).items()}
     if autoscaler == "hpa":
         files["prometheus-adapter.yaml"] = {"rules": {"custom": [ADAPTER_RULE]}}
     if workload.num_gpus:
@@ -161,7 +171,7 @@ def _make_probe() -> Tree:
 def _patch_gpu(workload: Workload, resource: str) -> Tree:
     number = str(workload.num_gpus)
     container = {"name": CONTAINER, "resources": {"limits": {resource: number}}}
-    return _patch(
+    return patch_pod(
         workload,
         {
             "tolerations": [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}],
@@ -180,15 +190,6 @@ def _patch_mps(workload: Workload) -> Tree:
     pod["containers"][0]["volumeMounts"] = [{"mountPath": "/dev/shm", "$patch": "delete"}]
     pod["volumes"] = [{"name": SHM, "$patch": "delete"}]
     return patch
-
-
-def _patch(workload: Workload, pod: Tree) -> Tree:
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": workload.name},
-        "spec": {"template": {"spec": pod}},
-    }
 
 
 def _customize(**fields: Any) -> Tree:

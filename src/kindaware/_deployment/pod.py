@@ -19,7 +19,14 @@ USER = 1000
 
 _TMP_BYTES = 1024 * MIB
 RESTRICTED = "shared-memory,model-repository,trace,logging"
-_ADMIN_HEADER = "kindaware-admin"
+ADMIN_HEADER = "kindaware-admin=$(POD_UID)"
+"""What requests to the restricted APIs must bring: the pod's own id, which no client knows."""
+
+SECURITY = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 def make_container(workload: Workload) -> Tree:
@@ -30,17 +37,13 @@ def make_container(workload: Workload) -> Tree:
         "image": workload.image,
         "command": ["tritonserver"],
         "args": make_arguments(workload),
-        "env": _make_environment(),
+        "env": make_environment(),
         "ports": [{"name": name, "containerPort": port} for name, port in PORTS.items()],
         # Equal, so that the pod is among the last to be evicted; kindaware divides the limit among instances.
         "resources": {"requests": dict(resources), "limits": dict(resources)},
         **make_probes(workload),
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(workload.pause_seconds)]}}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": SECURITY,
         "volumeMounts": [
             {"name": SHM, "mountPath": "/dev/shm"},
             {"name": TMP, "mountPath": "/tmp"},
@@ -50,19 +53,16 @@ def make_container(workload: Workload) -> Tree:
 
 
 def make_arguments(workload: Workload) -> list[str]:
-    """Return the arguments of the server.
-
-    What can harm other clients needs a header whose value is the pod's own id, which no client knows.
-    """
+    """Return the arguments of the server; what can harm other clients needs a header."""
     return [
         "--model-repository=/models",
         f"--exit-timeout-secs={workload.drain_seconds}",
-        f"--http-restricted-api={RESTRICTED}:{_ADMIN_HEADER}=$(POD_UID)",
-        f"--grpc-restricted-protocol={RESTRICTED}:{_ADMIN_HEADER}=$(POD_UID)",
+        f"--http-restricted-api={RESTRICTED}:{ADMIN_HEADER}",
+        f"--grpc-restricted-protocol={RESTRICTED}:{ADMIN_HEADER}",
     ]
 
 
-def _make_environment() -> list[Tree]:
+def make_environment() -> list[Tree]:
     """Return what else the processes must know: whose pod it is, and where they may write."""
     return [
         {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
@@ -125,6 +125,16 @@ def make_pod_settings(workload: Workload) -> Tree:
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+    }
+
+
+def patch_pod(workload: Workload, pod: Tree) -> Tree:
+    """Return a patch of the Deployment that changes this in the specification of its pod."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": workload.name},
+        "spec": {"template": {"spec": pod}},
     }
 
 

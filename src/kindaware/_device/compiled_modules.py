@@ -36,6 +36,7 @@ class Compiler:
     Attributes:
         spec: spec of the model.
         settings: `compile`, `precision` and `memory_format` are used.
+        repository: the model's directory.
         facts: what else the modules' code may depend on, such as the parameters of the configuration.
         logger: gets a line for each module that is compiled into the cache.
         environment: of the process; names the cache's folder.
@@ -43,6 +44,7 @@ class Compiler:
 
     spec: ModelSpec
     settings: Settings
+    repository: str
     facts: Mapping[str, object]
     logger: Logger
     environment: Mapping[str, str]
@@ -61,9 +63,11 @@ class Compiler:
                 got=f"input {dynamic[0]!r} with a dimension of -1",
                 remedy="leave compile_cache out, and torch compiles in each process",
             )
+        # Now, since what a first call imports differs from start to start; once, since it reads those files.
+        code = digest_code()
         for name, module in modules:
             # Where torch.compile puts its own, so that references that the model holds are compiled too.
-            module._compiled_call_impl = _CachedCall(self, name, module)
+            module._compiled_call_impl = _CachedCall(self, name, module, code)
 
 
 class _CachedCall:
@@ -73,17 +77,17 @@ class _CachedCall:
         compiler: of the instance.
         name: of the attribute that holds the module.
         module: the module.
+        code: digest of the code that was loaded with the model.
     """
 
-    def __init__(self, compiler: Compiler, name: str, module: nn.Module) -> None:
+    def __init__(self, compiler: Compiler, name: str, module: nn.Module, code: str) -> None:
         self._compiler = compiler
         self._name = name
         self._module = module
         # With the module's hooks, and without what is compiled.
         self._plain: Callable[..., Any] = module._call_impl
         self._programs: list[tuple[ModuleCall, Program]] = []
-        # Now, since what a first call imports differs from start to start.
-        self._code = digest_code()
+        self._code = code
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the module itself returns."""
@@ -146,7 +150,7 @@ class _CachedCall:
             "threads": torch.get_num_threads(),
             "processor": describe_processor(),
         }
-        source = {"code": self._code, "state": digest_state(self._module)}
+        source = {"code": self._code, "state": digest_state(self._module, self._compiler.repository)}
         return Entry(self._compiler.spec.name, use, source, ".pt2")
 
     def _refusal(self, expected: str, got: str) -> ConfigError:

@@ -1,4 +1,4 @@
-"""CUDA graphs of `forward`: one per configured batch size, captured at load, replayed with new inputs.
+"""CUDA graphs of a function: one per configured batch size, captured at load, replayed with new inputs.
 
 A graph always reads its inputs from, and writes its outputs to, the memory that it was captured with. So a
 batch is copied into the graph's inputs, and its outputs are valid until the next forward.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from kindaware._device.runtime import Runtime, is_out_of_memory
-from kindaware._device.staging import Staging
 from kindaware._errors import KindAwareError, describe, message
 from kindaware._tracebacks import release_frames
 
@@ -23,9 +23,16 @@ Compute = Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]
 """Computes a batch's outputs, by name, from its inputs on the device."""
 
 
+class Fills(Protocol):
+    """What writes a batch to the memory that a graph reads, such as the staging of the device."""
+
+    def put(self, tensors: Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
+        """Concatenate rows, [b, ...] each, into the target, and return it: queued on the current stream."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Graph:
-    """One captured forward.
+    """One captured batch size.
 
     Attributes:
         inputs: the memory that it reads, [B, ...] each, where B is the captured batch size.
@@ -48,14 +55,17 @@ class Graphs:
         staging: copies a batch's rows into a graph's inputs.
         compute: the function to capture. It must do the same for every batch of a size: only its work on the
             device is replayed, none of its Python.
+
+    Attributes:
+        given_up: why no further capture is attempted; None as long as each may be.
     """
 
-    def __init__(self, runtime: Runtime, staging: Staging, compute: Compute) -> None:
+    def __init__(self, runtime: Runtime, staging: Fills, compute: Compute) -> None:
         self._runtime = runtime
         self._staging = staging
         self._compute = compute
         self._by_shape: dict[object, dict[int, _Graph | None]] = {}
-        self._given_up: str | None = None
+        self.given_up: str | None = None
 
     def capture(self, parts: Parts, num_rows: int) -> str | None:
         """Capture a graph for batches of the size and shape of this one, which has been run before.
@@ -74,8 +84,8 @@ class Graphs:
         sizes = self._by_shape.setdefault(_shape_of(parts), {})
         # A size whose capture fails keeps this None: it runs without a graph, and not with a larger one's.
         sizes[num_rows] = None
-        if self._given_up is not None:
-            return self._given_up
+        if self.given_up is not None:
+            return self.given_up
         try:
             sizes[num_rows] = self._record(parts, num_rows)
         except Exception as error:
@@ -83,7 +93,7 @@ class Graphs:
             if is_out_of_memory(error):
                 self._runtime.release_memory()
             else:
-                self._given_up = describe(error)
+                self.given_up = describe(error)
             return describe(error)
         return None
 

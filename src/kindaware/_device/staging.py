@@ -430,7 +430,10 @@ class OverlappingStaging(PinnedStaging):
         self._others_hold = False
 
     def begin_flight(self) -> None:
-        """Start a call that overlaps with those before it; reclaim the buffers of those that are answered."""
+        """Start a call that overlaps with those before it; reclaim the buffers of those that are answered.
+
+        One that an error has left without its `end_flight` is forgotten; its buffers go with this one.
+        """
         self._flight = Flight()
         for flight in [one for one in self._flights if one.is_answered]:
             self._flights.remove(flight)
@@ -454,10 +457,6 @@ class OverlappingStaging(PinnedStaging):
         self._flight = None
         self._flights.append(flight)
         return flight
-
-    def drop_flight(self) -> None:
-        """Forget a call whose device has failed; its buffers are never used again."""
-        self._flight = None
 
     def make_room(self) -> bool:
         """Wait until the calls before, and the batches of this one, hold no memory of the device.

@@ -33,6 +33,8 @@ class Weights:
 
     Attributes:
         model: name of the model, for messages and for files of the cache.
+        repository: the model's directory. The server may download it into another one at each start, so the
+            cache knows the files in it by their place there, and all others by their whole path.
         paths: of the checkpoint's files.
         key: of the state_dict in what was saved; empty where that is the state_dict itself.
         prefix: of the names to take, which lose it.
@@ -40,6 +42,7 @@ class Weights:
     """
 
     model: str
+    repository: str
     paths: Sequence[Path]
     key: str = ""
     prefix: str = ""
@@ -152,8 +155,9 @@ class Weights:
     def _entry(self, checkpoint: Checkpoint, unfit: Tensors) -> Entry:
         forms = {path: [str(twin.dtype), list(twin.stride())] for path, twin in unfit.items()}
         paths = [path.resolve() for path in self.paths]
-        use = {"paths": paths, "key": self.key, "prefix": self.prefix, "forms": forms}
-        return Entry(self.model, use, {"files": checkpoint.state}, ".pt")
+        names = [str(path.absolute()).removeprefix(self.repository) for path in self.paths]
+        use = {"files": names, "key": self.key, "prefix": self.prefix, "forms": forms}
+        return Entry(self.model, use, {"paths": paths, "files": checkpoint.state}, ".pt")
 
     def _refusal(self, expected: str, got: str, remedy: str) -> ConfigError:
         names = ", ".join(path.name for path in self.paths)

@@ -100,7 +100,10 @@ class ItemSender:
         steps = [self._steps.popleft() for _ in range(min(self._most, len(self._steps)))]
         stopwatch = Stopwatch(self._counters)
         for one in steps[0] if len(steps) == 1 else _joined(steps):
-            if one.outputs is not None and one.stream.unsent is None and not one.stream.responses.is_ended:
+            # A hook may return after `close` has ended the streams that it was called for.
+            if one.stream.responses.is_ended:
+                continue
+            if one.outputs is not None and one.stream.unsent is None:
                 self._send(one.stream, one.outputs, one.parameters, one.num_items)
             if one.is_last:
                 failure = one.stream.unsent or one.failure
@@ -164,8 +167,11 @@ def _joined(steps: Iterable[Sequence[Delivery]]) -> Iterator[Delivery]:
 
 def _fits(one: Delivery, before: Delivery) -> bool:
     """Whether an item can share the response of the one before it; an end without an item always can."""
-    if one.outputs is None or before.outputs is None:
-        return one.outputs is None and one.failure is None
+    if before.is_last:
+        return False
+    if one.outputs is None:
+        return True
+    assert before.outputs is not None  # it would be an end
     if (one.parameters or {}) != (before.parameters or {}):
         return False
     pairs = zip(one.outputs.values(), before.outputs.values(), strict=True)
@@ -181,8 +187,6 @@ def _are_joinable(value: Value, other: Value) -> bool:
 def _join(run: Sequence[Delivery]) -> Delivery:
     """Return deliveries of one stream that fit as one; the last may be its end."""
     items: list[Any] = [one.outputs for one in run if one.outputs is not None]
-    if len(run) == 1:
-        return run[0]
     outputs = {name: concat_values([one[name] for one in items]) for name in items[0]} if items else None
     last = run[-1]
     return replace(last, outputs=outputs, parameters=run[0].parameters, num_items=len(items))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -25,6 +26,13 @@ from kindaware._triton.response_sender import ResponseSender
 
 CLOSING_SECONDS = 60.0
 """How long the end of an instance waits for answers: a forward may take long, but not for ever."""
+
+SWITCH_SECONDS = 0.001
+"""The most that a thread waits for another's Python, as `sys.setswitchinterval` counts.
+
+Whoever waits for the device or for a copy gets the interpreter back only after this time if the other thread
+computes. With the 5 ms that Python has, two threads that take turns spend most of a batch waiting.
+"""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -63,6 +71,8 @@ class OverlappingExecutor(Executor):
     At most three calls are in progress: one that is answered, one on the device, and one that is copied in
     behind it. So a call is formed no earlier than the device needs it, and late requests join its batch.
 
+    The interval at which Python's threads take turns becomes `SWITCH_SECONDS`, for the whole process.
+
     Only this thread of Triton's counts: what the other has measured is added up when its call is over.
 
     Args:
@@ -82,6 +92,7 @@ class OverlappingExecutor(Executor):
         self._calls: deque[_Call] = deque()
         self._thread = WorkThread("kindaware-answer", plan.logger)
         pipeline.make_room = self._make_room
+        sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
 
     def execute(self, requests: Sequence[Any]) -> list[Any] | None:
         """Queue one call of `execute`; see `Executor.execute`.
@@ -109,18 +120,14 @@ class OverlappingExecutor(Executor):
     def _execute(self, requests: Sequence[Any], asks: bool, error: Exception | None) -> None:
         stopwatch = Stopwatch(self._counters)
         self._staging.begin_flight()
-        try:
-            arrivals = self._reader.read(requests, asks_for_cancelled=asks)
-            stopwatch.lap("read")
-            ledger = self._pipeline.queue(arrivals, error)
-            senders = [ResponseSender(self._responses, request) for request in requests]
-            flight = self._staging.end_flight()
-            # Triton reclaims this memory when `execute` returns.
-            if any(isinstance(one, Request) and one.is_on_device for one in arrivals):
-                flight.land()
-        except BaseException:
-            self._staging.drop_flight()
-            raise
+        arrivals = self._reader.read(requests, asks_for_cancelled=asks)
+        stopwatch.lap("read")
+        ledger = self._pipeline.queue(arrivals, error)
+        senders = [ResponseSender(self._responses, request) for request in requests]
+        flight = self._staging.end_flight()
+        # Triton reclaims this memory when `execute` returns.
+        if any(isinstance(one, Request) and one.is_on_device for one in arrivals):
+            flight.land()
         call = _Call(requests, arrivals, senders, ledger, flight)
         self._calls.append(call)
         # From here on the call is the other thread's: an error here would answer its requests twice.
@@ -130,8 +137,7 @@ class OverlappingExecutor(Executor):
         """Wait until no earlier batch holds memory of the device; return whether one did."""
         try:
             return self._staging.make_room()
-        except Exception as error:
-            self._health.note_fault(error)
+        except Exception:  # of an earlier call, which fails with it; a lost device shows in what comes next
             return False
 
     def _collect(self) -> None:
@@ -151,7 +157,6 @@ class OverlappingExecutor(Executor):
             self._send(call, self._respond_late(call, results))
             call.seconds["respond"] = time.perf_counter() - began
         finally:
-            call.has_landed.set()
             call.flight.is_answered = True
 
     def _results(self, call: _Call) -> Sequence[Result]:

@@ -1,4 +1,4 @@
-"""One step of several streams: which of them fail if `step` raises, and which are set aside."""
+"""A hook for several streams at once: which of them fail if it raises, and which are set aside."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Take = Callable[[Sequence[tuple[OpenStream, Any]]], None]
 
 @dataclass(slots=True, eq=False, repr=False)
 class Stepped:
-    """What has become of the streams of one step for which it returned nothing.
+    """What has become of the streams for which a hook returned nothing.
 
     Attributes:
         failed: errors, and the streams that fail with each.
-        aside: streams for which there was no memory, as they were before the step.
+        aside: streams for which there was no memory, as they were before.
     """
 
     failed: list[tuple[Exception, list[OpenStream]]] = field(default_factory=list)
@@ -40,12 +40,26 @@ class StepIsolation:
     States that `step` changes in place may be changed already when it raises, and to step one of them again
     would skip an item. So then all streams of the step fail.
 
+    Streams that haven't begun have no state that could have been changed, so `begin_batch` is repeated in the
+    same way.
+
     Args:
         plan: plan of the instance.
         runner: runs the hooks.
+        hook: name of the hook, for messages.
+        call: calls it for some streams, and returns a result for each; `step` if None.
     """
 
-    def __init__(self, plan: Plan, runner: StepRunner) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        runner: StepRunner,
+        *,
+        hook: str = "step",
+        call: Callable[[Sequence[OpenStream]], list[Any]] | None = None,
+    ) -> None:
+        self._hook = hook
+        self._call = call or self._step
         self._model = plan.spec.name
         self._isolates = plan.settings.isolate_errors
         self._max_isolation = plan.settings.max_isolation
@@ -54,7 +68,7 @@ class StepIsolation:
         self._health = runner.device.health
 
     def run(self, streams: Sequence[OpenStream], take: Take) -> Stepped:
-        """Step all streams once.
+        """Step all streams once, or begin them.
 
         Of immutable states, those that an error names fail, and the others are stepped again; an error that
         names none is looked for by halving, with at most 2 log2(n) + 2 further steps; all of the step fail if
@@ -86,7 +100,7 @@ class StepIsolation:
             if isinstance(results, list):
                 take(list(zip(group, results, strict=True)))
                 continue
-            error = refuse_other_mask(results, len(part), "step")
+            error = refuse_other_mask(results, len(part), self._hook)
             is_repeatable = all(is_immutable(one.state) for one in group) and not isinstance(
                 error, OutputError
             )
@@ -109,7 +123,7 @@ class StepIsolation:
                     num_further -= 2
                     pending += halve(part)
                 else:
-                    stepped.failed.append((UnsearchedError("step", self._max_isolation, error), group))
+                    stepped.failed.append((UnsearchedError(self._hook, self._max_isolation, error), group))
             elif others:
                 reason = self._shared(error, len(part)) if len(part) > 1 and not is_repeatable else error
                 stepped.failed.append((reason, [streams[position] for position in others]))
@@ -117,9 +131,12 @@ class StepIsolation:
 
     def _attempt(self, group: Sequence[OpenStream]) -> list[Any] | Exception:
         try:
-            return self._runner.step([one.state for one in group], [one.request for one in group])
+            return self._call(group)
         except BaseException as raised:
             return self._health.caught(raised)
+
+    def _step(self, group: Sequence[OpenStream]) -> list[Any]:
+        return self._runner.step([one.state for one in group], [one.request for one in group])
 
     def _shared(self, error: Exception, num_streams: int) -> Exception:
         """Return the error of streams that fail because one of them may be to blame."""

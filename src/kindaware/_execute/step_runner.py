@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from kindaware._device.device import Device
 from kindaware._device.modules import gradients_off
 from kindaware._errors import OutputError, RequestError, message
 from kindaware._execute.beat import Beat
+from kindaware._execute.step_graphs import StepGraphs
 from kindaware._execute.stream_runner import StreamRunner
 from kindaware._hooks.step_results import Done, Next, outcome_of
 from kindaware._tensors.bytes_arrays import Value, to_bytes
@@ -28,6 +30,19 @@ from kindaware._tensors.rows import Output, concat, concat_bytes, split
 
 Item = Mapping[str, Value]
 """An item by output name, in memory that nothing overwrites."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Placed:
+    """A request that is ready for `begin`.
+
+    Attributes:
+        request: what `preprocess` has made of it.
+        inputs: its inputs on the device, by name.
+    """
+
+    request: Request
+    inputs: dict[str, Value]
 
 
 class StepRunner:
@@ -42,12 +57,14 @@ class StepRunner:
         device: device of the instance.
         counters: counters of the instance.
         has_end: whether the class defines `end`.
+        graphs: the CUDA graphs of what `step` calls.
     """
 
     def __init__(self, plan: Plan, device: Device, counters: Counters) -> None:
         self.device = device
         self.counters = counters
         self.has_end = plan.hooks.end is not None
+        self.graphs = StepGraphs(plan, device)
         self._plan = plan
         self._preprocessor = Preprocessor(plan, device)
         self._stream_runner = StreamRunner(plan, device, counters)
@@ -59,6 +76,8 @@ class StepRunner:
     def stages(self) -> Iterator[Stage]:
         """Iterate over the stages of a stream, from `begin` to its items."""
         yield Stage(BEGIN, self, "begin", lambda request: [request])
+        if self._plan.hooks.begin_batch is not None:
+            yield Stage(BEGIN, self, "begin_together", lambda placed: [one.request for one in placed])
         if self._preprocessor.has_hooks:
             yield Stage(PREPROCESS, self._preprocessor, "run")
         yield Stage(COPY_IN, self._stream_runner, "place")
@@ -101,15 +120,54 @@ class StepRunner:
         Sync:
             Host with stream, for the inputs.
         """
+        return self._begin(self.place(request))
+
+    def place(self, request: Request) -> Placed:
+        """Run `preprocess` for one request, and copy its inputs to the device.
+
+        Raises:
+            OutputError: `preprocess` returned something that `begin` can't take.
+            Exception: what `preprocess` raised.
+
+        Sync:
+            Host with stream, for the inputs.
+        """
         with self._stream_runner.beat:
             prepared = self._preprocessor.run(request)
-        placed = self._stream_runner.place(prepared)
-        with self._stream_runner.scope(), RequestScope([request]):
-            begun = self._stream_runner.call(placed, prepared)
+        return Placed(prepared, self._stream_runner.place(prepared))
+
+    def begin_together(self, placed: Sequence[Placed]) -> list[Next[Any] | Done | RequestError]:
+        """Run `begin_batch` for several requests, or `begin` for one.
+
+        Args:
+            placed: the requests, at least one.
+
+        Returns:
+            For each its state, or its end, and an item with it; or why it is refused.
+
+        Raises:
+            OutputError: `begin_batch` returned something other than a list of one result per request.
+            RequestError: `begin` returned it.
+            Exception: what the hook raised.
+        """
+        if len(placed) == 1:
+            return [self._begin(placed[0])]
+        hook = self._plan.hooks.begin_batch
+        assert hook is not None
+        requests = [one.request for one in placed]
+        extras = self._hook_requests.argument("begin_batch", requests)
+        with self._stream_runner.scope(), RequestScope(requests):
+            # Mappings of its own, which the hook may change.
+            begun = hook([dict(one.inputs) for one in placed], **extras)
+        results = self._results(begun, len(placed), "begin_batch")
+        return [one if isinstance(one, RequestError) else _begun(one) for one in results]
+
+    def _begin(self, placed: Placed) -> Next[Any] | Done:
+        with self._stream_runner.scope(), RequestScope([placed.request]):
+            begun = self._stream_runner.call(placed.inputs, placed.request)
         if isinstance(begun, RequestError):
             raise begun
-        # A bare state may be anything, also what would be an item of a step.
-        return begun if isinstance(begun, (Next, Done)) else Next(begun)
+        return _begun(begun)
 
     def step(self, states: Sequence[Any], requests: Sequence[Request]) -> list[Any]:
         """Run `step` once.
@@ -130,19 +188,26 @@ class StepRunner:
         extras = self._hook_requests.argument("step", requests)
         with self._stream_runner.scope(), RequestScope(requests):
             # A list of its own, which the hook may change.
-            results = hook(list(states), **extras)
-        if not isinstance(results, (list, tuple)) or len(results) != len(states):
-            got = f"{len(results)}" if isinstance(results, (list, tuple)) else f"a {type(results).__name__}"
-            raise OutputError(
-                message(
-                    f"model {self._plan.spec.name!r} step",
-                    expected=f"a list of {len(states)} results, one per state",
-                    got=got,
-                    remedy="return for each state, in order, an item, None, kindaware.Next or kindaware.Done",
-                )
-            )
+            returned = hook(list(states), **extras)
+        results = self._results(returned, len(states), "step")
         self.counters.add_step(len(states))
-        return list(results)
+        return results
+
+    def _results(self, returned: Any, number: int, hook: str) -> list[Any]:
+        """Return what a hook returned for several streams, checked."""
+        if isinstance(returned, (list, tuple)) and len(returned) == number:
+            return list(returned)
+        one, what = ("state", "an item, None") if hook == "step" else ("request", "a state")
+        raise OutputError(
+            message(
+                f"model {self._plan.spec.name!r} {hook}",
+                expected=f"a list of {number} results, one per {one}",
+                got=f"{len(returned)}"
+                if isinstance(returned, (list, tuple))
+                else f"a {type(returned).__name__}",
+                remedy=f"return for each {one}, in order, {what}, kindaware.Next or kindaware.Done",
+            )
+        )
 
     def end(self, state: Any) -> None:
         """Run `end`, if the class defines it.
@@ -166,11 +231,14 @@ class StepRunner:
         items: list[Any] = []
         states: list[Any] = []
         try:
-            for _ in range(num_streams):
-                state, item, is_done = outcome_of(self.begin(request), None)
+            for result in self._begin_warm_up(request, num_streams):
+                if isinstance(result, RequestError):
+                    raise result
+                state, item, is_done = outcome_of(result, None)
                 states += [] if is_done else [state]
                 items.append(item)
-            results = self.step(states, [request] * len(states)) if states else []
+            with self.graphs.noting():
+                results = self.step(states, [request] * len(states)) if states else []
             for position, result in enumerate(results):
                 if isinstance(result, RequestError):
                     raise result
@@ -182,6 +250,13 @@ class StepRunner:
         for item in items:
             if item is not None and isinstance(one := self.bring_back([item], [request])[0], Exception):
                 raise one
+
+    def _begin_warm_up(self, request: Request, num_streams: int) -> Iterator[Next[Any] | Done | RequestError]:
+        if self._plan.hooks.begin_batch is not None:
+            yield from self.begin_together([self.place(request) for _ in range(num_streams)])
+        else:
+            for _ in range(num_streams):
+                yield self.begin(request)
 
     def bring_back(self, items: Sequence[Any], requests: Sequence[Request]) -> list[Item | Exception]:
         """Run `postprocess` on the items of several streams, check them, and copy them off the device.
@@ -284,6 +359,11 @@ class StepRunner:
             # Before the wait, which covers what is queued.
             return self._output_stage.fetch({name: _copied(one) for name, one in outputs.items()})
         return {name: _copied(one) for name, one in self._output_stage.fetch(outputs).items()}
+
+
+def _begun(begun: Any) -> Next[Any] | Done:
+    # A bare state may be anything, also what would be an item of a step.
+    return begun if isinstance(begun, (Next, Done)) else Next(begun)
 
 
 def _copied(output: Output) -> Output:

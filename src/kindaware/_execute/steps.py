@@ -17,8 +17,8 @@ from kindaware._batch.plan import Plan
 from kindaware._batch.request import Request
 from kindaware._batch.results import Failure, Tensors
 from kindaware._batch.stages import END, FAIL, Stage
-from kindaware._device.runtime import is_out_of_memory
 from kindaware._errors import RequestError
+from kindaware._execute.begins import Begins
 from kindaware._execute.item_sender import Delivery, ItemSender
 from kindaware._execute.open_stream import OpenStream
 from kindaware._execute.step_isolation import StepIsolation
@@ -27,6 +27,7 @@ from kindaware._execute.stream_arrivals import StreamArrivals
 from kindaware._execute.stream_failures import StreamFailures
 from kindaware._execute.work_thread import WorkThread
 from kindaware._hooks.blame import report
+from kindaware._hooks.graphed import Graphed
 from kindaware._hooks.step_results import Next, outcome_of
 from kindaware._triton.adapter import TritonAdapter
 
@@ -71,6 +72,7 @@ class Steps:
         self._counters = runner.counters
         self._health = runner.device.health
         self._failures = StreamFailures(plan, self._health)
+        self._begins = Begins(plan, runner)
         self._isolation = StepIsolation(plan, runner)
         self.arrivals = StreamArrivals(plan, self._health, runner.counters, outlives_execute=True)
         self._places = threading.Semaphore(settings.max_streams + self._max_begins)
@@ -118,6 +120,20 @@ class Steps:
         """
         self._thread.run(partial(self._runner.warm_up, request, num_streams))
         return request
+
+    def record_graphs(self, expected: Sequence[Graphed]) -> list[int]:
+        """Capture CUDA graphs of what the steps of the warm-up have called; see `StepGraphs.record`.
+
+        Args:
+            expected: the methods that the class marks.
+
+        Returns:
+            The numbers of rows for which there is a graph.
+
+        Sync:
+            Host with device.
+        """
+        return self._thread.run(partial(self._runner.graphs.record, expected))
 
     def end(self) -> None:
         """End the streams that are open with `UNAVAILABLE`, between two steps: the server doesn't wait."""
@@ -209,30 +225,38 @@ class Steps:
         """Go on with streams that were set aside, and begin waiting ones, as far as there is room."""
         while self._aside and len(self._open) < self._limit:
             self._open.append(self._aside.popleft())
-        begun: list[tuple[OpenStream, Any]] = []
-        for _ in range(self._max_begins):
-            if self._aside or not self._waiting or len(self._open) >= self._limit:
+        if not (streams := self._admitted()):
+            return
+        older = list(self._open)
+        begun = self._begins.run(streams, self._take_begun, may_wait=bool(older))
+        for error, failed in begun.failed:
+            self._fail(failed, error, "begin")
+        # Those that `begin_batch` was called for again may have come before older ones.
+        self._open.sort(key=[*older, *streams].index)
+        if begun.aside:
+            # There may be enough memory when one of those that are open has ended.
+            self._shrink(len(self._open))
+
+    def _admitted(self) -> list[OpenStream]:
+        """Return those that may begin in this round, oldest first; until they have, they wait."""
+        admitted: list[OpenStream] = []
+        for stream in list(self._waiting)[: self._max_begins]:
+            # If any are still set aside, there is no room.
+            if len(self._open) + len(admitted) >= self._limit:
                 break
-            stream = self._waiting.popleft()
             # Asked here, and not by the thread that sends: nothing has been sent to it yet.
             if stream.responses.is_cancelled():
                 self._end(stream, self._failures.cancelled(stream.request))
-                continue
-            try:
-                result = self._runner.begin(stream.request)
-            except BaseException as raised:
-                error = self._health.caught(raised)
-                if is_out_of_memory(error) and self._open:
-                    # There may be enough when one of those has ended.
-                    self._waiting.appendleft(stream)
-                    self._shrink(len(self._open))
-                    break
-                self._fail([stream], error, "begin")
-                continue
+            else:
+                admitted.append(stream)
+        return admitted
+
+    def _take_begun(self, results: Sequence[tuple[OpenStream, Any]]) -> None:
+        for stream, result in results:
             stream.has_begun = isinstance(result, Next)
+            self._waiting.remove(stream)
             self._open.append(stream)
-            begun.append((stream, result))
-        self._take(begun)
+        self._take(results)
 
     def _step(self) -> None:
         stepped = self._isolation.run(list(self._open), self._take)
@@ -337,6 +361,5 @@ class Steps:
                 self._runner.end(stream.state)
         except BaseException as error:
             self._logger.error("model %r: stream not closed: %s", self._model, report(error))
-        finally:
-            stream.state = None
-            self._places.release()
+        stream.state = None
+        self._places.release()

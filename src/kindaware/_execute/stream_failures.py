@@ -67,5 +67,15 @@ class StreamFailures:
         )
         return Failure(text, "INVALID_ARG")
 
+    def untold(self) -> Failure:
+        """Return the failure of a stream that has failed with an error that could not be logged."""
+        text = message(
+            f"model {self._model!r}",
+            expected="a stream that ends without an error",
+            got="one that could not be written to the server's log",
+            remedy="send the request again; if it fails again, look for what keeps the server from logging",
+        )
+        return Failure(text, "INTERNAL")
+
     def _subject(self, request_id: str) -> str:
         return f"model {self._model!r} request {request_id!r}"

@@ -255,14 +255,21 @@ class Streams:
                 failure = self._failure(error, arrival, stage)
             except BaseException as other:
                 # Without a failure, the client would take the items so far for all there are.
-                (failure,) = self._reporter.fail(other, [""], stage)
-        finally:
-            # Also set if the stream was never opened, since `serve` may be waiting for it.
-            is_placed.set()
-            if self._sender is not None and stream is not None:
-                self._sender.send([Delivery(stream, is_last=True, failure=failure)])
-            else:
-                self._end(arrival, responses, failure)
+                failure = self._failure_of(other, stage)
+        # Also set if the stream was never opened, since `serve` may be waiting for it.
+        is_placed.set()
+        if self._sender is not None and stream is not None:
+            self._sender.send([Delivery(stream, is_last=True, failure=failure)])
+        else:
+            self._end(arrival, responses, failure)
+
+    def _failure_of(self, error: BaseException, stage: str) -> Failure:
+        """Return the failure for an error of the report itself, whether or not that can be logged."""
+        try:
+            (failure,) = self._reporter.fail(error, [""], stage)
+        except BaseException:
+            failure = self._failures.untold()
+        return failure
 
     def _end(self, arrival: Request | Failure, responses: ResponseSender, failure: Failure | None) -> None:
         """Count the stream, and send FINAL."""

@@ -10,6 +10,7 @@ from kindaware._config.model_spec import ModelSpec, TensorSpec
 from kindaware._config.settings import SETTING_NAMES
 from kindaware._errors import ConfigError, message
 from kindaware._hooks.attachment import ATTRIBUTE
+from kindaware._hooks.graphed import graphed_methods, mark_of
 from kindaware._hooks.hooks import HOOKS, names_requests
 from kindaware._hooks.names import COUNTERPARTS, SETTING_COUNTERPARTS, find_misspelled
 
@@ -66,7 +67,8 @@ def check_class(model_class: type, base: type) -> None:
     Raises:
         ConfigError: `load` is missing, or `forward`, `stream` and `step` are; one of `begin` and `step` is,
             or they are beside another of those; a hook is asynchronous that can't be, or has the wrong
-            parameters; `stream` is not a generator, or another hook is one; a public name looks like a
+            parameters; `stream` is not a generator, or another hook is one; a method is marked with `graphed`
+            that no `step` can call, or that a graph can't repeat; a public name looks like a
             misspelled hook or setting, or is one that the library provides; or a declaration is not a list
             of `TensorSpec`.
     """
@@ -96,6 +98,9 @@ def check_class(model_class: type, base: type) -> None:
     for name in own.keys() & HOOKS.keys():
         _check_hook(subject, model_class, name)
     _check_steps(subject, model_class)
+    has_step = callable(getattr(model_class, "step", None))
+    for name, value in own.items():
+        _check_graphed(subject, name, value, has_step=has_step)
     for name in ("inputs", "outputs"):
         check_declaration(subject, name, getattr(model_class, name))
 
@@ -106,9 +111,9 @@ def streaming_hook(model_class: Any) -> str | None:
 
 
 def _check_steps(subject: str, model_class: type) -> None:
-    """Refuse `begin`, `step` and `end` one without the other, and beside other hooks that answer requests."""
+    """Refuse hooks of `step` one without the other, and beside other hooks that answer requests."""
     has = {name: callable(getattr(model_class, name, None)) for name in HOOKS}
-    found = [name for name in ("begin", "step", "end") if has[name]]
+    found = [name for name in ("begin", "step", "end", "begin_batch") if has[name]]
     missing = [name for name in ("begin", "step") if not has[name]]
     others = [name for name in ("stream", "forward") if has[name]]
     if not found or not (missing or others):
@@ -120,6 +125,42 @@ def _check_steps(subject: str, model_class: type) -> None:
         define = f"{missing[0]}(self, {'states' if missing[0] == 'step' else '...'})"
         expected, got, remedy = f"{missing[0]} beside it", "none", f"define {define}, or {remedy}"
     raise ConfigError.of(f"{subject} hook {found[0]}", expected=expected, got=got, remedy=remedy)
+
+
+def _check_graphed(subject: str, name: str, method: Any, *, has_step: bool) -> None:
+    """Refuse the mark of `graphed` where it would have no effect, or where a graph would repeat nothing."""
+    if mark_of(method) is None:
+        return
+    is_late = is_asynchronous(method) or inspect.isgeneratorfunction(inspect.unwrap(method))
+    if not has_step:
+        expected, got, remedy = "step beside a method with graphed", "none", "remove graphed from it"
+    elif name in HOOKS:
+        expected, got = "graphed on a method that step calls", f"it on the hook {name}"
+        remedy = "move what computes with tensors into a method of its own, and mark that"
+    elif is_late:
+        expected, got, remedy = (
+            "a plain method",
+            "async def or yield",
+            "define it with def, or remove graphed",
+        )
+    else:
+        return
+    raise ConfigError.of(f"{subject} method {name}", expected=expected, got=got, remedy=remedy)
+
+
+def check_graphs(model_class: type, subject: str, sizes: Collection[int]) -> None:
+    """Refuse CUDA graphs of a class with `step` that marks no method for them.
+
+    Raises:
+        ConfigError: there are sizes, and no method has the mark of `graphed`.
+    """
+    if sizes and streaming_hook(model_class) == "begin" and not graphed_methods(model_class):
+        raise ConfigError.of(
+            f"{subject} setting 'cuda_graphs'",
+            expected="a method marked with kindaware.graphed, which step calls",
+            got="none, and step itself runs Python that no graph repeats",
+            remedy="move what computes with tensors into such a method, or set cuda_graphs to 'off'",
+        )
 
 
 def check_placement_class(model_class: type, base: type, settings: Collection[str]) -> None:
@@ -138,6 +179,7 @@ def check_placement_class(model_class: type, base: type, settings: Collection[st
     for name, value in _own_names(model_class, base).items():
         if name in PLACEMENT_ATTRIBUTES:
             raise own_attribute_error(subject, name)
+        _check_graphed(subject, name, value, has_step=False)
         # Its methods are its own affair: none of them is a hook.
         if not name.startswith("_") and not callable(value) and name not in SETTING_COUNTERPARTS:
             _refuse_near(subject, name, settings)

@@ -46,6 +46,7 @@ class Hooks:
         collate: called per input of a batch.
         forward: called with a batch's tensors through `call`; `stream` or `begin` if the model is decoupled,
             which are called with a single request's.
+        begin_batch: called in place of `begin` if several streams begin at once, with the inputs of each.
         step: called with the states of all open streams.
         postprocess: called per batch.
         end: called with the state of a stream that has ended.
@@ -65,6 +66,9 @@ class Hooks:
     )
     forward: Callable[..., Any] = field(
         metadata={_RULE: Rule(None, may_be_async=True, takes_requests=True, sees_batch=True)}
+    )
+    begin_batch: Callable[..., Any] | None = field(
+        default=None, kw_only=True, metadata={_RULE: Rule(1, takes_requests=True, sees_batch=True)}
     )
     step: Callable[..., Any] | None = field(
         default=None, kw_only=True, metadata={_RULE: Rule(1, takes_requests=True, sees_batch=True)}

@@ -16,6 +16,8 @@ from kindaware._server.repository_links import RepositoryLinks
 
 SHARED_MEMORY = Path("/dev/shm")
 _MIB = 2**20
+MOST_SHM_BYTES = 64 * _MIB
+"""Of an instance's first region, however much room there is."""
 _DIRECTORIES = {
     "--backend-directory": "backends",
     "--cache-directory": "caches",
@@ -96,16 +98,17 @@ def prepare_launch(
 
 
 def choose_shm_bytes(shared_memory: Path = SHARED_MEMORY) -> int:
-    """Return the size of each instance's first region: a 64th of the room, from the server's 1 MiB to 64 MiB.
+    """Return the size of each instance's first region: a 64th of the room, within limits.
 
-    The server takes the memory at once, for every instance, and grows the region when a batch needs more.
+    The lower limit is 1 MiB, the server's own default. The server takes the memory at once, for every
+    instance, and grows the region when a batch needs more.
     """
     try:
         room = os.statvfs(shared_memory)
     except OSError:
         return _MIB
     mebibytes = room.f_bavail * room.f_frsize // 64 // _MIB
-    return min(max(mebibytes, 1), 64) * _MIB
+    return min(max(mebibytes, 1) * _MIB, MOST_SHM_BYTES)
 
 
 def read_option(args: Sequence[str], name: str) -> str | None:

@@ -17,6 +17,8 @@ from kindaware._server.failure import ServerError
 
 _POLL_SECONDS = 0.05
 _SECONDS = 30.0
+HEALTH_SECONDS = 2.0
+"""How long a question about health may take, unless said."""
 _LONG = 300
 """More characters than that are not all told within a sentence."""
 
@@ -62,9 +64,13 @@ class Endpoint:
         """
         return self._agrees("/v2/health/live")
 
-    def is_model_ready(self, model: str, version: str) -> bool:
-        """Return whether a version of a model says that it is ready; 26.03 and newer ask its `is_ready`."""
-        return self._agrees(f"/v2/models/{_quote(model)}/versions/{_quote(version)}/ready") is True
+    def is_model_ready(self, model: str, version: str, timeout_seconds: float = HEALTH_SECONDS) -> bool:
+        """Return whether a version of a model says in time that it is ready.
+
+        26.03 and newer ask its `is_ready`.
+        """
+        path = f"/v2/models/{_quote(model)}/versions/{_quote(version)}/ready"
+        return self._agrees(path, timeout_seconds) is True
 
     def version(self) -> str:
         """Return the server's version, such as `2.51.0`."""
@@ -145,10 +151,10 @@ class Endpoint:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _agrees(self, path: str) -> bool | None:
-        """Return whether a question is answered with a success, or None where it is not answered."""
+    def _agrees(self, path: str, timeout_seconds: float = HEALTH_SECONDS) -> bool | None:
+        """Return whether a question is answered with a success, or None where it is not answered in time."""
         try:
-            self._ask("health", path, timeout_seconds=2.0)
+            self._ask("health", path, timeout_seconds=timeout_seconds)
         except ServerError as error:
             return False if isinstance(error.__cause__, urllib.error.HTTPError) else None
         return True

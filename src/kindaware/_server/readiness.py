@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -10,6 +9,7 @@ from kindaware._server import log as _log
 from kindaware._server.diagnosis import diagnose
 from kindaware._server.endpoint import Endpoint
 from kindaware._server.failure import LostStubError, ServerError
+from kindaware._server.own_thread import OwnThread
 from kindaware._server.process import ServerProcess
 from kindaware._server.stub_watch import StubWatch
 
@@ -38,7 +38,7 @@ def watch_load(load: Callable[[], None], model: str, check: Callable[[], None]) 
         except ServerError as error:
             failed.append(error)
 
-    asking = threading.Thread(target=ask, name=f"kindaware load {model}", daemon=True)
+    asking = OwnThread(ask, f"kindaware load {model}")
     asking.start()
     while asking.is_alive():
         check()

@@ -12,7 +12,7 @@ from kindaware._server import log as _log
 from kindaware._server.access import Access
 from kindaware._server.command import read_option
 from kindaware._server.drain import Drain
-from kindaware._server.endpoint import Endpoint, ModelStatus
+from kindaware._server.endpoint import HEALTH_SECONDS, Endpoint, ModelStatus
 from kindaware._server.failure import ServerError, ServerOptionError
 from kindaware._server.grpc_load import check_grpc, load_over_grpc
 from kindaware._server.healing.budget import MAX_HEALS, WINDOW_SECONDS, HealLimit
@@ -397,12 +397,12 @@ class TritonServer:
         """
         return self._endpoint().state(name)
 
-    def is_model_ready(self, name: str, version: str = "1") -> bool:
-        """Return whether a version of a model is loaded and says that it is ready.
+    def is_model_ready(self, name: str, version: str = "1", timeout_seconds: float = HEALTH_SECONDS) -> bool:
+        """Return whether a version of a model is loaded and says in time that it is ready.
 
         Servers from 26.03 on ask its `is_ready`. Before that a loaded model is ready.
         """
-        return self._endpoint().is_model_ready(name, version)
+        return self._endpoint().is_model_ready(name, version, timeout_seconds)
 
     def model_config(self, name: str) -> dict[str, Any]:
         """Return the configuration of a ready model, as the server has completed it."""

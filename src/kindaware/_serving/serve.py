@@ -13,6 +13,8 @@ from typing import Any
 from kindaware._errors import ConfigError
 from kindaware._server.access import LOOPBACK, MANAGEMENT_APIS, check_reach, is_loopback
 from kindaware._server.command import check_version
+from kindaware._server.healing.budget import MAX_HEALS, WINDOW_SECONDS
+from kindaware._server.healing.control import decide_to_heal
 from kindaware._server.location import locate_server
 from kindaware._server.server import TritonServer
 from kindaware._serving.guard import refuse_in_stub
@@ -41,6 +43,10 @@ def serve(
     startup_timeout_seconds: float = 300.0,
     token: str | None = None,
     insecure: bool = False,
+    heal: bool | None = None,
+    max_heals: int = MAX_HEALS,
+    heal_window_seconds: float = WINDOW_SECONDS,
+    hang_seconds: float | None = None,
     verbose: bool = True,
     block: bool = False,
 ) -> ServedModels:
@@ -72,6 +78,13 @@ def serve(
         startup_timeout_seconds: how long loading the models may take.
         token: that requests must bring; that of `kindaware serve --token`.
         insecure: listen beyond this machine without a token.
+        heal: load a model again when its process dies; by default unless `args` choose another
+            `--model-control-mode` than explicit. What happens is told to the logger `kindaware.server`.
+        max_heals: how often within `heal_window_seconds`; then the model is given up, and stays unloaded:
+            see `ServedModels.given_up`.
+        heal_window_seconds: as above; 600 by default.
+        hang_seconds: with `heal`, how long a call of a model's code may take until its process is killed; by
+            default any time.
         verbose: print on standard error what an example has shown.
         block: stay here until Ctrl-C or SIGTERM, after printing where the models are.
 
@@ -113,6 +126,10 @@ def serve(
         "restricted_apis": MANAGEMENT_APIS,
         "token": token,
         "metrics_host": None if token is None or is_loopback(host) else LOOPBACK,
+        "heal": decide_to_heal(heal, args),
+        "max_heals": max_heals,
+        "heal_window_seconds": heal_window_seconds,
+        "hang_seconds": hang_seconds,
     }
     served = _start(plans, server_options)
     if block:

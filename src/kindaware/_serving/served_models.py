@@ -17,6 +17,7 @@ from typing import Any
 
 from kindaware._errors import ConfigError
 from kindaware._server.failure import ServerError
+from kindaware._server.own_thread import run_outside
 from kindaware._server.server import TritonServer
 from kindaware.client import ModelClient
 
@@ -58,6 +59,7 @@ class ServedModels:
     def __getitem__(self, name: str) -> ModelClient:
         """Return the client of one of the models, for `server["encoder"].infer(...)`."""
         self._check_running()
+        self._check_alive(name)
         if name not in self._clients:
             self._clients[name] = self.client(name)
         return self._clients[name]
@@ -92,6 +94,11 @@ class ServedModels:
         """Whether the server runs."""
         return self._finalizer.alive and self._server.poll() is None
 
+    @property
+    def given_up(self) -> dict[str, str]:
+        """Why each model that died too often was left unloaded, by name; empty while all are healed."""
+        return self._server.given_up
+
     def infer(self, inputs: Mapping[str, Any] | None = None, **options: Any) -> Arrays:
         """Send one request to the only model; takes and returns what `ModelClient.infer` does.
 
@@ -119,7 +126,7 @@ class ServedModels:
 
         Raises:
             ConfigError: no such model is served.
-            ServerError: the server has ended.
+            ServerError: the server has ended, or the model was given up.
         """
         self._check_running()
         name = self._only("client") if name is None else name
@@ -130,6 +137,7 @@ class ServedModels:
                 got=repr(name),
                 remedy="correct it",
             )
+        self._check_alive(name)
         return ModelClient(self.url, name, **{"token": self._token, **options})
 
     def stop(self) -> None:
@@ -143,13 +151,15 @@ class ServedModels:
             announcement: printed first, once Ctrl-C ends this cleanly.
 
         Raises:
-            ServerError: the server has ended by itself.
+            ServerError: the server has ended by itself, or a model has died too often.
         """
         try:
             with _interruptible():
                 if announcement:
                     print(announcement, flush=True)
                 while (status := self._server.poll()) is None:
+                    for reason in self.given_up.values():
+                        raise ServerError(reason)
                     time.sleep(_POLL_SECONDS)
             raise ServerError.of(
                 "tritonserver",
@@ -173,6 +183,11 @@ class ServedModels:
                 remedy="look at the end of log" if self._finalizer.alive else "call kindaware.serve again",
             )
 
+    def _check_alive(self, name: str) -> None:
+        """Raise about a model that has died too often: the server only says that there is none."""
+        if name in self.given_up:
+            raise ServerError(self.given_up[name])
+
     def _only(self, method: str) -> str:
         if len(self._names) != 1:
             raise ConfigError.of(
@@ -190,13 +205,17 @@ def _end(server: TritonServer, clients: dict[str, ModelClient], folder: Path, ow
     """End a server, and remove its models; a fork of the process that owns it does nothing."""
     if os.getpid() != owner:
         return
-    for client in clients.values():
-        with contextlib.suppress(Exception):
-            client.close()
-    try:
-        server.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+    def end() -> None:
+        for client in clients.values():
+            with contextlib.suppress(Exception):
+                client.close()
+        try:
+            server.stop()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    run_outside(end)
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ def entry_of(
         modules: the model's, by name.
         num_cores: of the instance.
     """
-    slot = {"model": args.repository, "version": args.model_version, "num_cores": num_cores}
+    slot = {"version": args.model_version, "num_cores": num_cores}
     source = {
         "torch": torch.__version__,
         "processor": describe_processor(),

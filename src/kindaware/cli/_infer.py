@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from kindaware.cli._token import Token, TokenFile, read_token
+
 
 def infer(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", show_default=False)],
@@ -53,12 +55,8 @@ def infer(
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long one answer may take.")
     ] = 60.0,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="KINDAWARE_TOKEN", metavar="TOKEN", help="The server's token.", show_default=False
-        ),
-    ] = None,
+    token: Token = None,
+    token_file: TokenFile = None,
 ) -> None:
     """Send one request to a running server, and print the answer; a stream is printed as it comes."""
     # Here, since `kindaware serve` imports this file too, and has no use for a client.
@@ -74,6 +72,7 @@ def infer(
         raise OptionError.of(
             option, expected="--sequence-id N with it", got="none", remedy=f"add it, or leave {option} out"
         )
+    token = read_token(token, token_file)
     names = read_labels(labels)
     with ModelClient(url, model, version=version, timeout_seconds=timeout, token=token) as client:
         with closing(Transport(url, timeout, token)) as transport, unknown_named(transport, model, timeout):

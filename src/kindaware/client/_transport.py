@@ -126,13 +126,18 @@ class Transport:
         timeout_seconds: of connecting, and of an answer over HTTP.
         token: that the server wants, or None.
 
+    Attributes:
+        scheme: `grpc` or `http`.
+        address: host and port.
+        headers: of every request, over gRPC its metadata.
+
     Raises:
         ModelClientError: the URL is wrong, or tritonclient is missing.
     """
 
     def __init__(self, url: str, timeout_seconds: float, token: str | None = None) -> None:
         self.scheme, self.address = split_url(url)
-        self._headers = bearer_headers(token, self.scheme)
+        self.headers = bearer_headers(token, self.scheme)
         self._module = import_client(self.scheme)
         if self.scheme == "grpc":
             self._client = self._module.InferenceServerClient(self.address)
@@ -184,7 +189,7 @@ class Transport:
 
     def _ask(self, method: str, model: str, timeout_seconds: float, *args: Any) -> Any:
         """Ask the server about itself or a model; JSON as it is parsed."""
-        options: dict[str, Any] = {"headers": self._headers}
+        options: dict[str, Any] = {"headers": self.headers}
         if self.scheme == "grpc":
             options |= {"as_json": True, "client_timeout": timeout_seconds}
         with told(self, model):
@@ -200,7 +205,7 @@ class Transport:
         if self.scheme == "grpc":
             options["client_timeout"] = call.timeout_seconds
         with told(self, model):
-            result = self._client.infer(model, model_version=version, headers=self._headers, **options)
+            result = self._client.infer(model, model_version=version, headers=self.headers, **options)
             return read_arrays(result)
 
     def stream(self, model: str, version: str, call: Call) -> Iterator[Arrays]:
@@ -213,7 +218,7 @@ class Transport:
         client = self._module.InferenceServerClient(self.address)
         try:
             client.start_stream(
-                callback=lambda result, error: answers.put((result, error)), headers=self._headers
+                callback=lambda result, error: answers.put((result, error)), headers=self.headers
             )
             try:
                 client.async_stream_infer(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from kindaware._server.failure import ServerError
 from kindaware._server.log import last_lines
 from kindaware._server.server import TritonServer
 from kindaware._server.stub_watch import StubWatch
 
+_PATIENCE_SECONDS = 8.0
+"""Less than Serve waits for the whole of a check. A busy machine may leave a server without a core."""
 _REMEDY = "Ray starts another replica; the server's log has more"
 
 
@@ -23,11 +27,11 @@ class Health:
         self._models = [(one.name, one.version) for one in server.models() if one.state == "READY"]
 
     def check(self) -> None:
-        """Ask for every model; waits at most two seconds for each.
+        """Ask for every model; waits at most 8 s for all of them.
 
         Raises:
-            ServerError: the server has ended, a model isn't ready, or a process of one has ended, which
-                servers before 26.01 call ready.
+            ServerError: the server has ended, a model isn't ready or doesn't say so in time, or a process of
+                one has ended, which servers before 26.01 call ready.
         """
         returncode = self._server.poll()
         if returncode is not None:
@@ -38,8 +42,10 @@ class Health:
                 remedy="Ray starts another replica; the end of the server's log follows",
             )
             raise ServerError(f"{error}\n\n{last_lines(self._server.log_text())}")
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         for name, version in self._models:
-            if not self._server.is_model_ready(name, version):
+            left = max(deadline - time.monotonic(), 0.1)
+            if not self._server.is_model_ready(name, version, left):
                 raise ServerError.of(
                     f"model {name!r} version {version}",
                     expected="a model that is ready",

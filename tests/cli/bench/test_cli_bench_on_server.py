@@ -43,6 +43,27 @@ output [ { name: "Y" data_type: TYPE_FP32 dims: [ -1 ] } ]
 instance_group [ { kind: KIND_CPU } ]
 dynamic_batching {}
 """
+STREAM = """
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        for request in requests:
+            sender = request.get_response_sender()
+            for number in range(3):
+                sender.send(pb_utils.InferenceResponse([pb_utils.Tensor("Y", np.float32([number]))]))
+            sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+"""
+STREAM_CONFIG = """
+backend: "python"
+input [ { name: "X" data_type: TYPE_FP32 dims: [ 1 ] } ]
+output [ { name: "Y" data_type: TYPE_FP32 dims: [ 1 ] } ]
+instance_group [ { kind: KIND_CPU } ]
+model_transaction_policy { decoupled: true }
+"""
+TOKEN = "a-token-of-the-tests"
 QUICK = ("--seconds", "0.3", "--warmup-seconds", "0.1")
 
 
@@ -99,6 +120,55 @@ def test_comparison_of_two_models_of_a_running_server(server):
     assert set(found["ratios"]) == {"requests/s", "p50", "p95"}
     assert found["ratios"]["p50"]["certain"] is False
     assert done.stderr.count("round 2 of 2: A ") == 1
+
+
+@pytest.fixture(scope="module")
+def guarded(repository, tmp_path_factory):
+    """A server that takes no request without its token, on a model more that streams."""
+    streams = tmp_path_factory.mktemp("streams")
+    (streams / "count" / "1").mkdir(parents=True)
+    (streams / "count" / "1" / "model.py").write_text(STREAM)
+    (streams / "count" / "config.pbtxt").write_text(STREAM_CONFIG)
+    with TritonServer([repository, streams], token=TOKEN) as running:
+        yield running
+
+
+@pytest.fixture(params=["--token", "--token-file", "KINDAWARE_TOKEN"])
+def with_token(request, tmp_path, monkeypatch):
+    """The words on the command line that give the token, in each of the ways."""
+    if request.param == "KINDAWARE_TOKEN":
+        monkeypatch.setenv("KINDAWARE_TOKEN", TOKEN)
+        return ()
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    return (request.param, TOKEN if request.param == "--token" else tmp_path / "token")
+
+
+def test_server_with_a_token_is_measured_by_who_has_it(guarded, with_token):
+    double, count = ("--model", "double", "--shape", "X=3"), ("--model", "count")
+    for url, model in (
+        (guarded.grpc_url, double),
+        (f"http://{guarded.http_url}", double),
+        (guarded.grpc_url, count),
+    ):
+        done = bench(url, *model, "-c", "2", "--json", *QUICK, *with_token)
+        assert done.exit_code == 0, done.output
+        (level,) = json.loads(done.stdout)["levels"]
+        assert level["errors"] == {}
+        assert level["num_requests"] > 2
+    words = ["infer", "double", "--url", guarded.grpc_url, "--input", "X=[[1]]", *map(str, with_token)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+
+
+def test_comparison_and_plan_of_a_server_with_a_token_need_it(guarded):
+    double = (guarded.grpc_url, "--model", "double", "--shape", "X=3")
+    done = bench(*double, "--compare", "double", "--rounds", "1", *QUICK, "--token", TOKEN)
+    assert done.exit_code == 0, done.output
+    words = ["size", *double, "--rate", "5", "--p99-ms", "900", "--seconds", "0.1"]
+    assert CliRunner().invoke(app, [*words, "--token", TOKEN]).exit_code == 0
+    for done in (bench(*double, *QUICK), CliRunner().invoke(app, words)):
+        assert done.exit_code == 1
+        assert "This protocol is restricted" in done.stderr
 
 
 @pytest.fixture

@@ -219,10 +219,12 @@ def test_model_that_crashes_a_server_is_an_error(tmp_path):
 
 
 def test_model_that_computes_for_ever_is_ended_where_it_is(tmp_path):
-    code = BY_HAND.replace("        return [self", "        while True: pass\n        return [self")
-    checked = run_apart(tmp_path / "m", code, seconds=12.0)
+    # Enough to be seen to work, and little enough for the tests beside it.
+    works = "while True: sum(range(50_000)), __import__('time').sleep(0.01)"
+    code = BY_HAND.replace("        return [self", f"        {works}\n        return [self")
+    checked = run_apart(tmp_path / "m", code, seconds=20.0)
     assert find(checked, "run") == [("KA404", "error", "1/model.py", 6)]
-    assert "within 12 s, in execute" in only(checked, "KA404", "run").text
+    assert "within 20 s, in execute" in only(checked, "KA404", "run").text
 
 
 def test_model_that_waits_for_ever_is_found_before_its_time_is_over(tmp_path):

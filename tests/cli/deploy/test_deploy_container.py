@@ -4,6 +4,7 @@ The base is a root file system that debootstrap makes, in place of NVIDIA's imag
 of this environment, mounted into the container: an image of its own would need 5 GB more.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from deploy_kit import build, deploy_json, write_model
+from deploy_kit import SIZES, build, deploy_json, write_model
 from deploy_wheels import write_wheel
 
 from kindaware._server.location import wheel_package
@@ -23,6 +24,7 @@ from kindaware.cli.deploy._quantities import parse_bytes
 PROGRAMS = ("podman", "debootstrap", "runc", "catatonit")
 PACKAGES = "python3,libpython3.11,python3-pip"
 PACKAGES_HERE = Path(yaml.__file__).parents[1]
+PROBE = ("python3", "-I", "-S", "/etc/kindaware/probe.py")
 OWN_PACKAGES = "/environment"
 """Where the container sees the packages of this environment."""
 
@@ -34,6 +36,21 @@ request = urllib.request.Request(
     "http://127.0.0.1:8000/v2/models/add/infer", json.dumps({"inputs": tensors}).encode()
 )
 print(json.loads(urllib.request.urlopen(request, timeout=30).read())["outputs"][0]["data"][:2])
+"""
+
+KILL = """
+import glob, os, signal
+for path in glob.glob("/proc/[0-9]*/cmdline"):
+    if b"triton_python_backend_stub" in open(path, "rb").read().partition(b"\\0")[0]:
+        os.kill(int(path.split("/")[2]), signal.SIGKILL)
+        break
+"""
+HEALTH = """
+import urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen("http://127.0.0.1:8003/healthz", timeout=30).read().decode())
+except urllib.error.HTTPError as error:
+    print(error.read().decode())
 """
 
 INDEX = """
@@ -272,23 +289,33 @@ def test_image_serves_with_the_limits_of_the_deployment(podman, image, deploymen
     assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
 
 
-def test_podman_plays_the_deployment_as_far_as_it_can(podman, image, deployment, tmp_path):
-    # podman 4.3 makes no memory of `medium: Memory`, gives fsGroup no volume, and replaces no $(POD_UID).
-    objects = {
-        one["kind"]: one for one in build(deployment / "base") if one["kind"] in ("Deployment", "ConfigMap")
-    }
+@contextlib.contextmanager
+def played(podman, objects, file):
+    """Let podman play a Deployment; yields its containers' specifications, by the names that they run under.
+
+    podman 4.3 makes no memory of `medium: Memory`, gives fsGroup no volume, and replaces no $(POD_UID).
+    """
+    objects = {one["kind"]: one for one in objects if one["kind"] in ("Deployment", "ConfigMap")}
     pod = objects["Deployment"]["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    container["imagePullPolicy"] = "Never"
     pod["securityContext"] |= {"runAsNonRoot": False, "runAsUser": 0, "runAsGroup": 0}
-    del container["ports"]  # of a network, which there is none here
     pod["volumes"].append({"name": "environment", "hostPath": {"path": str(PACKAGES_HERE)}})
-    container["volumeMounts"].append({"name": "environment", "mountPath": OWN_PACKAGES, "readOnly": True})
-    file = tmp_path / "pod.yaml"
+    for container in pod["containers"]:
+        container["imagePullPolicy"] = "Never"
+        del container["ports"]  # of a network, which there is none here
+        mount = {"name": "environment", "mountPath": OWN_PACKAGES, "readOnly": True}
+        container["volumeMounts"].append(mount)
     file.write_text(yaml.safe_dump_all(objects.values()))
     podman("kube", "play", "--network", "none", file)
-    name = f"{objects['Deployment']['metadata']['name']}-pod-0-triton"
     try:
+        prefix = f"{objects['Deployment']['metadata']['name']}-pod-0"
+        yield {f"{prefix}-{container['name']}": container for container in pod["containers"]}
+    finally:
+        podman("kube", "down", file)
+
+
+def test_podman_plays_the_deployment_as_far_as_it_can(podman, image, deployment, tmp_path):
+    with played(podman, build(deployment / "base"), tmp_path / "pod.yaml") as containers:
+        ((name, container),) = containers.items()
         wait_until_ready(podman, name, container["readinessProbe"]["exec"]["command"])
         assert podman("exec", name, "python3", "-c", ASK).stdout == "[2.0, 2.0]\n"
         assert podman("healthcheck", "run", name).returncode == 0  # the liveness probe
@@ -296,5 +323,28 @@ def test_podman_plays_the_deployment_as_far_as_it_can(podman, image, deployment,
         assert host["ReadonlyRootfs"] is True
         assert host["Memory"] == in_bytes(container["resources"]["limits"]["memory"])
         assert host["CpuQuota"] == 100_000 * int(container["resources"]["limits"]["cpu"])
-    finally:
-        podman("kube", "down", file)
+
+
+def test_sidecar_loads_a_dead_model_again(podman, image, repository, tmp_path):
+    args = ["kubernetes", repository, "--image", image, "-o", tmp_path / "out", "--triton", "24.10", *SIZES]
+    deploy_json(*args, "--heal", "--hang-seconds", "60")
+    objects = build(tmp_path / "out/base")
+    with played(podman, objects, tmp_path / "pod.yaml") as containers:
+        triton, watch = containers
+        wait_until_ready(podman, triton, [*PROBE, "ready", "--stubs=2", "add"])
+
+        def health():
+            return json.loads(podman("exec", watch, "python3", "-c", HEALTH).stdout)["models"]["add"]
+
+        wait_until(lambda: health()["state"] == "ready")
+        podman("exec", triton, "python3", "-c", KILL)
+        wait_until(lambda: health()["heals"] == 1)
+        assert (health()["state"], health()["deaths"]) == ("ready", 1)
+        assert podman("exec", triton, "python3", "-c", ASK).stdout == "[2.0, 2.0]\n"
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)

@@ -78,6 +78,19 @@ def test_lock_has_what_fits_the_release(repository, index, kindaware, tmp_path, 
     ]
 
 
+def test_lock_has_what_an_extra_needs(repository, index, tmp_path):
+    kindaware = write_wheel(tmp_path / "built", "kindaware", "0.1.0", ["numpy"], extras={"cli": "helper"})
+    args = ["containerfile", repository, "--kindaware", kindaware, "-o"]
+    assert "helper" not in deploy_json(*args, tmp_path / "plain")["packages"]
+    found = deploy_json(*args, tmp_path / "image", "--extra", "cli")
+    assert found["packages"]["helper"] == "1.5"
+    assert f"/{kindaware.name} --hash=sha256:" in (tmp_path / "image/requirements.lock").read_text()
+    result = deploy(*args, tmp_path / "other", "--extra", "clie")
+    assert result.exit_code == 2
+    assert "--extra clie: expected one of cli, got another name; correct it" in result.output
+    assert not (tmp_path / "other").exists()
+
+
 def test_lock_names_each_file_by_its_hash(repository, index, kindaware, tmp_path):
     output = tmp_path / "image"
     deploy_json("containerfile", repository, "-o", output, "--kindaware", kindaware)

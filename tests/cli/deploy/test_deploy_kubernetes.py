@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 from deploy_kit import CONFIG, SIZES, build, deploy, deploy_json, write_model
+from typer.testing import CliRunner
 
 from kindaware._deployment.autoscaling import ADAPTER_RULE, METRIC
 from kindaware._deployment.pod import RESTRICTED
+from kindaware.cli._app import app
 
 OWN_KINDS = {"ServiceMonitor", "ScaledObject", "ServingRuntime", "InferenceService"}
 """Of other projects than Kubernetes, whose schemas kubernetes-validate doesn't have."""
@@ -237,17 +239,91 @@ def test_kserve_runs_the_same_container_in_standard_mode(repository):
         assert predictor[field] == pod[field]
 
 
+@pytest.mark.parametrize("options", [(), ("--heal", "--hang-seconds", "30")])
 @pytest.mark.parametrize("folder", ["base", "overlays/gpu", "overlays/gpu-mig", "overlays/gpu-mps"])
-def test_kubernetes_takes_every_object_without_a_warning(repository, folder):
+def test_kubernetes_takes_every_object_without_a_warning(repository, folder, options):
     validate = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
     write_model(repository, "on_gpu", CONFIG.replace("KIND_CPU", "KIND_GPU"))
-    objects = build(write(repository, "--triton", "24.10", "--namespace", "models") / folder)
+    objects = build(write(repository, "--triton", "24.10", "--namespace", "models", *options) / folder)
     checked = [one for one in objects if one["kind"] not in OWN_KINDS]
     assert len(checked) == 6
     for one in checked:
         assert one["metadata"]["namespace"] == "models"
         for version in ("1.30", validate.latest_version()):
             validate.validate(one, version, strict=True)
+
+
+def healed(repository, *args, folder="base", release="24.10"):
+    """Return the pod with the sidecar, as kustomize makes it, and the server and the sidecar out of it."""
+    objects = build(write(repository, "--triton", release, "--heal", *args) / folder)
+    (pod,) = [one["spec"]["template"]["spec"] for one in objects if one["kind"] == "Deployment"]
+    server, watch = pod["containers"]
+    assert (server["name"], watch["name"]) == ("triton", "watch")
+    return pod, server, watch
+
+
+@pytest.mark.parametrize("release", ["24.10", "26.07"])
+def test_sidecar_may_load_models_and_answers_the_probes_of_the_server(repository, release):
+    pod, server, watch = healed(repository, release=release)
+    plain = container_of(repository.parent / "out")
+    assert pod["shareProcessNamespace"] is True
+    assert server["args"] == [*plain["args"], "--model-control-mode=explicit", "--load-model=*"]
+    assert server["startupProbe"] == plain["startupProbe"]
+    for probe, path in (("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):
+        assert "exec" not in server[probe]
+        assert server[probe]["httpGet"] == {"path": path, "port": 8003}
+    assert watch["ports"][0]["containerPort"] == 8003
+    (header,) = [one.partition("=")[2] for one in watch["args"] if one.startswith("--header=")]
+    assert f"--http-restricted-api={RESTRICTED}:{header}" in server["args"]
+    assert watch["env"] == plain["env"]
+    for field in ("image", "securityContext"):
+        assert watch[field] == server[field]
+    assert watch["resources"]["requests"] == watch["resources"]["limits"]
+    assert "volumes" not in pod or "beats" not in [one["name"] for one in pod["volumes"]]
+
+
+def test_command_of_the_sidecar_is_one_that_watch_takes(repository, monkeypatch):
+    given = []
+    monkeypatch.setattr("kindaware.cli.watch._command.watch_server", given.append)
+    _, _, watch = healed(repository, "--hang-seconds", "30")
+    assert watch["command"] == ["kindaware"]
+    result = CliRunner().invoke(app, watch["args"])
+    assert result.exit_code == 0, result.output
+    (options,) = given
+    assert (options.url, options.host, options.port) == ("localhost:8000", "0.0.0.0", 8003)
+    assert (options.headers, options.hang_seconds) == (("kindaware-admin=$(POD_UID)",), 30.0)
+    assert (options.grpc_url, options.metrics_url) == ("localhost:8001", "localhost:8002")
+
+
+def test_instances_tell_the_sidecar_since_when_their_code_runs(repository):
+    pod, server, watch = healed(repository, "--hang-seconds", "30")
+    (beats,) = [one["value"] for one in server["env"] if one["name"] == "KINDAWARE_BEATS"]
+    for container in (server, watch):
+        assert {"name": "beats", "mountPath": beats} in container["volumeMounts"]
+    assert "beats" in [one["name"] for one in pod["volumes"]]
+    assert "/dev/shm" in [one["mountPath"] for one in server["volumeMounts"]]
+
+
+def test_deaths_and_heals_are_scraped(repository):
+    objects = build(write(repository, "--heal") / "base")
+    (monitor,) = [one for one in objects if one["kind"] == "ServiceMonitor"]
+    assert [one.get("targetPort", one.get("port")) for one in monitor["spec"]["endpoints"]] == [
+        "metrics",
+        8003,
+    ]
+
+
+def test_overlays_for_gpus_have_the_sidecar_too(repository):
+    write_model(repository, "on_gpu", CONFIG.replace("KIND_CPU count: 2", "KIND_GPU count: 1"))
+    _, server, watch = healed(repository, folder="overlays/gpu")
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert "nvidia.com/gpu" not in watch["resources"]["limits"]
+
+
+def test_without_heal_there_is_no_component(repository):
+    output = write(repository)
+    assert not (output / "components").exists()
+    assert "components" not in read(output / "base/kustomization.yaml")
 
 
 def test_kserve_overlay_builds_with_the_probe_that_it_mounts(repository):
@@ -302,6 +378,7 @@ def test_name_is_the_images_without_its_registry_and_tag(repository):
         (("--max-replicas", "1"), "--max-replicas: expected 2 or more, as --replicas says, got 1"),
         (("--triton", "24.11"), "--triton: expected a release from 23.05 on whose Python is known"),
         (("--triton", "2.51.0"), "--triton: expected a release from 23.05 on whose Python is known"),
+        (("--hang-seconds", "9"), "--hang-seconds: expected --heal with it, got none; add it, or leave this"),
         (("--memory", "2 GB"), "--memory: expected a size, such as 512Mi or 2Gi, got '2 GB'"),
         (("--memory", "128Mi"), "--memory: expected more than the 256 MiB of /dev/shm, which it includes"),
     ],

@@ -23,6 +23,11 @@ def read_obstacle(args: Sequence[str]) -> str:
     return secured[0] if secured else ""
 
 
+def decide_to_heal(wanted: bool | None, args: Sequence[str]) -> bool:
+    """Return whether models are healed: unless the user says no, or has given the server another mode."""
+    return not read_obstacle(args) if wanted is None else wanted
+
+
 def check_can_load(args: Sequence[str]) -> None:
     """Refuse a server that loads no models on request.
 

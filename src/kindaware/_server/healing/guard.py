@@ -23,6 +23,7 @@ from kindaware._server.healing.health import NOT_READY, READY, HealthBook
 from kindaware._server.healing.losses import Loss, LossFinder
 from kindaware._server.healing.stubs import Stub, StubTable, is_running, read_stub
 from kindaware._server.keeper import list_children
+from kindaware._server.own_thread import OwnThread
 
 _LOOK_SECONDS = 0.5
 _SURE_SECONDS = 0.05
@@ -104,7 +105,7 @@ class Guard:
         self._healing: set[str] = set()
         self._given_up: dict[str, str] = {}
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kindaware guard", daemon=True)
+        self._thread = OwnThread(self._run, "kindaware guard")
 
     @property
     def given_up(self) -> dict[str, str]:
@@ -291,9 +292,7 @@ class Guard:
             self._give_up(model, reason, "a death, and is not to load it again")
             return
         self._health.begin_heal(model, reason)
-        threading.Thread(
-            target=self._heal, args=(model, reason), name=f"kindaware heal {model}", daemon=True
-        ).start()
+        OwnThread(lambda: self._heal(model, reason), f"kindaware heal {model}").start()
 
     def _let_linger(self, model: str) -> None:
         """Leave the model's stubs that live with what they have, for a while."""

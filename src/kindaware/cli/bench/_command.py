@@ -9,6 +9,7 @@ import typer
 
 from kindaware.cli._kind import ServerKind
 from kindaware.cli._shared_options import Inputs, OwnSettings, Shapes
+from kindaware.cli._token import Token, TokenFile, read_token
 
 
 def bench(
@@ -73,6 +74,8 @@ def bench(
         ),
     ] = None,
     setting: OwnSettings = None,
+    token: Token = None,
+    token_file: TokenFile = None,
     http: Annotated[bool, typer.Option("--http", help="Use HTTP for a started server.")] = False,
     timeout: Annotated[
         float, typer.Option(min=0.1, metavar="SECONDS", help="How long answers may take.")
@@ -188,6 +191,7 @@ def bench(
         rows=rows,
         loads=parse_loads(concurrency or default_loads, rate),
         duration=Duration(seconds or default_seconds, warmup_seconds or default_warmup, timeout),
+        token=read_token(token, token_file),
     )
     if tune:
         goal = Goal(

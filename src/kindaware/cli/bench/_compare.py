@@ -55,6 +55,7 @@ def _open(stack: ExitStack, measurement: Measurement, candidate: Candidate) -> t
             settings=candidate.settings,
             kind=measurement.kind,
             over_http=measurement.over_http,
+            token=measurement.token,
         )
     )
     return subject, measurement.make_target(subject)

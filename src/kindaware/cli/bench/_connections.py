@@ -17,6 +17,9 @@ ItemTimes = list[float]
 Ask = Callable[[bytes], Awaitable[bytes | ItemTimes]]
 """Sends a request and waits for its answer; raises LoadError where it is refused."""
 
+Pairs = tuple[tuple[str, str], ...]
+"""Names and values that go with a call."""
+
 _SERVICE = "/inference.GRPCInferenceService"
 _OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
@@ -34,7 +37,8 @@ async def connect(target: Target) -> AsyncIterator[Callable[[], Ask]]:
         import grpc
 
         async with grpc.aio.insecure_channel(target.address, options=_OPTIONS) as channel:
-            ask = _stream_asker(channel) if target.is_stream else _grpc_asker(channel)
+            make_asker = _stream_asker if target.is_stream else _grpc_asker
+            ask = make_asker(channel, tuple(target.metadata.items()))
             yield lambda: ask
         return
     made: list[_HttpClient] = []
@@ -50,14 +54,14 @@ async def connect(target: Target) -> AsyncIterator[Callable[[], Ask]]:
             client.close()
 
 
-def _grpc_asker(channel: object) -> Ask:
+def _grpc_asker(channel: object, metadata: Pairs) -> Ask:
     import grpc
 
     call = channel.unary_unary(f"{_SERVICE}/ModelInfer")  # type: ignore[attr-defined]  # grpc has no types
 
     async def ask(message: bytes) -> bytes:
         try:
-            answer: bytes = await call(message)
+            answer: bytes = await call(message, metadata=metadata)
         except grpc.RpcError as error:
             raise _refused(error) from None
         return answer
@@ -65,7 +69,7 @@ def _grpc_asker(channel: object) -> Ask:
     return ask
 
 
-def _stream_asker(channel: object) -> Ask:
+def _stream_asker(channel: object, metadata: Pairs) -> Ask:
     import grpc
     from tritonclient.grpc.service_pb2 import ModelStreamInferResponse
 
@@ -75,7 +79,7 @@ def _stream_asker(channel: object) -> Ask:
     async def ask(message: bytes) -> ItemTimes:
         times = []
         try:
-            async for answer in open_stream(iter((message,))):
+            async for answer in open_stream(iter((message,)), metadata=metadata):
                 came = now()
                 item = ModelStreamInferResponse.FromString(answer)
                 if item.error_message:

@@ -36,6 +36,7 @@ class Measurement:
     rows: int
     loads: Sequence[Load]
     duration: Duration
+    token: str | None = None
 
     def make_target(self, subject: Subject) -> Target:
         """Return the request that a model gets again and again."""
@@ -68,6 +69,7 @@ def run_sweep(measurement: Measurement, *, plot: Path | None, is_json: bool) -> 
             settings=measurement.settings,
             kind=measurement.kind,
             over_http=measurement.over_http,
+            token=measurement.token,
         ) as subject,
     ):
         target = measurement.make_target(subject)

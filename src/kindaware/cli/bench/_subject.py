@@ -133,8 +133,9 @@ class Subject:
         arrays, _ = self.metadata.prepare(inputs)
         datatypes = {name: self.metadata.find(name).datatype for name in arrays}
         protocol: Protocol = "grpc" if self._transport.scheme == "grpc" else "http"
-        message = make_message(protocol, self.model, arrays, datatypes, version=self.version)
-        return Target(protocol, self._transport.address, message, self.metadata.decoupled)
+        headers = self._transport.headers
+        message = make_message(protocol, self.model, arrays, datatypes, version=self.version, headers=headers)
+        return Target(protocol, self._transport.address, message, self.metadata.decoupled, headers)
 
     def _check(self) -> None:
         if "sequence_batching" in self.config:
@@ -161,6 +162,7 @@ def open_subject(
     settings: Mapping[str, str] | None = None,
     kind: str | None = None,
     over_http: bool = False,
+    token: str | None = None,
 ) -> Iterator[Subject]:
     """Connect to a server, or start one for as long as the block lasts; yield the model.
 
@@ -170,6 +172,7 @@ def open_subject(
         settings: changes to its configuration, of a server that is started.
         kind: `CPU` puts every instance on the CPU.
         over_http: whether a server that is started is asked over HTTP.
+        token: of a server that runs; one that is started has none.
 
     Raises:
         ConfigError: the server has several models and none was named, or this one can't be measured.
@@ -178,7 +181,7 @@ def open_subject(
     """
     if place.repository is None:
         _check_running(place, is_changed=bool(settings or kind or over_http))
-        with _connected(place.url) as transport:
+        with _connected(place.url, token) as transport:
             yield _find_model(transport, place.model or _only_model(transport), version)
         return
     model = place.model
@@ -229,8 +232,8 @@ def _check_running(place: Place, *, is_changed: bool) -> None:
 
 
 @contextmanager
-def _connected(url: str) -> Iterator[Transport]:
-    transport = Transport(url, _TIMEOUT_SECONDS)
+def _connected(url: str, token: str | None = None) -> Iterator[Transport]:
+    transport = Transport(url, _TIMEOUT_SECONDS, token)
     try:
         yield transport
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -23,12 +23,14 @@ class Target:
         address: host and port.
         message: one request; over HTTP with its headers.
         is_stream: whether a request has any number of answers; only over gRPC.
+        metadata: of each call over gRPC.
     """
 
     protocol: Protocol
     address: str
     message: bytes
     is_stream: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def make_message(
@@ -38,6 +40,7 @@ def make_message(
     datatypes: Mapping[str, str],
     *,
     version: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return a request as the bytes on the wire, with binary tensors both ways.
 
@@ -47,10 +50,12 @@ def make_message(
         arrays: inputs by name, with their batch dimension.
         datatypes: Triton's wire names of the inputs, such as `FP32`.
         version: of the model; the server chooses by default.
+        headers: further ones of a request over HTTP; over gRPC they are no part of it.
     """
     contents = {name: _to_bytes(array, datatypes[name]) for name, array in arrays.items()}
-    make = _make_grpc if protocol == "grpc" else _make_http
-    return make(model, version, arrays, datatypes, contents)
+    if protocol == "grpc":
+        return _make_grpc(model, version, arrays, datatypes, contents)
+    return _make_http(model, version, arrays, datatypes, contents, headers or {})
 
 
 def make_post(path: str, body: bytes, *headers: str) -> bytes:
@@ -65,6 +70,7 @@ def _make_http(
     arrays: Arrays,
     datatypes: Mapping[str, str],
     contents: Mapping[str, bytes],
+    headers: Mapping[str, str],
 ) -> bytes:
     head = {
         "inputs": [
@@ -81,7 +87,8 @@ def _make_http(
     text = json.dumps(head).encode()
     path = f"/v2/models/{quote(model, safe='')}{f'/versions/{version}' if version else ''}/infer"
     body = b"".join([text, *contents.values()])
-    return make_post(path, body, f"Inference-Header-Content-Length: {len(text)}")
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    return make_post(path, body, f"Inference-Header-Content-Length: {len(text)}", *lines)
 
 
 def _make_grpc(

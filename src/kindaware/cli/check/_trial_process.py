@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
 import warnings
@@ -131,13 +132,9 @@ def _ask(harness: ModelHarness, folder: Path, shapes: Mapping[str, Sequence[int]
         }
     started = time.perf_counter()
     if config.get("model_transaction_policy", {}).get("decoupled"):
-        stream = harness.stream(inputs, **options)
-        results = []
-        for result in stream:
-            results.append(result)
-            if len(results) == MOST_RESPONSES:
-                stream.cancel()
-                break
+        # Told beforehand, since a plain generator runs to its end before the first result is here.
+        stream = harness.stream(inputs, cancelled=lambda number: number >= MOST_RESPONSES, **options)
+        results = list(itertools.islice(stream, MOST_RESPONSES))
     else:
         results = [harness.infer(inputs, **options)]
     seconds = time.perf_counter() - started

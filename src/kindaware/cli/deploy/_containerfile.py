@@ -58,6 +58,15 @@ def deploy_containerfile(
             show_default="where this one was installed from",
         ),
     ] = None,
+    extras: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--extra",
+            metavar="NAME",
+            help="An extra of kindaware, such as cli for kindaware watch; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     machine: Annotated[Processor, typer.Option(help="The image's processor.")] = Processor.X86_64,
     is_forced: Overwrites = False,
     is_json: PrintsLine = False,
@@ -73,6 +82,7 @@ def deploy_containerfile(
         parse_base(Release.parse(triton), base, python, machine.value),
         requirements=requirements or (),
         source=kindaware,
+        extras=extras or (),
         is_forced=is_forced,
         is_json=is_json,
     )

@@ -15,7 +15,7 @@ from kindaware._deployment.containerfile import CONTEXT, LOCK, Base, make_instru
 from kindaware._deployment.release import Release
 from kindaware._errors import ConfigError, OptionError
 from kindaware._server.repository import check_models, is_single_model, list_repositories
-from kindaware.cli.deploy._lock import build_wheel, find_source, lock
+from kindaware.cli.deploy._lock import build_wheel, find_source, lock, read_extras
 
 _COMMAND = "kindaware deploy containerfile"
 
@@ -43,6 +43,7 @@ def write_image(
     *,
     requirements: Sequence[Path],
     source: Path | None,
+    extras: Sequence[str],
     is_forced: bool,
     is_json: bool,
 ) -> None:
@@ -63,8 +64,12 @@ def write_image(
     with tempfile.TemporaryDirectory(prefix="kindaware-") as name:
         folder = Path(name)
         wheel = build_wheel(source or find_source(), folder)
+        _check_extras(extras, wheel)
         typer.echo(f"locking packages for Python {base.python}, Triton {base.release}", err=True)
-        wanted = [str(wheel), *(f"--requirement={path}" for path in requirements)]
+        wanted = [
+            f"{wheel}[{','.join(extras)}]" if extras else str(wheel),
+            *(f"--requirement={path}" for path in requirements),
+        ]
         packages = lock(wanted, base, folder)
         lines = [f"# Written by `{_COMMAND}` for Python {base.python} on {base.machine}."]
         files: dict[str, str | Path] = {
@@ -82,3 +87,16 @@ def write_image(
     typer.echo(
         f"  docker build --build-context {CONTEXT}={repository} -t NAME -f {output}/Containerfile {output}"
     )
+
+
+def _check_extras(extras: Sequence[str], wheel: Path) -> None:
+    """Refuse an extra that the wheel doesn't have, which pip would leave out with a warning."""
+    known = read_extras(wheel)
+    for one in extras:
+        if one not in known:
+            raise OptionError.of(
+                f"--extra {one}",
+                expected=f"one of {', '.join(known)}" if known else "none: this kindaware has no extras",
+                got="another name",
+                remedy="correct it",
+            )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from kindaware.cli._shared_options import OutputFolder, Overwrites, PrintsDocument
+from kindaware.cli._shared_options import HangSeconds, OutputFolder, Overwrites, PrintsDocument
 
 
 class AutoscalerKind(str, Enum):
@@ -104,6 +104,13 @@ def deploy_kubernetes(
     text_bytes: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Bytes of the longest text.", show_default=False)
     ] = None,
+    heals: Annotated[
+        bool,
+        typer.Option(
+            "--heal", help="Add a sidecar that loads a model again when one of its processes has died."
+        ),
+    ] = False,
+    hang_seconds: HangSeconds = None,
     startup: Annotated[
         int, typer.Option("--startup-seconds", min=5, metavar="SECONDS", help="How long the models may load.")
     ] = 600,
@@ -133,7 +140,7 @@ def deploy_kubernetes(
     # Here, since the help does without the harness and a YAML library.
     from kindaware._deployment.release import Release
     from kindaware.cli._shapes import parse_shapes
-    from kindaware.cli.deploy._kubernetes_session import Choices, write_deployment
+    from kindaware.cli.deploy._kubernetes_session import Choices, read_healing, write_deployment
     from kindaware.cli.deploy._needs import Sizes
     from kindaware.cli.deploy._quantities import parse_bytes
 
@@ -154,6 +161,7 @@ def deploy_kubernetes(
             startup_seconds=startup,
             drain_seconds=drain,
             pause_seconds=pause,
+            healing=read_healing(heals=heals, hang_seconds=hang_seconds),
         ),
         Sizes(
             num_gpus=gpus,

@@ -12,9 +12,11 @@ import typer
 
 from kindaware._authoring.scaffold import check_free, write_directories
 from kindaware._deployment.files import write_texts
+from kindaware._deployment.healing import Healing
 from kindaware._deployment.kubernetes import Autoscaler, make_files
 from kindaware._deployment.release import Release
 from kindaware._deployment.workload import MIB, Workload, write_bytes
+from kindaware._errors import OptionError
 from kindaware.cli._table import align
 from kindaware.cli.deploy._needs import Needs, Sizes, find_needs
 
@@ -36,6 +38,20 @@ class Choices:
     startup_seconds: int
     drain_seconds: int
     pause_seconds: int
+    healing: Healing | None
+
+
+def read_healing(*, heals: bool, hang_seconds: float | None) -> Healing | None:
+    """Return how models are watched, or None.
+
+    Raises:
+        OptionError: `--hang-seconds` without `--heal`.
+    """
+    if not heals and hang_seconds is not None:
+        raise OptionError.of(
+            "--hang-seconds", expected="--heal with it", got="none", remedy="add it, or leave this out"
+        )
+    return Healing(hang_seconds) if heals else None
 
 
 def write_deployment(
@@ -61,12 +77,13 @@ def write_deployment(
         autoscaler=choices.autoscaler,
         prometheus=choices.prometheus,
         mig_profile=choices.mig_profile,
+        healing=choices.healing,
     )
     write_directories({output: write_texts(files, "kindaware deploy kubernetes")}, force=is_forced)
     if is_json:
         typer.echo(json.dumps(_as_document(output, workload, needs, list(files))))
     else:
-        typer.echo("\n".join(_describe(output, workload, needs)))
+        typer.echo("\n".join(_describe(output, workload, needs, heals=choices.healing is not None)))
 
 
 def make_workload(choices: Choices, needs: Needs) -> Workload:
@@ -98,7 +115,7 @@ def _name_of(image: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", last).strip("-")
 
 
-def _describe(output: Path, workload: Workload, needs: Needs) -> list[str]:
+def _describe(output: Path, workload: Workload, needs: Needs, *, heals: bool) -> list[str]:
     rows = [["model", "processes", "rows", "a full batch", "memory each"]]
     for one in needs.models:
         batch = f"{one.batch_bytes / MIB:.1f} MiB" if one.batch_bytes else "-"
@@ -116,6 +133,8 @@ def _describe(output: Path, workload: Workload, needs: Needs) -> list[str]:
     ]
     if workload.has_sequences:
         lines.append("Requests over HTTP stay with a pod by the client's address, for sequences.")
+    if heals:
+        lines.append("A sidecar loads dead models again: build the image with --extra cli.")
     return [*lines, "", f"  kubectl apply -k {output}/{where}"]
 
 

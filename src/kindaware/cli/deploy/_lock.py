@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import email
 import hashlib
 import importlib.metadata
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +75,13 @@ def build_wheel(source: Path, folder: Path) -> Path:
     run_pip(["wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source.absolute())])
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def read_extras(wheel: Path) -> list[str]:
+    """Return the extras that a wheel has."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
+        return email.message_from_bytes(archive.read(name)).get_all("Provides-Extra") or []
 
 
 def lock(requirements: Sequence[str], base: Base, folder: Path) -> list[Locked]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kindaware._errors import OptionError
 from kindaware._server.access import LOOPBACK, MANAGEMENT_APIS, check_reach, is_loopback
+from kindaware.cli._token import TOKEN_VARIABLE, read_token
 
 EVERYWHERE = "0.0.0.0"
-TOKEN_VARIABLE = "KINDAWARE_TOKEN"
 ALL = "all"
 
 
@@ -48,12 +48,7 @@ def read_access(
     Raises:
         OptionError: they contradict each other, or open the server to anybody without saying so.
     """
-    if token is not None and token_file is not None:
-        raise OptionError.of(
-            "--token with --token-file", expected="one of them", got="both", remedy="leave one out"
-        )
-    if token_file is not None:
-        token = _read_token(token_file)
+    token = read_token(token, token_file)
     if token is not None and is_insecure:
         raise OptionError.of(
             "--insecure with a token",
@@ -82,15 +77,6 @@ def read_access(
         token,
         LOOPBACK if token is not None and not is_loopback(host) else None,
     )
-
-
-def _read_token(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise OptionError.of(
-            f"--token-file {path}", expected="a file to read", got=str(error), remedy="correct the path"
-        ) from error
 
 
 def _read_allowed(allowed: Sequence[str]) -> Sequence[str]:

@@ -12,7 +12,8 @@ from kindaware._errors import OptionError
 from kindaware._server.healing.budget import MAX_HEALS, WINDOW_SECONDS
 from kindaware.cli._kind import ServerKind
 from kindaware.cli._shared_options import HangSeconds, HealWindow, PrintsEvents
-from kindaware.cli.serve._access import TOKEN_VARIABLE, read_access
+from kindaware.cli._token import TOKEN_VARIABLE, TokenFile
+from kindaware.cli.serve._access import read_access
 from kindaware.cli.serve._session import ServeOptions, run_server
 
 
@@ -62,9 +63,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file with the token.", show_default=False)
-    ] = None,
+    token_file: TokenFile = None,
     is_insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond this machine without a token.")
     ] = False,

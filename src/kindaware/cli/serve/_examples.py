@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindaware.cli._sizes import fill_dims
-from kindaware.cli.serve._access import TOKEN_VARIABLE
+from kindaware.cli._token import TOKEN_VARIABLE
 
 _NUM_JSON = 64
 """More values than that are not written out."""

@@ -16,13 +16,14 @@ import typer
 from kindaware._errors import KindAwareError
 from kindaware._server.command import read_option
 from kindaware._server.failure import ServerError
-from kindaware._server.healing.control import read_obstacle
+from kindaware._server.healing.control import decide_to_heal
 from kindaware._server.launcher import ALL_MODELS
 from kindaware._server.repository import find_models, list_repositories
 from kindaware._server.server import STOP_SECONDS, TritonServer
 from kindaware._triton.json_lines import LOG_FORMAT
 from kindaware.cli._reporting import exit_code
-from kindaware.cli.serve._access import TOKEN_VARIABLE, ServeAccess
+from kindaware.cli._token import TOKEN_VARIABLE
+from kindaware.cli.serve._access import ServeAccess
 from kindaware.cli.serve._events import EventView
 from kindaware.cli.serve._json_log import JsonLog, JsonLogView
 from kindaware.cli.serve._log_follower import LogFollower
@@ -256,19 +257,13 @@ class Session:
             kind=options.kind,
             settings=options.settings,
             models=self._list_models(),
-            heal=self._heals,
+            heal=decide_to_heal(options.heals, options.args),
             max_heals=options.max_heals,
             heal_window_seconds=options.heal_window_seconds,
             hang_seconds=options.hang_seconds,
             health_port=self._health_port,
             heal_events=self._view.open_heals(),
         )
-
-    @property
-    def _heals(self) -> bool:
-        """Whether models are healed: unless the user has said no, or has given the server another mode."""
-        wanted = self._options.heals
-        return not read_obstacle(self._options.args) if wanted is None else wanted
 
     def _list_models(self) -> list[str] | None:
         """Return the models to load; None where the user has said how they are loaded."""

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kindaware.cli._shared_options import Inputs, OwnSettings, PrintsDocument, Shapes
+from kindaware.cli._token import Token, TokenFile, read_token
 
 
 def size(
@@ -62,6 +63,8 @@ def size(
             help="Then send a replica's part of the load for so long, and compare; 0 leaves it out.",
         ),
     ] = 0.0,
+    token: Token = None,
+    token_file: TokenFile = None,
     is_json: PrintsDocument = False,
 ) -> None:
     """Say how many instances and replicas a load needs, and what they cost, from measured times."""
@@ -81,6 +84,7 @@ def size(
             instances=instances,
             seconds=seconds,
             verify_seconds=verify,
+            token=read_token(token, token_file),
         ),
         [Goal(load.rate, p99_ms, cost_per_hour) for load in parse_loads("", rate)],
         is_json=is_json,

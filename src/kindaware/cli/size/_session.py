@@ -38,6 +38,7 @@ class Question:
         instances: numbers to compare, as written; empty for the configuration's.
         seconds: of each load.
         verify_seconds: of the comparison with a real load; 0 for none.
+        token: of a server that runs, or None.
     """
 
     where: str
@@ -48,6 +49,7 @@ class Question:
     instances: str
     seconds: float
     verify_seconds: float
+    token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _answer(
     duration = Duration(question.seconds, _WARMUP_SECONDS, _TIMEOUT_SECONDS)
     with (
         Progress(duration.total * 6 + question.verify_seconds * len(goals)) as progress,
-        open_subject(place, settings=settings) as subject,
+        open_subject(place, settings=settings, token=question.token) as subject,
     ):
         _refuse_streams(subject)
         target = subject.target(

@@ -1,4 +1,7 @@
-"""So many items as COUNT says, each with its request's key; raises beyond them if COUNT is negative."""
+"""So many items as COUNT says, each with its request's key; raises beyond them if COUNT is negative.
+
+Items come in groups, with a pause after each.
+"""
 
 import asyncio
 
@@ -7,6 +10,7 @@ import torch
 from kindaware import KindAwareModel, RequestError
 
 MOST = 1_000
+GROUP, PAUSE_SECONDS = 8, 0.3
 
 
 class TritonPythonModel(KindAwareModel):
@@ -21,7 +25,7 @@ class TritonPythonModel(KindAwareModel):
         if abs(count) > MOST:
             raise RequestError(f"COUNT is above {MOST}")
         for index in range(abs(count)):
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(PAUSE_SECONDS if index and index % GROUP == 0 else 0.001)
             yield {"KEY": KEY, "INDEX": torch.full_like(COUNT, index)}
         if count < 0:
             raise ValueError("a poisoned stream, see /srv/poison")

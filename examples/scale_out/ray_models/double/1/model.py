@@ -10,5 +10,5 @@ class TritonPythonModel(KindAwareModel):
         pass
 
     def forward(self, X):
-        time.sleep(0.02)  # stands for a computation
+        time.sleep(0.05)  # stands for a computation
         return FACTOR * X

@@ -1,4 +1,7 @@
-"""Streams that count to N together; each item says whose it is, and HOW at which number a stream fails."""
+"""Streams that count to N together; each item says whose it is, and HOW at which number a stream fails.
+
+At 0 it fails to begin, be it alone or together with others.
+"""
 
 import time
 from typing import NamedTuple
@@ -20,10 +23,26 @@ class TritonPythonModel(KindAwareModel):
 
     def load(self):
         self.num_open = 0
+        self.largest_group = 1
 
     def begin(self, KEY, N, HOW):
-        self.num_open += 1
-        return State(KEY[0], torch.zeros_like(KEY[0]), int(N[0, 0]), int(HOW[0, 0]))
+        [state] = self.states_of([{"KEY": KEY, "N": N, "HOW": HOW}])
+        return state
+
+    def begin_batch(self, inputs):
+        states = self.states_of(inputs)
+        if len(inputs) > self.largest_group:
+            self.largest_group = len(inputs)
+            self.logger.info("%d streams have begun together", len(inputs))
+        return states
+
+    def states_of(self, inputs):
+        keys, lasts, hows = (torch.cat([one[name] for one in inputs]) for name in ("KEY", "N", "HOW"))
+        if (hows == 0).any():
+            raise ValueError("a stream that fails")
+        self.num_open += len(inputs)
+        rows = zip(keys, torch.zeros_like(keys), lasts[:, 0].tolist(), hows[:, 0].tolist(), strict=True)
+        return [State(*row) for row in rows]
 
     def step(self, states):
         time.sleep(0.002)
