@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -190,6 +191,21 @@ def test_stream_that_is_left_early_is_cancelled(counts, server):
 def test_stream_that_is_too_slow_is_an_error(counts):
     with pytest.raises(ModelClientError, match=r"expected an answer within 0\.3 s"):
         list(counts.stream(X=[1.0, 2.0], timeout_seconds=0.3))
+
+
+def test_streams_leave_no_thread_behind_however_they_end(counts):
+    list(counts.stream(X=[1.0, 0.0]))
+    before = set(threading.enumerate())
+    list(counts.stream(X=[3.0, 0.0]))
+    next(counts.stream(X=[5.0, 0.1]))
+    with pytest.raises(ModelClientError, match="within"):
+        list(counts.stream(X=[1.0, 2.0], timeout_seconds=0.1))
+    with pytest.raises(ModelClientError, match="five"):
+        list(counts.stream(X=[9.0, 0.0]))
+    latest = time.monotonic() + 20
+    while set(threading.enumerate()) - before:
+        assert time.monotonic() < latest, threading.enumerate()
+        time.sleep(0.05)
 
 
 def test_asynchronous_stream_yields_each_answer(server):

@@ -39,6 +39,12 @@ def gate(monkeypatch):
     gate.set()
 
 
+def until_waiting(model, num_steps):
+    """Wait until what so many steps send waits behind the first item."""
+    waiting = model.instance._kindaware_instance._steps._sender._steps
+    until(lambda: len(waiting) >= num_steps)
+
+
 def items_of(stream):
     return [one.outputs["I"].tolist() for one in stream]
 
@@ -52,7 +58,7 @@ def test_items_that_wait_share_a_response_up_to_the_limit(gate, model_class):
     with open_harness(model_class, parameters=SHARED) as model:
         stream = model.stream(N=[[9]], empty_final=True)
         # One is being sent, and as many steps wait as may share a response; the next one waits for room.
-        until(lambda: len(model.instance.sizes) >= 6)
+        until_waiting(model, 4)
         gate.set()
         *responses, end = list(stream)
     assert flat([one.outputs["I"].tolist() for one in responses]) == list(range(9))
@@ -103,7 +109,7 @@ def test_items_of_several_rows_are_joined_row_after_row(gate):
 
     with open_harness(Rows, parameters=SHARED) as model:
         stream = model.stream(N=[[3], [3]])
-        until(lambda: len(model.instance.sizes) >= 4)
+        until_waiting(model, 2)
         gate.set()
         assert items_of(stream) == [[[0], [100]], [[1], [101], [2], [102]]]
 
@@ -130,7 +136,7 @@ def test_items_of_different_size_get_responses_of_their_own(gate):
     config = {**STREAM_CONFIG, "output": [{"name": "I", "data_type": "TYPE_INT32", "dims": [-1]}]}
     with open_harness(Growing, config=config, parameters=SHARED) as model:
         stream = model.stream(N=[[1]])
-        until(lambda: model.instance.num_steps >= 4)
+        until_waiting(model, 3)
         gate.set()
         assert items_of(stream) == [[[0]], [[1]], [[2, 2], [3, 3]]]
 
@@ -144,7 +150,7 @@ def test_text_is_joined_too(gate):
     config = {**STREAM_CONFIG, "output": [{"name": "I", "data_type": "TYPE_STRING", "dims": [1]}]}
     with open_harness(Speaking, config=config, parameters=SHARED) as model:
         stream = model.stream(N=[[1]])
-        until(lambda: model.instance.num_steps >= 4)
+        until_waiting(model, 3)
         gate.set()
         assert items_of(stream) == [[[b"word 0"]], [[b"word 1"], [b"word 2"], [b"word 3"]]]
 
@@ -174,7 +180,7 @@ def test_items_with_different_parameters_get_responses_of_their_own(gate):
 
     with open_harness(Sets, parameters=SHARED, server_version="25.02") as model:
         stream = model.stream(N=[[5]])
-        until(lambda: len(model.instance.sizes) >= 5)
+        until_waiting(model, 4)
         gate.set()
         found = [(one.outputs["I"].tolist(), one.parameters) for one in stream]
     assert [rows for rows, _ in found] == [[[0]], [[1]], [[2], [3]], [[4]]]
@@ -257,7 +263,7 @@ def test_model_without_batches_joins_along_the_first_dimension(gate):
 
     with open_harness(Single, config=NOT_BATCHED, parameters=SHARED) as model:
         stream = model.stream(N=[3])
-        until(lambda: len(model.instance.sizes) >= 4)
+        until_waiting(model, 2)
         gate.set()
         assert items_of(stream) == [[0], [1, 2]]
 
@@ -279,8 +285,7 @@ def test_items_on_a_gpu_keep_responses_of_their_own_and_are_not_joined_to_those_
     parameters = {**SHARED, "kindaware.output_device": "instance"}
     with open_harness(OnGpuAtFirst, kind="GPU", accelerator="simulated", parameters=parameters) as model:
         stream = model.stream(N=[[5]])
-        waiting = model.instance._kindaware_instance._steps._sender._steps
-        until(lambda: len(waiting) >= 4)
+        until_waiting(model, 4)
         gate.set()
         assert items_of(stream) == [[[0]], [[1]], [[2]], [[3], [4]]]
 

@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 import sys
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -442,6 +443,15 @@ def test_open_logger_in_a_server_writes_to_tritons_log_at_the_same_level(pb_util
     logger.debug("more")
     assert host.lines[-1] == ("VERBOSE", "more")
     assert logger.parent is None
+
+
+def test_logger_writes_to_its_own_server_while_another_module_or_none_is_in_place(pb_utils, host, monkeypatch):
+    logger = open_logger(InstanceArgs.from_dict(make_args()), {})
+    monkeypatch.delitem(sys.modules, pb_utils.__name__)
+    logger.warning("of a thread")
+    monkeypatch.setitem(sys.modules, pb_utils.__name__, ModuleType(pb_utils.__name__))
+    logger.warning("of another")
+    assert [text for _, text in host.lines] == ["of a thread", "of another"]
 
 
 def test_open_logger_twice_writes_once(pb_utils, host):

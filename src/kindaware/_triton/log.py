@@ -5,27 +5,33 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from kindaware._config.args import InstanceArgs
 from kindaware._hooks.interruption import is_stub
 from kindaware._triton.json_lines import JsonFormatter, wants_json
-from kindaware._triton.module import PB_UTILS, find_pb_utils
+from kindaware._triton.module import find_pb_utils
 
 
 class TritonLogHandler(logging.Handler):
-    """Writes log records to Triton's log, at the corresponding level."""
+    """Writes log records to Triton's log, at the corresponding level.
+
+    Args:
+        pb_utils: Triton's module, or the stand-in of the harness that has loaded the instance. Kept, since
+            a record may come from a thread while no module, or another harness's, is in `sys.modules`.
+    """
+
+    def __init__(self, pb_utils: ModuleType) -> None:
+        super().__init__()
+        self._pb_utils = pb_utils
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; a call to the server's process, about 70 us."""
-        # Looked up per record: in tests the stand-in may be gone while the logger lives on.
-        logger = getattr(sys.modules.get(PB_UTILS), "Logger", None)
-        if logger is None:
-            return
         try:
             text = self.format(record)
+            logger = self._pb_utils.Logger
             if record.levelno >= logging.ERROR:
                 logger.log_error(text)
             elif record.levelno >= logging.WARNING:
@@ -88,10 +94,11 @@ def open_logger(args: InstanceArgs, environment: Mapping[str, str]) -> logging.L
     """
     name = f"kindaware.{args.instance_name}"
     is_json = wants_json(environment)
-    if find_pb_utils() is None:
+    pb_utils = find_pb_utils()
+    if pb_utils is None:
         return logging.getLogger(name)
     logger = TritonLogger(name, logging.INFO)
-    handler = LineHandler() if is_json and is_stub() else TritonLogHandler()
+    handler = LineHandler() if is_json and is_stub() else TritonLogHandler(pb_utils)
     if is_json:
         about = {"model": args.model_name, "version": args.model_version, "instance": args.instance_name}
         handler.setFormatter(JsonFormatter(about))

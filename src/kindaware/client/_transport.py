@@ -230,6 +230,8 @@ class Transport:
             except self._module.InferenceServerException as refused:
                 # Where the server has refused the stream meanwhile, the callback learns why.
                 answers.put((None, _next_error(answers) or refused))
+            finally:
+                _end_requests(client)
             while True:
                 try:
                     result, error = answers.get(timeout=call.timeout_seconds)
@@ -264,6 +266,15 @@ def request_options(module: ModuleType, call: Call) -> dict[str, Any]:
         "sequence_start": call.sequence_start,
         "sequence_end": call.sequence_end,
     }
+
+
+def _end_requests(client: Any) -> None:
+    """Say that the stream has no further request: the server ends it after the last answer.
+
+    A stream that is cancelled would else leave the thread that sends its requests waiting for one more, for the
+    life of the process. tritonclient's public way also waits for all answers.
+    """
+    client._stream._request_queue.put(None)
 
 
 def _next_error(answers: queue.Queue[tuple[Any, Any]]) -> Any:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from harness_cases import model
@@ -77,6 +78,15 @@ def test_a_hook_that_waits_for_ever_is_interrupted(tmp_path, place, text, how):
     ):
         harness.infer(X=floats(2))
     assert left() == before
+
+
+def test_what_the_guard_itself_works_is_no_work_of_the_model():
+    children = frozenset(hang_guard._children(os.getpid()))
+    before = hang_guard._work_seconds(children)
+    until = time.thread_time() + 0.3
+    while time.thread_time() < until:
+        """Look at many threads."""
+    assert hang_guard._work_seconds(children) - before < 0.15
 
 
 @pytest.mark.parametrize("how", WAITS)

@@ -170,11 +170,16 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _work_seconds(others: frozenset[int]) -> float:
-    """Return the processor time of this process and its children; a read from a disk counts as some."""
+    """Return the processor time of this process and its children; a read from a disk counts as some.
+
+    That of the calling thread, which only watches, doesn't count: where there are many threads and children,
+    looking at all of them is work enough to keep it waiting for ever.
+    """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     reads = usage.ru_majflt + usage.ru_inblock
-    children = _children(os.getpid(), others)
-    return usage.ru_utime + usage.ru_stime + reads * 0.001 + sum(map(_ticks, children)) / _HERTZ
+    children = sum(map(_ticks, _children(os.getpid(), others))) / _HERTZ
+    own = usage.ru_utime + usage.ru_stime - time.thread_time()
+    return own + reads * 0.001 + children
 
 
 _HERTZ = os.sysconf("SC_CLK_TCK")
