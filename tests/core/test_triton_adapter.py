@@ -445,7 +445,7 @@ def test_open_logger_in_a_server_writes_to_tritons_log_at_the_same_level(pb_util
     assert logger.parent is None
 
 
-def test_logger_writes_to_its_own_server_while_another_module_or_none_is_in_place(pb_utils, host, monkeypatch):
+def test_logger_writes_to_its_own_server_while_another_is_in_place(pb_utils, host, monkeypatch):
     logger = open_logger(InstanceArgs.from_dict(make_args()), {})
     monkeypatch.delitem(sys.modules, pb_utils.__name__)
     logger.warning("of a thread")

@@ -271,8 +271,8 @@ def request_options(module: ModuleType, call: Call) -> dict[str, Any]:
 def _end_requests(client: Any) -> None:
     """Say that the stream has no further request: the server ends it after the last answer.
 
-    A stream that is cancelled would else leave the thread that sends its requests waiting for one more, for the
-    life of the process. tritonclient's public way also waits for all answers.
+    A stream that is cancelled would else leave the thread that sends its requests waiting for one more, for
+    the life of the process. tritonclient's public way also waits for all answers.
     """
     client._stream._request_queue.put(None)
 
