@@ -1,12 +1,13 @@
 """The end of an instance, and whether it is ready."""
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from core_kit import Doubler
+from core_kit import Doubler, start
 
 from kindaware.testing import ModelHarness, ModelLoadError
 
@@ -139,6 +140,52 @@ def test_failed_load_without_a_thread_is_left_to_the_server_to_report():
         harness.__enter__()
 
     assert "threads: expected" not in harness.log_text()
+
+
+def test_failed_load_is_in_the_log_of_the_instance_before_it_leaves():
+    class Failing(Doubler):
+        def load(self):
+            raise ValueError("no weights")
+
+    harness = ModelHarness(Failing, config=CONFIG)
+    with pytest.raises(ModelLoadError, match="no weights"):
+        harness.__enter__()
+
+    (line,) = [one for one in harness.logs if one.text.startswith("model 'm': load failed: ")]
+    assert line.level == "ERROR"
+    assert "ValueError: no weights" in line.text
+
+
+def test_load_that_whoever_runs_the_test_has_stopped_is_no_failed_load(caplog):
+    class Stopped(Doubler):
+        def load(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(Stopped)
+    assert "load failed" not in caplog.text
+
+
+def test_load_that_ends_the_process_is_in_the_log(caplog):
+    class Exiting(Doubler):
+        def load(self):
+            raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        start(Exiting)
+    assert "load failed: " in caplog.text
+
+
+def test_metrics_outlive_their_instance_so_that_no_destructor_runs_while_the_process_ends():
+    with ModelHarness(Doubler, config=CONFIG) as harness:
+        harness.infer(X=np.ones((1, 4), np.float32))
+        instance = harness.instance._kindaware_instance
+        instance._flush_metrics(instance._metrics)
+        kept = list(instance._metrics._families.values())
+        before = [sys.getrefcount(one) for one in kept]
+        instance.end()
+        assert kept
+        assert [sys.getrefcount(one) for one in kept] == [count + 1 for count in before]
 
 
 def test_thread_that_outlives_unload_is_named(monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from core_kit import Doubler, start, tensor
 
 from kindaware._placement.primitive_cache import CAPACITY
+from kindaware.testing.accelerator import SimulatedAccelerator
 
 ANY_SIZE = {"input": [tensor("X", [3, -1, -1])], "output": [tensor("Y", [3, -1, -1])]}
 
@@ -58,6 +59,14 @@ def test_capacity_is_set_before_load(monkeypatch, setting, changes, capacity):
     monkeypatch.delenv(CAPACITY)
     parameters = {"kindaware.primitive_cache": setting, "kindaware.model_devices": "cpu"}
     assert start(Noting, parameters=parameters, **changes).capacity == capacity
+
+
+def test_capacity_is_left_alone_where_forwards_run_on_a_gpu(monkeypatch):
+    monkeypatch.delenv(CAPACITY)
+    simulated = SimulatedAccelerator(1)
+    with simulated.installed(lambda *_: None), simulated.entered():
+        model = start(Noting, kind="GPU", parameters={"kindaware.primitive_cache": "7"})
+    assert model.capacity is None
 
 
 def test_capacity_of_the_operator_stays(monkeypatch):
