@@ -9,6 +9,7 @@ import pytest
 import torch
 from core_kit import Doubler, start
 
+from kindaware import Done
 from kindaware.testing import ModelHarness, ModelLoadError
 
 CONFIG = {
@@ -272,6 +273,32 @@ def test_warm_up_that_fails_leaves_no_thread_of_the_librarys(model_class, change
         harness.__enter__()
     started = set(threading.enumerate()) - before
     assert [one.name for one in started if one.name.startswith("kindaware-")] == []
+
+
+class Step(Doubler):
+    forward = None
+
+    def begin(self, X):
+        return X
+
+    def step(self, states):
+        return [Done({"Y": X}) for X in states]
+
+
+@pytest.mark.parametrize(
+    ("model_class", "changes", "parameters", "options", "threads"),
+    [
+        (Step, DECOUPLED, {}, {}, {"kindaware-send", "kindaware-step"}),
+        (Doubler, {}, {"kindaware.overlap_calls": "true"}, GPU, {"kindaware-answer"}),
+    ],
+)
+def test_instance_that_ends_has_ended_its_threads(model_class, changes, parameters, options, threads):
+    harness = ModelHarness(model_class, config={**CONFIG, **changes}, parameters=parameters, **options)
+    with harness:
+        before = set(threading.enumerate())
+        harness.instance._kindaware_instance.end()
+        ended = before - set(threading.enumerate())
+    assert {one.name for one in ended} == threads
 
 
 class Source(Doubler):
