@@ -461,6 +461,38 @@ def test_nothing_is_tried_where_it_is_off_or_nothing_is_run(server, changes):
     assert tried == []
 
 
+class Without(KindAwareModel):
+    """Computes without a module."""
+
+    optimize = "auto"
+
+    def load(self):
+        return None
+
+    def forward(self, X):
+        return X[:, :2]
+
+
+class Streaming(Convolution):
+    forward = None
+
+    def stream(self, X):
+        yield self.model(X)
+
+
+@pytest.mark.parametrize(
+    ("model_class", "changes"),
+    [(Without, {}), (Streaming, {"model_transaction_policy": {"decoupled": True}})],
+)
+def test_nothing_is_tried_of_a_model_without_modules_or_with_streams(server, caplog, model_class, changes):
+    _, tried = server
+    with caplog.at_level("INFO", logger="kindaware"):
+        start(model_class, **IMAGES, **changes)
+    assert tried == []
+    assert "kindaware: optimize" not in caplog.text
+    assert "optimize: " not in caplog.text
+
+
 def test_nothing_is_tried_outside_of_a_server(server, monkeypatch):
     _, tried = server
     monkeypatch.setattr("kindaware._instance.is_stub", lambda: False)

@@ -84,6 +84,23 @@ def test_execute_hooks_find_device_stream_and_modes(where, precision):
         assert model.inputs.device == torch.device("cuda:1")
 
 
+def test_modules_are_moved_on_the_stream_that_will_use_them():
+    class Noting(torch.nn.Linear):
+        def _apply(self, function, recurse=True):
+            states.append((torch.cuda.current_device(), torch.cuda.current_stream()))
+            return super()._apply(function, recurse)
+
+    class Moved(Doubler):
+        def load(self):
+            self.layer = Noting(4, 4)
+
+    states = []
+    with serve(Moved, precision="bf16-true") as harness:
+        stream = harness.instance.cuda_stream
+    assert states
+    assert set(states) == {(1, stream)}
+
+
 def test_execute_leaves_what_is_current_as_it_was():
     with serve(Witness) as harness:
         with torch.cuda.device(0):
