@@ -154,6 +154,8 @@ EQUIVALENT = {
     ),
     "_instance.py Instance._call: self._loop is None or not is_asynchronous(hook): without "
     "self._loop is None": "without a loop no hook is asynchronous",
+    "_instance.py Instance._bind_hooks: self._loop is not None and is_async and (not se...: without "
+    "self._loop is not None": "with an asynchronous hook of requests there is a loop",
     "_execute/overlapping_executor.py OverlappingExecutor._respond_late: if self._may_have_parameters: "
     "always True": "where no hook gets requests, none has parameters",
 }

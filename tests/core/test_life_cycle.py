@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from core_kit import Doubler, start
+from host_kit import PB_UTILS
 
 from kindaware import Done
 from kindaware.testing import ModelHarness, ModelLoadError
@@ -299,6 +300,23 @@ def test_instance_that_ends_has_ended_its_threads(model_class, changes, paramete
         harness.instance._kindaware_instance.end()
         ended = before - set(threading.enumerate())
     assert {one.name for one in ended} == threads
+
+
+def test_test_that_installs_its_stand_in_after_the_load_may_call_other_models(host, monkeypatch):
+    model = start(Doubler)
+    calls = model._kindaware_instance.calls
+    assert calls.adapter is None
+    monkeypatch.setitem(sys.modules, PB_UTILS, host.pb_utils)
+    model.execute([])
+    assert calls.adapter is not None
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_instance_asks_for_a_reload_after_a_fault_only_where_it_may(is_on):
+    parameters = {"kindaware.reload_on_fault": str(is_on).lower()}
+    with ModelHarness(Doubler, config=CONFIG, parameters=parameters) as harness:
+        instance = harness.instance._kindaware_instance
+        assert (instance._reload is not None) == is_on
 
 
 class Source(Doubler):

@@ -18,6 +18,7 @@ from kindaware._config.settings import Settings
 from kindaware._tuning import optimizer as optimizer_module
 from kindaware._tuning.optimizer import Optimizer, layouts_to_try, precisions_to_try
 from kindaware._tuning.threads import ThreadTimes
+from kindaware.testing.accelerator import SimulatedAccelerator
 
 IMAGES = {"input": [tensor("X", [3, 8, 8])], "output": [tensor("Y", [2, 8, 8])]}
 
@@ -491,6 +492,14 @@ def test_nothing_is_tried_of_a_model_without_modules_or_with_streams(server, cap
     assert tried == []
     assert "kindaware: optimize" not in caplog.text
     assert "optimize: " not in caplog.text
+
+
+def test_nothing_is_tried_on_a_gpu(server):
+    _, tried = server
+    simulated = SimulatedAccelerator(1)
+    with simulated.installed(lambda *_: None), simulated.entered():
+        start(Convolution, kind="GPU", **IMAGES)
+    assert tried == []
 
 
 def test_nothing_is_tried_outside_of_a_server(server, monkeypatch):

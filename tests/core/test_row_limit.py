@@ -1,6 +1,7 @@
 """How many rows a forward gets, where that is measured before the instance is ready."""
 
 import itertools
+import time
 
 import pytest
 import torch
@@ -172,6 +173,17 @@ def test_initialize_with_auto_measures_after_the_warm_up_and_logs_what_it_found(
     # Neither the warm-up nor the measurement is a client's.
     assert runner.counters.batches == 0
     assert "(batch sizes 1), max_rows_per_forward 2 (auto: 10 rows/s)" in caplog.messages[-1]
+
+
+def test_initialize_with_auto_that_does_not_end_is_told(monkeypatch, caplog):
+    def measure(*args):
+        time.sleep(0.3)
+        return Measured(2, 10.0)
+
+    monkeypatch.setattr("kindaware._hooks.overdue.OVERDUE_SECONDS", 0.05)
+    monkeypatch.setattr("kindaware._batch.warmup.measure_row_limit", measure)
+    start(Sleepless, parameters=AUTO)
+    assert "the measurement of max_rows_per_forward has not returned for 0.05 s" in caplog.text
 
 
 def test_initialize_with_auto_runs_batches_of_its_own(caplog):

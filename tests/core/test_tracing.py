@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import sys
 import threading
 from types import SimpleNamespace
 
 import pytest
 import torch
 from call_kit import Caller, calling, open_harness
-from core_kit import Doubler, make_args, written_config
+from core_kit import Doubler, make_args, start, written_config
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 from step_kit import Values, together, until
@@ -300,6 +301,21 @@ def test_a_step_is_linked_with_the_streams_that_it_computes():
     assert seen.all("request/step/@step")
     assert len(seen.all("request/respond")) == 4
     assert [one.attributes["kindaware.items"] for one in seen.all("request")] == [2, 2]
+
+
+def test_requests_of_calls_that_overlap_have_spans_that_end():
+    parameters = {**ON, "kindaware.overlap_calls": "true", "kindaware.warmup": "off"}
+    options = {"kind": "GPU", "accelerator": "simulated", "config": CONFIG}
+    with ModelHarness(Doubler, parameters=parameters, **options) as model:
+        for _ in range(2):
+            model.infer(X=torch.ones(1, 2))
+        until(lambda: len(Seen().all("request")) == 2)
+
+
+def test_tracing_without_its_package_is_refused_with_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "kindaware._tracing.tracing", None)
+    with pytest.raises(ConfigError, match=r"model 'm' tracing: .*pip install 'kindaware\[otel\]'"):
+        start(Doubler, parameters=ON)
 
 
 def traced_call(work, base=Caller):

@@ -68,12 +68,12 @@ def test_initialize_warmup_inputs_makes_the_batches(recorder):
 
     class WithInputs(model_class):
         def warmup_inputs(self, rows):
-            asked.append((rows, self.device.type))
+            asked.append((rows, self.device.type, torch.is_grad_enabled()))
             return {"X": torch.ones(rows, 7)}
 
     start(WithInputs, parameters={"kindaware.warmup": "1,3"}, **DYNAMIC)
     assert shapes == [[1, 7], [3, 7]]
-    assert asked == [(1, "cpu"), (3, "cpu")]
+    assert asked == [(1, "cpu", False), (3, "cpu", False)]
 
 
 def test_initialize_warm_up_goes_through_preprocess():
