@@ -210,6 +210,17 @@ def test_compile_cache_on_a_gpu_leaves_compiling_to_torch(compiled, monkeypatch)
     assert modes == [{"mode": "default"}]
 
 
+@pytest.mark.parametrize(("mode", "num_compiled"), [("off", 0), ("frozen", 1)])
+def test_compile_cache_keeps_what_torch_compiles_and_nothing_else(
+    compiled, monkeypatch, tmp_path, mode, num_compiled
+):
+    modules = []
+    monkeypatch.setattr("kindaware._instance.compile_modules", lambda *_: modules.append(mode))
+    load(Scale, {**CACHED, "kindaware.compile": mode})
+    assert len(modules) == num_compiled
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_compile_cache_off_makes_no_file(compiled, monkeypatch, tmp_path):
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: None)
     load(Scale, {"kindaware.compile": "default"})
