@@ -132,7 +132,7 @@ def test_failed_load_is_logged_with_the_thread_that_holds_the_process():
     assert "the daemon" not in log
 
 
-def test_failed_load_without_a_thread_is_left_to_the_server_to_report():
+def failed_load():
     class Failing(Doubler):
         def load(self):
             raise ValueError("no weights")
@@ -140,19 +140,16 @@ def test_failed_load_without_a_thread_is_left_to_the_server_to_report():
     harness = ModelHarness(Failing, config=CONFIG)
     with pytest.raises(ModelLoadError, match="no weights"):
         harness.__enter__()
+    return harness
 
+
+def test_failed_load_without_a_thread_is_left_to_the_server_to_report():
+    harness = failed_load()
     assert "threads: expected" not in harness.log_text()
 
 
 def test_failed_load_is_in_the_log_of_the_instance_before_it_leaves():
-    class Failing(Doubler):
-        def load(self):
-            raise ValueError("no weights")
-
-    harness = ModelHarness(Failing, config=CONFIG)
-    with pytest.raises(ModelLoadError, match="no weights"):
-        harness.__enter__()
-
+    harness = failed_load()
     (line,) = [one for one in harness.logs if one.text.startswith("model 'm': load failed: ")]
     assert line.level == "ERROR"
     assert "ValueError: no weights" in line.text
