@@ -16,6 +16,18 @@ CONFIG = {
 }
 
 
+class Beat:
+    """Notes whether there is work."""
+
+    depth = 0
+
+    def __enter__(self):
+        self.depth += 1
+
+    def __exit__(self, *_):
+        self.depth -= 1
+
+
 class Model(KindAwareModel):
     """Makes nothing; counts the generators that have begun and those that have ended."""
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from core_kit import start, tensor
+from stream_kit import Beat
 
 from kindaware import ConfigError, Done, KindAwareModel, Next, RequestError
 from kindaware._batch.request import Request
@@ -91,15 +92,6 @@ def test_stages_of_a_stream_have_the_hooks_that_the_class_defines(make, is_defin
 
 
 def test_each_hook_runs_within_a_beat(make):
-    class Beat:
-        depth = 0
-
-        def __enter__(self):
-            self.depth += 1
-
-        def __exit__(self, *_):
-            self.depth -= 1
-
     class Beating(Model):
         def note(self, hook):
             self.seen.append((hook, beat.depth > 0))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from core_kit import without_id
 from step_kit import until
-from stream_kit import BOTH, CONFIG, Async, Model, Plain, open_harness, seen
+from stream_kit import BOTH, CONFIG, Async, Beat, Model, Plain, open_harness, seen
 
 from kindaware import RequestError
 from kindaware._batch.request_context import current_context
@@ -429,18 +429,6 @@ def test_stream_that_raises_an_error_of_another_hook_is_named(is_async):
         for value, hook in ((13, "preprocess"), (1, "stream")):
             [failed] = model.stream(N=[[value]])
             assert f"expected {hook} to return, got ValueError: again" in failed.error.message()
-
-
-class Beat:
-    """Notes whether there is work."""
-
-    depth = 0
-
-    def __enter__(self):
-        self.depth += 1
-
-    def __exit__(self, *_):
-        self.depth -= 1
 
 
 @pytest.mark.parametrize("model_class", BOTH)

@@ -51,21 +51,16 @@ class Begins:
             stepped = Stepped()
             take(list(self._each(streams, self._runner.begin, stepped, may_wait=may_wait)))
             return stepped
-        num_taken = 0
-
-        def count(results: Sequence[tuple[OpenStream, Any]]) -> None:
-            nonlocal num_taken
-            num_taken += len(results)
-            take(results)
-
         stepped = Stepped()
         self._placed = dict(self._each(streams, self._runner.place, stepped, may_wait=may_wait))
         if self._placed:
-            begun = self._isolation.run(list(self._placed), count)
+            begun = self._isolation.run(list(self._placed), take)
+            num_left = len(begun.aside) + sum(len(failed) for _, failed in begun.failed)
+            may_wait |= num_left < len(self._placed)  # the others have begun
             stepped.failed += begun.failed
             stepped.aside += begun.aside
         self._placed = {}
-        if may_wait or num_taken:
+        if may_wait:
             self._let_wait(stepped)
         return stepped
 
