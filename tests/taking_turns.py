@@ -11,8 +11,17 @@ DOOR = Path(__file__)
 @contextlib.contextmanager
 def take_turn(*, is_alone):
     """Be one of many, or alone. Who comes next waits at the door, so that nobody waits for ever."""
-    with ROOM.open() as room:
-        with DOOR.open() as door:
-            fcntl.flock(door, fcntl.LOCK_EX)
-            fcntl.flock(room, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
+    with contextlib.ExitStack() as room:
+        with _lock(DOOR, fcntl.LOCK_EX):
+            room.enter_context(_lock(ROOM, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH))
         yield
+
+
+@contextlib.contextmanager
+def _lock(path, how):
+    with path.open() as file:
+        fcntl.flock(file, how)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # closed here, it would stay open in a process forked meanwhile

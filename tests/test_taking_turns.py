@@ -1,12 +1,16 @@
 """Who runs beside whom: a test that wants the machine alone gets it, and is not overtaken for ever."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 import taking_turns
 from taking_turns import take_turn
 
+FOLDER = Path(__file__).parent
 SECONDS = 30
 A_WHILE = 0.2
 
@@ -57,3 +61,24 @@ def test_one_alone_waits_for_those_inside_and_those_after_it_wait_for_its_end():
     alone.leave()
     assert later.is_in.wait(SECONDS)
     later.leave()
+
+
+LEAVES_A_FORK = """
+import fcntl, os, pathlib, signal, sys
+import taking_turns
+
+taking_turns.ROOM, taking_turns.DOOR = map(pathlib.Path, sys.argv[1:])
+with taking_turns.take_turn(is_alone=False):
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+try:
+    fcntl.flock(taking_turns.ROOM.open(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+finally:
+    os.kill(child, signal.SIGKILL)
+"""
+
+
+def test_a_process_that_a_test_forked_and_left_behind_is_not_waited_for():
+    command = [sys.executable, "-c", LEAVES_A_FORK, str(taking_turns.ROOM), str(taking_turns.DOOR)]
+    subprocess.run(command, cwd=FOLDER, check=True, timeout=SECONDS)
