@@ -24,32 +24,41 @@ def graph_sizes(
         ConfigError: the model can't have graphs of these sizes. Raised on the CPU too, so that a model that
             loads there also loads on a GPU.
     """
-    sizes = settings.cuda_graphs
-    if not sizes:
+    if not settings.cuda_graphs:
         return ()
-    most, of = largest_batch(spec, settings)
-    # The first obstacle is the one that is reported.
-    expected = got = ""
-    if spec.decoupled and not has_step:
-        expected, got = "a model that answers with forward, or with step", "a decoupled model with stream"
-    elif not (spec.batches or has_step):
-        expected, got = "a model with max_batch_size above 0", f"max_batch_size {spec.max_batch_size}"
-    elif sizes[-1] > most and not has_step:
-        expected, got = f"batch sizes up to {of} {most}", str(sizes[-1])
-    elif settings.compile in _OWN_GRAPHS:
-        expected, got = "compile 'off' or 'default'", f"{settings.compile!r}, which makes graphs of its own"
-    elif len(placement.devices) > 1:
-        expected, got = "an instance with one device", f"{len(placement.devices)} devices"
-    elif not has_step and (texts := _texts(spec)):
-        expected, got = "tensors that lie on the device", f"{texts[0]!r} of type BYTES"
-    if expected:
+    in_batches = None if has_step else _obstacle_in_batches(spec, settings)
+    if obstacle := in_batches or _obstacle_in_instance(settings, placement):
+        expected, got = obstacle
         raise ConfigError.of(
             f"model {spec.name!r} setting 'cuda_graphs'",
             expected=expected,
             got=got,
             remedy="correct it, or set cuda_graphs to 'off'",
         )
-    return sizes if placement.uses_cuda else ()
+    return settings.cuda_graphs if placement.uses_cuda else ()
+
+
+def _obstacle_in_batches(spec: ModelSpec, settings: Settings) -> tuple[str, str] | None:
+    """Return what graphs of `forward` need and what there is instead; None if nothing is in their way."""
+    if spec.decoupled:
+        return "a model that answers with forward, or with step", "a decoupled model with stream"
+    if not spec.batches:
+        return "a model with max_batch_size above 0", f"max_batch_size {spec.max_batch_size}"
+    most, of = largest_batch(spec, settings)
+    if (largest := settings.cuda_graphs[-1]) > most:
+        return f"batch sizes up to {of} {most}", str(largest)
+    if texts := _texts(spec):
+        return "tensors that lie on the device", f"{texts[0]!r} of type BYTES"
+    return None
+
+
+def _obstacle_in_instance(settings: Settings, placement: Placement) -> tuple[str, str] | None:
+    """Return what any graphs need and what there is instead; None if nothing is in their way."""
+    if settings.compile in _OWN_GRAPHS:
+        return "compile 'off' or 'default'", f"{settings.compile!r}, which makes graphs of its own"
+    if len(placement.devices) > 1:
+        return "an instance with one device", f"{len(placement.devices)} devices"
+    return None
 
 
 def _texts(spec: ModelSpec) -> list[str]:
