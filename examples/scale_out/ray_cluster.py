@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "0",  # else Ray kills its processes when others leave little memory
     "RAY_agent_register_timeout_ms": "120000",  # a node of a busy machine takes longer than by default
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",  # likewise its proxy, which Serve ends after 5 s
+    "RAY_worker_niceness": "0",  # by default 15: replicas would wait for whatever else the machine does
     "RAY_prestart_worker_first_driver": "0",  # a process per CPU, each as slow to start as the rest
     "RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING": "0",  # the only proxy here would leave the other node idle
     "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",  # by default the number follows after 10 s

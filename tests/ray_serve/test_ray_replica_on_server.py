@@ -44,6 +44,7 @@ def port():
         patch.setenv("RAY_memory_monitor_refresh_ms", "0")  # what others take is no reason to kill a replica
         patch.setenv("RAY_agent_register_timeout_ms", "120000")  # the machine may be busy
         patch.setenv("RAY_prestart_worker_first_driver", "0")  # nor need it start a process per CPU
+        patch.setenv("RAY_worker_niceness", "0")  # by default 15, and other tests leave it next to nothing
         # Serve kills a proxy that takes longer to start; by default longer than 5 s.
         patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "120")
         *agents, port = choose_ports("127.0.0.1", dict.fromkeys([*AGENTS, "--http-port"], 0)).values()
@@ -155,15 +156,22 @@ def test_http_client_of_kindaware_works_through_serve(handle, port):
         np.testing.assert_array_equal(model.infer(X=[1, 2])["Y"], [2, 4])
 
 
-def test_http_stream_passes_events_on_as_they_come(handle, port):
+def stream_eight(port):
+    """Return the events of a stream, and the seconds between the first and the last of them."""
+    events, times = [], []
     with post(port, "/both/v2/models/count/generate_stream", b'{"N": [8]}') as answer:
-        events, times = [], []
         for line in answer:
             if line.startswith(b"data: "):
                 events.append(json.loads(line[6:])["ONE"])
                 times.append(time.monotonic())
-    assert events == [*range(8)]
-    assert times[-1] - times[0] > 0.04
+    return events, times[-1] - times[0]
+
+
+def test_http_stream_passes_events_on_as_they_come(handle, port):
+    streams = [stream_eight(port) for _ in range(3)]
+    assert all(events == [*range(8)] for events, _ in streams)
+    # On a busy machine this process may come to read when all of them are there.
+    assert max(seconds for _, seconds in streams) > 0.04
 
 
 @pytest.mark.parametrize(
