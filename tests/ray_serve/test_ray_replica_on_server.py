@@ -31,6 +31,7 @@ AGENTS = tuple(
 
 pytestmark = [
     pytest.mark.server,
+    pytest.mark.timeout(600),  # a cluster and its servers start with the first test
     # Ray's own: of the packages that it brings, and of sockets that its client leaves to the end.
     pytest.mark.filterwarnings("ignore"),
 ]
