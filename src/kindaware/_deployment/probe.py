@@ -11,6 +11,7 @@ import glob
 import http.client
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import chain
 from urllib.parse import quote
 
@@ -40,14 +41,14 @@ def main(arguments: Sequence[str]) -> int:
 def ask(paths: Sequence[str], port: int, timeout: float) -> Iterator[str]:
     """Yield what the server says to each question, unless it is yes."""
     for path in paths:
-        try:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            if answer.status != 200:
-                yield f"{path} says {answer.status} {answer.read(500).decode(errors='replace')}".rstrip()
-        except (OSError, http.client.HTTPException) as error:
-            yield f"{path} has no answer: {error!r}"
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)) as connection:
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                if answer.status != 200:
+                    yield f"{path} says {answer.status} {answer.read(500).decode(errors='replace')}".rstrip()
+            except (OSError, http.client.HTTPException) as error:
+                yield f"{path} has no answer: {error!r}"
 
 
 def find_dead(num_stubs: int, server: int) -> Iterator[str]:

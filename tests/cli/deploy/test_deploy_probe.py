@@ -1,5 +1,7 @@
 """The probe of the pods against a real server: what it says of a healthy one, and of one whose stub died."""
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -35,18 +37,20 @@ def server(tmp_path_factory):
 
 
 def find_faults(server, *args):
-    """Run the probe as a pod does; here other servers may have stubs, too."""
+    """Return what the probe prints; here other servers may have stubs, too."""
     port = server.http_url.rpartition(":")[2]
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", PROBE, *args, f"--port={port}", f"--server={server.pid}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        code = probe.main([*args, f"--port={port}", f"--server={server.pid}"])
+    assert (code == 0) == (printed.getvalue() == "")
+    return printed.getvalue()
+
+
+def run_in_pod(*args):
+    """Run the probe as a pod does, with nothing but Python; return its exit code and what it prints."""
+    command = [sys.executable, "-I", "-S", PROBE, *args]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.stderr == ""
-    assert (done.returncode == 0) == (done.stdout == "")
-    return done.stdout
+    return done.returncode, done.stdout
 
 
 def ask(server, path, *, headers=None):
@@ -61,23 +65,19 @@ def ask(server, path, *, headers=None):
 def test_healthy_server_passes(server):
     assert find_faults(server, "live", "--stubs=2") == ""
     assert find_faults(server, "ready", "--stubs=2", "add") == ""
+    port = server.http_url.rpartition(":")[2]
+    assert run_in_pod("ready", "--stubs=2", "add", f"--port={port}") == (0, "")
 
 
 def test_model_that_is_not_there_is_not_ready(server):
     assert find_faults(server, "ready", "add", "nope").startswith("/v2/models/nope/ready says 400")
 
 
-def test_server_that_is_not_there_is_neither_live_nor_ready(server):
+def test_server_that_is_not_there_is_neither_live_nor_ready():
     for what in ("live", "ready"):
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", PROBE, what, "--port=1"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-        assert done.returncode == 1
-        assert done.stdout.startswith("/v2/health/live has no answer: ConnectionRefusedError")
+        code, printed = run_in_pod(what, "--port=1")
+        assert code == 1
+        assert printed.startswith("/v2/health/live has no answer: ConnectionRefusedError")
 
 
 @pytest.mark.wheel_server("what is restricted by default may differ")
