@@ -24,4 +24,4 @@ def _lock(path, how):
         try:
             yield
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # closed here, it would stay open in a process forked meanwhile
+            fcntl.flock(file, fcntl.LOCK_UN)  # closing it would leave the lock to a process forked meanwhile

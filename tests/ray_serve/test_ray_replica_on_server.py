@@ -157,22 +157,15 @@ def test_http_client_of_kindaware_works_through_serve(handle, port):
         np.testing.assert_array_equal(model.infer(X=[1, 2])["Y"], [2, 4])
 
 
-def stream_eight(port):
-    """Return the events of a stream, and the seconds between the first and the last of them."""
-    events, times = [], []
-    with post(port, "/both/v2/models/count/generate_stream", b'{"N": [8]}') as answer:
+def test_http_stream_passes_events_on_as_they_come(handle, port):
+    with post(port, "/both/v2/models/count/generate_stream", b'{"N": [13]}') as answer:
+        events, times = [], []
         for line in answer:
             if line.startswith(b"data: "):
                 events.append(json.loads(line[6:])["ONE"])
                 times.append(time.monotonic())
-    return events, times[-1] - times[0]
-
-
-def test_http_stream_passes_events_on_as_they_come(handle, port):
-    streams = [stream_eight(port) for _ in range(3)]
-    assert all(events == [*range(8)] for events, _ in streams)
-    # On a busy machine this process may come to read when all of them are there.
-    assert max(seconds for _, seconds in streams) > 0.04
+    assert events == [*range(13)]
+    assert times[-1] - times[0] > 0.04
 
 
 @pytest.mark.parametrize(

@@ -36,11 +36,14 @@ def server(tmp_path_factory):
         yield running
 
 
+def port_of(server):
+    return f"--port={server.http_url.rpartition(':')[2]}"
+
+
 def find_faults(server, *args):
     """Return what the probe prints; here other servers may have stubs, too."""
-    port = server.http_url.rpartition(":")[2]
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        code = probe.main([*args, f"--port={port}", f"--server={server.pid}"])
+        code = probe.main([*args, port_of(server), f"--server={server.pid}"])
     assert (code == 0) == (printed.getvalue() == "")
     return printed.getvalue()
 
@@ -65,8 +68,7 @@ def ask(server, path, *, headers=None):
 def test_healthy_server_passes(server):
     assert find_faults(server, "live", "--stubs=2") == ""
     assert find_faults(server, "ready", "--stubs=2", "add") == ""
-    port = server.http_url.rpartition(":")[2]
-    assert run_in_pod("ready", "--stubs=2", "add", f"--port={port}") == (0, "")
+    assert run_in_pod("ready", "--stubs=2", "add", port_of(server)) == (0, "")
 
 
 def test_model_that_is_not_there_is_not_ready(server):
